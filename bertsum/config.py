@@ -1,0 +1,182 @@
+"""Configuration: typed, frozen, unknown keys refused, checked once.
+
+A value goes one way: default here <- YAML file <- `--set key=value`; the three are merged as plain dicts and validated
+once by `load_config`. Nothing changes a config afterwards.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bertsum.errors import ConfigError
+from bertsum.schema import TEXT_COLUMN
+
+
+class Config(BaseModel):
+    """Base of all configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Config):
+    """Architecture of a BERTSUM model; saved in the checkpoint's `config.json`."""
+
+    pooling: Literal["cls", "mean"] = Field(
+        "mean", description="sentence vector: its [CLS] token's vector, or the mean of its tokens' vectors"
+    )
+    segments: bool = Field(True, description="alternate token_type_ids 0/1 by sentence, where the encoder has two")
+    max_window_tokens: int = Field(512, ge=16, description="longest window, in tokens, special tokens included")
+    summarization_layers: Literal["linear", "lstm", "transformer"] = "transformer"
+    num_summarization_layers: int = Field(2, ge=1, description="number of inter-sentence layers (unused by linear)")
+    num_heads: int = Field(8, ge=1, description="attention heads of the inter-sentence layers and the summary vector")
+    feed_forward_size: int = Field(2048, ge=1, description="inner size of the inter-sentence layers, in features")
+    position_scale: float = Field(1.0, ge=0, description="factor on the sinusoidal sentence positions")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped in the heads during training")
+    sentiment_pooling: Literal["attention", "mean", "lstm"] = Field(
+        "attention", description="document vector: learned-query attention over sentence vectors, their mean, or an LSTM"
+    )
+    sentiment_labels: tuple[str, ...] = Field(
+        ("negative", "neutral", "positive"), description="classes in the order of the logits; empty: no sentiment head"
+    )
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        if len(set(self.sentiment_labels)) != len(self.sentiment_labels) or len(self.sentiment_labels) == 1:
+            raise ValueError(f"sentiment_labels must be at least two different names, or none: {self.sentiment_labels}")
+        return self
+
+
+class SelectionConfig(Config):
+    """How many of the best sentences make the summary."""
+
+    unit: Literal["sentences", "characters", "tokens", "share"] = Field(
+        "sentences", description="what `size` counts; share: part of the document's sentences, at least one"
+    )
+    size: float = Field(3, gt=0, description="the budget, in `unit`; never exceeded")
+    trigram_blocking: bool = Field(
+        True, description="skip a sentence that shares a trigram (words; characters in Chinese, Japanese, Thai) with a "
+        "chosen one"
+    )
+
+    @model_validator(mode="after")
+    def _size_fits_unit(self) -> Self:
+        if self.unit == "share" and self.size > 1:
+            raise ValueError(f"selection.size is a share, so it must lie in (0, 1], not {self.size}")
+        if self.unit != "share" and self.size != int(self.size):
+            raise ValueError(f"selection.size counts {self.unit}, so it must be a whole number, not {self.size}")
+        return self
+
+
+class SummarizerConfig(Config):
+    """Everything beside the model that changes what a row of output holds."""
+
+    text_column: str = Field(TEXT_COLUMN, description="input column with the text of the document")
+    keep_columns: tuple[str, ...] | None = Field(
+        None, description="input columns that pass through; default: all but the text"
+    )
+    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
+    language_column: str | None = Field(None, description="input column with the ISO 639-1 code of each document")
+    selection: SelectionConfig = SelectionConfig()
+    max_windows: int = Field(64, ge=1, description="windows read of one document; what lies beyond sets `truncated`")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the encoder; auto: bfloat16 where the device computes it natively"
+    )
+
+
+class ResourcesConfig(Config):
+    """What the job asks of the cluster."""
+
+    replicas: int | None = Field(None, ge=1, description="model replicas; default: as many as the cluster holds")
+    num_cpus: float | None = Field(
+        None, gt=0, description="CPU cores a replica; default: all cores of the smallest node, at most 4"
+    )
+    num_gpus: float | None = Field(
+        None, ge=0, description="GPUs a replica, may be a fraction; default: 1 where the cluster has GPUs, else 0"
+    )
+    timeout_seconds: float = Field(
+        20, gt=0, description="how long to wait for these resources; raise it on a cluster that scales from zero"
+    )
+
+
+class JobConfig(Config):
+    """`bertsum summarize`: the summarizer's configuration, and how the job runs. Only the first changes rows."""
+
+    summarizer: SummarizerConfig = SummarizerConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    rows_per_unit: int = Field(1000, ge=1, description="most rows of one unit of work, which is one output file")
+    max_unit_bytes: int = Field(256 * 2**20, ge=1, description="most uncompressed input bytes of one unit")
+    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+    max_error_fraction: float = Field(
+        0.01, ge=0, le=1, description="share of rows with status `error` above which the job fails"
+    )
+    max_unit_attempts: int = Field(3, ge=1, description="tries of a unit before it counts as failed")
+    on_existing: Literal["resume", "replace"] = Field(
+        "resume", description="what to do with rows of another model or configuration in OUTPUT: refuse, or replace"
+    )
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def load_config(cls: type[ConfigType], file_path: Path | None = None, overrides: Iterable[str] = ()) -> ConfigType:
+    """Defaults, then the YAML file, then `key.sub=value` overrides (values are YAML), validated once.
+
+    Raises ConfigError that names each wrong key or value and where it came from.
+    """
+    values = _read_yaml(file_path) if file_path else {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set takes key=value, not {override!r}")
+        try:
+            _set(values, key.strip().split("."), yaml.safe_load(text), override)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override!r}: the value is not YAML ({error})") from error
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        source = f"{file_path} and --set" if file_path else "--set"
+        raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
+
+
+def _read_yaml(file_path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file_path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file_path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file_path} holds a {type(values).__name__}; a mapping of keys to values is expected")
+    return values
+
+
+def _set(values: dict[str, Any], path: list[str], value: object, override: str) -> None:
+    for depth, key in enumerate(path[:-1]):
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {'.'.join(path[: depth + 1])} is a value, not a section")
+    values[path[-1]] = value
+
+
+def _explain(cls: type[Config], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {place}: there is no such key; allowed here: {', '.join(_keys_at(cls, problem['loc'][:-1]))}")
+        else:
+            lines.append(f"  {place or cls.__name__}: {problem['msg']} (given: {problem['input']!r})")
+    return "\n".join(lines)
+
+
+def _keys_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for key in location:
+        annotation = cls.model_fields[str(key)].annotation if str(key) in cls.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        cls = annotation
+    return sorted(cls.model_fields)

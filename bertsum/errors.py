@@ -1,0 +1,47 @@
+"""Every error that bertsum raises on purpose.
+
+    BertsumError
+    ├── ConfigError        the command or the configuration is wrong            exit code 2
+    │   ├── InputError     INPUT is missing, holds no Parquet, or no usable column
+    │   ├── ModelError     the checkpoint is missing, damaged or does not fit its configuration
+    │   └── ResourceError  the cluster does not have what the job asks for
+    ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
+    └── IncompleteError    the job ended with units missing                                1
+
+A message holds the value, the place it came from and what was allowed. Only `main` functions turn an error into an
+exit code; library code never exits.
+"""
+
+from typing import ClassVar
+
+
+class BertsumError(Exception):
+    """Base of the tree: `except BertsumError` catches everything that bertsum raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(BertsumError):
+    """The command or a configuration value is wrong."""
+
+    exit_code = 2
+
+
+class InputError(ConfigError):
+    """INPUT is missing, holds no Parquet file, or has no usable text column."""
+
+
+class ModelError(ConfigError):
+    """A checkpoint is missing, damaged, unsafe, or does not fit its configuration."""
+
+
+class ResourceError(ConfigError):
+    """The cluster does not have the CPUs or GPUs that the job asks for."""
+
+
+class OutputError(BertsumError):
+    """OUTPUT cannot be written, or holds rows of another model or configuration."""
+
+
+class IncompleteError(BertsumError):
+    """The job ended and some units are missing; what was finished stays, and the same command resumes."""

@@ -1,0 +1,92 @@
+"""What flows through the library, and the only place with column names.
+
+A `Document` goes in, a `Prediction` comes out; `predictions_to_table` is the border to Arrow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+TEXT_COLUMN = "document"
+
+
+class Status(StrEnum):
+    """What became of a row; see the README's table of output columns."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    NOT_TEXT = "not_text"
+    UNKNOWN_LANGUAGE = "unknown_language"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text to read. `text` is None for a null; `problem` says why a value could not be read as text."""
+
+    text: str | None
+    language: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One output row. Scores are probabilities in [0, 1]; indices count the document's sentences from 0."""
+
+    status: Status
+    summary: str | None = None
+    summary_sentences: Sequence[int] | None = None
+    summary_scores: Sequence[float] | None = None
+    sentiment: str | None = None
+    sentiment_scores: Mapping[str, float] | None = None
+    error: str | None = None
+    num_sentences: int = 0
+    num_tokens: int = 0
+    truncated: bool = False
+
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field("summary", pa.string()),
+        pa.field("summary_sentences", pa.list_(pa.int32())),
+        pa.field("summary_scores", pa.list_(pa.float32())),
+        pa.field("sentiment", pa.string()),
+        pa.field("sentiment_scores", pa.map_(pa.string(), pa.float32())),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("num_sentences", pa.int32(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("truncated", pa.bool_(), nullable=False),
+    ]
+)
+
+
+def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
+    """Arrow table with PREDICTION_SCHEMA, one row a prediction, in the given order."""
+    columns = []
+    for field in PREDICTION_SCHEMA:
+        values = [getattr(prediction, field.name) for prediction in predictions]
+        if pa.types.is_map(field.type):
+            values = [None if value is None else list(value.items()) for value in values]
+        columns.append(pa.array(values, type=field.type))
+    return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
+
+
+def output_fields(input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None) -> list[pa.Field]:
+    """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
+
+    Raises ValueError when a kept column is not in the input or has the name of an output column.
+    """
+    names = [name for name in input_schema.names if name != text_column] if keep_columns is None else list(keep_columns)
+    missing = [name for name in names if name not in input_schema.names]
+    if missing:
+        raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
+    clashes = [name for name in names if name in PREDICTION_SCHEMA.names]
+    if clashes:
+        raise ValueError(
+            f"input columns {clashes} have the names of output columns; leave them out with keep_columns, "
+            f"or rename them in the input"
+        )
+    return [input_schema.field(name) for name in names] + list(PREDICTION_SCHEMA)
