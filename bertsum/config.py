@@ -36,7 +36,7 @@ class ModelConfig(Config):
     position_scale: float = Field(1.0, ge=0, description="factor on the sinusoidal sentence positions")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped in the heads during training")
     sentiment_pooling: Literal["attention", "mean", "lstm"] = Field(
-        "attention", description="document vector: learned-query attention over sentence vectors, their mean, or an LSTM"
+        "attention", description="document vector: attention of a learned query over sentences, their mean, or an LSTM"
     )
     sentiment_labels: tuple[str, ...] = Field(
         ("negative", "neutral", "positive"), description="classes in the order of the logits; empty: no sentiment head"
@@ -57,8 +57,9 @@ class SelectionConfig(Config):
     )
     size: float = Field(3, gt=0, description="the budget, in `unit`; never exceeded")
     trigram_blocking: bool = Field(
-        True, description="skip a sentence that shares a trigram (words; characters in Chinese, Japanese, Thai) with a "
-        "chosen one"
+        True,
+        description="skip a sentence that shares a trigram (words; characters in Chinese, Japanese, Thai) with a "
+        "chosen one",
     )
 
     @model_validator(mode="after")
@@ -167,7 +168,8 @@ def _explain(cls: type[Config], error: ValidationError) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {place}: there is no such key; allowed here: {', '.join(_keys_at(cls, problem['loc'][:-1]))}")
+            allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
+            lines.append(f"  {place}: there is no such key; allowed here: {allowed}")
         else:
             lines.append(f"  {place or cls.__name__}: {problem['msg']} (given: {problem['input']!r})")
     return "\n".join(lines)

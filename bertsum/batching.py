@@ -1,0 +1,96 @@
+"""Encoded documents -> batches under a token budget.
+
+A batch is packed: all tokens of its documents stand in one sequence, window after window, with no padding. Windows are
+sorted by length, so that an encoder that needs padding can take runs of nearly equal windows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertsum.encoding import EncodedDocument, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """T tokens in W windows, S sentences and B documents. Sentences stand document by document, in document order."""
+
+    documents: list[int]  # [B] places in the list that the batches were made from
+    input_ids: Tensor  # [T] int64
+    token_type_ids: Tensor  # [T] int64
+    token_sentences: Tensor  # [T] int64, into S
+    cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
+    window_lengths: list[int]  # [W] ascending
+    num_sentences: list[int]  # [B]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`; copies from pinned memory do not block."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            token_type_ids=self.token_type_ids.to(device, non_blocking=True),
+            token_sentences=self.token_sentences.to(device, non_blocking=True),
+            cls_positions=self.cls_positions.to(device, non_blocking=True),
+        )
+
+
+def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int) -> list[list[int]]:
+    """Places of the documents of each batch: longest first, at most `max_batch_tokens` tokens a batch.
+
+    The longest first, so that a device that lacks memory says so at once. A document longer than the budget is a batch
+    of its own. Documents without sentences are left out.
+    """
+    order = sorted(range(len(documents)), key=lambda place: -len(documents[place].input_ids))
+    groups: list[list[int]] = []
+    room = 0
+    for place in order:
+        num_tokens = len(documents[place].input_ids)
+        if num_tokens == 0:
+            break
+        if num_tokens > room:
+            groups.append([])
+            room = max_batch_tokens
+        groups[-1].append(place)
+        room -= num_tokens
+    return groups
+
+
+def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> Batch:
+    """Pack the documents at `places` into one batch."""
+    chosen = [documents[place] for place in places]
+    first_sentences = np.cumsum([0, *(document.num_read_sentences for document in chosen)])
+    token_sentences = np.concatenate(
+        [d.token_sentences + first for d, first in zip(chosen, first_sentences, strict=False)]
+    )
+    window_lengths = np.concatenate([document.window_lengths for document in chosen])
+    is_cls = np.zeros(len(token_sentences), np.bool_)
+    first_tokens = np.cumsum([0, *(len(document.input_ids) for document in chosen)])
+    is_cls[np.concatenate([d.cls_positions + first for d, first in zip(chosen, first_tokens, strict=False)])] = True
+    by_length = np.argsort(window_lengths, kind="stable")
+    order = _token_order(window_lengths, by_length)
+
+    def packed(values: IntArray) -> Tensor:
+        return torch.from_numpy(values[order].astype(np.int64))
+
+    return Batch(
+        documents=list(places),
+        input_ids=packed(np.concatenate([document.input_ids for document in chosen])),
+        token_type_ids=packed(np.concatenate([document.token_type_ids for document in chosen])),
+        token_sentences=packed(token_sentences),
+        cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
+        window_lengths=window_lengths[by_length].tolist(),
+        num_sentences=[document.num_read_sentences for document in chosen],
+    )
+
+
+def _token_order(window_lengths: IntArray, by_length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[T] for each token of the packed sequence, its place before the windows were sorted."""
+    starts = np.cumsum(window_lengths) - window_lengths
+    lengths = window_lengths[by_length]
+    new_starts = np.cumsum(lengths) - lengths
+    order: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts[by_length] - new_starts, lengths)
+    return order

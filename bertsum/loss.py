@@ -1,0 +1,32 @@
+"""Losses as sums and counts. The caller adds them over batches and workers and divides once, by the global count."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from torch import Tensor
+
+IGNORE = -1  # label of a sentence or document that is not labelled
+
+
+@dataclass(frozen=True, slots=True)
+class LossSum:
+    """`total`: the summed loss, a scalar in nats; `count`: how many labelled items it is the sum of."""
+
+    total: Tensor
+    count: int
+
+
+def summary_loss(sentence_logits: Tensor, sentence_labels: Tensor) -> LossSum:
+    """Binary cross-entropy of [S] logits against [S] labels in [0, 1] (soft labels allowed); IGNORE is left out."""
+    known = sentence_labels >= 0
+    logits, labels = sentence_logits[known], sentence_labels[known].float()
+    return LossSum(F.binary_cross_entropy_with_logits(logits, labels, reduction="sum"), int(known.sum()))
+
+
+def sentiment_loss(sentiment_logits: Tensor, sentiment_labels: Tensor, label_smoothing: float = 0.0) -> LossSum:
+    """Cross-entropy of [B, C] logits against [B] class indices; IGNORE is left out."""
+    known = sentiment_labels >= 0
+    total = F.cross_entropy(
+        sentiment_logits[known], sentiment_labels[known], reduction="sum", label_smoothing=label_smoothing
+    )
+    return LossSum(total, int(known.sum()))

@@ -1,0 +1,227 @@
+"""BERTSUM: an encoder, inter-sentence summarization layers, and a sentiment head, in one pass.
+
+Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 and 3.2), with two additions: the mean of
+a sentence's tokens may stand for the sentence in place of its [CLS], and the sentences of all windows of a document go
+through the summarization layers together, so that a document may be longer than the encoder's positions.
+
+Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S sentences of all
+documents, M sentences of the longest document, H hidden size, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from bertsum.batching import Batch
+from bertsum.config import ModelConfig
+from bertsum.errors import ModelError
+
+# Padding of a group of windows stays below this share of its longest window.
+_MAX_PADDING = 0.125
+# Tokens that go through the encoder at once on a CPU: the activations of this many stay in its caches.
+_CPU_GROUP_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """Raw scores of a batch, before sigmoid and softmax."""
+
+    sentence_logits: Tensor  # [S]
+    sentiment_logits: Tensor | None  # [B, C]
+    sentence_vectors: Tensor  # [S, H] what the heads saw
+
+
+class BertSum(nn.Module):
+    """An encoder of Transformers and the heads on it."""
+
+    def __init__(self, encoder: Any, config: ModelConfig):
+        """`encoder`: a BERT-like `AutoModel`. Raises ModelError where its hidden size does not fit `num_heads`."""
+        super().__init__()
+        hidden_size = encoder.config.hidden_size
+        if hidden_size % config.num_heads:
+            raise ModelError(f"num_heads={config.num_heads} does not divide the encoder's hidden size {hidden_size}")
+        if hasattr(encoder, "pooler"):
+            encoder.pooler = None  # a layer over the first [CLS] that no head reads
+        self.config = config
+        self.encoder = encoder
+        self.takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
+        self.summarization = SummarizationLayers(hidden_size, config)
+        self.sentiment = SentimentHead(hidden_size, config) if config.sentiment_labels else None
+
+    def forward(self, batch: Batch) -> Logits:
+        """Scores of all sentences and documents of a batch."""
+        vectors = self.sentence_vectors(batch)
+        padded, mask = pad_documents(vectors, batch.num_sentences)
+        return Logits(
+            sentence_logits=self.summarization(padded, mask),
+            sentiment_logits=None if self.sentiment is None else self.sentiment(padded, mask),
+            sentence_vectors=vectors,
+        )
+
+    def sentence_vectors(self, batch: Batch) -> Tensor:
+        """[S, H] in float32: the mean over each sentence's tokens, or over the [CLS] of its pieces."""
+        num_sentences = sum(batch.num_sentences)
+        vectors = self.token_vectors(batch)
+        places = batch.token_sentences
+        if self.config.pooling == "cls":
+            vectors, places = vectors[batch.cls_positions], places[batch.cls_positions]
+        sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
+        sums = sums.index_add(0, places, vectors.float())
+        return sums / torch.bincount(places, minlength=num_sentences).unsqueeze(1)
+
+    def token_vectors(self, batch: Batch) -> Tensor:
+        """[T, H] last hidden states, by runs of windows of nearly equal length: [W, L] through the encoder each."""
+        vectors = []
+        position = 0
+        for lengths in _window_groups(batch.window_lengths, batch.input_ids.is_cuda):
+            stop = position + sum(lengths)
+            mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
+            mask = mask.to(batch.input_ids.device)
+            inputs = {"input_ids": _unpack(batch.input_ids[position:stop], mask, self.encoder.config.pad_token_id or 0)}
+            if self.takes_segments:
+                inputs["token_type_ids"] = _unpack(batch.token_type_ids[position:stop], mask, 0)
+            hidden = self.encoder(attention_mask=mask.long(), **inputs).last_hidden_state  # [W, L, H]
+            vectors.append(hidden[mask])
+            position = stop
+        return torch.cat(vectors)
+
+
+class SummarizationLayers(nn.Module):
+    """Sentence vectors -> one logit a sentence, by a linear layer alone or after an LSTM or Transformer over sentences."""
+
+    def __init__(self, hidden_size: int, config: ModelConfig):
+        super().__init__()
+        self.position_scale = config.position_scale
+        self.layers = nn.ModuleList()
+        self.lstm: nn.LSTM | None = None
+        if config.summarization_layers == "transformer":
+            self.layers.extend(SentenceLayer(hidden_size, config) for _ in range(config.num_summarization_layers))
+        if config.summarization_layers == "lstm":
+            self.lstm = _bidirectional_lstm(hidden_size, config.num_summarization_layers)
+        self.norm = nn.LayerNorm(hidden_size) if config.summarization_layers != "linear" else nn.Identity()
+        self.scorer = nn.Linear(hidden_size, 1)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
+        """[B, M, H] vectors and [B, M] mask -> [S] logits of the sentences under the mask, document by document."""
+        if self.layers:
+            positions = sinusoidal_positions(padded.shape[1], padded.shape[2], padded.device)
+            padded = padded + self.position_scale * positions
+            padded = self.dropout(padded)
+            attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+            for layer in self.layers:
+                padded = layer(padded, attention_mask)
+        if self.lstm is not None:
+            padded = self.dropout(run_lstm(self.lstm, padded, mask)[0])
+        return self.scorer(self.norm(padded))[mask].squeeze(1)  # type: ignore[no-any-return]
+
+
+class SentenceLayer(nn.Module):
+    """Pre-norm Transformer layer over the sentences of a document (Vaswani et al. 2017; Xiong et al. 2020)."""
+
+    def __init__(self, hidden_size: int, config: ModelConfig):
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout_rate = config.dropout
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.attention_output = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden_size, config.feed_forward_size),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feed_forward_size, hidden_size),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, padded: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """[B, M, H] and a [B, 1, 1, M] mask -> [B, M, H]. SDPA keeps no M x M matrix, so long documents fit."""
+        shape = (*padded.shape[:2], 3, self.num_heads, -1)
+        query, key, value = self.query_key_value(self.attention_norm(padded)).view(shape).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attention_mask, dropout_p=self.dropout_rate if self.training else 0.0
+        )
+        padded = padded + self.dropout(self.attention_output(attended.transpose(1, 2).flatten(2)))
+        return padded + self.dropout(self.feed_forward(self.feed_forward_norm(padded)))  # type: ignore[no-any-return]
+
+
+class SentimentHead(nn.Module):
+    """Sentence vectors -> document vector -> class logits.
+
+    The document vector is A = MultiHeadAttention(learned query, sentence vectors), or their mean, or the last
+    states of an LSTM.
+    """
+
+    def __init__(self, hidden_size: int, config: ModelConfig):
+        super().__init__()
+        self.attention: nn.MultiheadAttention | None = None
+        self.lstm: nn.LSTM | None = None
+        if config.sentiment_pooling == "attention":
+            self.query = nn.Parameter(torch.empty(1, 1, hidden_size).normal_(std=hidden_size**-0.5))
+            self.attention = nn.MultiheadAttention(hidden_size, config.num_heads, batch_first=True)
+        if config.sentiment_pooling == "lstm":
+            self.lstm = _bidirectional_lstm(hidden_size, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(hidden_size, len(config.sentiment_labels))
+
+    def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
+        """[B, M, H] vectors and [B, M] mask -> [B, C] logits."""
+        if self.attention is not None:
+            query = self.query.expand(len(padded), -1, -1)
+            vectors = self.attention(query, padded, padded, key_padding_mask=~mask, need_weights=False)[0].squeeze(1)
+        elif self.lstm is not None:
+            states = run_lstm(self.lstm, padded, mask)[1]  # [2, B, H/2]
+            vectors = torch.cat([states[0], states[1]], dim=1)
+        else:
+            vectors = (padded * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+        return self.classifier(self.dropout(vectors))  # type: ignore[no-any-return]
+
+
+def pad_documents(vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
+    """[S, H] -> [B, M, H] padded with zeros, and the [B, M] mask of real sentences."""
+    padded = pad_sequence(list(torch.split(vectors, num_sentences)), batch_first=True)
+    mask = torch.arange(padded.shape[1])[None, :] < torch.tensor(num_sentences)[:, None]
+    return padded, mask.to(vectors.device)
+
+
+def sinusoidal_positions(num_positions: int, hidden_size: int, device: torch.device) -> Tensor:
+    """[M, H] sine in even features, cosine in odd ones (Vaswani et al. 2017, section 3.5)."""
+    position = torch.arange(num_positions, device=device).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, hidden_size, 2, device=device) * (-math.log(10000.0) / hidden_size))
+    angles = position * frequency
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :hidden_size]
+
+
+def run_lstm(lstm: nn.LSTM, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, M, H] outputs and the last layer's final states [2, B, H/2]; padding is not read."""
+    packed = pack_padded_sequence(padded, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+    output, (state, _) = lstm(packed)
+    return pad_packed_sequence(output, batch_first=True, total_length=padded.shape[1])[0], state[-2:]
+
+
+def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
+    if hidden_size % 2:
+        raise ModelError(f"an LSTM head runs both ways, so the hidden size must be even, not {hidden_size}")
+    return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
+
+
+def _window_groups(window_lengths: list[int], on_gpu: bool) -> list[list[int]]:
+    """Ascending lengths, cut where padding or, on a CPU, the size of a group would grow too large."""
+    groups: list[list[int]] = []
+    for length in window_lengths:
+        is_new = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
+        if is_new or (not on_gpu and (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS):
+            groups.append([])
+        groups[-1].append(length)
+    return groups
+
+
+def _unpack(values: Tensor, mask: Tensor, fill: int) -> Tensor:
+    """[T] packed -> [W, L] padded with `fill`."""
+    return values.new_full(mask.shape, fill).masked_scatter(mask, values)
