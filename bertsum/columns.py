@@ -1,0 +1,89 @@
+"""Which input files have the columns that the job needs, checked from footers before any work."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from bertsum.config import SummarizerConfig
+from bertsum.errors import InputError
+from bertsum.schema import PREDICTION_SCHEMA, output_fields
+from bertsum.shards import Shard
+from bertsum.storage import mask
+
+
+def check_columns(shards: Sequence[Shard], config: SummarizerConfig, others_are_good: bool) -> dict[str, str]:
+    """The reason for each file that lacks a usable column, by path.
+
+    Raises InputError when no file is usable (`others_are_good` says that there are usable ones beside these), and
+    for any clash of names: that is for the user to decide, not for the job to work around.
+    """
+    problems: dict[str, str] = {}
+    for shard in shards:
+        reason = _problem(shard.schema, config)
+        if reason is None:
+            _refuse_clashes(shard, config)
+        else:
+            problems[shard.file.path] = reason
+    if problems and len(problems) == len(shards) and not others_are_good:
+        path, reason = next(iter(problems.items()))
+        more = f" (and {len(problems) - 1} more files are like it)" if len(problems) > 1 else ""
+        raise InputError(f"{mask(path)}: {reason}{more}")
+    return problems
+
+
+def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
+    """Columns to read of a file, in its order: the text, the language, and what passes through."""
+    kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
+    wanted = kept | {config.text_column} | ({config.language_column} - {None})
+    return [name for name in schema.names if name in wanted]
+
+
+def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
+    """Schema of the output of a file with `schema`."""
+    return pa.schema(output_fields(schema, config.text_column, config.keep_columns))
+
+
+def is_text(data_type: pa.DataType) -> bool:
+    """Types that the text column may have; a column of nulls only has no type of its own."""
+    if pt.is_dictionary(data_type):
+        data_type = data_type.value_type
+    return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
+
+
+def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
+    columns = ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
+    text_columns = [("text_column", config.text_column)]
+    if config.language_column is not None:
+        text_columns.append(("language_column", config.language_column))
+    for key, name in text_columns:
+        if name not in schema.names:
+            return f"there is no column {name!r}; choose one with --set {key}=NAME; the file has {columns}"
+        found = schema.types[schema.names.index(name)]
+        if not is_text(found):
+            return f"column {name!r} is {found}, but {key} must be a string column; the file has {columns}"
+    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    if repeated:
+        return f"it has several columns of the name {repeated[0]!r}"
+    missing = [name for name in config.keep_columns or () if name not in schema.names]
+    if missing:
+        return f"keep_columns names {missing}; the file has {columns}"
+    return None
+
+
+def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
+    path = mask(shard.file.path)
+    try:
+        names = output_schema(shard.schema, config).names
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
+    for key in keys:
+        if key in PREDICTION_SCHEMA.names:
+            raise InputError(f"{path}: partition key {key!r} has the name of an output column; rename the directory")
+        if key in names:
+            raise InputError(
+                f"{path}: the partition key {key!r} is also a column of the file, so readers of OUTPUT would find it "
+                "twice; leave the column out with --set 'keep_columns=[...]'"
+            )

@@ -1,0 +1,219 @@
+"""OUTPUT: what its files say about themselves, and the records beside them in `_bertsum/`.
+
+    <partition>/<stem>-<first row>-<fingerprint>.parquet   results; the footer's key `bertsum` says of what
+    _bertsum/plan.json        the units of the run, written before work begins
+    _bertsum/failures.json    what a run could not do; gone once a later run did it
+    _bertsum/manifest.json    files, rows, bytes, checksums, statuses: written when every unit exists
+    _SUCCESS                  last of all; taken away before new work begins
+
+Names that start with `_` or `.` are no results for any reader of Parquet directories.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bertsum import __version__
+from bertsum.config import SummarizerConfig
+from bertsum.errors import OutputError
+from bertsum.storage import Folder, mask
+from bertsum.units import Unit, job_fingerprint, unit_name
+
+PLAN = "_bertsum/plan.json"
+FAILURES = "_bertsum/failures.json"
+MANIFEST = "_bertsum/manifest.json"
+SUCCESS = "_SUCCESS"
+_FOOTER_KEY = b"bertsum"
+_OUR_NAME = re.compile(r".+-\d{9,}-[0-9a-f]{16}\.parquet")
+_ROW_GROUP_ROWS = 5000
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What beside the input decides the rows: the model and the summarizer's configuration."""
+
+    model_id: str
+    model_digest: str
+    config: SummarizerConfig
+
+    @property
+    def fingerprint(self) -> str:
+        return job_fingerprint(self.model_digest, self.config)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "model": {"id": mask(self.model_id), "digest": self.model_digest},
+            "config": self.config.model_dump(mode="json"),
+            "version": __version__,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is in an output file: rows, rows by status, tokens read."""
+
+    rows: int
+    tokens: int
+    statuses: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """An output file that exists: whose it is (fingerprint and model of its job) and which input it holds."""
+
+    name: str
+    unit: Unit
+    job: str
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One finished output file, as the manifest lists it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    counts: Counts
+
+
+def encode(tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job) -> tuple[pa.Buffer, Counts]:
+    """A whole Parquet file in memory. Equal rows give equal bytes: nothing of time or place goes in."""
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    counts = Counts(
+        table.num_rows,
+        pc.sum(table["num_tokens"]).as_py() or 0,
+        {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()},
+    )
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+        record = {"job": job.to_json(), "unit": unit.to_json(), **asdict(counts)}
+        writer.add_key_value_metadata({_FOOTER_KEY.decode(): json.dumps(record, sort_keys=True)})
+    return sink.getvalue(), counts
+
+
+def read_record(output: Folder, name: str) -> tuple[OutputFile, Counts] | None:
+    """What the footer says, or None when the file is not one of ours, or damaged."""
+    try:
+        with output.open(name) as stream:
+            record = json.loads((pq.read_metadata(stream).metadata or {})[_FOOTER_KEY])
+        unit, job = Unit.from_json(record["unit"]), record["job"]
+        file = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
+        return file, Counts(record["rows"], record["tokens"], record["statuses"])
+    except (KeyError, TypeError, ValueError, IndexError, pa.ArrowException):
+        return None
+
+
+def existing_files(output: Folder, names: Iterable[str]) -> list[OutputFile]:
+    """Whose the files are. The plan and the manifest know most of them; the others' footers are read.
+
+    Raises OutputError when there is a file that is not ours: nothing is written beside somebody else's data.
+    """
+    known = known_files(output)
+    files = [known[name] for name in names if name in known]
+    others = [name for name in names if name not in known]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        records = list(pool.map(lambda name: read_record(output, name) if _is_ours(name) else None, others))
+    foreign = [name for name, record in zip(others, records, strict=True) if record is None]
+    if foreign:
+        shown = ", ".join(mask(name) for name in foreign[:5]) + (" ..." if len(foreign) > 5 else "")
+        raise OutputError(
+            f"OUTPUT {output} holds {len(foreign)} file(s) that bertsum did not write, or that are damaged: {shown}; "
+            "choose an empty directory, or remove them"
+        )
+    return files + [record[0] for record in records if record is not None]
+
+
+def known_files(output: Folder) -> dict[str, OutputFile]:
+    """Files by name that the plan or the manifest mentions, whether they exist or not."""
+    known: dict[str, OutputFile] = {}
+    for record in (read_json(output, MANIFEST), read_json(output, PLAN)):
+        if record:
+            job, entries = record["job"], record["files"]
+            units = [Unit.from_json(entry["unit"]) for entry in entries]
+            for unit in units:
+                name = unit_name(unit, job["fingerprint"])
+                known[name] = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
+    return known
+
+
+def read_json(output: Folder, name: str) -> dict[str, Any] | None:
+    """A record of `_bertsum/`, or None when there is none."""
+    if output.info(name) is None:
+        return None
+    try:
+        record = json.loads(output.read_bytes(name))
+    except ValueError as error:
+        raise OutputError(f"{output}/{name} is damaged ({error}); remove it, it is made again") from error
+    if not isinstance(record, dict):
+        raise OutputError(f"{output}/{name} is damaged (not a JSON object); remove it, it is made again")
+    return record
+
+
+def write_json(output: Folder, name: str, record: Mapping[str, Any]) -> None:
+    """Write a record of `_bertsum/`, atomically."""
+    output.write_replace(name, json.dumps(record, indent=1, sort_keys=False).encode("ascii"))
+
+
+def manifest_records(output: Folder) -> dict[str, FileRecord]:
+    """Files by name as the last manifest lists them: a later manifest need not read them again."""
+    manifest = read_json(output, MANIFEST) or {"files": []}
+    return {
+        entry["name"]: FileRecord(
+            entry["name"], entry["bytes"], entry["sha256"], Counts(entry["rows"], entry["tokens"], entry["statuses"])
+        )
+        for entry in manifest["files"]
+    }
+
+
+def read_back(output: Folder, names: Sequence[str]) -> list[FileRecord]:
+    """Records of files whose reports nobody has any more: an earlier run made them and was killed."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda name: _read_back(output, name), names))
+
+
+def totals(records: Iterable[FileRecord]) -> Counts:
+    """Sum over files; statuses in the order of their first appearance."""
+    rows = tokens = 0
+    statuses: Counter[str] = Counter()
+    for record in records:
+        rows, tokens = rows + record.counts.rows, tokens + record.counts.tokens
+        statuses.update(record.counts.statuses)
+    return Counts(rows, tokens, dict(statuses))
+
+
+def manifest_json(job: Job, source: str, files: Sequence[tuple[Unit, FileRecord]]) -> dict[str, Any]:
+    """The manifest: totals, then the files in the order of the input."""
+    records = [record for _, record in files]
+    return {
+        "input": mask(source),
+        "job": job.to_json(),
+        **asdict(totals(records)),
+        "bytes": sum(record.bytes for record in records),
+        "files": [
+            {"name": r.name, "bytes": r.bytes, "sha256": r.sha256, **asdict(r.counts), "unit": unit.to_json()}
+            for unit, r in files
+        ],
+    }
+
+
+def _is_ours(name: str) -> bool:
+    return _OUR_NAME.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _read_back(output: Folder, name: str) -> FileRecord:
+    info, found = output.info(name), read_record(output, name)
+    if info is None or found is None:
+        raise OutputError(f"{output}/{mask(name)} vanished or was damaged after it was written")
+    return FileRecord(name, info.size, output.sha256(name), found[1])
