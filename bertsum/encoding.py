@@ -56,7 +56,7 @@ class DocumentEncoder:
     """Splits, tokenizes and windows documents for one encoder."""
 
     def __init__(self, tokenizer: Any, config: ModelConfig, *, num_segments: int, max_positions: int):
-        """`tokenizer`: a fast one of Transformers. `num_segments`, `max_positions`: what the encoder has embeddings for.
+        """`tokenizer`: a fast one of Transformers. `num_segments`, `max_positions`: what the encoder can embed.
 
         Raises ModelError for a tokenizer without [CLS], [SEP], [UNK] or a Rust backend.
         """

@@ -92,7 +92,7 @@ class BertSum(nn.Module):
 
 
 class SummarizationLayers(nn.Module):
-    """Sentence vectors -> one logit a sentence, by a linear layer alone or after an LSTM or Transformer over sentences."""
+    """Sentence vectors -> one logit a sentence, by a linear layer, alone or after an LSTM or Transformer."""
 
     def __init__(self, hidden_size: int, config: ModelConfig):
         super().__init__()

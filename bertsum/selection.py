@@ -21,8 +21,8 @@ def select_sentences(
     """Indices of the chosen sentences, ascending.
 
     `scores`: [S] of the sentences that were read; `spans`, `sentence_tokens`: of all sentences. Taken from the best
-    score down; a sentence that does not fit into what is left of the budget, or repeats a trigram, is passed over. Never
-    exceeds the budget, so a budget smaller than every sentence gives no sentence.
+    score down; a sentence that does not fit into what is left of the budget, or repeats a trigram, is passed over.
+    Never exceeds the budget, so a budget smaller than every sentence gives no sentence.
     """
     budget = _budget(len(spans), config)
     chosen: list[int] = []

@@ -1,0 +1,253 @@
+"""Checkpoints: a directory with `config.json`, `model.safetensors`, the tokenizer's files and `model_card.md`.
+
+A checkpoint is whole (all weights, in their own precision), or a delta on an encoder that a Python package carries: the
+heads, and for each encoder weight that training changed a low-rank product that is added to it at load time. Only
+safetensors are read, remote code never runs, and names and shapes are checked against the configuration.
+"""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bertsum.config import Config, ModelConfig
+from bertsum.errors import ModelError
+from bertsum.model import BertSum
+from bertsum.model_source import resolve
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "model_card.md"
+PACKAGE_PREFIX = "package:"
+
+_LEFT, _RIGHT, _DIFFERENCE = ".delta_left", ".delta_right", ".delta"
+
+
+class BaseEncoder(Config):
+    """An encoder that a Python package carries, and that a delta checkpoint adds to."""
+
+    package: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="import name of the package")
+    directory: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="folder inside the package")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the encoder's model.safetensors")
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this machine. Raises ModelError where the package is not installed."""
+        spec = importlib.util.find_spec(self.package)  # finds a top-level package without importing it
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(f"the model's encoder is in the package {self.package}, which is not installed")
+        return Path(spec.submodule_search_locations[0]) / self.directory
+
+
+class CheckpointConfig(Config):
+    """Content of `config.json`: one of `encoder` (a Transformers configuration) and `base_encoder`."""
+
+    bertsum_version: str
+    model: ModelConfig
+    encoder: dict[str, Any] | None = None
+    base_encoder: BaseEncoder | None = None
+
+
+def package_encoder(name: str) -> BaseEncoder:
+    """The encoder of `package:NAME/DIRECTORY`, with its digest."""
+    package, _, directory = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
+    return BaseEncoder(package=base.package, directory=base.directory, sha256=_sha256(base.path / WEIGHTS_FILE))
+
+
+def load_encoder(source: str) -> tuple[Any, Any]:
+    """Encoder (float32, SDPA attention) and tokenizer of a package, a directory, a URI or a hub name."""
+    from transformers import AutoModel, AutoTokenizer
+
+    directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
+    try:
+        encoder = AutoModel.from_pretrained(
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{source} ({directory}) is not an encoder that Transformers can load: {error}") from error
+    return encoder, tokenizer
+
+
+def load_checkpoint(directory: Path) -> tuple[BertSum, Any]:
+    """Model in evaluation mode, float32, on the CPU, and its tokenizer. Raises ModelError that names what is wrong."""
+    config = read_config(directory)
+    if config.base_encoder is not None:
+        _check_digest(config.base_encoder)
+        encoder, tokenizer = load_encoder(str(config.base_encoder.path))
+    else:
+        encoder, tokenizer = _empty_encoder(config, directory)
+    model = BertSum(encoder, config.model)
+    weights = _read_weights(directory / WEIGHTS_FILE)
+    if config.base_encoder is not None:
+        weights = _apply_delta(model, weights)
+    _load_strictly(model, weights, directory)
+    return model.eval(), tokenizer
+
+
+def save_checkpoint(directory: Path, model: BertSum, tokenizer: Any, card: str, version: str) -> None:
+    """Write a whole checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = CheckpointConfig(
+        bertsum_version=version,
+        model=model.config,
+        encoder=model.encoder.config.to_diff_dict() | {"model_type": model.encoder.config.model_type},
+    )
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    tokenizer.save_pretrained(directory)
+    _write(directory, config, weights, card)
+
+
+def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, card: str, version: str) -> float:
+    """Write the heads and the low-rank difference to the base encoder, in half precision.
+
+    Returns the largest relative error that `rank` costs a weight (Frobenius norm of what is lost over that of the
+    difference): 0 up to rounding when the weights were trained as a low-rank delta.
+    """
+    encoder, _ = load_encoder(str(base.path))
+    original = encoder.state_dict()
+    weights: dict[str, Tensor] = {}
+    worst = 0.0
+    for name, tensor in model.state_dict().items():
+        encoder_name = name.removeprefix("encoder.")
+        if encoder_name == name:
+            weights[name] = tensor.detach().cpu().half()
+            continue
+        difference = tensor.detach().cpu().float() - original[encoder_name]
+        if not difference.any():
+            continue
+        if difference.dim() == 2:
+            left, right, loss = _factor(difference, rank)
+            worst = max(worst, loss)
+            weights[name + _LEFT], weights[name + _RIGHT] = left.half(), right.half()
+        else:
+            weights[name + _DIFFERENCE] = difference.half()
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(directory, CheckpointConfig(bertsum_version=version, model=model.config, base_encoder=base), weights, card)
+    return worst
+
+
+def model_digest(directory: Path) -> str:
+    """SHA-256 over the files that decide what the model computes; a copy elsewhere has the same digest."""
+    config = read_config(directory)
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.is_file() and (path.suffix in {".json", ".safetensors", ".txt", ".model"}):
+            digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
+    if config.base_encoder is not None:
+        digest.update(config.base_encoder.sha256.encode())
+    return digest.hexdigest()
+
+
+def read_config(directory: Path) -> CheckpointConfig:
+    """Validated `config.json`. Raises ModelError for anything that is not a bertsum checkpoint."""
+    try:
+        values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory} is not a checkpoint: cannot read its {CONFIG_FILE} ({error})") from error
+    if not isinstance(values, dict) or "bertsum_version" not in values:
+        raise ModelError(f"{directory} is a bare encoder, not a bertsum checkpoint: it has no heads; train them first")
+    try:
+        config = CheckpointConfig.model_validate(values)
+    except ValidationError as error:
+        raise ModelError(f"{directory / CONFIG_FILE}: {error}") from error
+    if (config.encoder is None) == (config.base_encoder is None):
+        raise ModelError(f"{directory / CONFIG_FILE} must have one of encoder and base_encoder")
+    return config
+
+
+def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
+    """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    values = dict(config.encoder or {})
+    try:
+        encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        build: Any = AutoModel.from_config
+        encoder = build(encoder_config, attn_implementation="sdpa", trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, config=encoder_config, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{directory}: Transformers cannot build its encoder or tokenizer: {error}") from error
+    return encoder, tokenizer
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is missing or not a safetensors file (pickles are never read): {error}") from error
+
+
+def _apply_delta(model: BertSum, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All weights of the model: the base encoder's with the delta added, and the heads, in float32."""
+    merged = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
+    for name, tensor in weights.items():
+        target = name.removesuffix(_LEFT).removesuffix(_DIFFERENCE)
+        try:
+            if name.endswith(_LEFT):
+                merged[target] = merged[target] + tensor.float() @ weights[target + _RIGHT].float()
+            elif name.endswith(_DIFFERENCE):
+                merged[target] = merged[target] + tensor.float()
+            elif not name.endswith(_RIGHT):
+                merged[name] = tensor.float()
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"{WEIGHTS_FILE}: {name} does not fit the base encoder: {error}") from error
+    return merged
+
+
+def _load_strictly(model: BertSum, weights: dict[str, Tensor], directory: Path) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != given:
+        wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
+        details = "; ".join(f"{name}: {given.get(name)}, expected {expected.get(name)}" for name in wrong[:5])
+        raise ModelError(
+            f"{directory / WEIGHTS_FILE} does not fit its configuration in {len(wrong)} weights: {details}"
+        )
+    model.load_state_dict(weights, assign=False)
+
+
+def _factor(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Best rank-r product for a matrix (Eckart & Young 1936), and the relative error that it leaves."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    kept = int((values[:rank] > 1e-6 * values[0]).sum())
+    root = values[:kept].sqrt()
+    lost = float(values[kept:].square().sum().sqrt() / values.square().sum().sqrt())
+    return left[:, :kept] * root, root[:, None] * right[:kept], lost
+
+
+def _write(directory: Path, config: CheckpointConfig, weights: dict[str, Tensor], card: str) -> None:
+    """The configuration comes last: a directory without one is not a checkpoint."""
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, directory / WEIGHTS_FILE)
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+    text = json.dumps(config.model_dump(exclude_none=True), indent=2, ensure_ascii=False)
+    (directory / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _check_digest(base: BaseEncoder) -> None:
+    found = _sha256(base.path / WEIGHTS_FILE)
+    if found != base.sha256:
+        raise ModelError(
+            f"the encoder in {base.path} has the digest {found[:12]}; this delta was trained on {base.sha256[:12]}"
+        )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,373 @@
+"""Documents -> predictions with a trained model: prepare (CPU), forward (device), finish (CPU).
+
+The three steps are separate, so that the host prepares the next documents while the device computes.
+"""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import nn
+
+import bertsum
+from bertsum.batching import group_documents, make_batch
+from bertsum.checkpoint import load_checkpoint, save_checkpoint
+from bertsum.config import SummarizerConfig
+from bertsum.encoding import DocumentEncoder, EncodedDocument
+from bertsum.errors import InputError
+from bertsum.model import BertSum
+from bertsum.model_source import resolve
+from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
+from bertsum.selection import join_sentences, select_sentences
+
+Progress = Callable[[int, int], None]
+"""Called with the number of documents and of tokens that were just finished."""
+
+_POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
+_POOL_CHARACTERS = 4_000_000
+_MAX_UNKNOWN_SHARE = 0.5
+_MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
+
+_LETTER = re.compile(r"[^\W\d_]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the model says of one document: probabilities, or why there are none."""
+
+    sentence_scores: npt.NDArray[np.float32] | None = None  # [S]
+    sentiment_scores: npt.NDArray[np.float32] | None = None  # [C]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Some documents after the first step. Each has either an encoding or, without one, its prediction already."""
+
+    encoded: list[EncodedDocument | None]
+    predictions: list[Prediction | None]
+
+
+class Summarizer:
+    """A model with its tokenizer and configuration; on text, on lists of text, and on Arrow tables."""
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        config: SummarizerConfig | None = None,
+        *,
+        device: str | None = None,
+        max_batch_tokens: int = 16384,
+    ):
+        """Load a checkpoint: a directory, a URI, a hub name, or None for the model that ships with bertsum.
+
+        `device`: as torch names it; by default the first GPU, else the CPU. A class, so that Ray Data can build one on
+        each actor: `ds.map_batches(Summarizer, batch_format="pyarrow", compute=ActorPoolStrategy(size=2))`.
+        Raises ModelError.
+        """
+        self.config = config or SummarizerConfig()
+        self.max_batch_tokens = max_batch_tokens
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model, self.tokenizer = load_checkpoint(resolve(None if model is None else str(model)))
+        self.encoder = document_encoder(self.model, self.tokenizer)
+        self.dtype = _choose_dtype(self.config.dtype, self.device)
+        self.model.to(self.device).encoder.to(self.dtype)
+        self.stage_seconds: dict[str, float] = defaultdict(float)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None, config: SummarizerConfig | None = None) -> Self:
+        """The same as the constructor, under the name that Transformers users expect."""
+        return cls(model, config)
+
+    def save_pretrained(self, directory: str | Path, card: str = "") -> None:
+        """Write the model as a whole checkpoint, in the precision that it runs in."""
+        save_checkpoint(Path(directory), self.model, self.tokenizer, card, bertsum.__version__)
+
+    @overload
+    def __call__(self, documents: str) -> Prediction: ...
+    @overload
+    def __call__(self, documents: list[str | None] | tuple[str | None, ...]) -> list[Prediction]: ...
+    @overload
+    def __call__(self, documents: pa.Table) -> pa.Table: ...
+
+    def __call__(self, documents: Any) -> Any:
+        """One text -> Prediction; a list -> list of the same length and order; an Arrow table -> table, a row a row."""
+        if isinstance(documents, str):
+            return self.predict([Document(documents)])[0]
+        if isinstance(documents, pa.Table):
+            return pa.concat_tables(self.stream([documents]))
+        return self.predict([Document(text) for text in documents])
+
+    def predict(self, documents: Sequence[Document]) -> list[Prediction]:
+        """One prediction a document, in order."""
+        pools = _pools(documents)
+        return [prediction for part in self._run(pools, None) for prediction in part]
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+        """Tables with the text column in; the same rows, kept columns and predictions out, in order, in smaller tables.
+
+        Prepares ahead of the device in a thread. Raises InputError for a table without the text column.
+        """
+        waiting: list[pa.Table] = []
+
+        def pools() -> Iterator[Sequence[Document]]:
+            for table in tables:
+                start = 0
+                for pool in _pools(self._documents(table)) or [[]]:
+                    waiting.append(table.slice(start, len(pool)))
+                    start += len(pool)
+                    yield pool
+
+        for predictions in self._run(pools(), on_progress):
+            yield self._output(waiting.pop(0), predictions)
+
+    def prepare(self, documents: Sequence[Document]) -> Prepared:
+        """Split, tokenize and window; a document that is not text gets its prediction here."""
+        predictions = [_unreadable(document) for document in documents]
+        readable = [place for place, prediction in enumerate(predictions) if prediction is None]
+        encoded: list[EncodedDocument | None] = [None] * len(documents)
+        for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
+            if isinstance(result, EncodedDocument) and result.unknown_share <= _MAX_UNKNOWN_SHARE:
+                encoded[place] = result
+            elif isinstance(result, EncodedDocument):
+                predictions[place] = self._by_position(result)
+            else:
+                predictions[place] = result
+        return Prepared(encoded, predictions)
+
+    def forward(self, prepared: Prepared) -> list[Scores | None]:
+        """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
+        places = [place for place, document in enumerate(prepared.encoded) if document is not None]
+        documents = [document for document in prepared.encoded if document is not None]
+        scores: list[Scores | None] = [None] * len(prepared.encoded)
+        for group in group_documents(documents, self.max_batch_tokens):
+            for place, result in zip(group, self._forward_group(documents, group), strict=True):
+                scores[places[place]] = result
+        return scores
+
+    def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
+        """Select sentences and name the sentiment: one prediction a document, in the order of `prepared`."""
+        predictions = []
+        for document, known, score in zip(prepared.encoded, prepared.predictions, scores, strict=True):
+            if known is not None:
+                predictions.append(known)
+            elif document is not None:
+                predictions.append(self._predict_one(document, score or Scores(error="the model gave no scores")))
+        return predictions
+
+    def _run(self, pools: Iterable[Sequence[Document]], on_progress: Progress | None) -> Iterator[list[Prediction]]:
+        """The three steps over pools of documents; a thread prepares the next pool while this one is computed."""
+        iterator = iter(pools)
+
+        def prepare_next() -> Prepared | None:
+            pool = next(iterator, None)
+            return None if pool is None else self._timed("prepare", self.prepare, pool)
+
+        with ThreadPoolExecutor(1) as executor:
+            prepared = executor.submit(prepare_next).result()
+            while prepared is not None:
+                following = executor.submit(prepare_next)
+                scores = self._timed("forward", self.forward, prepared)
+                predictions = self._timed("finish", self.finish, prepared, scores)
+                if on_progress:
+                    on_progress(len(predictions), sum(prediction.num_tokens for prediction in predictions))
+                yield predictions
+                prepared = following.result()
+
+    def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return step(*values)
+        finally:
+            self.stage_seconds[stage] += time.perf_counter() - start
+
+    def _encode(self, documents: Sequence[Document]) -> list[EncodedDocument | Prediction]:
+        try:
+            return list(self._encode_together(documents))
+        except Exception as error:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
+            if len(documents) == 1:
+                return [Prediction(Status.ERROR, error=f"preparing failed: {_one_line(error)}")]
+            half = len(documents) // 2
+            return self._encode(documents[:half]) + self._encode(documents[half:])
+
+    def _encode_together(self, documents: Sequence[Document]) -> list[EncodedDocument]:
+        texts = [document.text or "" for document in documents]
+        languages = [document.language or self.config.language for document in documents]
+        return self.encoder.encode(texts, languages, self.config.max_windows)
+
+    def _forward_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Scores]:
+        try:
+            return self._compute(documents, group)
+        except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
+            if len(group) == 1:
+                return [Scores(error=f"the model failed: {_one_line(error)}")]
+            half = len(group) // 2
+            return self._forward_group(documents, group[:half]) + self._forward_group(documents, group[half:])
+
+    @torch.inference_mode()
+    def _compute(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Scores]:
+        batch = make_batch(documents, group)
+        logits = self.model(batch.to(self.device))
+        sentences = torch.split(logits.sentence_logits.sigmoid().float().cpu(), batch.num_sentences)
+        if logits.sentiment_logits is None:
+            return [Scores(sentence_scores=scores.numpy()) for scores in sentences]
+        sentiments = logits.sentiment_logits.float().softmax(1).cpu().numpy()
+        return [Scores(scores.numpy(), sentiment) for scores, sentiment in zip(sentences, sentiments, strict=True)]
+
+    def _predict_one(self, document: EncodedDocument, scores: Scores) -> Prediction:
+        sentences, error = scores.sentence_scores, scores.error
+        if sentences is None or not np.isfinite(sentences).all():
+            return _counted(Status.ERROR, document, error=error or "the model gave scores that are not numbers")
+        sentiment: dict[str, float] | None = None
+        if scores.sentiment_scores is not None:
+            labels = self.model.config.sentiment_labels
+            sentiment = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
+        chosen = self._select(document, sentences)
+        return _counted(
+            Status.OK,
+            document,
+            summary=join_sentences(document.text, document.spans, chosen, document.language),
+            summary_sentences=chosen,
+            summary_scores=[float(sentences[index]) for index in chosen],
+            sentiment=max(sentiment, key=sentiment.__getitem__) if sentiment else None,
+            sentiment_scores=sentiment,
+        )
+
+    def _by_position(self, document: EncodedDocument) -> Prediction:
+        """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
+        chosen = self._select(document, -np.arange(len(document.spans), dtype=np.float32))
+        return _counted(
+            Status.UNKNOWN_LANGUAGE,
+            document,
+            summary=join_sentences(document.text, document.spans, chosen, document.language),
+            summary_sentences=chosen,
+        )
+
+    def _select(self, document: EncodedDocument, scores: npt.NDArray[np.float32]) -> list[int]:
+        return select_sentences(
+            scores, document.text, document.spans, document.sentence_tokens, document.language, self.config.selection
+        )
+
+    def _documents(self, table: pa.Table) -> list[Document]:
+        names = [self.config.text_column, *filter(None, [self.config.language_column])]
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+            raise InputError(f"there is no column {missing[0]!r}; the table has {columns}")
+        texts = _read_texts(table[self.config.text_column])
+        if not self.config.language_column:
+            return texts
+        languages = table[self.config.language_column].cast(pa.string()).to_pylist()
+        return [
+            Document(document.text, language, document.problem)
+            for document, language in zip(texts, languages, strict=True)
+        ]
+
+    def _output(self, table: pa.Table, predictions: Sequence[Prediction]) -> pa.Table:
+        fields = output_fields(table.schema, self.config.text_column, self.config.keep_columns)
+        result = predictions_to_table(predictions)
+        kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
+        return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
+
+
+def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
+    """The DocumentEncoder that fits a model: as many positions and segments as its encoder has embeddings for."""
+    num_positions = int(getattr(model.encoder.config, "max_position_embeddings", 512))
+    for name, module in model.encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from the padding id + 1.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            num_positions = module.num_embeddings - unused
+    num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
+    return DocumentEncoder(tokenizer, model.config, num_segments=num_segments, max_positions=num_positions)
+
+
+def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        return torch.float32 if name == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    is_native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if is_native else torch.float32
+
+
+def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
+    """Runs of documents that are prepared together, bounded in number and in characters."""
+    pools: list[Sequence[Document]] = []
+    start = characters = 0
+    for place, document in enumerate(documents):
+        length = len(document.text or "")
+        if place > start and (place - start == _POOL_DOCUMENTS or characters + length > _POOL_CHARACTERS):
+            pools.append(documents[start:place])
+            start, characters = place, 0
+        characters += length
+    if start < len(documents):
+        pools.append(documents[start:])
+    return pools
+
+
+def _read_texts(column: pa.ChunkedArray) -> list[Document]:
+    """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_null(column.type):
+        return [Document(None)] * len(column)
+    if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
+        raise InputError(f"the text column holds {column.type}; strings are expected")
+    try:
+        return [Document(text) for text in column.to_pylist()]
+    except UnicodeDecodeError:
+        values = pc.cast(column, pa.large_binary()).to_pylist()
+        return [Document(None) if value is None else _decode(value) for value in values]
+
+
+def _decode(value: bytes) -> Document:
+    try:
+        return Document(value.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Document("", problem=f"not UTF-8: {error.reason} at byte {error.start}")
+
+
+def _unreadable(document: Document) -> Prediction | None:
+    """The prediction of a document that no model should see, or None."""
+    text = document.text
+    if document.problem is not None:
+        return Prediction(Status.NOT_TEXT, error=document.problem)
+    if text is None or not text.strip():
+        return Prediction(Status.EMPTY)
+    surrogate = None if text.isascii() else _SURROGATE.search(text)
+    if surrogate:
+        return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {surrogate.start()}")
+    if not _LETTER.search(text):
+        return Prediction(Status.NOT_TEXT, error="no letter of any script")
+    num_control = len(_CONTROL.findall(text))
+    if num_control > _MAX_CONTROL_SHARE * len(text):
+        return Prediction(Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters")
+    return None
+
+
+def _counted(status: Status, document: EncodedDocument, **values: Any) -> Prediction:
+    return Prediction(
+        status,
+        num_sentences=len(document.spans),
+        num_tokens=document.num_tokens,
+        truncated=document.truncated,
+        **values,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"

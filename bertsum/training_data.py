@@ -1,0 +1,167 @@
+"""Labelled Parquet -> examples with encoded documents and labels, and batches of them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from bertsum.batching import Batch, make_batch
+from bertsum.encoding import DocumentEncoder, EncodedDocument
+from bertsum.errors import InputError
+from bertsum.loss import IGNORE
+from bertsum.oracle import greedy_oracle
+from bertsum.training_config import SourceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An encoded document and its labels; IGNORE where it has none."""
+
+    document: EncodedDocument
+    sentence_labels: npt.NDArray[np.float32]  # [S]
+    sentiment_label: int
+    summary: str | None  # the reference, for measuring
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBatch:
+    """A batch with [S] sentence labels and [B] class indices, IGNORE where there are none."""
+
+    batch: Batch
+    sentence_labels: Tensor
+    sentiment_labels: Tensor
+
+
+def read_examples(
+    uri: str, source: SourceConfig, encoder: DocumentEncoder, labels: Sequence[str], seed: int, max_rows: int | None
+) -> list[Example]:
+    """Examples of one file or directory, in its order; rows without text are left out.
+
+    Raises InputError for a missing column or a label that the model does not have.
+    """
+    rows = _read_rows(uri, source)
+    if max_rows is not None and len(rows) > max_rows:
+        kept = sorted(random.Random(seed).sample(range(len(rows)), max_rows))
+        rows = [rows[index] for index in kept]
+    rows = [row for row in rows if (row[source.text_column] or "").strip()]
+    texts = [row[source.text_column] for row in rows]
+    documents = encoder.encode(texts, [None] * len(texts), source.max_windows)
+    if source.excerpt_sentences:
+        documents = _excerpts(documents, source, encoder, seed)
+    return [
+        Example(
+            document=document,
+            sentence_labels=_sentence_labels(document, row, source),
+            sentiment_label=_sentiment_label(row, source, labels, uri),
+            summary=row[source.summary_column] if source.summary_column else None,
+        )
+        for document, row in zip(documents, rows, strict=True)
+        if document.num_read_sentences
+    ]
+
+
+def labelled_batch(examples: Sequence[Example], places: Sequence[int]) -> LabelledBatch:
+    """Pack the examples at `places` with their labels."""
+    batch = make_batch([example.document for example in examples], places)
+    chosen = [examples[place] for place in places]
+    return LabelledBatch(
+        batch,
+        torch.from_numpy(np.concatenate([example.sentence_labels for example in chosen])),
+        torch.tensor([example.sentiment_label for example in chosen]),
+    )
+
+
+def epoch_batches(
+    sources: Sequence[tuple[float, Sequence[Example]]], max_batch_tokens: int, seed: int
+) -> Iterator[LabelledBatch]:
+    """Batches of one epoch in random order; a source of weight w is gone through w times, fractions drawn at random."""
+    generator = random.Random(seed)
+    examples = [example for _, part in sources for example in part]
+    order: list[int] = []
+    first = 0
+    for weight, part in sources:
+        places = list(range(first, first + len(part)))
+        order += places * int(weight) + generator.sample(places, round((weight % 1) * len(part)))
+        first += len(part)
+    generator.shuffle(order)
+    group: list[int] = []
+    room = max_batch_tokens
+    for place in order:
+        num_tokens = len(examples[place].document.input_ids)
+        if group and num_tokens > room:
+            yield labelled_batch(examples, group)
+            group, room = [], max_batch_tokens
+        group.append(place)
+        room -= num_tokens
+    if group:
+        yield labelled_batch(examples, group)
+
+
+def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
+    names = [source.text_column, source.summary_column, source.sentiment_column]
+    columns = [name for name in [*names, source.sentences_column, source.sentence_labels_column] if name]
+    try:
+        table = pq.read_table(Path(uri) if "://" not in uri else uri)
+    except (OSError, ValueError) as error:
+        raise InputError(f"source {source.name}: cannot read {uri}: {error}") from error
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise InputError(f"source {source.name}: {uri} has no columns {missing}; it has {table.column_names}")
+    rows: list[dict[str, Any]] = table.select(columns).to_pylist()
+    return rows
+
+
+def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence[str], uri: str) -> int:
+    label = row[source.sentiment_column] if source.sentiment_column else source.sentiment
+    if label is None:
+        return IGNORE
+    if label not in labels:
+        raise InputError(f"source {source.name}: {uri} has the label {label!r}; the model knows {list(labels)}")
+    return list(labels).index(label)
+
+
+def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: SourceConfig) -> npt.NDArray[np.float32]:
+    labels = np.full(document.num_read_sentences, IGNORE, np.float32)
+    if source.sentences_column and source.sentence_labels_column:
+        starts = _given_positive_starts(document.text, row[source.sentences_column], row[source.sentence_labels_column])
+        labels[:] = [
+            any(start <= position < stop for position in starts) for start, stop in document.spans[: len(labels)]
+        ]
+    elif source.summary_column and row[source.summary_column]:
+        sentences = [document.text[start:stop] for start, stop in document.spans[: len(labels)]]
+        chosen = greedy_oracle(sentences, row[source.summary_column], document.language, source.num_summary_sentences)
+        labels[:] = 0
+        labels[chosen] = 1
+    return labels
+
+
+def _given_positive_starts(text: str, sentences: Sequence[str], labels: Sequence[int]) -> list[int]:
+    """Where the sentences that come labelled 1 begin in the text; their split need not be ours."""
+    starts = []
+    position = 0
+    for sentence, label in zip(sentences, labels, strict=True):
+        found = text.find(sentence, position)
+        if found >= 0:
+            position = found + len(sentence)
+            if label:
+                starts.append(found)
+    return starts
+
+
+def _excerpts(
+    documents: Sequence[EncodedDocument], source: SourceConfig, encoder: DocumentEncoder, seed: int
+) -> list[EncodedDocument]:
+    generator = random.Random(seed)
+    texts = []
+    for document in documents:
+        count = min(generator.randint(1, source.excerpt_sentences or 1), len(document.spans))
+        first = generator.randint(0, len(document.spans) - count)
+        texts.append(document.text[document.spans[first][0] : document.spans[first + count - 1][1]])
+    return encoder.encode(texts, [document.language for document in documents], source.max_windows)

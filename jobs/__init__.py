@@ -1,0 +1,1 @@
+"""Thin commands over the library, and the only place that imports ray."""

@@ -1,0 +1,141 @@
+"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, in one process.
+
+The result directory holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json` and the configuration.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import bertsum
+from bertsum import training
+from bertsum.checkpoint import load_encoder, package_encoder, save_checkpoint, save_delta
+from bertsum.config import load_config
+from bertsum.encoding import DocumentEncoder
+from bertsum.errors import BertsumError
+from bertsum.predictor import document_encoder
+from bertsum.training_config import SourceConfig, TrainingConfig
+from bertsum.training_data import Example, read_examples
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the configuration says; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="bertsum train", description=__doc__)
+    parser.add_argument("config", type=Path, help="YAML file; see jobs/configs/")
+    parser.add_argument("output", type=Path, help="directory of the checkpoint")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
+    arguments = parser.parse_args(argv)
+    try:
+        run(load_config(TrainingConfig, arguments.config, arguments.set), arguments.output)
+    except BertsumError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(config: TrainingConfig, output: Path) -> None:
+    """Read, train, measure, save."""
+    console = Console(stderr=True)
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    encoder, tokenizer = load_encoder(config.encoder)
+    model = training.build_model(encoder, config)
+    sources = _read_sources(config, document_encoder(model, tokenizer), console)
+    with (output / "training_log.jsonl").open("w", encoding="utf-8") as file:
+        training.train(model, sources, config, _logger(file.write, file.flush, console))
+    training.merge_encoder(model)
+    results = training.validate(model, sources, None, config.dtype)
+    _write_json(output / "validation.json", results)
+    _write_json(output / "training_config.json", config.model_dump(mode="json"))
+    card = _model_card(config, sources, results)
+    if config.lora_rank:
+        lost = save_delta(output, model, package_encoder(config.encoder), config.lora_rank, card, bertsum.__version__)
+        console.print(f"saved the delta in {output}; relative error of its factors {lost:.1e}")
+    else:
+        save_checkpoint(output, model, tokenizer, card, bertsum.__version__)
+        console.print(f"saved the checkpoint in {output}")
+
+
+def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Console) -> list[training.LabelledSource]:
+    sources = []
+    for source in config.sources:
+        start = time.monotonic()
+
+        def read(uri: str | None, max_rows: int | None, source: SourceConfig = source) -> list[Example]:
+            if uri is None:
+                return []
+            uri = uri if "://" in uri or uri.startswith("/") else f"{config.data_root}/{uri}"
+            return read_examples(uri, source, encoder, config.model.sentiment_labels, config.seed, max_rows)
+
+        train, validation = read(source.train_uri, source.max_documents), read(source.validation_uri, None)
+        sources.append(training.LabelledSource(source, train, validation))
+        console.print(
+            f"{source.name}: {len(train)} rows to train on, {len(validation)} to measure on "
+            f"({time.monotonic() - start:.0f} s)"
+        )
+    return sources
+
+
+def _logger(write: Callable[[str], Any], flush: Callable[[], Any], console: Console) -> training.Log:
+    def log(values: dict[str, Any]) -> None:
+        write(json.dumps(values) + "\n")
+        if "summary_loss" not in values:
+            flush()
+            console.print(_summary_line(values))
+        elif values["step"] % 50 == 0:
+            console.print(
+                f"step {values['step']}/{values['num_steps']}  summary loss {values['summary_loss']:.4f}  "
+                f"sentiment loss {values['sentiment_loss']:.4f}  {values['tokens_per_second']} tokens/s"
+            )
+
+    return log
+
+
+def _summary_line(values: dict[str, Any]) -> str:
+    parts = [f"validation at step {values['step']}"]
+    for name, result in values.items():
+        if isinstance(result, dict) and "rouge" in result:
+            cosine, deviation = result["spread"]["vector_cosine"], result["spread"]["score_deviation"]
+            parts.append(
+                f"{name} R1 {result['rouge']['rouge_1']:.2f} (lead {result['lead']['rouge_1']:.2f}; "
+                f"cosine {cosine:.2f}, deviation {deviation:.3f})"
+            )
+        if isinstance(result, dict) and "sentiment" in result:
+            parts.append(
+                f"{name} accuracy {result['sentiment']['accuracy']:.3f} "
+                f"({result['sentiment']['accuracy_among_present_labels']:.3f} among its labels)"
+            )
+    return "; ".join(parts)
+
+
+def _model_card(config: TrainingConfig, sources: Sequence[training.LabelledSource], results: dict[str, Any]) -> str:
+    lines = [
+        "# Model card",
+        "",
+        f"A BERTSUM model on the encoder `{config.encoder}`, trained by bertsum {bertsum.__version__}.",
+        "",
+        "| source | rows trained on | rows measured on | labels |",
+        "|---|---|---|---|",
+    ]
+    for source in sources:
+        label = source.config.sentiment_column or source.config.sentiment
+        heads = ["summary"] if source.config.summary_column or source.config.sentence_labels_column else []
+        heads += [f"sentiment ({label})"] if label else []
+        lines.append(f"| {source.config.name} | {len(source.train)} | {len(source.validation)} | {', '.join(heads)} |")
+    lines += ["", "Measured on the validation rows:", "", "```json", json.dumps(results, indent=1), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
