@@ -38,10 +38,11 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What INPUT holds: where it starts, and its files in path order."""
+    """What INPUT holds: where it starts, and its files in path order. `is_directory`: new files below count too."""
 
     root: Folder
     files: tuple[InputFile, ...]
+    is_directory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def list_input(uri: str) -> Input:
     if folder.is_file():
         return _single_file(uri)
     if found := folder.list_names():
-        return Input(folder, _in_order(_parquet_files(folder, found)))
+        return Input(folder, _in_order(_parquet_files(folder, found)), is_directory=True)
     if glob.has_magic(uri):
         return _match(uri)
     raise InputError(f"INPUT {mask(uri)} does not exist, or is empty")

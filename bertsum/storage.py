@@ -63,6 +63,13 @@ class Folder:
     def __str__(self) -> str:
         return mask(self.uri)
 
+    def is_below(self, other: "Folder") -> bool:
+        """Whether it is `other`, or in it and not hidden from its `list_names`."""
+        if type(self._fs) is not type(other._fs):
+            return False
+        inside = f"{self._root}/".startswith(f"{other._root}/")
+        return inside and not _is_hidden(self._root[len(other._root) + 1 :])
+
     def list_names(self) -> dict[str, FileInfo]:
         """All files below, sorted by name; a name with a part that starts with `_` or `.` is left out."""
         with self._reporting("list"):

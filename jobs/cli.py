@@ -1,0 +1,42 @@
+"""`bertsum <command>`: finds the command's module and hands over; nothing heavy is imported for `--help`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from bertsum import __version__
+
+COMMANDS = {
+    "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",
+    "text": "one document, without a cluster",
+    "train": "labelled Parquet files in, a checkpoint out",
+    "status": "what a run in OUTPUT has done, and what is missing",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 the job failed or is incomplete, 2 the command or its configuration is wrong."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(_usage())
+        return 0
+    if arguments[:1] == ["--version"]:
+        print(f"bertsum {__version__}")
+        return 0
+    if not arguments or arguments[0] not in COMMANDS:
+        wrong = f"bertsum: there is no command {arguments[0]!r}\n\n" if arguments else ""
+        print(wrong + _usage(), file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"jobs.{arguments[0]}")
+    return int(command.main(arguments[1:]))
+
+
+def _usage() -> str:
+    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: bertsum <command> [options]", "", *lines, "", "`bertsum <command> --help` lists a command's options."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

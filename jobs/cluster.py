@@ -1,0 +1,220 @@
+"""Start or find Ray, and see to it that what the job asks for is there. Nothing here waits without a limit."""
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from bertsum.config import ResourcesConfig
+from bertsum.errors import ResourceError
+
+_MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
+_MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
+_MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node has in total."""
+
+    num_cpus: float
+    num_gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """So many replicas, each with so many CPUs and GPUs of one node."""
+
+    replicas: int
+    num_cpus: float
+    num_gpus: float
+
+    @property
+    def num_threads(self) -> int:
+        return max(1, int(self.num_cpus))
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Ray for the duration of a run: `local` starts one that ends with this process, others are joined.
+
+    A process that has Ray already (a notebook) keeps it.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _quieten()
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address == "local":
+        arguments |= {"address": "local", "include_dashboard": False, "object_store_memory": _store_bytes()}
+    else:
+        _check_reachable(address)
+        arguments["address"] = address
+    try:
+        with _silent_stderr():
+            ray.init(**arguments)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ResourceError(f"no Ray at --address {address}: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:
+    """The shape of the run, after making sure that the cluster can place it now.
+
+    Raises ResourceError after `timeout_seconds`, or at once where the cluster is ours alone and cannot grow.
+    """
+    deadline = time.monotonic() + resources.timeout_seconds
+    shape = fit(resources, _nodes(), num_units)
+    if shape is None and can_grow:
+        _request(resources)
+        while shape is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+            shape = fit(resources, _nodes(), num_units)
+    if shape is None:
+        raise ResourceError(_what_is_missing(resources, _nodes()))
+    if can_grow:
+        _check_free(shape, resources, max(deadline - time.monotonic(), 1.0))
+    return shape
+
+
+def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Shape | None:
+    """The replicas that these nodes hold, or None when they do not hold what is asked. A replica needs one node."""
+    shape = _wanted(resources, nodes)
+    places = sum(_replicas_on(node, shape) for node in nodes)
+    if places < (resources.replicas or 1):
+        return None
+    replicas = resources.replicas or places
+    return Shape(min(replicas, max(num_units, 1)), shape.num_cpus, shape.num_gpus)
+
+
+def _wanted(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
+    num_gpus = resources.num_gpus
+    if num_gpus is None:
+        num_gpus = 1.0 if any(node.num_gpus >= 1 for node in nodes) else 0.0
+    num_cpus = resources.num_cpus
+    if num_cpus is None:
+        able = [node for node in nodes if node.num_gpus >= num_gpus and node.num_cpus >= 1]
+        cores = [_cores_for_one(node, num_gpus) for node in able]
+        num_cpus = max(1.0, min([*cores, _MAX_DEFAULT_CPUS]))
+    return Shape(resources.replicas or 1, num_cpus, num_gpus)
+
+
+def _cores_for_one(node: Node, num_gpus: float) -> float:
+    """All cores of a node, shared among as many replicas as its GPUs hold."""
+    replicas = max(1, int(node.num_gpus / num_gpus)) if num_gpus else 1
+    return float(int(node.num_cpus / replicas))
+
+
+def _replicas_on(node: Node, shape: Shape) -> int:
+    by_cpu = int(node.num_cpus / shape.num_cpus + 1e-9)
+    return min(by_cpu, int(node.num_gpus / shape.num_gpus + 1e-9)) if shape.num_gpus else by_cpu
+
+
+def _nodes() -> list[Node]:
+    state: Any = ray  # `ray.nodes` and `ray.available_resources` carry no types
+    found = [node["Resources"] for node in state.nodes() if node["Alive"]]
+    return [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found]
+
+
+def _what_is_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
+    shape = _wanted(resources, nodes)
+    largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus), default=Node(0, 0))
+    asked = f"{shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs each"
+    has = (
+        f"{len(nodes)} node(s) with {sum(node.num_cpus for node in nodes):g} CPUs and "
+        f"{sum(node.num_gpus for node in nodes):g} GPUs; the largest has {largest.num_cpus:g} CPUs, "
+        f"{largest.num_gpus:g} GPUs, and a replica must fit on one node"
+    )
+    less = {"num_gpus": f"{largest.num_gpus:g}", "num_cpus": f"{largest.num_cpus:g}"}
+    too_much = [key for key, most in less.items() if getattr(shape, key) > float(most)]
+    advice = " ".join(f"--set resources.{key}={less[key]}" for key in too_much) or "--set resources.replicas=1"
+    return f"the job asks for {asked}; the cluster has {has}. Ask for less with {advice}"
+
+
+def _request(resources: ResourcesConfig) -> None:
+    """Tell an autoscaler what is wanted; a cluster without one does not mind."""
+    shape = _wanted(resources, _nodes())
+    request_resources(bundles=[_bundle(shape)] * shape.replicas)
+
+
+def _check_free(shape: Shape, resources: ResourcesConfig, timeout_seconds: float) -> None:
+    """Reserve for a moment what the run needs at least: on a cluster that others use, a total says nothing."""
+    replicas = resources.replicas and shape.replicas
+    group = placement_group([_bundle(shape)] * (replicas or 1), strategy="PACK")
+    try:
+        if not group.wait(timeout_seconds):
+            state: Any = ray
+            free = state.available_resources()
+            raise ResourceError(
+                f"no room for {replicas or 1} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs "
+                f"within {resources.timeout_seconds:g} s: of the whole cluster {free.get('CPU', 0):g} CPUs and "
+                f"{free.get('GPU', 0):g} GPUs are free, the others are in use. Wait for them (--set "
+                "resources.timeout_seconds=...), or ask for less (--set resources.replicas=1, resources.num_cpus=1)"
+            )
+    finally:
+        remove_placement_group(group)
+
+
+def _bundle(shape: Shape) -> dict[str, float]:
+    return {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
+
+
+def _store_bytes() -> int:
+    """Ray would take 30 % of the memory; where shared memory is small (containers) it would then write to disk."""
+    free = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else _MIN_STORE_BYTES  # noqa: PTH112
+    return max(_MIN_STORE_BYTES, min(_MAX_STORE_BYTES, free // 2))
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself retries an address where nobody listens for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(f"no Ray at --address {address}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Ray's C++ side announces there that it was told to be quiet; what goes wrong is an exception."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _quieten() -> None:
+    """Ray's hints are for people who write Ray programs; ours would look for a mistake of theirs in them."""
+    environment: Mapping[str, str] = {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",  # else C++ prints its own to our terminal
+    }
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"ray\.")

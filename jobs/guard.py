@@ -1,0 +1,25 @@
+"""The border between exceptions and exit codes; every command's `main` goes through it."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from bertsum.errors import BertsumError
+
+INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
+
+
+def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> int:
+    """Run `action`; an error raised on purpose becomes one line on stderr and its exit code, a bug a traceback."""
+    try:
+        return action()
+    except BertsumError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\n{after_interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of a pipe (`| head`) left; Python would complain once more when it flushes stdout at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,81 @@
+"""`bertsum status OUTPUT`: what a run has done, what is missing, and why."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bertsum.errors import ConfigError
+from bertsum.output import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
+from bertsum.storage import Folder, mask
+from jobs.guard import guard
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
+    parser = argparse.ArgumentParser(prog="bertsum status", description="What a run in OUTPUT has done and what not.")
+    parser.add_argument("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
+    parser.add_argument("--json", action="store_true", help="the same for machines")
+    arguments = parser.parse_args(argv)
+    return guard(lambda: status(arguments.output, arguments.json))
+
+
+def status(output_uri: str, as_json: bool) -> int:
+    """Print it, and say whether the run is complete."""
+    found = describe_run(Folder(output_uri))
+    print(json.dumps(found, indent=1) if as_json else _text(found))
+    return 0 if found["complete"] else 1
+
+
+def describe_run(output: Folder) -> dict[str, Any]:
+    """Units and rows by state, the failures, and what the run was. Raises ConfigError when there is no run."""
+    plan = read_json(output, PLAN)
+    if plan is None:
+        raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
+    present = output.list_names()
+    failures = (read_json(output, FAILURES) or {"failures": []})["failures"]
+    failed_names = {failure["unit"] for failure in failures} - set(present)
+    states = {"done": [0, 0], "missing": [0, 0], "failed": [0, 0]}
+    for entry in plan["files"]:
+        name = entry["name"]
+        state = states["done" if name in present else "failed" if name in failed_names else "missing"]
+        state[0], state[1] = state[0] + 1, state[1] + entry["rows"]
+    manifest = read_json(output, MANIFEST)
+    complete = output.info(SUCCESS) is not None and manifest is not None
+    return {
+        "output": str(output),
+        "complete": complete,
+        "limit": plan["limit"],
+        "input": plan["input"],
+        "model": plan["job"]["model"],
+        "units": {state: count for state, (count, _) in states.items()},
+        "rows": {state: rows for state, (_, rows) in states.items()},
+        "statuses": manifest["statuses"] if complete and manifest else None,
+        "failures": [failure for failure in failures if failure["unit"] not in present],
+    }
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"{found['output']}: {_headline(found)}", f"input {found['input']}, model {found['model']['id']}"]
+    for state, units in found["units"].items():
+        if units or state == "done":
+            lines.append(f"{state:<8} {units:>8,} units {found['rows'][state]:>12,} rows")
+    if found["statuses"]:
+        lines.append("statuses " + ", ".join(f"{name} {count:,}" for name, count in found["statuses"].items()))
+    for failure in found["failures"]:
+        tried = f" (tried {failure['attempts']} times)" if failure["attempts"] else ""
+        lines.append(f"failed: {mask(', '.join(failure['files']))}: {failure['reason']}{tried}")
+    return "\n".join(lines)
+
+
+def _headline(found: dict[str, Any]) -> str:
+    if found["complete"]:
+        return "complete"
+    if found["limit"] is not None:
+        return f"a try-out of the first {found['limit']:,} rows; run without --limit for the rest"
+    return "incomplete; the same `bertsum summarize` command resumes"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

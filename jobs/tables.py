@@ -1,0 +1,132 @@
+"""What a person reads at the end of a run: totals, stages, and some rows."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from bertsum.output import Counts
+from bertsum.plan import Plan
+from bertsum.schema import PREDICTION_SCHEMA, Status
+from bertsum.storage import Folder, mask
+from jobs.progress import format_seconds
+from jobs.reports import STAGES, UnitReport
+
+_PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
+_LABEL_WIDTH, _SENTIMENT_WIDTH = 30, 14
+
+console = Console(highlight=False, markup=False)
+if not console.is_terminal:
+    console = Console(highlight=False, markup=False, width=_PLAIN_WIDTH)
+
+
+def show_plan(plan: Plan, output: Folder) -> None:
+    """The plan in a few lines, for `--dry-run`."""
+    rows_left = plan.num_rows - plan.num_rows_done
+    table = _grid()
+    table.add_row("input files", f"{plan.num_files:,}")
+    if plan.problems:
+        table.add_row("  not usable", f"{len(plan.problems):,}")
+    table.add_row("rows", f"{plan.num_rows:,}" + (" (--limit)" if plan.limit is not None else ""))
+    table.add_row("units (output files)", f"{len(plan.units):,}")
+    table.add_row("  exist already", f"{len(plan.done):,} with {plan.num_rows_done:,} rows")
+    table.add_row("  to do", f"{len(plan.missing):,} with {rows_left:,} rows")
+    if plan.superseded:
+        table.add_row("superseded files", f"{len(plan.superseded):,}: needs --on-existing replace")
+    table.add_row("output", str(output))
+    console.print(table)
+    for path, reason in plan.problems.items():
+        console.print(f"not usable: {mask(path)}: {reason}", soft_wrap=True)
+
+
+def show_result(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
+    """Totals of OUTPUT, the rate of this run, and where its time went."""
+    made = [report.record for report in reports if report.record is not None and report.created]
+    table = _grid()
+    for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
+        table.add_row(f"rows {status}", f"{count:,}")
+    table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} files")
+    if made:
+        rows, tokens = sum(record.counts.rows for record in made), sum(record.counts.tokens for record in made)
+        table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
+        busy = _busy_seconds(reports)
+        table.add_row("  rate", f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)")
+        table.add_row("  time in stages", _stages(reports))
+        table.add_row("  written", f"{len(made):,} files, {sum(record.bytes for record in made) / 2**20:,.1f} MiB")
+    table.add_row("output", str(output))
+    console.print(table)
+    if plan.limit is not None:
+        console.print(f"a try-out (--limit {plan.limit}): no manifest, no _SUCCESS; run without --limit for the rest")
+    console.print(f"look at it: python -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True)
+
+
+def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:
+    """The first rows of the result, one line of summary each, as wide as the terminal."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    label_width = min(_LABEL_WIDTH, console.width // 3)
+    table.add_column("", overflow="ellipsis", no_wrap=True, width=label_width)
+    table.add_column(
+        "summary", overflow="ellipsis", no_wrap=True, width=console.width - label_width - _SENTIMENT_WIDTH - 6
+    )
+    table.add_column("sentiment", no_wrap=True, width=_SENTIMENT_WIDTH)
+    for row in first_rows_of(output, names, num_rows):
+        table.add_row(_label(row), _summary(row), _sentiment(row))
+    console.print(table)
+
+
+def first_rows_of(output: Folder, names: Iterable[str], num_rows: int) -> list[dict[str, Any]]:
+    """Rows in the order of the plan, read piece by piece: a result may be bigger than memory."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        with output.open(name) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(num_rows):
+                rows += pa.Table.from_batches([batch]).slice(0, num_rows - len(rows)).to_pylist()
+                if len(rows) >= num_rows:
+                    return rows
+    return rows
+
+
+def sentiment_text(sentiment: str | None, scores: Any) -> str:
+    """`positive 0.93`, or a dash."""
+    return "-" if sentiment is None else f"{sentiment} {dict(scores)[sentiment]:.2f}"
+
+
+def _label(row: dict[str, Any]) -> str:
+    own = [name for name in row if name not in PREDICTION_SCHEMA.names]
+    key = next((name for name in ("title", "id") if name in own), own[0] if own else None)
+    return "" if key is None or row[key] is None else " ".join(str(row[key]).split())
+
+
+def _summary(row: dict[str, Any]) -> str:
+    summary = " ".join((row["summary"] or "").split())
+    if row["status"] == Status.OK:
+        return summary
+    return f"[{row['status']}] {row['error'] or summary}".rstrip()
+
+
+def _sentiment(row: dict[str, Any]) -> str:
+    return sentiment_text(row["sentiment"], row["sentiment_scores"])
+
+
+def _busy_seconds(reports: Sequence[UnitReport]) -> float:
+    """Seconds in which replicas worked, side by side: of the busiest one."""
+    by_replica: dict[str, float] = defaultdict(float)
+    for report in reports:
+        by_replica[report.replica] += report.wall_seconds
+    return max([*by_replica.values(), 1e-9])
+
+
+def _stages(reports: Sequence[UnitReport]) -> str:
+    sums = {stage: sum(report.seconds.get(stage, 0.0) for report in reports) for stage in STAGES}
+    return ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in sums.items())
+
+
+def _grid() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

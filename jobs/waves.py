@@ -1,0 +1,237 @@
+"""Units through replicas with Ray Data, in waves: what failed in one is tried again in the next.
+
+Ray Data sees a dataset of units and an actor pool; only reports come back. It restarts a replica whose process died
+and gives it its unit again; see `Replica` for a unit that kills whoever takes it.
+"""
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import bertsum.errors
+from bertsum.commit import Failure
+from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
+from bertsum.output import FileRecord
+from bertsum.storage import describe
+from bertsum.units import Unit, split, unit_name
+from jobs.cluster import Shape
+from jobs.progress import Display, Monitor, Tally
+from jobs.replica import Replica, Task
+from jobs.reports import UnitReport
+
+_POLL_SECONDS = 0.5
+_STALL_SECONDS = 1800.0  # replicas speak after each batch, so half an hour of silence is no work
+_TASKS_IN_FLIGHT = 2  # the next unit is at the replica when it has finished one
+
+
+@dataclass
+class Outcome:
+    """What the waves have done so far. `units` are those to do, by name; splitting changes them."""
+
+    units: dict[str, Unit]
+    reports: dict[str, UnitReport] = field(default_factory=dict)
+    errors: dict[str, UnitReport] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def records(self) -> dict[str, FileRecord]:
+        return {name: report.record for name, report in self.reports.items() if report.record}
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [
+            Failure([part.path for part in self.units[name].slices], report.error or "", self.attempts[name], name)
+            for name, report in self.errors.items()
+        ]
+
+
+def run_waves(
+    units: Mapping[str, Unit],
+    task: Task,
+    shape: Shape,
+    max_attempts: int,
+    display: Display,
+    on_split: Callable[[Mapping[str, Unit]], None],
+) -> Outcome:
+    """Every unit, until it is done or has failed `max_attempts` times. `on_split` is told of units that replace others.
+
+    Raises ModelError when a replica cannot load the model, IncompleteError when no replica makes progress.
+    """
+    outcome = Outcome(dict(units))
+    waiting = list(units)
+    while waiting:
+        reports = _run_wave({name: outcome.units[name] for name in waiting}, task, shape, display, outcome)
+        failed = {name: reports.get(name) or _lost(name) for name in waiting if name not in outcome.reports}
+        for name, report in failed.items():
+            outcome.errors[name] = report
+            outcome.attempts[name] = outcome.attempts.get(name, 0) + 1
+            display.say(f"{name}, attempt {outcome.attempts[name]} of {max_attempts}: {report.error}")
+        waiting = [name for name in failed if outcome.attempts[name] < max_attempts]
+        waiting = _split_damaged(outcome, failed, waiting, max_attempts, on_split, task)
+        for name in waiting:
+            outcome.errors.pop(name, None)
+    return outcome
+
+
+def _split_damaged(
+    outcome: Outcome,
+    failed: Mapping[str, UnitReport],
+    waiting: list[str],
+    max_attempts: int,
+    on_split: Callable[[Mapping[str, Unit]], None],
+    task: Task,
+) -> list[str]:
+    """Replace each unit of several files of which one cannot be read by one unit a file, with one attempt at least."""
+    replaced = [name for name, report in failed.items() if _is_damaged(report) and len(outcome.units[name].slices) > 1]
+    for name in replaced:
+        del outcome.errors[name]
+        parts = {unit_name(part, task.job.fingerprint): part for part in split(outcome.units.pop(name))}
+        outcome.units |= parts
+        outcome.attempts |= dict.fromkeys(parts, min(outcome.attempts.pop(name), max_attempts - 1))
+        waiting = [*(other for other in waiting if other != name), *parts]
+    if replaced:
+        on_split(outcome.units)
+    return waiting
+
+
+def _is_damaged(report: UnitReport) -> bool:
+    return report.error_type == InputError.__name__
+
+
+def _lost(name: str) -> UnitReport:
+    return UnitReport(
+        name, "", error="no replica reported this unit: a node or process was lost more often than Ray retries"
+    )
+
+
+def _run_wave(
+    units: Mapping[str, Unit], task: Task, shape: Shape, display: Display, outcome: Outcome
+) -> dict[str, UnitReport]:
+    """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
+    monitor = _start_monitor()
+    events: queue.SimpleQueue[UnitReport | BaseException | None] = queue.SimpleQueue()
+    thread = threading.Thread(target=_pump, args=(_dataset(units, task, shape, monitor), events), daemon=True)
+    thread.start()
+    reports: dict[str, UnitReport] = {}
+    watch = _Watch(monitor, display)
+    try:
+        for event in _events(events, watch, outcome):
+            if isinstance(event, RayError):
+                raise IncompleteError(f"Ray gave up: {describe(event)}. The same command resumes") from event
+            if isinstance(event, BaseException):
+                raise event
+            reports[event.name] = event
+            if event.error_type == ModelError.__name__:
+                raise _error(event)
+            if event.record is not None:
+                outcome.reports[event.name] = event
+    finally:
+        ray.kill(monitor)
+    return reports
+
+
+def _error(report: UnitReport) -> BertsumError:
+    kind = getattr(bertsum.errors, report.error_type or "", BertsumError)
+    return kind(report.error) if issubclass(kind, BertsumError) else BertsumError(report.error)
+
+
+def _events(
+    events: "queue.SimpleQueue[UnitReport | BaseException | None]", watch: "_Watch", outcome: Outcome
+) -> Iterator[UnitReport | BaseException]:
+    """Reports as they come; between them, and at least twice a second, progress is looked at."""
+    while True:
+        try:
+            event = events.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            watch.look(outcome)
+            continue
+        if event is None:
+            return
+        yield event
+        watch.look(outcome)
+
+
+class _Watch:
+    """Shows progress, and gives up when there has been none for too long."""
+
+    def __init__(self, monitor: Any, display: Display) -> None:
+        self._monitor, self._display = monitor, display
+        self._pending: Any = None
+        self._messages, self._changed_at = -1, time.monotonic()
+        self._units: Mapping[str, Any] = {}
+
+    def look(self, outcome: Outcome) -> None:
+        self._poll(outcome)
+        tally = Tally()
+        for report in outcome.reports.values():
+            if report.record is not None:
+                tally = tally.plus(report.record.counts.rows, report.record.counts.tokens)
+        stages = []
+        for name, progress in self._units.items():
+            if name not in outcome.reports:
+                tally = tally.plus(progress.documents, progress.tokens)
+                stages.append(progress.stage)
+        loading = "loading the model" if stages else "starting replicas"
+        self._display.show(tally, "reading the first documents" if set(stages) - {"load"} else loading)
+        silent = time.monotonic() - self._changed_at
+        if silent > _STALL_SECONDS:
+            raise IncompleteError(
+                f"no replica has made progress for {silent:.0f} s; in work: {', '.join(self._units) or 'nothing'}. "
+                "What is done stays; the same command resumes"
+            )
+
+    def _poll(self, outcome: Outcome) -> None:
+        """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
+        if self._pending is None:
+            done = [name for name in self._units if name in outcome.reports]
+            self._pending = self._monitor.snapshot.remote(done)
+        ready, _ = ray.wait([self._pending], timeout=0)
+        if ready:
+            messages, self._units = ray.get(self._pending)
+            self._pending = None
+            if messages != self._messages:
+                self._messages, self._changed_at = messages, time.monotonic()
+
+
+def _start_monitor() -> Any:
+    """On the driver's node and without a CPU of its own: it must run where the replicas have taken them all."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(Monitor).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
+
+
+def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> ray.data.Dataset:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a block is a unit, and a report that is missing in the end is noticed
+    context.execution_no_progress_timeout_s = -1  # a unit may take long; `_Watch` looks at documents instead
+    items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
+    replicas = min(shape.replicas, len(items))
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        Replica,
+        fn_constructor_args=(task, monitor),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=_TASKS_IN_FLIGHT),
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+    )
+
+
+def _pump(dataset: ray.data.Dataset, events: "queue.SimpleQueue[UnitReport | BaseException | None]") -> None:
+    """In a thread of its own, so that the main thread can draw, watch and be interrupted while Ray Data works."""
+    try:
+        for row in dataset.iter_rows():
+            events.put(UnitReport.from_json(row["report"]))
+        events.put(None)
+    except BaseException as error:
+        events.put(error)
