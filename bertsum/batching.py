@@ -1,7 +1,7 @@
 """Encoded documents -> batches under a token budget.
 
 A batch is packed: all tokens of its documents stand in one sequence, window after window, with no padding. Windows are
-sorted by length, so that an encoder that needs padding can take runs of nearly equal windows.
+sorted by length, and documents by number of sentences, so that attention can take runs of equal ones as one block.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Batch:
     token_sentences: Tensor  # [T] int64, into S
     cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
     window_lengths: list[int]  # [W] ascending
-    num_sentences: list[int]  # [B]
+    num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`; copies from pinned memory do not block."""
@@ -60,7 +60,8 @@ def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int)
 
 
 def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> Batch:
-    """Pack the documents at `places` into one batch."""
+    """Pack the documents at `places` into one batch, sorted by their number of sentences."""
+    places = sorted(places, key=lambda place: documents[place].num_read_sentences)
     chosen = [documents[place] for place in places]
     first_sentences = np.cumsum([0, *(document.num_read_sentences for document in chosen)])
     token_sentences = np.concatenate(
@@ -77,7 +78,7 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
         return torch.from_numpy(values[order].astype(np.int64))
 
     return Batch(
-        documents=list(places),
+        documents=places,
         input_ids=packed(np.concatenate([document.input_ids for document in chosen])),
         token_type_ids=packed(np.concatenate([document.token_type_ids for document in chosen])),
         token_sentences=packed(token_sentences),

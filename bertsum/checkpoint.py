@@ -63,6 +63,9 @@ def package_encoder(name: str) -> BaseEncoder:
 def load_encoder(source: str) -> tuple[Any, Any]:
     """Encoder (float32, SDPA attention) and tokenizer of a package, a directory, a URI or a hub name."""
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for 90 MB, on every start
 
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:

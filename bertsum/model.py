@@ -4,8 +4,10 @@ Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 a
 a sentence's tokens may stand for the sentence in place of its [CLS], and the sentences of all windows of a document go
 through the summarization layers together, so that a document may be longer than the encoder's positions.
 
+Everything is packed: no padding between documents, and none between windows where the encoder is of the BERT family.
+
 Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S sentences of all
-documents, M sentences of the longest document, H hidden size, C classes.
+documents, H hidden size, C classes.
 """
 
 import math
@@ -13,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bertsum.batching import Batch
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
+from bertsum.packed import can_pack, encode_packed, packed_attention, positions, runs
 
-# Padding of a group of windows stays below this share of its longest window.
+# Where windows have to be padded, padding of a group of them stays below this share of the longest.
 _MAX_PADDING = 0.125
 # Tokens that go through the encoder at once on a CPU: the activations of this many stay in its caches.
 _CPU_GROUP_TOKENS = 4096
@@ -33,7 +35,7 @@ class Logits:
 
     sentence_logits: Tensor  # [S]
     sentiment_logits: Tensor | None  # [B, C]
-    sentence_vectors: Tensor  # [S, H] what the heads saw
+    sentence_vectors: Tensor  # [S, H] float32, what the heads saw
 
 
 class BertSum(nn.Module):
@@ -49,17 +51,16 @@ class BertSum(nn.Module):
             encoder.pooler = None  # a layer over the first [CLS] that no head reads
         self.config = config
         self.encoder = encoder
-        self.takes_segments = getattr(encoder.config, "type_vocab_size", 0) > 1
+        self.is_packed = can_pack(encoder)
         self.summarization = SummarizationLayers(hidden_size, config)
         self.sentiment = SentimentHead(hidden_size, config) if config.sentiment_labels else None
 
     def forward(self, batch: Batch) -> Logits:
         """Scores of all sentences and documents of a batch."""
         vectors = self.sentence_vectors(batch)
-        padded, mask = pad_documents(vectors, batch.num_sentences)
         return Logits(
-            sentence_logits=self.summarization(padded, mask),
-            sentiment_logits=None if self.sentiment is None else self.sentiment(padded, mask),
+            sentence_logits=self.summarization(vectors, batch.num_sentences),
+            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, batch.num_sentences),
             sentence_vectors=vectors,
         )
 
@@ -75,16 +76,22 @@ class BertSum(nn.Module):
         return sums / torch.bincount(places, minlength=num_sentences).unsqueeze(1)
 
     def token_vectors(self, batch: Batch) -> Tensor:
-        """[T, H] last hidden states, by runs of windows of nearly equal length: [W, L] through the encoder each."""
+        """[T, H] last hidden states; windows see only themselves."""
+        if self.is_packed:
+            return encode_packed(self.encoder, batch.input_ids, batch.token_type_ids, batch.window_lengths)
+        return self._padded_token_vectors(batch)
+
+    def _padded_token_vectors(self, batch: Batch) -> Tensor:
+        """The same by groups of windows of nearly equal length, padded to [W, L], through the encoder's own forward."""
         vectors = []
         position = 0
         for lengths in _window_groups(batch.window_lengths, batch.input_ids.is_cuda):
             stop = position + sum(lengths)
             mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
             mask = mask.to(batch.input_ids.device)
-            inputs = {"input_ids": _unpack(batch.input_ids[position:stop], mask, self.encoder.config.pad_token_id or 0)}
-            if self.takes_segments:
-                inputs["token_type_ids"] = _unpack(batch.token_type_ids[position:stop], mask, 0)
+            inputs = {"input_ids": _pad(batch.input_ids[position:stop], mask, self.encoder.config.pad_token_id or 0)}
+            if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
+                inputs["token_type_ids"] = _pad(batch.token_type_ids[position:stop], mask, 0)
             hidden = self.encoder(attention_mask=mask.long(), **inputs).last_hidden_state  # [W, L, H]
             vectors.append(hidden[mask])
             position = stop
@@ -107,18 +114,17 @@ class SummarizationLayers(nn.Module):
         self.scorer = nn.Linear(hidden_size, 1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """[B, M, H] vectors and [B, M] mask -> [S] logits of the sentences under the mask, document by document."""
+    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] sentence vectors, document by document -> [S] logits."""
         if self.layers:
-            positions = sinusoidal_positions(padded.shape[1], padded.shape[2], padded.device)
-            padded = padded + self.position_scale * positions
-            padded = self.dropout(padded)
-            attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+            places = positions(num_sentences, vectors.device)
+            vectors = vectors + self.position_scale * sinusoidal_positions(places, vectors.shape[1])
+            vectors = self.dropout(vectors)
             for layer in self.layers:
-                padded = layer(padded, attention_mask)
+                vectors = layer(vectors, num_sentences)
         if self.lstm is not None:
-            padded = self.dropout(run_lstm(self.lstm, padded, mask)[0])
-        return self.scorer(self.norm(padded))[mask].squeeze(1)  # type: ignore[no-any-return]
+            vectors = self.dropout(run_lstm(self.lstm, vectors, num_sentences)[0])
+        return self.scorer(self.norm(vectors)).squeeze(1)  # type: ignore[no-any-return]
 
 
 class SentenceLayer(nn.Module):
@@ -140,15 +146,13 @@ class SentenceLayer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, padded: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """[B, M, H] and a [B, 1, 1, M] mask -> [B, M, H]. SDPA keeps no M x M matrix, so long documents fit."""
-        shape = (*padded.shape[:2], 3, self.num_heads, -1)
-        query, key, value = self.query_key_value(self.attention_norm(padded)).view(shape).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attention_mask, dropout_p=self.dropout_rate if self.training else 0.0
-        )
-        padded = padded + self.dropout(self.attention_output(attended.transpose(1, 2).flatten(2)))
-        return padded + self.dropout(self.feed_forward(self.feed_forward_norm(padded)))  # type: ignore[no-any-return]
+    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] -> [S, H]; a sentence attends to those of its document."""
+        query, key, value = self.query_key_value(self.attention_norm(vectors)).chunk(3, dim=1)
+        dropout = self.dropout_rate if self.training else 0.0
+        attended = packed_attention(query, key, value, num_sentences, self.num_heads, dropout)
+        vectors = vectors + self.dropout(self.attention_output(attended))
+        return vectors + self.dropout(self.feed_forward(self.feed_forward_norm(vectors)))  # type: ignore[no-any-return]
 
 
 class SentimentHead(nn.Module):
@@ -170,39 +174,40 @@ class SentimentHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(hidden_size, len(config.sentiment_labels))
 
-    def forward(self, padded: Tensor, mask: Tensor) -> Tensor:
-        """[B, M, H] vectors and [B, M] mask -> [B, C] logits."""
-        if self.attention is not None:
-            query = self.query.expand(len(padded), -1, -1)
-            vectors = self.attention(query, padded, padded, key_padding_mask=~mask, need_weights=False)[0].squeeze(1)
-        elif self.lstm is not None:
-            states = run_lstm(self.lstm, padded, mask)[1]  # [2, B, H/2]
-            vectors = torch.cat([states[0], states[1]], dim=1)
+    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] sentence vectors, document by document -> [B, C] logits."""
+        if self.lstm is not None:
+            document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
         else:
-            vectors = (padded * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
-        return self.classifier(self.dropout(vectors))  # type: ignore[no-any-return]
+            document_vectors = torch.cat(
+                [
+                    self._pool(vectors[first : first + count * length].view(count, length, -1))
+                    for first, count, length in runs(num_sentences)
+                ]
+            )
+        return self.classifier(self.dropout(document_vectors))  # type: ignore[no-any-return]
+
+    def _pool(self, vectors: Tensor) -> Tensor:
+        """[n, L, H] sentence vectors of n documents of equal length -> [n, H]."""
+        if self.attention is None:
+            return vectors.mean(1)
+        query = self.query.expand(len(vectors), -1, -1)
+        return self.attention(query, vectors, vectors, need_weights=False)[0].squeeze(1)  # type: ignore[no-any-return]
 
 
-def pad_documents(vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
-    """[S, H] -> [B, M, H] padded with zeros, and the [B, M] mask of real sentences."""
-    padded = pad_sequence(list(torch.split(vectors, num_sentences)), batch_first=True)
-    mask = torch.arange(padded.shape[1])[None, :] < torch.tensor(num_sentences)[:, None]
-    return padded, mask.to(vectors.device)
-
-
-def sinusoidal_positions(num_positions: int, hidden_size: int, device: torch.device) -> Tensor:
-    """[M, H] sine in even features, cosine in odd ones (Vaswani et al. 2017, section 3.5)."""
-    position = torch.arange(num_positions, device=device).unsqueeze(1)
-    frequency = torch.exp(torch.arange(0, hidden_size, 2, device=device) * (-math.log(10000.0) / hidden_size))
-    angles = position * frequency
+def sinusoidal_positions(places: Tensor, hidden_size: int) -> Tensor:
+    """[S] places from 0 -> [S, H]: sine in even features, cosine in odd ones (Vaswani et al. 2017, section 3.5)."""
+    frequency = torch.exp(torch.arange(0, hidden_size, 2, device=places.device) * (-math.log(10000.0) / hidden_size))
+    angles = places.unsqueeze(1) * frequency
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :hidden_size]
 
 
-def run_lstm(lstm: nn.LSTM, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, M, H] outputs and the last layer's final states [2, B, H/2]; padding is not read."""
-    packed = pack_padded_sequence(padded, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
+    """[S, H] outputs, and [B, H] last states of both directions of the last layer."""
+    packed = pack_sequence(list(torch.split(vectors, num_sentences)), enforce_sorted=False)
+    output: PackedSequence
     output, (state, _) = lstm(packed)
-    return pad_packed_sequence(output, batch_first=True, total_length=padded.shape[1])[0], state[-2:]
+    return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
 
 
 def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
@@ -222,6 +227,6 @@ def _window_groups(window_lengths: list[int], on_gpu: bool) -> list[list[int]]:
     return groups
 
 
-def _unpack(values: Tensor, mask: Tensor, fill: int) -> Tensor:
+def _pad(values: Tensor, mask: Tensor, fill: int) -> Tensor:
     """[T] packed -> [W, L] padded with `fill`."""
     return values.new_full(mask.shape, fill).masked_scatter(mask, values)

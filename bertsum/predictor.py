@@ -153,7 +153,7 @@ class Summarizer:
         documents = [document for document in prepared.encoded if document is not None]
         scores: list[Scores | None] = [None] * len(prepared.encoded)
         for group in group_documents(documents, self.max_batch_tokens):
-            for place, result in zip(group, self._forward_group(documents, group), strict=True):
+            for place, result in self._forward_group(documents, group).items():
                 scores[places[place]] = result
         return scores
 
@@ -207,24 +207,27 @@ class Summarizer:
         languages = [document.language or self.config.language for document in documents]
         return self.encoder.encode(texts, languages, self.config.max_windows)
 
-    def _forward_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Scores]:
+    def _forward_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> dict[int, Scores]:
         try:
             return self._compute(documents, group)
         except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
             if len(group) == 1:
-                return [Scores(error=f"the model failed: {_one_line(error)}")]
+                return {group[0]: Scores(error=f"the model failed: {_one_line(error)}")}
             half = len(group) // 2
-            return self._forward_group(documents, group[:half]) + self._forward_group(documents, group[half:])
+            return self._forward_group(documents, group[:half]) | self._forward_group(documents, group[half:])
 
     @torch.inference_mode()
-    def _compute(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Scores]:
+    def _compute(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> dict[int, Scores]:
         batch = make_batch(documents, group)
         logits = self.model(batch.to(self.device))
         sentences = torch.split(logits.sentence_logits.sigmoid().float().cpu(), batch.num_sentences)
-        if logits.sentiment_logits is None:
-            return [Scores(sentence_scores=scores.numpy()) for scores in sentences]
-        sentiments = logits.sentiment_logits.float().softmax(1).cpu().numpy()
-        return [Scores(scores.numpy(), sentiment) for scores, sentiment in zip(sentences, sentiments, strict=True)]
+        sentiments: list[Any] = [None] * len(batch.documents)
+        if logits.sentiment_logits is not None:
+            sentiments = list(logits.sentiment_logits.float().softmax(1).cpu().numpy())
+        return {
+            place: Scores(scores.numpy(), sentiment)
+            for place, scores, sentiment in zip(batch.documents, sentences, sentiments, strict=True)
+        }
 
     def _predict_one(self, document: EncodedDocument, scores: Scores) -> Prediction:
         sentences, error = scores.sentence_scores, scores.error

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from bertsum import metrics
-from bertsum.batching import group_documents
+from bertsum.batching import group_documents, make_batch
 from bertsum.config import ModelConfig
 from bertsum.loss import LossSum, sentiment_loss, summary_loss
 from bertsum.model import BertSum, Logits
 from bertsum.rouge import mean_rouge
 from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import Example, LabelledBatch, epoch_batches, labelled_batch
+from bertsum.training_data import Example, LabelledBatch, epoch_batches
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -194,11 +194,11 @@ def predict_examples(
     vectors = list(scores)
     sentiments: list[np.ndarray] = list(scores)
     for group in group_documents([example.document for example in examples], 8192):
-        batch = labelled_batch(examples, group).batch
+        batch = make_batch([example.document for example in examples], group)
         logits = _forward(model, batch, dtype)
         parts = torch.split(logits.sentence_logits.float().sigmoid(), batch.num_sentences)
         vector_parts = torch.split(logits.sentence_vectors, batch.num_sentences)
-        for index, place in enumerate(group):
+        for index, place in enumerate(batch.documents):
             scores[place], vectors[place] = parts[index].numpy(), vector_parts[index].numpy()
             if logits.sentiment_logits is not None:
                 sentiments[place] = logits.sentiment_logits[index].float().numpy()

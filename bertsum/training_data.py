@@ -40,7 +40,14 @@ class LabelledBatch:
 
 
 def read_examples(
-    uri: str, source: SourceConfig, encoder: DocumentEncoder, labels: Sequence[str], seed: int, max_rows: int | None
+    uri: str,
+    source: SourceConfig,
+    encoder: DocumentEncoder,
+    labels: Sequence[str],
+    *,
+    seed: int = 0,
+    max_rows: int | None = None,
+    max_windows: int,
 ) -> list[Example]:
     """Examples of one file or directory, in its order; rows without text are left out.
 
@@ -52,9 +59,9 @@ def read_examples(
         rows = [rows[index] for index in kept]
     rows = [row for row in rows if (row[source.text_column] or "").strip()]
     texts = [row[source.text_column] for row in rows]
-    documents = encoder.encode(texts, [None] * len(texts), source.max_windows)
+    documents = encoder.encode(texts, [None] * len(texts), max_windows)
     if source.excerpt_sentences:
-        documents = _excerpts(documents, source, encoder, seed)
+        documents = _excerpts(documents, source.excerpt_sentences, encoder, seed, max_windows)
     return [
         Example(
             document=document,
@@ -67,10 +74,10 @@ def read_examples(
     ]
 
 
-def labelled_batch(examples: Sequence[Example], places: Sequence[int]) -> LabelledBatch:
-    """Pack the examples at `places` with their labels."""
-    batch = make_batch([example.document for example in examples], places)
-    chosen = [examples[place] for place in places]
+def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
+    """Pack examples with their labels."""
+    batch = make_batch([example.document for example in examples], range(len(examples)))
+    chosen = [examples[place] for place in batch.documents]
     return LabelledBatch(
         batch,
         torch.from_numpy(np.concatenate([example.sentence_labels for example in chosen])),
@@ -91,17 +98,17 @@ def epoch_batches(
         order += places * int(weight) + generator.sample(places, round((weight % 1) * len(part)))
         first += len(part)
     generator.shuffle(order)
-    group: list[int] = []
+    group: list[Example] = []
     room = max_batch_tokens
     for place in order:
         num_tokens = len(examples[place].document.input_ids)
         if group and num_tokens > room:
-            yield labelled_batch(examples, group)
+            yield labelled_batch(group)
             group, room = [], max_batch_tokens
-        group.append(place)
+        group.append(examples[place])
         room -= num_tokens
     if group:
-        yield labelled_batch(examples, group)
+        yield labelled_batch(group)
 
 
 def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
@@ -156,12 +163,12 @@ def _given_positive_starts(text: str, sentences: Sequence[str], labels: Sequence
 
 
 def _excerpts(
-    documents: Sequence[EncodedDocument], source: SourceConfig, encoder: DocumentEncoder, seed: int
+    documents: Sequence[EncodedDocument], max_sentences: int, encoder: DocumentEncoder, seed: int, max_windows: int
 ) -> list[EncodedDocument]:
     generator = random.Random(seed)
     texts = []
     for document in documents:
-        count = min(generator.randint(1, source.excerpt_sentences or 1), len(document.spans))
+        count = min(generator.randint(1, max_sentences), len(document.spans))
         first = generator.randint(0, len(document.spans) - count)
         texts.append(document.text[document.spans[first][0] : document.spans[first + count - 1][1]])
-    return encoder.encode(texts, [document.language for document in documents], source.max_windows)
+    return encoder.encode(texts, [document.language for document in documents], max_windows)

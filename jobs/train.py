@@ -1,6 +1,7 @@
 """`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, in one process.
 
-The result directory holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json` and the configuration.
+The result directory holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json` and its
+configuration.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from rich.console import Console
 import bertsum
 from bertsum import training
 from bertsum.checkpoint import load_encoder, package_encoder, save_checkpoint, save_delta
-from bertsum.config import load_config
+from bertsum.config import SummarizerConfig, load_config
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import BertsumError
 from bertsum.predictor import document_encoder
@@ -68,13 +69,14 @@ def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Con
     for source in config.sources:
         start = time.monotonic()
 
-        def read(uri: str | None, max_rows: int | None, source: SourceConfig = source) -> list[Example]:
+        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> list[Example]:
             if uri is None:
                 return []
             uri = uri if "://" in uri or uri.startswith("/") else f"{config.data_root}/{uri}"
-            return read_examples(uri, source, encoder, config.model.sentiment_labels, config.seed, max_rows)
+            return read_examples(uri, source, encoder, config.model.sentiment_labels, seed=config.seed, **limits)
 
-        train, validation = read(source.train_uri, source.max_documents), read(source.validation_uri, None)
+        train = read(source.train_uri, max_rows=source.max_documents, max_windows=source.max_windows)
+        validation = read(source.validation_uri, max_windows=SummarizerConfig().max_windows)
         sources.append(training.LabelledSource(source, train, validation))
         console.print(
             f"{source.name}: {len(train)} rows to train on, {len(validation)} to measure on "
@@ -86,8 +88,8 @@ def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Con
 def _logger(write: Callable[[str], Any], flush: Callable[[], Any], console: Console) -> training.Log:
     def log(values: dict[str, Any]) -> None:
         write(json.dumps(values) + "\n")
+        flush()
         if "summary_loss" not in values:
-            flush()
             console.print(_summary_line(values))
         elif values["step"] % 50 == 0:
             console.print(

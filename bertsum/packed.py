@@ -1,0 +1,103 @@
+"""Attention and BERT-family encoders over packed sequences: all tokens in one [T, H] tensor, no padding.
+
+Linear layers, norms and activations do not know where one sequence ends; only attention does, and it takes each run of
+sequences of equal length as one [n, L] block. Packing as in ByteTransformer (Zhai et al. 2023).
+
+Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A heads, D = H / A.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
+from torch import Tensor, nn
+
+# Encoders whose modules have BERT's names and order of operations, so that their weights can be used in place.
+_BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+
+
+def runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first row, n, L) of each run of equal lengths, in order."""
+    first = 0
+    for length, members in groupby(lengths):
+        count = sum(1 for _ in members)
+        yield first, count, length
+        first += count * length
+
+
+def packed_attention(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], num_heads: int, dropout: float = 0.0
+) -> Tensor:
+    """Softmax attention inside each sequence: three [N, H] and the sequences' lengths -> [N, H].
+
+    Equal to scaled dot-product attention (Vaswani et al. 2017) on each sequence alone. Sort sequences by length: each
+    run of equal ones is one call.
+    """
+    shapes = [(count, length) for _, count, length in runs(lengths)]
+    parts = (torch.split(t, [count * length for count, length in shapes]) for t in (query, key, value))
+    blocks = []
+    for (count, length), *block in zip(shapes, *parts, strict=True):
+        q, k, v = (rows.reshape(count, length, num_heads, -1).transpose(1, 2) for rows in block)  # [n, A, L, D]
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        blocks.append(attended.transpose(1, 2).reshape(count * length, -1))
+    return torch.cat(blocks)
+
+
+def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """[N] place of each row in its sequence, from 0."""
+    counts = torch.tensor(lengths, device=device)
+    starts = counts.cumsum(0) - counts
+    return torch.arange(int(sum(lengths)), device=device) - torch.repeat_interleave(starts, counts)
+
+
+def can_pack(encoder: Any) -> bool:
+    """Whether `encode_packed` computes what this Transformers encoder computes."""
+    config = encoder.config
+    return (
+        config.model_type in _BERT_FAMILY
+        and config.hidden_act in _ACTIVATIONS
+        and getattr(config, "position_embedding_type", None) in (None, "absolute")
+        and not getattr(config, "is_decoder", False)
+    )
+
+
+def encode_packed(encoder: Any, input_ids: Tensor, token_type_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[T] ids of windows one after the other -> [T, H] last hidden states, with the encoder's own weights.
+
+    `encoder` may be wrapped by `peft`: its replaced layers are called as they stand.
+    """
+    config = encoder.config
+    base = encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
+    hidden = _embed(base, input_ids, token_type_ids, lengths)
+    activation = _ACTIVATIONS[config.hidden_act]
+    for layer in base.encoder.layer:
+        attention = layer.attention.self
+        attended = packed_attention(
+            attention.query(hidden),
+            attention.key(hidden),
+            attention.value(hidden),
+            lengths,
+            config.num_attention_heads,
+            attention.dropout.p if base.training else 0.0,
+        )
+        hidden = _add_and_norm(layer.attention.output, attended, hidden)
+        hidden = _add_and_norm(layer.output, activation(layer.intermediate.dense(hidden)), hidden)
+    return hidden
+
+
+def _embed(base: Any, input_ids: Tensor, token_type_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    embeddings = base.embeddings
+    places = embeddings.position_embeddings
+    first = 0 if places.padding_idx is None else places.padding_idx + 1  # RoBERTa counts from the padding id on
+    embedded = embeddings.word_embeddings(input_ids) + places(positions(lengths, input_ids.device) + first)
+    embedded = embedded + embeddings.token_type_embeddings(token_type_ids)
+    embedded = embeddings.dropout(embeddings.LayerNorm(embedded))
+    project: nn.Module | None = getattr(base, "embeddings_project", None)  # ELECTRA's small embeddings
+    return embedded if project is None else project(embedded)  # type: ignore[no-any-return]
+
+
+def _add_and_norm(output: Any, inner: Tensor, residual: Tensor) -> Tensor:
+    return output.LayerNorm(output.dropout(output.dense(inner)) + residual)  # type: ignore[no-any-return]
