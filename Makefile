@@ -1,0 +1,42 @@
+# Needs Python 3.11 or newer, make, and pip's package index. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test test-slow lint format clean
+
+help:
+	@echo "make setup      install into $(VENV)"
+	@echo "make demo       summarize the sample corpus into out/demo"
+	@echo "make test       all tests that need no GPU, but the slow ones"
+	@echo "make test-slow  the slow ones: kills, big files"
+	@echo "make lint       ruff and mypy"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/bertsum summarize tests/data/corpus out/demo --set summarizer.language_column=lang --show 16
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) out
