@@ -59,10 +59,10 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
         text_columns.append(("language_column", config.language_column))
     for key, name in text_columns:
         if name not in schema.names:
-            return f"there is no column {name!r}; choose one with --set {key}=NAME; the file has {columns}"
+            return f"there is no column {name!r} ({key} names it); the file has {columns}"
         found = schema.types[schema.names.index(name)]
         if not is_text(found):
-            return f"column {name!r} is {found}, but {key} must be a string column; the file has {columns}"
+            return f"column {name!r} is {found}, but {key} must name a string column; the file has {columns}"
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
         return f"it has several columns of the name {repeated[0]!r}"

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -201,8 +202,10 @@ def _is_hidden(name: str) -> bool:
 
 
 def _info(entry: dict[str, Any]) -> FileInfo:
-    version = next((str(entry[key]).strip('"') for key in _VERSION_KEYS if entry.get(key)), "")
-    return FileInfo(int(entry["size"] or 0), version)
+    version = next((entry[key] for key in _VERSION_KEYS if entry.get(key)), "")
+    if isinstance(version, datetime):  # some filesystems list a number and describe a single file with a date
+        version = version.timestamp()
+    return FileInfo(int(entry["size"] or 0), str(version).strip('"'))
 
 
 def _stat(path: Path) -> FileInfo:

@@ -108,7 +108,8 @@ def _wanted(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
         num_gpus = 1.0 if any(node.num_gpus >= 1 for node in nodes) else 0.0
     num_cpus = resources.num_cpus
     if num_cpus is None:
-        able = [node for node in nodes if node.num_gpus >= num_gpus and node.num_cpus >= 1]
+        with_cpus = [node for node in nodes if node.num_cpus >= 1]
+        able = [node for node in with_cpus if node.num_gpus >= num_gpus] or with_cpus
         cores = [_cores_for_one(node, num_gpus) for node in able]
         num_cpus = max(1.0, min([*cores, _MAX_DEFAULT_CPUS]))
     return Shape(resources.replicas or 1, num_cpus, num_gpus)
@@ -218,3 +219,5 @@ def _quieten() -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\.")
+    # The raylet's long words about a dead worker, which no option turns off; the job says it in its own.
+    vars(ray._private.worker)["_worker_logs_enabled"] = False

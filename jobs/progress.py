@@ -20,12 +20,16 @@ _LINE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class UnitProgress:
-    """How far a unit is. `stage`: load (the model), forward (read, prepare and compute), write."""
+    """How far a unit is. `stage`: load (the model), forward (read, prepare and compute), write.
+
+    `starts`: how many times a replica has begun it, more than once when a replica died.
+    """
 
     replica: str
     stage: str
-    documents: int
-    tokens: int
+    starts: int = 1
+    documents: int = 0
+    tokens: int = 0
 
 
 class Monitor:
@@ -40,14 +44,16 @@ class Monitor:
         """A replica has the unit now; the answer says for how many times somebody has it."""
         self._messages += 1
         self._starts[unit] += 1
-        self._units[unit] = UnitProgress(replica, "load", 0, 0)
+        self._units[unit] = UnitProgress(replica, "load", self._starts[unit])
         return self._starts[unit]
 
     def update(self, replica: str, unit: str, stage: str, documents: int, tokens: int) -> None:
         """Documents and tokens that were just done."""
         self._messages += 1
-        known = self._units.get(unit, UnitProgress(replica, stage, 0, 0))
-        self._units[unit] = UnitProgress(replica, stage, known.documents + documents, known.tokens + tokens)
+        known = self._units.get(unit, UnitProgress(replica, stage))
+        self._units[unit] = replace(
+            known, stage=stage, documents=known.documents + documents, tokens=known.tokens + tokens
+        )
 
     def snapshot(self, reported: Iterable[str]) -> tuple[int, Mapping[str, UnitProgress]]:
         """Number of messages so far, and the units in work; those whose report the driver has are forgotten."""

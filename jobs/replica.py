@@ -81,7 +81,7 @@ class Replica:
     def _make(self, name: str, unit: Unit) -> UnitReport:
         seconds: dict[str, float] = defaultdict(float)
         summarizer = self._load()
-        begun = time.perf_counter()
+        begun, begun_at = time.perf_counter(), time.time()
         before = dict(summarizer.stage_seconds)
         self._tell(name, "forward", 0, 0)
         tables = list(
@@ -96,7 +96,7 @@ class Replica:
         record, created = self._write(name, unit, tables)
         seconds["write"] = time.perf_counter() - start
         stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
-        return UnitReport(name, self._id, record, created, stages, time.perf_counter() - begun)
+        return UnitReport(name, self._id, record, created, stages, begun_at, time.perf_counter() - begun)
 
     def _write(self, name: str, unit: Unit, tables: list[pa.Table]) -> tuple[FileRecord, bool]:
         config = self._task.job.config

@@ -19,6 +19,7 @@ class UnitReport:
     record: FileRecord | None = None
     created: bool = False  # False with a record: somebody else had made the file
     seconds: Mapping[str, float] = field(default_factory=dict)  # by stage, see STAGES; some stages overlap
+    begun: float = 0.0  # Unix time, when the model was loaded
     wall_seconds: float = 0.0
     error: str | None = None
     error_type: str | None = None  # name of its class in bertsum.errors, or of Python's

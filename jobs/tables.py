@@ -1,6 +1,5 @@
 """What a person reads at the end of a run: totals, stages, and some rows."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -113,11 +112,9 @@ def _sentiment(row: dict[str, Any]) -> str:
 
 
 def _busy_seconds(reports: Sequence[UnitReport]) -> float:
-    """Seconds in which replicas worked, side by side: of the busiest one."""
-    by_replica: dict[str, float] = defaultdict(float)
-    for report in reports:
-        by_replica[report.replica] += report.wall_seconds
-    return max([*by_replica.values(), 1e-9])
+    """From the first unit's begin to the last one's end; loading the model is not part of the rate."""
+    worked = [report for report in reports if report.wall_seconds]
+    return max(report.begun + report.wall_seconds for report in worked) - min(report.begun for report in worked)
 
 
 def _stages(reports: Sequence[UnitReport]) -> str:

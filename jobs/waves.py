@@ -8,7 +8,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from bertsum.output import FileRecord
 from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape
-from jobs.progress import Display, Monitor, Tally
+from jobs.progress import Display, Monitor, Tally, UnitProgress
 from jobs.replica import Replica, Task
 from jobs.reports import UnitReport
 
@@ -41,6 +41,13 @@ class Outcome:
     reports: dict[str, UnitReport] = field(default_factory=dict)
     errors: dict[str, UnitReport] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, report: UnitReport) -> None:
+        """Take in a unit that is done."""
+        if report.record is not None and report.name not in self.reports:
+            self.reports[report.name] = report
+            self.tally = self.tally.plus(report.record.counts.rows, report.record.counts.tokens)
 
     @property
     def records(self) -> dict[str, FileRecord]:
@@ -132,8 +139,7 @@ def _run_wave(
             reports[event.name] = event
             if event.error_type == ModelError.__name__:
                 raise _error(event)
-            if event.record is not None:
-                outcome.reports[event.name] = event
+            outcome.add(event)
     finally:
         ray.kill(monitor)
     return reports
@@ -167,25 +173,24 @@ class _Watch:
         self._monitor, self._display = monitor, display
         self._pending: Any = None
         self._messages, self._changed_at = -1, time.monotonic()
-        self._units: Mapping[str, Any] = {}
+        self._units: Mapping[str, UnitProgress] = {}
+        self._starts: dict[str, int] = {}
 
     def look(self, outcome: Outcome) -> None:
         self._poll(outcome)
-        tally = Tally()
-        for report in outcome.reports.values():
-            if report.record is not None:
-                tally = tally.plus(report.record.counts.rows, report.record.counts.tokens)
-        stages = []
-        for name, progress in self._units.items():
-            if name not in outcome.reports:
-                tally = tally.plus(progress.documents, progress.tokens)
-                stages.append(progress.stage)
-        loading = "loading the model" if stages else "starting replicas"
-        self._display.show(tally, "reading the first documents" if set(stages) - {"load"} else loading)
+        in_work = {name: progress for name, progress in self._units.items() if name not in outcome.reports}
+        for name, progress in in_work.items():
+            if progress.starts > self._starts.get(name, 1):
+                self._starts[name] = progress.starts
+                self._display.say(f"a replica's process died; {name} is done again, by {progress.replica}")
+        tally = outcome.tally
+        for progress in in_work.values():
+            tally = tally.plus(progress.documents, progress.tokens)
+        self._display.show(tally, _activity(in_work.values()))
         silent = time.monotonic() - self._changed_at
         if silent > _STALL_SECONDS:
             raise IncompleteError(
-                f"no replica has made progress for {silent:.0f} s; in work: {', '.join(self._units) or 'nothing'}. "
+                f"no replica has made progress for {silent:.0f} s; in work: {', '.join(in_work) or 'nothing'}. "
                 "What is done stays; the same command resumes"
             )
 
@@ -200,6 +205,13 @@ class _Watch:
             self._pending = None
             if messages != self._messages:
                 self._messages, self._changed_at = messages, time.monotonic()
+
+
+def _activity(in_work: Iterable[UnitProgress]) -> str:
+    stages = {progress.stage for progress in in_work}
+    if not stages:
+        return "starting replicas"
+    return "loading the model" if stages == {"load"} else "reading the first documents"
 
 
 def _start_monitor() -> Any:

@@ -1,0 +1,134 @@
+"""Bytes and names: exclusive create, atomic replace, listings, and what is printed of a URI."""
+
+import hashlib
+import os
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from bertsum.errors import ConfigError, InputError, OutputError
+from bertsum.storage import TEMPORARY_PREFIX, FileInfo, Folder, mask
+
+ODD_NAMES = ["a b/x=1/c.parquet", "dt=2026%2F11/ü – 文.parquet", "k=v/[1]*?.parquet", "'quote\"/#.parquet"]
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """An empty folder on the local file system, and on one that fsspec treats as remote."""
+    return Folder(str(tmp_path / "out") if request.param == "local" else f"memory://{uuid.uuid4().hex}/out")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_create_exclusive_makes_an_object_once(folder: Folder, name: str) -> None:
+    assert folder.create_exclusive(name, b"first")
+    assert not folder.create_exclusive(name, b"second")
+    assert folder.read_bytes(name) == b"first"
+    assert list(folder.list_names()) == [name]
+    assert folder.list_names()[name] == folder.info(name)
+    assert folder.sha256(name) == hashlib.sha256(b"first").hexdigest()
+
+
+def test_create_exclusive_has_one_winner_among_many(tmp_path: Path) -> None:
+    folder, barrier, won = Folder(str(tmp_path)), threading.Barrier(8), []
+
+    def create(number: int) -> None:
+        barrier.wait()
+        if folder.create_exclusive("unit.parquet", bytes([number]) * 100_000):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert folder.read_bytes("unit.parquet") == bytes(won) * 100_000
+    assert [path.name for path in tmp_path.iterdir()] == ["unit.parquet"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    folder = Folder(str(tmp_path))
+    with pytest.raises(OutputError, match=r"cannot create .*unit\.parquet: No space left on device"):
+        folder.create_exclusive("unit.parquet", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_replace_changes_the_content(folder: Folder) -> None:
+    folder.write_replace("_bertsum/plan.json", b"old")
+    folder.write_replace("_bertsum/plan.json", b"new")
+    assert folder.read_bytes("_bertsum/plan.json") == b"new"
+
+
+def test_listing_leaves_out_hidden_names_and_a_missing_folder_is_empty(folder: Folder) -> None:
+    assert folder.list_names() == {}
+    for name in ("_SUCCESS", "_bertsum/plan.json", ".hidden/a", "x/.tmp", "x/_y", "x/z"):
+        folder.write_replace(name, b"-")
+    assert list(folder.list_names()) == ["x/z"]
+
+
+def test_remove_is_no_error_for_a_missing_file(folder: Folder) -> None:
+    folder.write_replace("x", b"-")
+    folder.remove("x")
+    folder.remove("x")
+    assert folder.info("x") is None
+
+
+def test_version_changes_with_the_content_and_follows_links(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"1234")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.parquet").symlink_to(target)
+    folder = Folder(str(tmp_path / "in"))
+    before = folder.list_names()["link.parquet"]
+    assert before.size == 4
+    os.utime(target, ns=(1, 1))
+    assert folder.list_names()["link.parquet"] == FileInfo(4, "1") != before
+
+
+def test_sweep_removes_only_what_killed_writers_left(tmp_path: Path) -> None:
+    (tmp_path / "dt=1").mkdir()
+    (tmp_path / "dt=1" / f"{TEMPORARY_PREFIX}0123.tmp").write_bytes(b"half")
+    (tmp_path / "dt=1" / "user.tmp").write_bytes(b"theirs")
+    Folder(str(tmp_path)).sweep_temporary()
+    assert [path.name for path in (tmp_path / "dt=1").iterdir()] == ["user.tmp"]
+
+
+def test_errors_name_the_uri_and_have_the_type_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*/gone: No such file"):
+        Folder(str(tmp_path), InputError).read_bytes("gone")
+    with pytest.raises(ConfigError, match="nope"):
+        Folder("nope://bucket/x")
+    with pytest.raises(ConfigError):
+        Folder("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://key:secret@bucket/a", "s3://***@bucket/a"),
+        ("cannot read https://u@h/x?Token=abc&n=1: no", "cannot read https://***@h/x?Token=***&n=1: no"),
+        (
+            "https://a/b?X-Amz-Signature=ff&X-Amz-Credential=me/2026",
+            "https://a/b?X-Amz-Signature=***&X-Amz-Credential=***",
+        ),
+        ("abfss://container@account.dfs.core.windows.net/x", "abfss://container@account.dfs.core.windows.net/x"),
+        ("abfss://user:pw@account/x", "abfss://***@account/x"),
+        ("/data/dt=2026-11-20/token=1/a@b.parquet", "/data/dt=2026-11-20/token=1/a@b.parquet"),
+        ("bad \udcff name", "bad \\udcff name"),
+    ],
+)
+def test_mask_hides_credentials_and_nothing_else(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("inner", "is_below"), [("in", True), ("in/out", True), ("in/_out", False), ("input", False), ("", False)]
+)
+def test_is_below(tmp_path: Path, inner: str, is_below: bool) -> None:
+    assert Folder(str(tmp_path / inner)).is_below(Folder(str(tmp_path / "in"))) is is_below
