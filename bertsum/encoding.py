@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from bertsum.errors import ModelError
 from bertsum.sentences import Span, detect_language, split_sentences
 
 IntArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
 
 _TOKENIZE_CHARACTERS = 2_000_000  # at once: bounds the Python objects that a huge document makes
 
@@ -38,7 +40,7 @@ class EncodedDocument:
     cls_positions: IntArray  # [P] one for each piece of a sentence
     window_lengths: IntArray  # [W]
     num_read_sentences: int  # S
-    unknown_share: float  # of the tokens, those that the tokenizer could not make sense of
+    unknown_share: float  # of the tokens of words, those that the tokenizer could not make sense of
 
     @property
     def num_tokens(self) -> int:
@@ -69,13 +71,17 @@ class DocumentEncoder:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._backend.encode_special_tokens = True  # an author's "[SEP]" is text
         self._has_segments = config.segments and num_segments > 1
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
-        self._is_unknown = _unknown_tokens(self._backend, tokenizer.unk_token_id)
+        self._is_word, self._is_unknown = _sort_vocabulary(self._backend, tokenizer.unk_token_id)
 
     def encode(self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int) -> list[EncodedDocument]:
         """One EncodedDocument a text, in order. A language of None is taken from the script of the text."""
-        known = [language or detect_language(text) for text, language in zip(texts, languages, strict=True)]
+        known = [
+            _base_language(language) if language else detect_language(text)
+            for text, language in zip(texts, languages, strict=True)
+        ]
         spans = [split_sentences(text, language) for text, language in zip(texts, known, strict=True)]
         sentences = [text[a:b] for text, text_spans in zip(texts, spans, strict=True) for a, b in text_spans]
         ids, lengths = self._tokenize(sentences)
@@ -123,8 +129,12 @@ class DocumentEncoder:
             cls_positions=cls_positions,
             window_lengths=np.array(window_lengths, np.int32),
             num_read_sentences=pieces[-1].sentence + 1 if pieces else 0,
-            unknown_share=float(self._is_unknown[ids].mean()) if len(ids) else 1.0,
+            unknown_share=self._unknown_share(ids),
         )
+
+    def _unknown_share(self, ids: IntArray) -> float:
+        num_words = int(self._is_word[ids].sum())
+        return float(self._is_unknown[ids].sum()) / num_words if num_words else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +170,11 @@ def _plan_windows(lengths: IntArray, max_window_tokens: int, max_windows: int) -
     return pieces, windows
 
 
+def _base_language(tag: str) -> str:
+    """The language of a tag: zh of zh-CN, zh_Hans and ZH."""
+    return tag.replace("_", "-").partition("-")[0].lower()
+
+
 def _parts(sentences: list[str], max_characters: int) -> list[list[str]]:
     parts: list[list[str]] = []
     room = 0
@@ -172,16 +187,18 @@ def _parts(sentences: list[str], max_characters: int) -> list[list[str]]:
     return parts
 
 
-def _unknown_tokens(backend: Any, unk_id: int | None) -> npt.NDArray[np.bool_]:
-    """[V] which tokens say that the tokenizer does not know the language.
+def _sort_vocabulary(backend: Any, unk_id: int | None) -> tuple[BoolArray, BoolArray]:
+    """[V] which tokens are of words (not digits or punctuation), and which say that the language is not known.
 
-    These are [UNK], and single letters of a non-Latin script inside a word ("##ж"): a WordPiece vocabulary that knows
-    only the alphabet of a language spells each word letter by letter, and a model of it has nothing to go by.
+    The latter are [UNK], and single letters of a non-Latin script inside a word ("##ж"): a WordPiece vocabulary that
+    has only the alphabet of a language spells each word letter by letter, and a model of it has nothing to go by.
     """
-    unknown = np.zeros(backend.get_vocab_size(with_added_tokens=True), np.bool_)
-    for token, index in backend.get_vocab(with_added_tokens=True).items():
-        letter = token[2:] if token.startswith("##") else ""
-        unknown[index] = len(letter) == 1 and letter.isalpha() and letter > "\u024f"
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    size = max(vocabulary.values()) + 1  # more than the number of tokens where ids have gaps
+    is_word, is_unknown = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+    for token, index in vocabulary.items():
+        is_word[index] = any(category(character)[0] in "LM" for character in token)
+        is_unknown[index] = token.startswith("##") and len(token) == 3 and is_word[index] and token[2] > "\u024f"
     if unk_id is not None:
-        unknown[unk_id] = True
-    return unknown
+        is_word[unk_id] = is_unknown[unk_id] = True
+    return is_word, is_unknown

@@ -1,0 +1,55 @@
+"""The README is the manual: it must name every file, every configuration key, every column and every option."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from bertsum.config import JobConfig
+from bertsum.schema import PREDICTION_SCHEMA, Status
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += keys(kind, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize("key", keys(JobConfig))
+def test_every_key_of_the_job_has_a_row(key: str) -> None:
+    assert f"\n| `{key}` |" in README
+
+
+def test_every_module_is_on_the_map_and_nothing_else() -> None:
+    on_map = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
+    modules = {path.name for folder in ("bertsum", "jobs") for path in (ROOT / folder).glob("*.py")}
+    assert on_map == modules - {"__init__.py"}
+
+
+def test_every_column_and_status_is_described() -> None:
+    for name in [*PREDICTION_SCHEMA.names, *Status]:
+        assert f"`{name}`" in README
+
+
+def test_every_option_of_summarize_is_described() -> None:
+    from jobs.summarize import _parser
+
+    options = [action.option_strings[-1] for action in _parser()._actions if action.option_strings]
+    assert len(options) > 8
+    for option in set(options) - {"--help"}:
+        assert f"`{option}" in README, option
+
+
+def test_make_targets_that_the_readme_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert f"\n{target}:" in makefile, target
