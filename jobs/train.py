@@ -5,12 +5,13 @@ configuration.
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -20,25 +21,30 @@ from bertsum import training
 from bertsum.checkpoint import load_encoder, package_encoder, save_checkpoint, save_delta
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.encoding import DocumentEncoder
-from bertsum.errors import BertsumError
+from bertsum.errors import ConfigError
 from bertsum.predictor import document_encoder
 from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import Example, read_examples
+from jobs.guard import guard
+from jobs.progress import format_seconds
+
+_STEPS_PER_LINE = 50
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the configuration says; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="bertsum train", description=__doc__)
-    parser.add_argument("config", type=Path, help="YAML file; see jobs/configs/")
-    parser.add_argument("output", type=Path, help="directory of the checkpoint")
+    parser = argparse.ArgumentParser(prog="bertsum train", description="Labelled Parquet -> checkpoint.")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="directory of the checkpoint")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> int:
+        _check_extra()
         run(load_config(TrainingConfig, arguments.config, arguments.set), arguments.output)
-    except BertsumError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+
+    return guard(work, "interrupted; nothing was saved")
 
 
 def run(config: TrainingConfig, output: Path) -> None:
@@ -50,7 +56,7 @@ def run(config: TrainingConfig, output: Path) -> None:
     model = training.build_model(encoder, config)
     sources = _read_sources(config, document_encoder(model, tokenizer), console)
     with (output / "training_log.jsonl").open("w", encoding="utf-8") as file:
-        training.train(model, sources, config, _logger(file.write, file.flush, console))
+        training.train(model, sources, config, _logger(file, console))
     training.merge_encoder(model)
     results = training.validate(model, sources, None, config.dtype)
     _write_json(output / "validation.json", results)
@@ -62,6 +68,12 @@ def run(config: TrainingConfig, output: Path) -> None:
     else:
         save_checkpoint(output, model, tokenizer, card, bertsum.__version__)
         console.print(f"saved the checkpoint in {output}")
+
+
+def _check_extra() -> None:
+    missing = [name for name in ("peft", "rouge_score") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"training needs {', '.join(missing)}: pip install 'bertsum[train]'")
 
 
 def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Console) -> list[training.LabelledSource]:
@@ -85,16 +97,20 @@ def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Con
     return sources
 
 
-def _logger(write: Callable[[str], Any], flush: Callable[[], Any], console: Console) -> training.Log:
+def _logger(file: TextIO, console: Console) -> training.Log:
+    start = time.monotonic()
+
     def log(values: dict[str, Any]) -> None:
-        write(json.dumps(values) + "\n")
-        flush()
+        file.write(json.dumps(values) + "\n")
+        file.flush()
         if "summary_loss" not in values:
             console.print(_summary_line(values))
-        elif values["step"] % 50 == 0:
+        elif values["step"] % _STEPS_PER_LINE == 0:
+            left = (time.monotonic() - start) / values["step"] * (values["num_steps"] - values["step"])
             console.print(
                 f"step {values['step']}/{values['num_steps']}  summary loss {values['summary_loss']:.4f}  "
-                f"sentiment loss {values['sentiment_loss']:.4f}  {values['tokens_per_second']} tokens/s"
+                f"sentiment loss {values['sentiment_loss']:.4f}  {values['tokens_per_second']} tokens/s  "
+                f"{format_seconds(left)} left"
             )
 
     return log
