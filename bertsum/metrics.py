@@ -117,5 +117,7 @@ def _rouge_of(
         "\n".join(" ".join(document.text[slice(*document.spans[index])].split()) for index in indices)
         for document, indices in zip(documents, chosen, strict=True)
     ]
-    language = documents[0].language if documents else "en"
-    return rouge(texts, summaries, language)
+    return [
+        rouge([text], [summary], document.language)[0]
+        for document, text, summary in zip(documents, texts, summaries, strict=True)
+    ]

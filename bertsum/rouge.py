@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertsum.oracle import words
-from bertsum.sentences import UNSPACED_LANGUAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +18,24 @@ class Rouge:
     rouge_lsum: float
 
 
-class _CharacterTokenizer:
-    """What `rouge-score` needs for languages without spaces: its own tokenizer keeps only a-z and 0-9."""
+class _WordTokenizer:
+    """What `rouge-score` needs for other languages than English: its own tokenizer keeps only a-z and 0-9."""
+
+    def __init__(self, language: str):
+        self.language = language
 
     def tokenize(self, text: str) -> list[str]:
-        return words(text, "zh")
+        return words(text, self.language)
 
 
 def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "en") -> list[Rouge]:
-    """One score a pair, with the Porter stemmer in English; both sides have one sentence a line."""
+    """One score a pair, of words (of characters in Chinese, Japanese, Thai); both sides have one sentence a line.
+
+    English goes through the Porter stemmer, as in the literature.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
-    tokenizer = _CharacterTokenizer() if language in UNSPACED_LANGUAGES else None
+    tokenizer = None if language == "en" else _WordTokenizer(language)
     scorer = RougeScorer(["rouge1", "rouge2", "rougeLsum"], use_stemmer=True, tokenizer=tokenizer)
     results = []
     for summary, reference in zip(summaries, references, strict=True):

@@ -59,7 +59,7 @@ def joiner(language: str) -> str:
 
 def _budget(num_sentences: int, config: SelectionConfig) -> int:
     if config.unit == "share":
-        return max(1, int(config.size * num_sentences))
+        return max(1, int(config.size * num_sentences + 1e-9))  # 0.29 * 100 is 28.999999999999996
     return int(config.size)
 
 
