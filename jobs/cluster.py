@@ -47,10 +47,10 @@ class Shape:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
     """Ray for the duration of a run: `local` starts one that ends with this process, others are joined.
 
-    A process that has Ray already (a notebook) keeps it.
+    A process that has Ray already (a notebook) keeps it. `num_cpus`: of a local Ray; default: all of the machine.
     """
     if ray.is_initialized():
         yield
@@ -58,7 +58,8 @@ def connected(address: str) -> Iterator[None]:
     _quieten()
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        arguments |= {"address": "local", "include_dashboard": False, "object_store_memory": _store_bytes()}
+        arguments |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
+        arguments["object_store_memory"] = _store_bytes()
     else:
         _check_reachable(address)
         arguments["address"] = address

@@ -12,7 +12,7 @@ from bertsum.shards import Input, read_schema, stream_rows
 from jobs.progress import format_seconds
 
 _SAMPLE_UNITS = 6
-_ROWS_OF_EACH = 8
+_SAMPLE_ROWS = 48
 
 
 def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) -> str:
@@ -42,9 +42,9 @@ def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) ->
 def _sample(plan: Plan, source: Input, config: JobConfig) -> Iterator[pa.Table]:
     """Some rows each of units spread over what is missing."""
     units = [unit for unit in plan.missing.values() if unit.num_rows]
-    step = max(1, len(units) // _SAMPLE_UNITS)
-    for unit in units[::step][:_SAMPLE_UNITS]:
+    chosen = units[:: max(1, len(units) // _SAMPLE_UNITS)][:_SAMPLE_UNITS]
+    for unit in chosen:
         part = next(part for part in unit.slices if part.stop > part.start)
         columns = needed_columns(read_schema(source.root, part.path), config.summarizer)
-        stop = min(part.stop, part.start + _ROWS_OF_EACH)
+        stop = min(part.stop, part.start + _SAMPLE_ROWS // len(chosen))
         yield from stream_rows(source.root, part.file, part.start, stop, columns)

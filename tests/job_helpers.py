@@ -1,0 +1,73 @@
+"""Input, checkpoints and processes for the tests of the job."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tiny
+
+from bertsum.checkpoint import save_checkpoint
+
+
+def make_checkpoint(directory: Path, **changes: object) -> Path:
+    """A whole checkpoint with random weights that loads in milliseconds."""
+    save_checkpoint(directory, tiny.model(**changes), tiny.wordpiece(), "tiny", "0.0.0")
+    return directory
+
+
+def documents(num_rows: int, first_id: int = 0) -> pa.Table:
+    """Rows whose text has 2 to 11 sentences and differs from row to row."""
+    ids = range(first_id, first_id + num_rows)
+    texts = [tiny.text(2 + i % 10, first=i) for i in ids]
+    return pa.table({"id": pa.array(ids, pa.int64()), "document": pa.array(texts, pa.string())})
+
+
+def write(table: pa.Table, path: Path, **options: object) -> Path:
+    """A Parquet file, its directory made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+def result_files(output: Path) -> list[str]:
+    """Names of the result files, as a reader of the directory sees them."""
+    found = (path.relative_to(output) for path in output.rglob("*.parquet"))
+    return sorted(path.as_posix() for path in found if not path.name.startswith("."))
+
+
+def read_result(output: Path) -> pa.Table:
+    """All rows, file after file in the order of names, which is the order of rows."""
+    return pa.concat_tables(pq.read_table(output / name, partitioning=None) for name in result_files(output))
+
+
+def start_summarize(*arguments: object) -> "subprocess.Popen[str]":
+    """The job as a process of its own, with a Ray of its own."""
+    command = [sys.executable, "-m", "jobs.summarize", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Pid and command line of every process below `pid`, from /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    waiting = list(children.get(pid, []))
+    while waiting:
+        child = waiting.pop()
+        waiting += children.get(child, [])
+        try:
+            yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip()
+        except OSError:
+            continue

@@ -1,0 +1,110 @@
+"""Commands that need no Ray, in processes where it cannot be imported; and how progress looks."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from job_helpers import documents, write
+from rich.console import Console
+
+from jobs import cli
+from jobs.progress import Display, Tally, format_seconds
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_without_ray(*arguments: object, text: str = "") -> "subprocess.CompletedProcess[str]":
+    """`bertsum ...` where any import of ray is an error."""
+    code = "import sys; sys.modules['ray'] = None; from jobs.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+
+
+def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
+    text = "The cat sleeps in the house. A bird sees the river. The bank says the price rises."
+    found = run_without_ray("text", "-", "--model", checkpoint, "--set", "selection.size=1", "--json", text=text)
+    assert found.returncode == 0, found.stderr
+    prediction = json.loads(found.stdout)
+    assert prediction["status"] == "ok"
+    assert prediction["summary"] in text
+    assert (prediction["num_sentences"], len(prediction["summary_sentences"])) == (3, 1)
+    assert sum(prediction["sentiment_scores"].values()) == pytest.approx(1, abs=1e-3)
+    (tmp_path / "a.txt").write_text(text)
+    shown = run_without_ray("text", tmp_path / "a.txt", "--model", checkpoint)
+    assert shown.returncode == 0, shown.stderr
+    assert "sentiment" in shown.stdout
+    assert "3 sentences" in shown.stdout
+
+
+def test_text_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    for file, message in ((tmp_path / "gone", "No such file"), (tmp_path / "bytes", "not UTF-8")):
+        found = run_without_ray("text", file, "--model", checkpoint)
+        assert (found.returncode, message in found.stderr) == (2, True), found.stderr
+
+
+def test_a_dry_run_writes_nothing_and_needs_no_ray(checkpoint: Path, tmp_path: Path) -> None:
+    write(documents(60), tmp_path / "in" / "a.parquet")
+    (tmp_path / "in" / "broken.parquet").write_bytes(b"no")
+    found = run_without_ray("summarize", tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--dry-run")
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"rows +60\b", found.stdout)
+    assert "not usable: broken.parquet" in found.stdout
+    assert re.search(r"estimated time: \d+:\d\d for one replica on this machine's CPU, \d+ threads", found.stdout)
+    assert "measured on 48 rows" in found.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_status_where_there_is_no_run(tmp_path: Path) -> None:
+    found = run_without_ray("status", tmp_path)
+    assert found.returncode == 2
+    assert str(tmp_path) in found.stderr
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in cli.COMMANDS)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("bertsum ")
+    assert cli.main([]) == cli.main(["sumarize"]) == 2
+    assert "no command 'sumarize'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: bertsum {command}" in capsys.readouterr().out
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("jobs.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with Display(1000, 200, Console(file=stream, width=200)) as display:
+        display.show(Tally(), "loading the model")
+        for tally in (Tally(100, 1000), Tally(150, 2000), Tally(300, 5000), Tally(800, 9000)):
+            now[0] += 6
+            display.show(tally, "")
+    assert stream.getvalue().splitlines() == [
+        " 20% loading the model",
+        " 35% 350/1,000 documents, 8.3 documents/s, 0.2k tokens/s, 1:18 left",
+        "100% 1,000/1,000 documents, 38.9 documents/s, 0.4k tokens/s, 0:00 left",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (61, "1:01"), (3723, "1:02:03")])
+def test_format_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text

@@ -1,0 +1,79 @@
+"""One way for a value: default <- YAML <- --set; and messages that help."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bertsum.config import JobConfig, ModelConfig, SelectionConfig, SummarizerConfig, load_config
+from bertsum.errors import ConfigError
+
+
+def test_set_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("rows_per_unit: 7\nmax_unit_attempts: 9\nsummarizer: {text_column: body, selection: {size: 5}}\n")
+    config = load_config(JobConfig, file, ["rows_per_unit=8", "summarizer.selection.trigram_blocking=false"])
+    assert (config.rows_per_unit, config.max_unit_attempts, config.max_batch_tokens) == (8, 9, 16384)
+    assert config.summarizer.text_column == "body"
+    assert config.summarizer.selection == SelectionConfig(size=5, trigram_blocking=False)
+
+
+def test_values_are_yaml() -> None:
+    overrides = ["summarizer.keep_columns=[id, 'a b']", "resources.num_gpus=0.5", "summarizer.language=null"]
+    config = load_config(JobConfig, None, overrides)
+    assert config.summarizer.keep_columns == ("id", "a b")
+    assert config.resources.num_gpus == 0.5
+    assert config.summarizer.language is None
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("rows_per_unti=1", ["rows_per_unti", "no such key", "rows_per_unit"]),
+        ("summarizer.selection.count=1", ["summarizer.selection.count", "allowed here: size, trigram_blocking, unit"]),
+        ("rows_per_unit=0", ["rows_per_unit", "greater than or equal to 1", "given: 0"]),
+        ("rows_per_unit=many", ["rows_per_unit", "'many'"]),
+        ("rows_per_unit.x=1", ["rows_per_unit"]),
+        ("summarizer=[1", ["summarizer=[1", "not YAML"]),
+        ("nothing", ["--set takes key=value", "nothing"]),
+        ("=1", ["--set takes key=value"]),
+        ("summarizer.selection={unit: share, size: 2}", ["share", "(0, 1]"]),
+        ("summarizer.selection.size=2.5", ["whole number"]),
+        ("on_existing=overwrite", ["on_existing", "resume", "replace"]),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_is_allowed(override: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(JobConfig, None, [override])
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [", "just text"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_config(JobConfig, tmp_path / "bad.yaml")
+    with pytest.raises(ConfigError, match=r"gone\.yaml"):
+        load_config(JobConfig, tmp_path / "gone.yaml")
+
+
+def test_a_section_cannot_be_set_below_a_value(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("rows_per_unit: 7\n")
+    with pytest.raises(ConfigError, match="rows_per_unit is a value, not a section"):
+        load_config(JobConfig, tmp_path / "job.yaml", ["rows_per_unit.x=1"])
+
+
+def test_configs_are_frozen_and_labels_must_differ() -> None:
+    with pytest.raises(ValidationError):
+        SummarizerConfig().text_column = "x"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="different names"):
+        ModelConfig(sentiment_labels=("good", "good"))
+    assert ModelConfig(sentiment_labels=()).sentiment_labels == ()
+
+
+def test_every_field_of_the_job_says_what_it_is() -> None:
+    sections = {"summarizer", "resources", "selection"}
+    for config in (JobConfig, SummarizerConfig):
+        for name, field in config.model_fields.items():
+            assert field.description or name in sections, f"{config.__name__}.{name}"

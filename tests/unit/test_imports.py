@@ -1,0 +1,72 @@
+"""The library knows nothing of Ray, and imports go one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# A module may import modules of its own line and of the lines above; within a line there are no cycles.
+LAYERS = [
+    {"bertsum.errors", "bertsum.schema"},
+    {"bertsum.config"},
+    {"bertsum.storage", "bertsum.sentences", "bertsum.oracle", "bertsum.rouge"},
+    {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model"}
+    | {"bertsum.loss", "bertsum.selection"},
+    {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"},
+    {"bertsum.output", "bertsum.plan", "bertsum.commit"},
+    {"bertsum.predictor"},
+    {"bertsum.training_config", "bertsum.training_data", "bertsum.training"},
+]
+
+
+def modules(package: str) -> dict[str, Path]:
+    found = {f"{package}.{path.stem}": path for path in (ROOT / package).glob("*.py")}
+    found.pop(f"{package}.__init__")
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of everything that a file imports anywhere, also inside functions and for type checking."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+def test_every_module_has_a_place() -> None:
+    assert set(modules("bertsum")) == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("name", sorted(modules("bertsum")))
+def test_imports_go_one_way(name: str) -> None:
+    rank = next(rank for rank, layer in enumerate(LAYERS) if name in layer)
+    allowed = set().union(*LAYERS[: rank + 1])
+    own = {imported for imported in imports(modules("bertsum")[name]) if imported in modules("bertsum")}
+    assert own <= allowed
+
+
+def test_there_is_no_cycle() -> None:
+    graph = {name: imports(path) & set(modules("bertsum")) for name, path in modules("bertsum").items()}
+    while graph:
+        leaves = {name for name, needed in graph.items() if not needed & graph.keys()}
+        assert leaves, f"these modules import each other: {sorted(graph)}"
+        graph = {name: needed for name, needed in graph.items() if name not in leaves}
+
+
+@pytest.mark.parametrize("name", sorted(modules("bertsum")))
+def test_the_library_imports_neither_ray_nor_jobs(name: str) -> None:
+    assert not {imported.split(".")[0] for imported in imports(modules("bertsum")[name])} & {"ray", "jobs"}
+
+
+def test_every_module_works_with_ray_blocked() -> None:
+    names = sorted(modules("bertsum"))
+    code = f"import sys, importlib; sys.modules['ray'] = None; [importlib.import_module(n) for n in {names!r}]"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
