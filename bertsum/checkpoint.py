@@ -26,6 +26,7 @@ CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "mode
 PACKAGE_PREFIX = "package:"
 
 _LEFT, _RIGHT, _DIFFERENCE = ".delta_left", ".delta_right", ".delta"
+_RECORDS = frozenset({"training_config.json", "validation.json"})  # of a training run; they decide nothing
 
 
 class BaseEncoder(Config):
@@ -38,7 +39,10 @@ class BaseEncoder(Config):
     @property
     def path(self) -> Path:
         """Where it lies on this machine. Raises ModelError where the package is not installed."""
-        spec = importlib.util.find_spec(self.package)  # finds a top-level package without importing it
+        try:
+            spec = importlib.util.find_spec(self.package)  # finds a top-level package without importing it
+        except ValueError:  # a module that was not imported from a file
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(f"the model's encoder is in the package {self.package}, which is not installed")
         return Path(spec.submodule_search_locations[0]) / self.directory
@@ -54,32 +58,46 @@ class CheckpointConfig(Config):
 
 
 def package_encoder(name: str) -> BaseEncoder:
-    """The encoder of `package:NAME/DIRECTORY`, with its digest."""
+    """The encoder of `package:NAME/DIRECTORY`, with its digest. Raises ModelError where there is none."""
     package, _, directory = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
+    try:
+        base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
+    except ValidationError as error:
+        raise ModelError(f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY") from error
     return BaseEncoder(package=base.package, directory=base.directory, sha256=_sha256(base.path / WEIGHTS_FILE))
 
 
 def load_encoder(source: str) -> tuple[Any, Any]:
-    """Encoder (float32, SDPA attention) and tokenizer of a package, a directory, a URI or a hub name."""
-    from transformers import AutoModel, AutoTokenizer
+    """Encoder (float32) and tokenizer of a package, a directory, a URI or a hub name.
+
+    Raises ModelError also where weights are missing: Transformers would fill them with random numbers.
+    """
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for 90 MB, on every start
 
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:
-        encoder = AutoModel.from_pretrained(
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        encoder, report = AutoModel.from_pretrained(
             directory,
+            config=config,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(config),
             dtype=torch.float32,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = _load_tokenizer(directory, config)
+    except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{source} ({directory}) is not an encoder that Transformers can load: {error}") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # no head reads it
+    if missing:
+        raise ModelError(
+            f"{source} ({directory}) lacks {len(missing)} weights of its encoder: {', '.join(missing[:5])}"
+        )
     return encoder, tokenizer
 
 
@@ -146,7 +164,7 @@ def model_digest(directory: Path) -> str:
     config = read_config(directory)
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.is_file() and (path.suffix in {".json", ".safetensors", ".txt", ".model"}):
+        if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.name not in _RECORDS:
             digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
     if config.base_encoder is not None:
         digest.update(config.base_encoder.sha256.encode())
@@ -172,19 +190,40 @@ def read_config(directory: Path) -> CheckpointConfig:
 
 def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
     """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel
 
     values = dict(config.encoder or {})
     try:
         encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
         build: Any = AutoModel.from_config
-        encoder = build(encoder_config, attn_implementation="sdpa", trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory, config=encoder_config, local_files_only=True, trust_remote_code=False
+        encoder = build(
+            encoder_config,
+            attn_implementation=_attention(encoder_config),
+            dtype=torch.float32,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = _load_tokenizer(directory, encoder_config)
+    except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{directory}: Transformers cannot build its encoder or tokenizer: {error}") from error
     return encoder, tokenizer
+
+
+def _attention(config: Any) -> str:
+    """SDPA where Transformers has it for the encoder. Said, because a configuration may name code on a hub here."""
+    from transformers import AutoModel
+
+    return "sdpa" if getattr(AutoModel._model_mapping[type(config)], "_supports_sdpa", False) else "eager"
+
+
+def _load_tokenizer(directory: Path, config: Any) -> Any:
+    """Raises OSError where there is no vocabulary: Transformers would make an empty one up."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, config=config, local_files_only=True, trust_remote_code=False)
+    names = sorted({"tokenizer.json", *tokenizer.vocab_files_names.values()})
+    if not any((directory / name).is_file() for name in names):
+        raise OSError(f"the tokenizer's vocabulary is missing; it is in one of {', '.join(names)}")
+    return tokenizer
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -198,17 +237,25 @@ def _apply_delta(model: BertSum, weights: dict[str, Tensor]) -> dict[str, Tensor
     """All weights of the model: the base encoder's with the delta added, and the heads, in float32."""
     merged = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
     for name, tensor in weights.items():
-        target = name.removesuffix(_LEFT).removesuffix(_DIFFERENCE)
+        target = name.removesuffix(_LEFT).removesuffix(_RIGHT).removesuffix(_DIFFERENCE)
         try:
             if name.endswith(_LEFT):
-                merged[target] = merged[target] + tensor.float() @ weights[target + _RIGHT].float()
+                merged[target] = _add(merged[target], tensor.float() @ weights[target + _RIGHT].float())
             elif name.endswith(_DIFFERENCE):
-                merged[target] = merged[target] + tensor.float()
-            elif not name.endswith(_RIGHT):
+                merged[target] = _add(merged[target], tensor.float())
+            elif name.endswith(_RIGHT):
+                _ = weights[target + _LEFT]  # which adds the product of both
+            else:
                 merged[name] = tensor.float()
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"{WEIGHTS_FILE}: {name} does not fit the base encoder: {error}") from error
     return merged
+
+
+def _add(weight: Tensor, difference: Tensor) -> Tensor:
+    if weight.shape != difference.shape:  # else a single number would be added to all
+        raise RuntimeError(f"{tuple(difference.shape)}, expected {tuple(weight.shape)}")
+    return weight + difference
 
 
 def _load_strictly(model: BertSum, weights: dict[str, Tensor], directory: Path) -> None:

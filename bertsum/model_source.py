@@ -2,18 +2,17 @@
 
 import hashlib
 import json
+import shutil
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-
-import fsspec
 
 from bertsum.errors import ModelError
-from bertsum.storage import mask
+from bertsum.storage import Folder, describe
 
 DEFAULT_MODEL = Path(__file__).parent / "model_default"
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 def resolve(model: str | None) -> Path:
@@ -32,39 +31,41 @@ def resolve(model: str | None) -> Path:
 
 def _download(uri: str) -> Path:
     """Copy of a remote directory in the cache, keyed by its listing, so that a changed checkpoint is fetched anew."""
-    shown = mask(uri)
-    try:
-        filesystem, root = fsspec.core.url_to_fs(uri)
-        listing = filesystem.find(root, detail=True)
-        if not listing:
-            raise ModelError(f"model {shown}: there is nothing")
-        identity = json.dumps(
-            [
-                [name, info.get("size"), str(info.get("ETag", info.get("mtime")))]
-                for name, info in sorted(listing.items())
-            ]
-        )
-        target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(f"{root}{identity}".encode()).hexdigest()[:32]
-        if not target.exists():
-            _fetch_whole(filesystem, root, list(listing), target)
-    except (OSError, ImportError, ValueError) as error:
-        raise ModelError(f"model {shown} cannot be fetched: {error}") from error
+    folder = Folder(uri, ModelError)
+    listing = {name: info for name, info in folder.list_names().items() if _is_wanted(name)}
+    if not listing:
+        raise ModelError(f"model {folder}: there is no file of a model")
+    if folder.is_local:
+        return Path(folder.uri)
+    identity = json.dumps([folder.uri, *([name, info.size, info.version] for name, info in listing.items())])
+    target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if not target.exists():
+        try:
+            _fetch_whole(folder, list(listing), target)
+        except OSError as error:
+            raise ModelError(f"model {folder} cannot be fetched to {target}: {describe(error)}") from error
     return target
 
 
-def _fetch_whole(filesystem: Any, root: str, names: list[str], target: Path) -> None:
+def _is_wanted(name: str) -> bool:
+    """A checkpoint is flat; what else lies there (the state of a training run) may be large."""
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in _FILES)
+
+
+def _fetch_whole(folder: Folder, names: list[str], target: Path) -> None:
     """Download beside the target and rename, so that another process never sees half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    for name in names:
-        relative = Path(name[len(root) :].lstrip("/"))
-        if len(relative.parts) == 1:  # a checkpoint is flat
-            filesystem.get_file(name, str(partial / relative))
     try:
+        for name in names:
+            with folder.open(name) as source, (partial / name).open("wb") as copy:
+                shutil.copyfileobj(source, copy)
         partial.rename(target)
     except OSError:
-        if not target.exists():
+        if not target.exists():  # else another process was faster
             raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _download_from_hub(name: str) -> Path:
@@ -72,7 +73,7 @@ def _download_from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"model {name!r} is no directory here, and the hub does not give it: {str(error).splitlines()[0]}"
