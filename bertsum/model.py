@@ -57,10 +57,13 @@ class BertSum(nn.Module):
 
     def forward(self, batch: Batch) -> Logits:
         """Scores of all sentences and documents of a batch."""
-        vectors = self.sentence_vectors(batch)
+        return self.heads(self.sentence_vectors(batch), batch.num_sentences)
+
+    def heads(self, vectors: Tensor, num_sentences: list[int]) -> Logits:
+        """The same from [S, H] sentence vectors, document by document, without the encoder."""
         return Logits(
-            sentence_logits=self.summarization(vectors, batch.num_sentences),
-            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, batch.num_sentences),
+            sentence_logits=self.summarization(vectors, num_sentences),
+            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, num_sentences),
             sentence_vectors=vectors,
         )
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from bertsum.loss import LossSum, sentiment_loss, summary_loss
 from bertsum.model import BertSum, Logits
 from bertsum.rouge import mean_rouge
 from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import Example, LabelledBatch, epoch_batches
+from bertsum.training_data import Example, LabelledBatch, epoch_batches, labelled_batch
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -64,6 +64,29 @@ def build_model(encoder: Any, config: TrainingConfig) -> BertSum:
         lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
         model.encoder = get_peft_model(model.encoder, lora)
     return model
+
+
+def freeze(model: BertSum, trained: str) -> None:
+    """Let only the heads, or only the summarization layers, learn."""
+    if trained == "all":
+        return
+    for name, weight in model.named_parameters():
+        is_other_head = trained == "summarization" and not name.startswith("summarization.")
+        weight.requires_grad_(not (name.startswith("encoder.") or is_other_head))
+
+
+@torch.no_grad()
+def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> list[Example]:
+    """The examples with their sentence vectors, for a run in which the encoder does not learn."""
+    model.eval()
+    results = list(examples)
+    for group in group_documents([example.document for example in examples], 8192):
+        batch = make_batch([example.document for example in examples], group)
+        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            vectors = torch.split(model.sentence_vectors(batch), batch.num_sentences)
+        for place, part in zip(batch.documents, vectors, strict=True):
+            results[place] = replace(examples[place], vectors=part.clone())
+    return results
 
 
 def merge_encoder(model: BertSum) -> None:
@@ -184,7 +207,7 @@ def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, d
     return result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_examples(
     model: BertSum, examples: Sequence[Example], dtype: str
 ) -> tuple[list[np.ndarray], np.ndarray | None, list[np.ndarray]]:
@@ -194,11 +217,12 @@ def predict_examples(
     vectors = list(scores)
     sentiments: list[np.ndarray] = list(scores)
     for group in group_documents([example.document for example in examples], 8192):
-        batch = make_batch([example.document for example in examples], group)
-        logits = _forward(model, batch, dtype)
+        labelled = labelled_batch([examples[place] for place in group])
+        batch = labelled.batch
+        logits = _forward(model, labelled, dtype)
         parts = torch.split(logits.sentence_logits.float().sigmoid(), batch.num_sentences)
         vector_parts = torch.split(logits.sentence_vectors, batch.num_sentences)
-        for index, place in enumerate(batch.documents):
+        for index, place in enumerate(group[document] for document in batch.documents):
             scores[place], vectors[place] = parts[index].numpy(), vector_parts[index].numpy()
             if logits.sentiment_logits is not None:
                 sentiments[place] = logits.sentiment_logits[index].float().numpy()
@@ -214,7 +238,7 @@ def _measure_sentiment(logits: np.ndarray, expected: np.ndarray, config: ModelCo
 
 
 def _losses(model: BertSum, batch: LabelledBatch, config: TrainingConfig) -> list[LossSum]:
-    logits = _forward(model, batch.batch, config.dtype)
+    logits = _forward(model, batch, config.dtype)
     losses = [summary_loss(logits.sentence_logits.float(), batch.sentence_labels)]
     if logits.sentiment_logits is None:
         return [*losses, LossSum(torch.zeros(()), 0)]
@@ -224,10 +248,12 @@ def _losses(model: BertSum, batch: LabelledBatch, config: TrainingConfig) -> lis
     ]
 
 
-def _forward(model: BertSum, batch: Any, dtype: str) -> Logits:
-    with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits: Logits = model(batch)
-    return logits
+def _forward(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
+    with torch.autocast(batch.batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        if batch.vectors is not None:
+            return model.heads(batch.vectors, batch.batch.num_sentences)
+        logits: Logits = model(batch.batch)
+        return logits
 
 
 def _batches(sources: Sequence[LabelledSource], config: TrainingConfig, num_steps: int) -> Iterator[LabelledBatch]:

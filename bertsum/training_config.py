@@ -48,6 +48,10 @@ class TrainingConfig(Config):
     encoder: str = Field(description="`package:NAME`, a directory, a URI or a hub name")
     model: ModelConfig = ModelConfig()
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    start_from: str | None = Field(None, description="checkpoint to go on from, and whose `model` counts")
+    trained: Literal["all", "heads", "summarization"] = Field(
+        "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
+    )
     lora_rank: int | None = Field(None, ge=1, description="train low-rank deltas of the encoder; default: all of it")
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")

@@ -28,6 +28,7 @@ class Example:
     sentence_labels: npt.NDArray[np.float32]  # [S]
     sentiment_label: int
     summary: str | None  # the reference, for measuring
+    vectors: Tensor | None = None  # [S, H] where the encoder does not learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class LabelledBatch:
     batch: Batch
     sentence_labels: Tensor
     sentiment_labels: Tensor
+    vectors: Tensor | None = None  # [S, H]
 
 
 def read_examples(
@@ -78,10 +80,12 @@ def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
     """Pack examples with their labels."""
     batch = make_batch([example.document for example in examples], range(len(examples)))
     chosen = [examples[place] for place in batch.documents]
+    vectors = [example.vectors for example in chosen if example.vectors is not None]
     return LabelledBatch(
         batch,
         torch.from_numpy(np.concatenate([example.sentence_labels for example in chosen])),
         torch.tensor([example.sentiment_label for example in chosen]),
+        torch.cat(vectors) if len(vectors) == len(chosen) else None,
     )
 
 

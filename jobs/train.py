@@ -18,10 +18,12 @@ from rich.console import Console
 
 import bertsum
 from bertsum import training
-from bertsum.checkpoint import load_encoder, package_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint import load_checkpoint, load_encoder, package_encoder, save_checkpoint, save_delta
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import ConfigError
+from bertsum.model import BertSum
+from bertsum.model_source import resolve
 from bertsum.predictor import document_encoder
 from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import Example, read_examples
@@ -52,9 +54,15 @@ def run(config: TrainingConfig, output: Path) -> None:
     console = Console(stderr=True)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    encoder, tokenizer = load_encoder(config.encoder)
-    model = training.build_model(encoder, config)
+    if config.start_from:
+        model, tokenizer = load_checkpoint(resolve(config.start_from))
+    else:
+        encoder, tokenizer = load_encoder(config.encoder)
+        model = training.build_model(encoder, config)
+    training.freeze(model, config.trained)
     sources = _read_sources(config, document_encoder(model, tokenizer), console)
+    if config.trained != "all":
+        sources = [_with_vectors(model, source, config.dtype) for source in sources]
     with (output / "training_log.jsonl").open("w", encoding="utf-8") as file:
         training.train(model, sources, config, _logger(file, console))
     training.merge_encoder(model)
@@ -95,6 +103,13 @@ def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Con
             f"({time.monotonic() - start:.0f} s)"
         )
     return sources
+
+
+def _with_vectors(model: BertSum, source: training.LabelledSource, dtype: str) -> training.LabelledSource:
+    train, validation = (
+        training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
+    )
+    return training.LabelledSource(source.config, train, validation)
 
 
 def _logger(file: TextIO, console: Console) -> training.Log:
