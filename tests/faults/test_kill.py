@@ -1,0 +1,136 @@
+"""SIGKILL with real processes: the driver half-way, a replica half-way; and Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, start_summarize, write
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+ROWS, ROWS_PER_UNIT = 3000, 100
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("input")
+    write(documents(ROWS // 2), root / "dt=1" / "a.parquet", row_group_size=500)
+    write(documents(ROWS // 2, first_id=ROWS // 2), root / "dt=2" / "a.parquet", row_group_size=500)
+    return root
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(source: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("reference") / "out"
+    job = start(source, output, checkpoint)
+    printed, _ = job.communicate(timeout=120)
+    assert job.returncode == 0, printed
+    return output
+
+
+@pytest.fixture
+def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
+    """What a test starts; ended with all below it if the test fails."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for job in started:
+        if job.poll() is None:
+            for pid, _ in [*descendants(job.pid), (job.pid, "")]:
+                os.kill(pid, signal.SIGKILL)
+            job.wait(30)
+        assert job.stdout is not None
+        job.stdout.close()
+
+
+def start(source: Path, output: Path, checkpoint: Path) -> "subprocess.Popen[str]":
+    return start_summarize(source, output, "--model", checkpoint, "--set", f"rows_per_unit={ROWS_PER_UNIT}")
+
+
+def wait_for_files(output: Path, count: int, job: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 90
+    while len(result_files(output)) < count:
+        assert time.monotonic() < deadline, "no progress"
+        assert job.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+
+
+def assert_same(output: Path, uninterrupted: Path) -> None:
+    """Same names, same bytes, every row once and in order."""
+    assert result_files(output) == result_files(uninterrupted)
+    for name in result_files(output):
+        assert (output / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    assert read_result(output)["id"].to_pylist() == list(range(ROWS))
+    assert {path.name for path in output.iterdir()} == {"_SUCCESS", "_bertsum", "dt=1", "dt=2"}
+    assert sorted(path.name for path in (output / "_bertsum").iterdir()) == ["manifest.json", "plan.json"]
+    assert not list(output.rglob(".*"))
+
+
+def test_the_driver_is_killed_and_the_same_command_goes_on(
+    source: Path, checkpoint: Path, uninterrupted: Path, tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "out"
+    jobs.append(start(source, output, checkpoint))
+    wait_for_files(output, 5, jobs[0])
+    below = dict(descendants(jobs[0].pid))
+    assert any("raylet" in command for command in below.values())
+    os.kill(jobs[0].pid, signal.SIGKILL)
+    jobs[0].wait(10)
+    done = {name: (output / name).stat().st_mtime_ns for name in result_files(output)}
+    assert 5 <= len(done) < ROWS // ROWS_PER_UNIT
+    assert not (output / "_SUCCESS").exists()
+
+    jobs.append(start(source, output, checkpoint))  # at once: what is left of the first run must not be in the way
+    printed, _ = jobs[1].communicate(timeout=120)
+    assert jobs[1].returncode == 0, printed
+    assert_same(output, uninterrupted)
+    assert done.items() <= {name: (output / name).stat().st_mtime_ns for name in result_files(output)}.items()
+    # no process of the killed run is left, but perhaps Ray's agents, which end by themselves and hold no CPU of it
+    left = [command for pid, command in below.items() if "raylet" in command and _command(pid) == command]
+    assert not left
+
+
+def test_a_replica_is_killed_and_the_job_finishes(
+    source: Path, checkpoint: Path, uninterrupted: Path, tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "out"
+    jobs.append(start(source, output, checkpoint))
+    wait_for_files(output, 5, jobs[0])
+    replicas = [pid for pid, command in descendants(jobs[0].pid) if "MapWorker" in command]
+    assert len(replicas) == 1
+    os.kill(replicas[0], signal.SIGKILL)
+    printed, _ = jobs[0].communicate(timeout=150)
+    assert jobs[0].returncode == 0, printed
+    assert "a replica's process died" in printed
+    assert_same(output, uninterrupted)
+
+
+def test_ctrl_c_ends_the_job_soon_and_says_how_to_go_on(
+    source: Path, checkpoint: Path, tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "out"
+    jobs.append(start(source, output, checkpoint))
+    wait_for_files(output, 2, jobs[0])
+    below = dict(descendants(jobs[0].pid))
+    os.kill(jobs[0].pid, signal.SIGINT)
+    printed, _ = jobs[0].communicate(timeout=30)
+    assert jobs[0].returncode == 130, printed
+    assert "the same command goes on from there" in printed
+    assert "Traceback" not in printed
+    time.sleep(1)
+    assert not [command for pid, command in below.items() if "MapWorker" in command and _command(pid) == command]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return ""
