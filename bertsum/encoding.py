@@ -20,7 +20,9 @@ from bertsum.sentences import Span, detect_language, split_sentences
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 
-_TOKENIZE_CHARACTERS = 2_000_000  # at once: bounds the Python objects that a huge document makes
+# At once, also of one sentence: a tokenizer takes up to 500 bytes a character, and a file without a single full stop
+# is one sentence. Where a sentence of more is cut, its tokens may differ.
+_TOKENIZE_CHARACTERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,16 @@ class DocumentEncoder:
 
     def _tokenize(self, sentences: list[str]) -> tuple[IntArray, IntArray]:
         """Ids of all sentences one after the other, and the number of ids of each."""
+        limit = _TOKENIZE_CHARACTERS
+        starts = [(index, start) for index, text in enumerate(sentences) for start in range(0, len(text), limit)]
+        pieces = [sentences[index][start : start + limit] for index, start in starts]
         ids, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
-        for part in _parts(sentences, _TOKENIZE_CHARACTERS):
+        for part in _parts(pieces, limit):
             encodings = [encoding.ids for encoding in self._backend.encode_batch_fast(part, add_special_tokens=False)]
             lengths.append(np.fromiter(map(len, encodings), np.int32, len(encodings)))
             ids.append(np.fromiter(chain.from_iterable(encodings), np.int32, int(lengths[-1].sum())))
-        return np.concatenate(ids), np.concatenate(lengths)
+        num_ids = np.bincount([index for index, _ in starts], np.concatenate(lengths), len(sentences))
+        return np.concatenate(ids), num_ids.astype(np.int32)
 
     def _window(
         self, text: str, language: str, spans: list[Span], ids: IntArray, lengths: IntArray, max_windows: int

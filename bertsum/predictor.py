@@ -5,7 +5,7 @@ The three steps are separate, so that the host prepares the next documents while
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ Progress = Callable[[int, int], None]
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
-# Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of Chinese text: in
-# 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2 (tweets with emoji).
+# Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of Chinese text:
+# in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2 (tweets with emoji).
 _MAX_UNKNOWN_SHARE = 0.25
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
@@ -105,11 +105,15 @@ class Summarizer:
     def __call__(self, documents: pa.Table) -> pa.Table: ...
 
     def __call__(self, documents: Any) -> Any:
-        """One text -> Prediction; a list -> list of the same length and order; an Arrow table -> table, a row a row."""
+        """One text -> Prediction; a list -> list of the same length and order; an Arrow table -> table, a row a row.
+
+        Raises InputError for anything else, and for a table without the columns that the configuration names.
+        """
         if isinstance(documents, str):
             return self.predict([Document(documents)])[0]
         if isinstance(documents, pa.Table):
             return pa.concat_tables(self.stream([documents]))
+        _check_texts(documents)
         return self.predict([Document(text) for text in documents])
 
     def predict(self, documents: Sequence[Document]) -> list[Prediction]:
@@ -266,19 +270,29 @@ class Summarizer:
         )
 
     def _documents(self, table: pa.Table) -> list[Document]:
+        self._check_columns(table)
+        texts = _read_texts(table, self.config.text_column)
+        if not self.config.language_column:
+            return texts
+        languages = _read_texts(table, self.config.language_column)
+        return [
+            Document(document.text, language.text, document.problem)
+            for document, language in zip(texts, languages, strict=True)
+        ]
+
+    def _check_columns(self, table: pa.Table) -> None:
         names = [self.config.text_column, *filter(None, [self.config.language_column])]
         missing = [name for name in names if name not in table.column_names]
         if missing:
             columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
             raise InputError(f"there is no column {missing[0]!r}; the table has {columns}")
-        texts = _read_texts(table[self.config.text_column])
-        if not self.config.language_column:
-            return texts
-        languages = table[self.config.language_column].cast(pa.string()).to_pylist()
-        return [
-            Document(document.text, language, document.problem)
-            for document, language in zip(texts, languages, strict=True)
-        ]
+        repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
+        if repeated:
+            raise InputError(f"the table has several columns of the name {repeated[0]!r}")
+        try:
+            output_fields(table.schema, self.config.text_column, self.config.keep_columns)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     def _output(self, table: pa.Table, predictions: Sequence[Prediction]) -> pa.Table:
         fields = output_fields(table.schema, self.config.text_column, self.config.keep_columns)
@@ -323,14 +337,24 @@ def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
     return pools
 
 
-def _read_texts(column: pa.ChunkedArray) -> list[Document]:
+def _check_texts(documents: Any) -> None:
+    if not isinstance(documents, list | tuple):
+        kind = type(documents).__name__
+        raise InputError(f"a str, a list of str or None, or a pyarrow.Table is expected, not {kind}")
+    for place, text in enumerate(documents):
+        if not isinstance(text, str | None):
+            raise InputError(f"document {place} is a {type(text).__name__}; a str or None is expected")
+
+
+def _read_texts(table: pa.Table, name: str) -> list[Document]:
     """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
+    column = table[name]
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_null(column.type):
         return [Document(None)] * len(column)
     if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise InputError(f"the text column holds {column.type}; strings are expected")
+        raise InputError(f"the column {name!r} holds {column.type}; strings are expected")
     try:
         return [Document(text) for text in column.to_pylist()]
     except UnicodeDecodeError:

@@ -232,6 +232,24 @@ def test_parts_do_not_change_ids(monkeypatch):
         assert pieces(part) == pieces(expected)
 
 
+def test_a_sentence_of_any_length_is_tokenized_in_bounded_parts(monkeypatch):
+    """The tokenizer would take gigabytes for 10 MB without a full stop."""
+    text = "cat " * 300 + "dog."
+    (whole,) = tiny.encode("The city.", text, "A bird.")[1:2]
+    monkeypatch.setattr("bertsum.encoding._TOKENIZE_CHARACTERS", 40)  # ten words
+    encoder = tiny.document_encoder()
+    seen = []
+    backend = encoder._backend
+    encoder._backend = type("Spy", (), {})()
+    encoder._backend.encode_batch_fast = lambda part, **options: (
+        seen.append(sum(map(len, part))) or backend.encode_batch_fast(part, **options)
+    )
+    documents = encoder.encode(["The city.", text, "A bird."], [None] * 3, 64)
+    assert max(seen) <= 40
+    assert pieces(documents[1]) == pieces(whole)
+    assert [document.num_tokens for document in documents] == [3, 302, 3]
+
+
 @pytest.mark.parametrize("name", ["cls_token", "sep_token", "pad_token"])
 def test_a_tokenizer_without_special_tokens_is_refused(name):
     tokenizer = tiny.wordpiece()

@@ -27,7 +27,7 @@ def wordpiece() -> PreTrainedTokenizerFast:
     """As BERT's: English words and letters, and the Cyrillic alphabet, but no Han."""
     letters = string.ascii_lowercase + string.digits + CYRILLIC
     vocabulary = [*_SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters), *string.punctuation]
-    vocabulary += WORDS
+    vocabulary += [*WORDS, "zebra"]  # which is in no text made here
     tokenizer = Tokenizer(models.WordPiece(_ids(vocabulary), unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -1,0 +1,534 @@
+"""The summarizer: one row a document whatever it holds, in order, alone as in any company."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import bertsum
+from bertsum import predictor
+from bertsum.checkpoint import save_checkpoint
+from bertsum.config import SelectionConfig, SummarizerConfig
+from bertsum.errors import InputError, ModelError
+from bertsum.predictor import Summarizer
+from bertsum.schema import PREDICTION_SCHEMA, Document, Status
+from bertsum.selection import join_sentences
+from bertsum.sentences import UNSPACED_LANGUAGES, detect_language, split_sentences
+
+TOLERANCE = 1e-5  # of a probability in float32, between batches
+
+TEXTS = [
+    tiny.text(5),
+    tiny.text(1),
+    tiny.text(30, 8, first=3),
+    tiny.text(2, first=20),
+    tiny.text(3, 50),
+]
+HARD = [
+    (None, Status.EMPTY),
+    ("", Status.EMPTY),
+    (" \n\t\u00a0\u2029 ", Status.EMPTY),
+    ("\0", Status.NOT_TEXT),
+    ("\0\x01\x02" * 50, Status.NOT_TEXT),
+    ("PK\x03\x04\x14\0\0\0abc\0\0", Status.NOT_TEXT),
+    ("The cat \ud800 sleeps.", Status.NOT_TEXT),
+    ("12345 6.7 -8%", Status.NOT_TEXT),
+    ("😀 🎉🎉", Status.NOT_TEXT),
+    ("... !!! ---", Status.NOT_TEXT),
+    ("\u200b\ufeff", Status.NOT_TEXT),
+    ("这只猫坐在垫子上。河水很大。", Status.UNKNOWN_LANGUAGE),
+    ("The cat sleeps.", Status.OK),
+    ("cat", Status.OK),
+    ("A cat\0 sleeps in the house of the city.", Status.OK),
+    ("The cat sleeps 😀. Prices rise 3.5 percent!", Status.OK),
+]
+
+
+def make(checkpoint, **config) -> Summarizer:
+    return Summarizer(checkpoint, SummarizerConfig.model_validate({"dtype": "float32"} | config), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def summarizer(checkpoint):
+    return make(checkpoint)
+
+
+@pytest.fixture
+def short_pools(monkeypatch):
+    monkeypatch.setattr(predictor, "_POOL_DOCUMENTS", 3)
+
+
+def table(texts, **columns) -> pa.Table:
+    return pa.table({"id": list(range(len(texts))), "document": texts} | columns)
+
+
+def check_alike(predictions, expected):
+    """Equal, but for probabilities, which may differ by the tolerance."""
+    assert len(predictions) == len(expected)
+    for a, b in zip(predictions, expected, strict=True):
+        plain = {"summary_scores": None, "sentiment_scores": None}
+        assert dataclasses.replace(a, **plain) == dataclasses.replace(b, **plain)
+        assert (a.summary_scores or []) == pytest.approx(b.summary_scores or [], abs=TOLERANCE)
+        assert (a.sentiment_scores or {}) == pytest.approx(b.sentiment_scores or {}, abs=TOLERANCE)
+
+
+# Calls
+
+
+def test_a_text_a_list_and_a_table(summarizer):
+    expected = summarizer(TEXTS)
+    check_alike([summarizer(TEXTS[2])], [expected[2]])
+    check_alike(summarizer(tuple(TEXTS)), expected)
+    result = summarizer(table(TEXTS))
+    assert result.schema.names == ["id", *PREDICTION_SCHEMA.names]
+    assert result["id"].to_pylist() == list(range(5))
+    assert result["summary"].to_pylist() == [prediction.summary for prediction in expected]
+    assert result["status"].to_pylist() == ["ok"] * 5
+    for field in PREDICTION_SCHEMA:
+        assert result.schema.field(field.name) == field
+
+
+def test_a_prediction_is_complete(summarizer):
+    prediction = summarizer(TEXTS[2])
+    assert prediction.status == Status.OK
+    assert prediction.error is None
+    assert len(prediction.summary_sentences) == len(prediction.summary_scores) == 3
+    assert prediction.summary_sentences == sorted(prediction.summary_sentences)
+    assert all(0 < score < 1 for score in prediction.summary_scores)
+    assert list(prediction.sentiment_scores) == ["negative", "neutral", "positive"]
+    assert sum(prediction.sentiment_scores.values()) == pytest.approx(1)
+    assert prediction.sentiment == max(prediction.sentiment_scores, key=prediction.sentiment_scores.get)
+    assert prediction.num_sentences == 30
+    assert prediction.num_tokens == 30 * 9
+    assert not prediction.truncated
+
+
+def test_the_best_sentences_are_chosen(summarizer):
+    summarizer = make_like(summarizer, selection=SelectionConfig(size=30, trigram_blocking=False))
+    everything = summarizer(TEXTS[2])
+    assert everything.summary_sentences == list(range(30))
+    best = sorted(np.argsort([-score for score in everything.summary_scores], kind="stable")[:4].tolist())
+    four = make_like(summarizer, selection=SelectionConfig(size=4, trigram_blocking=False))(TEXTS[2])
+    assert four.summary_sentences == best
+
+
+def make_like(summarizer, **changes) -> Summarizer:
+    """The same model with another configuration."""
+    other = object.__new__(Summarizer)
+    other.__dict__.update(summarizer.__dict__)
+    other.config = SummarizerConfig.model_validate(summarizer.config.model_dump() | changes)
+    return other
+
+
+def test_prepare_forward_finish_are_the_call(summarizer):
+    texts = [*TEXTS, *(text for text, _ in HARD)]
+    prepared = summarizer.prepare([Document(text) for text in texts])
+    check_alike(summarizer.finish(prepared, summarizer.forward(prepared)), summarizer(texts))
+    nothing = summarizer.prepare([])
+    assert summarizer.finish(nothing, summarizer.forward(nothing)) == []
+
+
+def test_nothing_in_nothing_out(summarizer):
+    assert summarizer([]) == []
+    for column in (pa.array([], pa.string()), pa.array([], pa.null()), pa.chunked_array([], pa.string())):
+        result = summarizer(pa.table({"id": pa.array([], pa.int64()), "document": column}))
+        assert result.num_rows == 0
+        assert result.schema.names == ["id", *PREDICTION_SCHEMA.names]
+
+
+@pytest.mark.parametrize("value", [{"document": ["a cat"]}, 5, None, b"bytes", pa.array(["a cat"]), {"a cat"}])
+def test_something_else_is_refused_with_its_type(summarizer, value):
+    with pytest.raises(InputError, match=type(value).__name__):
+        summarizer(value)
+
+
+@pytest.mark.parametrize("value", [5, float("nan"), b"bytes", ["a cat"]])
+def test_a_list_of_something_else_is_refused_with_the_place(summarizer, value):
+    with pytest.raises(InputError, match=rf"\b1\b.*{type(value).__name__}"):
+        summarizer(["a cat", value])
+
+
+# Hard documents
+
+
+@pytest.mark.parametrize(("text", "status"), HARD)
+def test_status_of_a_hard_document(summarizer, text, status):
+    prediction = summarizer([text])[0]
+    assert prediction.status == status
+    assert (prediction.error is not None) == (status in (Status.NOT_TEXT, Status.ERROR))
+    assert (prediction.sentiment is not None) == (status == Status.OK)
+    assert (prediction.summary is not None) == (status in (Status.OK, Status.UNKNOWN_LANGUAGE))
+    if status in (Status.EMPTY, Status.NOT_TEXT):
+        assert (prediction.num_sentences, prediction.num_tokens) == (0, 0)
+
+
+def test_hard_documents_do_not_disturb_others(summarizer, short_pools):
+    texts = []
+    for number, (text, _) in enumerate(HARD):
+        texts += [text, TEXTS[number % 5]]
+    predictions = summarizer(texts)
+    assert [prediction.status for prediction in predictions[::2]] == [status for _, status in HARD]
+    check_alike(predictions[1::2], [summarizer(TEXTS[number % 5]) for number in range(len(HARD))])
+
+
+def test_an_unknown_language_is_summarized_by_position(summarizer):
+    prediction = summarizer("这只猫坐在垫子上。河水很大。今天天气很好。他喜欢这本书。")
+    assert prediction.status == Status.UNKNOWN_LANGUAGE
+    assert prediction.summary == "这只猫坐在垫子上。河水很大。今天天气很好。"
+    assert prediction.summary_sentences == [0, 1, 2]
+    assert prediction.summary_scores is None
+    assert prediction.sentiment_scores is None
+    assert prediction.num_sentences == 4
+
+
+MARKER = tiny.wordpiece().convert_tokens_to_ids("zebra")
+WITH_MARKER = "The cat sleeps. A zebra falls."
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("how", ["raise", "nan"])
+def test_a_document_that_the_model_fails_on_is_one_error_row(summarizer, monkeypatch, place, how):
+    texts = [TEXTS[number % 5] for number in range(8)]
+    expected = summarizer(texts)
+    texts[place] = WITH_MARKER
+    forward = summarizer.model.forward
+
+    def failing(batch):
+        if not (batch.input_ids == MARKER).any():
+            return forward(batch)
+        if how == "raise":
+            raise RuntimeError("kernel\nfailed")
+        logits = forward(batch)
+        first = dict(zip(batch.documents, np.cumsum([0, *batch.num_sentences]).tolist(), strict=False))
+        logits.sentence_logits[first[place]] = float("nan")
+        return logits
+
+    monkeypatch.setattr(summarizer.model, "forward", failing)
+    predictions = summarizer(texts)
+    assert predictions[place].status == Status.ERROR
+    assert "kernel failed" in predictions[place].error if how == "raise" else "not numbers" in predictions[place].error
+    assert (predictions[place].num_sentences, predictions[place].summary) == (2, None)
+    others = [index for index in range(8) if index != place]
+    check_alike([predictions[index] for index in others], [expected[index] for index in others])
+
+
+def test_a_document_that_cannot_be_prepared_is_one_error_row(summarizer, monkeypatch):
+    expected = summarizer(TEXTS)
+    encode = summarizer.encoder.encode
+
+    def failing(texts, *others):
+        if WITH_MARKER in texts:
+            raise ValueError("hostile text")
+        return encode(texts, *others)
+
+    monkeypatch.setattr(summarizer.encoder, "encode", failing)
+    predictions = summarizer([*TEXTS, WITH_MARKER])
+    check_alike(predictions[:5], expected)
+    assert predictions[5].status == Status.ERROR
+    assert predictions[5].error == "preparing failed: ValueError: hostile text"
+
+
+def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
+    expected = summarizer(TEXTS)
+    forward = summarizer.model.forward
+
+    def small(batch):
+        if len(batch.documents) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(batch)
+
+    monkeypatch.setattr(summarizer.model, "forward", small)
+    check_alike(summarizer(TEXTS), expected)
+
+
+def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
+    monkeypatch.setattr(summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        summarizer(TEXTS)
+
+
+# Company
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1, 100, 400, 16384])
+def test_batches_do_not_change_results(checkpoint, summarizer, max_batch_tokens):
+    texts = [*TEXTS, *(text for text, _ in HARD), *reversed(TEXTS)]
+    alone = [summarizer([text])[0] for text in texts]
+    other = Summarizer(checkpoint, SummarizerConfig(dtype="float32"), device="cpu", max_batch_tokens=max_batch_tokens)
+    check_alike(other(texts), alone)
+    check_alike(other(texts[::-1]), alone[::-1])
+
+
+def test_pools_are_bounded_in_documents_and_characters(monkeypatch):
+    monkeypatch.setattr(predictor, "_POOL_DOCUMENTS", 3)
+    monkeypatch.setattr(predictor, "_POOL_CHARACTERS", 10)
+    documents = [Document("x" * n) for n in (1, 2, 3, 4, 6, 30, 1, 9)] + [Document(None)] * 5
+    pools = predictor._pools(documents)
+    assert [len(pool) for pool in pools] == [3, 2, 1, 3, 3, 1]
+    assert [document for pool in pools for document in pool] == documents
+    assert predictor._pools([]) == []
+
+
+def test_bfloat16_is_near(checkpoint, summarizer):
+    half = make(checkpoint, dtype="bfloat16")
+    assert half.model.encoder.embeddings.LayerNorm.weight.dtype == torch.bfloat16
+    assert half.model.summarization.scorer.weight.dtype == torch.float32
+    for a, b in zip(half(TEXTS), summarizer(TEXTS), strict=True):
+        assert a.num_tokens == b.num_tokens
+        assert a.sentiment_scores == pytest.approx(b.sentiment_scores, abs=0.02)
+
+
+UNICODE = st.text(st.one_of(st.sampled_from("the cat. A!?\n猫。д\0\ud800 "), st.characters()), max_size=80)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.none() | UNICODE, max_size=6),
+    st.sampled_from(["sentences", "characters", "tokens", "share"]),
+    st.integers(1, 40),
+)
+def test_any_list_of_strings_gives_its_rows(summarizer, texts, unit, size):
+    budget = min(size, 10) / 10 if unit == "share" else size
+    summarizer = make_like(summarizer, selection=SelectionConfig(unit=unit, size=budget))
+    predictions = summarizer(texts)
+    assert len(predictions) == len(texts)
+    for text, prediction in zip(texts, predictions, strict=True):
+        assert prediction.status != Status.ERROR
+        if prediction.status not in (Status.OK, Status.UNKNOWN_LANGUAGE):
+            continue
+        language = detect_language(text)
+        spans = split_sentences(text, language)
+        chosen = prediction.summary_sentences
+        assert prediction.num_sentences == len(spans)
+        assert chosen == sorted(set(chosen))
+        assert prediction.summary == join_sentences(text, spans, chosen, language)
+        assert all(text[slice(*spans[index])] in prediction.summary for index in chosen)
+        allowed = {"sentences": size, "characters": None, "tokens": None, "share": max(1, budget * len(spans) + 1e-9)}
+        if allowed[unit] is not None:
+            assert 0 < len(chosen) <= allowed[unit]
+        if unit == "characters":
+            assert len(prediction.summary) <= size
+        if unit == "tokens":
+            tokens = summarizer.encoder.encode([text], [None], 64)[0].sentence_tokens
+            assert sum(int(tokens[index]) for index in chosen) <= size
+        joiner = "" if language in UNSPACED_LANGUAGES else " "
+        assert prediction.summary.count(joiner) >= len(chosen) - 1
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()),
+     pa.dictionary(pa.int8(), pa.large_string())],
+    ids=str,
+)  # fmt: skip
+def test_kinds_of_string_columns(summarizer, kind):
+    texts = [TEXTS[0], None, "", TEXTS[1], TEXTS[0]]
+    column = pa.array(texts, pa.string()).cast(kind)
+    expected = summarizer(texts)
+    result = summarizer(pa.table({"document": column}))
+    assert result["summary"].to_pylist() == [prediction.summary for prediction in expected]
+    assert result["status"].to_pylist() == ["ok", "empty", "empty", "ok", "ok"]
+    sliced = summarizer(pa.table({"document": pa.chunked_array([column[:2], column[2:3], column[3:]])}).slice(1, 3))
+    assert sliced["summary"].to_pylist() == [prediction.summary for prediction in expected[1:4]]
+
+
+def test_a_column_of_nulls(summarizer):
+    assert summarizer(table(pa.nulls(3)))["status"].to_pylist() == ["empty"] * 3
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(pa.binary(), pa.string()), (pa.large_binary(), pa.large_string()), (pa.binary_view(), pa.string_view())],
+    ids=str,
+)
+def test_bytes_that_are_not_utf8_are_rows(summarizer, kinds):
+    values = [b"The cat sleeps.", b"caf\xe9 au lait", None, b"\xed\xa0\x80 surrogate", "Zürich.".encode()]
+    column = pa.array(values, kinds[0]).view(kinds[1])
+    result = summarizer(pa.table({"document": column}))
+    assert result["status"].to_pylist() == ["ok", "not_text", "empty", "not_text", "ok"]
+    assert result["error"].to_pylist()[1] == "not UTF-8: invalid continuation byte at byte 3"
+    encoded = column.dictionary_encode() if kinds[1] == pa.string() else column
+    assert summarizer(pa.table({"document": encoded}))["status"].equals(result["status"])
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([1, 2]), pa.array([1.5, None]), pa.array([b"a", b"b"]), pa.array([["a"], ["b"]]),
+               pa.array([1, 1]).dictionary_encode()],
+    ids=lambda column: str(column.type),
+)  # fmt: skip
+def test_a_column_that_is_not_text_is_refused_with_its_type(summarizer, column):
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    with pytest.raises(InputError) as caught:
+        summarizer(pa.table({"document": column}))
+    assert str(kind) in str(caught.value)
+
+
+def test_a_missing_column_lists_those_that_are_there(summarizer):
+    with pytest.raises(InputError, match="no column 'document'; the table has id: int64, text: string"):
+        summarizer(pa.table({"id": [1], "text": ["a cat"]}))
+    with pytest.raises(InputError, match="no column 'lang'"):
+        make_like(summarizer, language_column="lang")(table(["a cat"]))
+
+
+def test_columns_of_one_name_are_refused(summarizer):
+    with pytest.raises(InputError, match="several columns of the name 'x'"):
+        summarizer(pa.Table.from_arrays([pa.array(["a"])] * 3, ["document", "x", "x"]))
+
+
+def test_other_columns_pass_through(summarizer):
+    columns = {"title": ["a", None], "nested": [[{"x": 1}], None], "cat": pa.array(["u", "v"]).dictionary_encode()}
+    given_table = table(TEXTS[:2], **columns)
+    result = summarizer(given_table)
+    assert result.select(["id", *columns]).equals(given_table.select(["id", *columns]))
+    assert "document" not in result.column_names
+    kept = make_like(summarizer, keep_columns=("title",))(given_table)
+    assert kept.column_names == ["title", *PREDICTION_SCHEMA.names]
+    with_text = make_like(summarizer, keep_columns=("document", "id"))(given_table)
+    assert with_text.column_names == ["document", "id", *PREDICTION_SCHEMA.names]
+    assert make_like(summarizer, keep_columns=())(given_table).column_names == PREDICTION_SCHEMA.names
+
+
+@pytest.mark.parametrize(
+    ("config", "columns", "message"),
+    [
+        ({}, {"summary": ["x"]}, r"\['summary'\]"),
+        ({"keep_columns": ("id", "status")}, {"status": ["x"]}, r"\['status'\]"),
+        ({"keep_columns": ("nowhere",)}, {}, r"\['nowhere'\]"),
+    ],
+)
+def test_clashes_and_missing_kept_columns_are_found_before_any_work(summarizer, monkeypatch, config, columns, message):
+    monkeypatch.setattr(summarizer.model, "forward", lambda batch: pytest.fail("worked"))
+    monkeypatch.setattr(summarizer.encoder, "encode", lambda *_: pytest.fail("worked"))
+    with pytest.raises(InputError, match=message):
+        make_like(summarizer, **config)(table(["a cat"], **columns))
+
+
+def test_a_clash_may_be_left_out(summarizer):
+    result = make_like(summarizer, keep_columns=("id",))(table(["a cat"], summary=["old"]))
+    assert result["summary"].to_pylist() == ["a cat"]
+
+
+def test_languages_come_from_a_column_or_the_configuration(summarizer):
+    texts = ["One. Two."] * 5
+    by_column = make_like(summarizer, language_column="lang")
+    languages = ["zh", None, "", "zh-CN", "no such language"]
+    for column in (languages, pa.array(languages).dictionary_encode(), pa.array(languages, pa.large_string())):
+        result = by_column(table(texts, lang=column))
+        assert result["summary"].to_pylist() == ["One.Two.", "One. Two.", "One. Two.", "One.Two.", "One. Two."]
+    assert make_like(summarizer, language="ja")(texts[:1])[0].summary == "One.Two."
+    result = make_like(summarizer, language_column="lang", language="ja")(table(texts[:2], lang=[None, "en"]))
+    assert result["summary"].to_pylist() == ["One.Two.", "One. Two."]
+
+
+def test_a_language_that_is_not_utf8_counts_as_none_given(summarizer):
+    column = pa.array([b"z\xff", b"zh"]).view(pa.string())
+    result = make_like(summarizer, language_column="lang")(table(["One. Two."] * 2, lang=column))
+    assert result["summary"].to_pylist() == ["One. Two.", "One.Two."]
+
+
+def test_a_language_column_that_is_not_text_is_refused(summarizer):
+    with pytest.raises(InputError, match="list"):
+        make_like(summarizer, language_column="lang")(table(["a cat"], lang=[["en"]]))
+
+
+def test_stream_keeps_order_over_tables_and_pools(summarizer, short_pools):
+    texts = [TEXTS[number % 5] for number in range(11)]
+    tables = [table(texts).slice(*part) for part in [(0, 7), (3, 0), (7, 1), (8, 3)]]
+    progress = []
+    results = list(summarizer.stream(iter(tables), lambda *counts: progress.append(counts)))
+    assert [result.num_rows for result in results] == [3, 3, 1, 0, 1, 3]
+    together = pa.concat_tables(results)
+    assert together["id"].to_pylist() == list(range(11))
+    assert together["summary"].to_pylist() == [prediction.summary for prediction in summarizer(texts)]
+    assert sum(documents for documents, _ in progress) == 11
+    assert sum(tokens for _, tokens in progress) == sum(together["num_tokens"].to_pylist())
+
+
+def test_stream_gives_what_came_before_an_error(summarizer):
+    stream = summarizer.stream(iter([table(TEXTS[:2]), pa.table({"x": [1]})]))
+    assert next(stream).num_rows == 2
+    with pytest.raises(InputError):
+        next(stream)
+
+
+def test_stream_may_be_left(summarizer, short_pools):
+    stream = summarizer.stream(table(TEXTS) for _ in range(100))
+    next(stream)
+    stream.close()
+
+
+def test_stages_are_timed(checkpoint):
+    summarizer = make(checkpoint)
+    summarizer(TEXTS)
+    assert set(summarizer.stage_seconds) == {"prepare", "forward", "finish"}
+    assert all(seconds > 0 for seconds in summarizer.stage_seconds.values())
+
+
+# Models
+
+
+def test_save_and_load(summarizer, tmp_path):
+    summarizer.save_pretrained(tmp_path / "saved", card="# Mine\n")
+    assert (tmp_path / "saved" / "model_card.md").read_text() == "# Mine\n"
+    loaded = Summarizer.from_pretrained(str(tmp_path / "saved"), SummarizerConfig(dtype="float32"))
+    check_alike(loaded(TEXTS), summarizer(TEXTS))
+    with pytest.raises(ModelError, match="nowhere"):
+        Summarizer.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("labels", [(), ("no", "yes"), tuple("abcde")])
+def test_any_set_of_labels(labels, tmp_path):
+    save_checkpoint(tmp_path, tiny.model(sentiment_labels=labels), tiny.wordpiece(), "", bertsum.__version__)
+    summarizer = make(tmp_path)
+    prediction = summarizer(TEXTS[0])
+    assert prediction.status == Status.OK
+    assert tuple(prediction.sentiment_scores or ()) == labels
+    assert prediction.sentiment in (labels or (None,))
+    result = summarizer(table(TEXTS[:1]))
+    assert (result["sentiment_scores"].to_pylist()[0] is None) == (not labels)
+
+
+def test_a_document_beyond_max_windows_is_truncated(checkpoint):
+    prediction = make(checkpoint, max_windows=1)(TEXTS[2])
+    assert prediction.truncated
+    assert (prediction.num_sentences, prediction.num_tokens) == (30, 270)
+    assert max(prediction.summary_sentences) < 6
+    assert not make(checkpoint, max_windows=8)(TEXTS[2]).truncated
+
+
+# Sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["The cat sleeps in the house. ", "cat\n", "(", "猫", "x"])
+def test_ten_megabytes(summarizer, unit):
+    text = ("The cat sleeps. " + unit * 10_000_000)[:10_000_000]
+    prediction = summarizer(text)
+    assert prediction.status == (Status.UNKNOWN_LANGUAGE if unit == "猫" else Status.OK)
+    assert prediction.truncated == (unit != "x")  # 21 words of letters beyond the longest that WordPiece reads
+    assert prediction.summary in text or len(prediction.summary_sentences) > 1
+
+
+def test_fifty_thousand_sentences_of_one_word(summarizer):
+    prediction = summarizer("\n\n".join(tiny.WORDS[number % 38] + "." for number in range(50_000)))
+    assert prediction.status == Status.OK
+    assert (prediction.num_sentences, prediction.num_tokens) == (50_000, 100_000)
+    assert prediction.truncated
+    assert len(prediction.summary_sentences) == 3
+
+
+def test_no_punctuation_at_all(summarizer):
+    text = tiny.text(1, 5000).rstrip(".")
+    prediction = summarizer(text)
+    assert prediction.status == Status.OK
+    assert prediction.num_sentences == 1
+    assert prediction.summary == text
+    assert summarizer(text.replace(" ", "")).status == Status.UNKNOWN_LANGUAGE  # one word of 20,000 letters: [UNK]
