@@ -17,7 +17,7 @@ from bertsum.storage import FileInfo, Folder, describe, mask
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 _FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency that threads hide
-_CHUNK_ROWS = 512
+_CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
 _CHUNK_BYTES = 16 * 2**20
 _BUFFER_BYTES = 2**20
 
