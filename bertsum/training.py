@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bertsum import metrics
 from bertsum.batching import group_documents, make_batch
 from bertsum.config import ModelConfig
+from bertsum.errors import InputError
 from bertsum.loss import LossSum, sentiment_loss, summary_loss
 from bertsum.model import BertSum, Logits
 from bertsum.rouge import mean_rouge
@@ -55,21 +56,24 @@ class WeightAverage:
 
 
 def build_model(encoder: Any, config: TrainingConfig) -> BertSum:
-    """Heads on an encoder, which is trained whole or, with `lora_rank`, as low-rank deltas (Hu et al. 2021)."""
-    _set_dropout(encoder, config.encoder_dropout)
+    """New heads on an encoder that learns."""
     model = BertSum(encoder, config.model)
+    open_encoder(model, config)
+    return model
+
+
+def open_encoder(model: BertSum, config: TrainingConfig) -> None:
+    """Let the encoder learn, in place: whole or, with `lora_rank`, by low-rank deltas (Hu et al. 2021)."""
+    _set_dropout(model.encoder, config.encoder_dropout)
     if config.lora_rank:
         from peft import LoraConfig, get_peft_model
 
         lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
         model.encoder = get_peft_model(model.encoder, lora)
-    return model
 
 
 def freeze(model: BertSum, trained: str) -> None:
-    """Let only the heads, or only the summarization layers, learn."""
-    if trained == "all":
-        return
+    """Let only the heads, or only the summarization layers, learn, in place."""
     for name, weight in model.named_parameters():
         is_other_head = trained == "summarization" and not name.startswith("summarization.")
         weight.requires_grad_(not (name.startswith("encoder.") or is_other_head))
@@ -99,7 +103,7 @@ def train(model: BertSum, sources: Sequence[LabelledSource], config: TrainingCon
     """Train in place. With `average_share` the result is the mean of the weights of the last steps.
 
     `log` gets a dict a step (loss, rate, tokens/s) and one each `validate_every_steps`. Raises FloatingPointError when
-    the loss is not a number.
+    the loss is not a number, and InputError when there are no rows.
     """
     num_steps = _count_steps(sources, config)
     optimizer = make_optimizer(model, config)
@@ -185,8 +189,8 @@ def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, d
     """Measures of a model on labelled examples: ROUGE beside the lead's and the oracle's, sentiment, and spread."""
     scores, sentiments, vectors = predict_examples(model, examples, dtype)
     result: dict[str, Any] = {"rows": len(examples)}
-    if source.summary_column:
-        kept = [index for index, example in enumerate(examples) if example.summary]
+    kept = [index for index, example in enumerate(examples) if example.summary]
+    if kept:
         documents = [examples[index].document for index in kept]
         summaries = [examples[index].summary or "" for index in kept]
         size = source.num_summary_sentences
@@ -260,11 +264,14 @@ def _batches(sources: Sequence[LabelledSource], config: TrainingConfig, num_step
     parts = [(source.config.weight, source.train) for source in sources]
     step = epoch = 0
     while step < num_steps:
+        first_step = step
         for batch in epoch_batches(parts, config.max_batch_tokens, config.seed + epoch):
             if step == num_steps:
                 return
             step += 1
             yield batch
+        if step == first_step:
+            raise InputError("the sources have no rows to train on")
         epoch += 1
 
 

@@ -52,7 +52,7 @@ class TrainingConfig(Config):
     trained: Literal["all", "heads", "summarization"] = Field(
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )
-    lora_rank: int | None = Field(None, ge=1, description="train low-rank deltas of the encoder; default: all of it")
+    lora_rank: int | None = Field(None, ge=1, description="train and save the encoder as low-rank deltas")
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
     encoder_learning_rate: float = Field(2e-5, ge=0)
@@ -69,6 +69,7 @@ class TrainingConfig(Config):
         0.0, ge=0, lt=1, description="share of the steps, at the end of the run, over which weights are averaged"
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="number format of products (autocast)")
+    notes: str = Field("", description="Markdown for the model card: what the model is for, its limits")
     seed: int = 0
     validate_every_steps: int = Field(500, ge=1)
     max_validation_rows: int | None = Field(500, ge=1, description="of each source, during the run; the end uses all")

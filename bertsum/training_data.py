@@ -141,10 +141,14 @@ def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence
 def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: SourceConfig) -> npt.NDArray[np.float32]:
     labels = np.full(document.num_read_sentences, IGNORE, np.float32)
     if source.sentences_column and source.sentence_labels_column:
-        starts = _given_positive_starts(document.text, row[source.sentences_column], row[source.sentence_labels_column])
-        labels[:] = [
-            any(start <= position < stop for position in starts) for start, stop in document.spans[: len(labels)]
-        ]
+        given, given_labels = row[source.sentences_column] or [], row[source.sentence_labels_column] or []
+        if len(given) != len(given_labels):
+            raise InputError(f"source {source.name}: a row has {len(given)} sentences and {len(given_labels)} labels")
+        starts = _find_sentences(document.text, given)
+        positive = [start for start, label in zip(starts, given_labels, strict=True) if label and start is not None]
+        if any(start is not None for start in starts):
+            spans = document.spans[: len(labels)]
+            labels[:] = [any(start <= position < stop for position in positive) for start, stop in spans]
     elif source.summary_column and row[source.summary_column]:
         sentences = [document.text[start:stop] for start, stop in document.spans[: len(labels)]]
         chosen = greedy_oracle(sentences, row[source.summary_column], document.language, source.num_summary_sentences)
@@ -153,16 +157,15 @@ def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: Sou
     return labels
 
 
-def _given_positive_starts(text: str, sentences: Sequence[str], labels: Sequence[int]) -> list[int]:
-    """Where the sentences that come labelled 1 begin in the text; their split need not be ours."""
-    starts = []
+def _find_sentences(text: str, sentences: Sequence[str]) -> list[int | None]:
+    """Where each sentence that comes with the data begins in the text, if it does; their split need not be ours."""
+    starts: list[int | None] = []
     position = 0
-    for sentence, label in zip(sentences, labels, strict=True):
-        found = text.find(sentence, position)
-        if found >= 0:
-            position = found + len(sentence)
-            if label:
-                starts.append(found)
+    for sentence in sentences:
+        stripped = sentence.strip()
+        found = text.find(stripped, position) if stripped else -1
+        starts.append(found if found >= 0 else None)
+        position = found + len(stripped) if found >= 0 else position
     return starts
 
 

@@ -7,9 +7,12 @@ configuration.
 import argparse
 import importlib.util
 import json
+import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +26,7 @@ from bertsum.config import SummarizerConfig, load_config
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import ConfigError
 from bertsum.model import BertSum
+from bertsum.model_card import model_card
 from bertsum.model_source import resolve
 from bertsum.predictor import document_encoder
 from bertsum.training_config import SourceConfig, TrainingConfig
@@ -43,25 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         _check_extra()
-        run(load_config(TrainingConfig, arguments.config, arguments.set), arguments.output)
+        run(load_config(TrainingConfig, arguments.config, arguments.set), arguments)
         return 0
 
     return guard(work, "interrupted; nothing was saved")
 
 
-def run(config: TrainingConfig, output: Path) -> None:
+def run(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     """Read, train, measure, save."""
+    start, output = time.monotonic(), arguments.output
     console = Console(stderr=True)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    if config.start_from:
-        model, tokenizer = load_checkpoint(resolve(config.start_from))
-    else:
-        encoder, tokenizer = load_encoder(config.encoder)
-        model = training.build_model(encoder, config)
-    training.freeze(model, config.trained)
-    sources = _read_sources(config, document_encoder(model, tokenizer), console)
+    model, tokenizer = _start(config)
+    sources = _read_sources(config, document_encoder(model, tokenizer), model.config.sentiment_labels, console)
     if config.trained != "all":
+        training.freeze(model, config.trained)
         sources = [_with_vectors(model, source, config.dtype) for source in sources]
     with (output / "training_log.jsonl").open("w", encoding="utf-8") as file:
         training.train(model, sources, config, _logger(file, console))
@@ -69,7 +70,9 @@ def run(config: TrainingConfig, output: Path) -> None:
     results = training.validate(model, sources, None, config.dtype)
     _write_json(output / "validation.json", results)
     _write_json(output / "training_config.json", config.model_dump(mode="json"))
-    card = _model_card(config, sources, results)
+    counts = {source.config.name: len(source.train) for source in sources}
+    card = model_card(config, counts, results, _facts(arguments, time.monotonic() - start))
+    console.print(card.partition("## Measured")[2])
     if config.lora_rank:
         lost = save_delta(output, model, package_encoder(config.encoder), config.lora_rank, card, bertsum.__version__)
         console.print(f"saved the delta in {output}; relative error of its factors {lost:.1e}")
@@ -78,13 +81,26 @@ def run(config: TrainingConfig, output: Path) -> None:
         console.print(f"saved the checkpoint in {output}")
 
 
+def _start(config: TrainingConfig) -> tuple[BertSum, Any]:
+    """The model before the first step, and its tokenizer."""
+    if config.start_from is None:
+        encoder, tokenizer = load_encoder(config.encoder)
+        return training.build_model(encoder, config), tokenizer
+    model, tokenizer = load_checkpoint(resolve(config.start_from))
+    if config.trained == "all":
+        training.open_encoder(model, config)
+    return model, tokenizer
+
+
 def _check_extra() -> None:
     missing = [name for name in ("peft", "rouge_score") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"training needs {', '.join(missing)}: pip install 'bertsum[train]'")
 
 
-def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Console) -> list[training.LabelledSource]:
+def _read_sources(
+    config: TrainingConfig, encoder: DocumentEncoder, labels: Sequence[str], console: Console
+) -> list[training.LabelledSource]:
     sources = []
     for source in config.sources:
         start = time.monotonic()
@@ -93,7 +109,7 @@ def _read_sources(config: TrainingConfig, encoder: DocumentEncoder, console: Con
             if uri is None:
                 return []
             uri = uri if "://" in uri or uri.startswith("/") else f"{config.data_root}/{uri}"
-            return read_examples(uri, source, encoder, config.model.sentiment_labels, seed=config.seed, **limits)
+            return read_examples(uri, source, encoder, labels, seed=config.seed, **limits)
 
         train = read(source.train_uri, max_rows=source.max_documents, max_windows=source.max_windows)
         validation = read(source.validation_uri, max_windows=SummarizerConfig().max_windows)
@@ -148,22 +164,13 @@ def _summary_line(values: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _model_card(config: TrainingConfig, sources: Sequence[training.LabelledSource], results: dict[str, Any]) -> str:
-    lines = [
-        "# Model card",
-        "",
-        f"A BERTSUM model on the encoder `{config.encoder}`, trained by bertsum {bertsum.__version__}.",
-        "",
-        "| source | rows trained on | rows measured on | labels |",
-        "|---|---|---|---|",
+def _facts(arguments: argparse.Namespace, seconds: float) -> list[str]:
+    settings = "".join(f" --set {shlex.quote(value)}" for value in arguments.set)
+    return [
+        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in {format_seconds(seconds)} "
+        f"({torch.get_num_threads()} threads, {platform.machine()}) with:",
+        f"    bertsum train {arguments.config} {arguments.output}{settings}",
     ]
-    for source in sources:
-        label = source.config.sentiment_column or source.config.sentiment
-        heads = ["summary"] if source.config.summary_column or source.config.sentence_labels_column else []
-        heads += [f"sentiment ({label})"] if label else []
-        lines.append(f"| {source.config.name} | {len(source.train)} | {len(source.validation)} | {', '.join(heads)} |")
-    lines += ["", "Measured on the validation rows:", "", "```json", json.dumps(results, indent=1), "```"]
-    return "\n".join(lines) + "\n"
 
 
 def _write_json(path: Path, values: Any) -> None:

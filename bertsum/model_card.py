@@ -1,0 +1,85 @@
+"""The text of `model_card.md`: what a model was trained on, with which command, and how it scored."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bertsum.training_config import SourceConfig, TrainingConfig
+
+_SUMMARY_HEADER = (
+    "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | R1 over LEAD (95 % interval) | cosine | "
+    "deviation |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+_SENTIMENT_HEADER = (
+    "| source | rows | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
+)
+
+
+def model_card(
+    config: TrainingConfig,
+    counts: Mapping[str, int],
+    results: Mapping[str, Mapping[str, Any]],
+    facts: Sequence[str],
+) -> str:
+    """Markdown. `counts`: training rows by source; `results`: measures of `training.measure` by source.
+
+    `facts`: sentences that only the run knows, such as the command, the machine and the date.
+    """
+    by_name = {source.name: source for source in config.sources}
+    sources = [
+        f"| {name} | {counts[name]:,} | {_labels(source)} |" for name, source in by_name.items() if counts.get(name)
+    ]
+    summaries = [_summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result]
+    sentiments = [
+        _sentiment_row(name, result["sentiment"]) for name, result in results.items() if "sentiment" in result
+    ]
+    parts = [
+        "# Model card",
+        *facts,
+        *([config.notes.strip()] if config.notes else []),
+        "## Trained on\n\n| source | rows | labels |\n|---|---|---|\n" + "\n".join(sources),
+        "## Measured on validation rows, which were never trained on",
+    ]
+    if summaries:
+        parts.append(
+            f"Summaries: ROUGE F in percent. Cosine: mean between the sentence vectors of a document (1 would be a "
+            f"collapse); deviation: of the sentence scores in a document (0 would be).\n\n{_SUMMARY_HEADER}\n"
+            + "\n".join(summaries)
+        )
+    if sentiments:
+        parts.append(f"Sentiment:\n\n{_SENTIMENT_HEADER}\n" + "\n".join(sentiments))
+    return "\n\n".join(parts) + "\n"
+
+
+def _labels(source: SourceConfig) -> str:
+    labels = []
+    if source.sentence_labels_column:
+        labels.append("sentences, as given")
+    elif source.summary_column:
+        labels.append(f"sentences, greedy oracle of at most {source.num_summary_sentences}")
+    if source.sentiment_column:
+        labels.append("sentiment")
+    if source.sentiment:
+        labels.append(f"sentiment, all {source.sentiment}")
+    if source.excerpt_sentences:
+        labels.append(f"excerpts of up to {source.excerpt_sentences} sentences")
+    return "; ".join(labels)
+
+
+def _summary_row(source: SourceConfig, result: Mapping[str, Any]) -> str:
+    low, high = result["rouge_1_over_lead_95"]
+    ours, spread = result["rouge"], result["spread"]
+    return (
+        f"| {source.name} | {result['rows']:,} | {source.num_summary_sentences} | {ours['rouge_1']:.2f} | "
+        f"{ours['rouge_2']:.2f} | {ours['rouge_lsum']:.2f} | {result['lead']['rouge_1']:.2f} | "
+        f"{result['oracle']['rouge_1']:.2f} | {result['rouge_1_over_lead']:+.2f} ({low:+.2f} to {high:+.2f}) | "
+        f"{spread['vector_cosine']:.2f} | {spread['score_deviation']:.3f} |"
+    )
+
+
+def _sentiment_row(name: str, report: Mapping[str, Any]) -> str:
+    recalls = ", ".join(f"{label} {value:.3f}" for label, value in report["recall"].items() if report["support"][label])
+    rows = sum(report["support"].values())
+    return (
+        f"| {name} | {rows:,} | {report['accuracy']:.3f} | {report['accuracy_among_present_labels']:.3f} | "
+        f"{report['macro_f1']:.3f} | {recalls} |"
+    )
