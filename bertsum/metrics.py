@@ -67,7 +67,10 @@ def paired_bootstrap(differences: Sequence[float], seed: int = 0, num_samples: i
     """95 % interval of the mean of paired differences, by resampling documents (Koehn 2004)."""
     values = np.asarray(differences, np.float64)
     generator = np.random.default_rng(seed)
-    means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(num_samples)]
+    block = 100  # samples at once: a loop over single ones takes 100 times as long, all at once take gigabytes
+    means = [
+        values[generator.integers(0, len(values), (block, len(values)))].mean(1) for _ in range(num_samples // block)
+    ]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
