@@ -58,6 +58,8 @@ def _labels(source: SourceConfig) -> str:
         labels.append(f"sentences, greedy oracle of at most {source.num_summary_sentences}")
     if source.sentiment_column:
         labels.append("sentiment")
+    if source.aspect_sentiments_column:
+        labels.append("sentiment, where all aspects of a sentence have the same")
     if source.sentiment:
         labels.append(f"sentiment, all {source.sentiment}")
     if source.excerpt_sentences:

@@ -22,6 +22,9 @@ class SourceConfig(Config):
     sentences_column: str | None = Field(None, description="the document's sentences, where it comes split")
     sentiment_column: str | None = Field(None, description="one of model.sentiment_labels")
     sentiment: str | None = Field(None, description="one label for all rows of the source")
+    aspect_sentiments_column: str | None = Field(
+        None, description="list with O or a label for each word; a document has the label that all its aspects share"
+    )
     num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
     excerpt_sentences: int | None = Field(
         None, ge=1, description="take 1 to this many consecutive sentences of each document in place of the whole"
@@ -32,11 +35,14 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _has_labels(self) -> Self:
-        if self.sentiment_column and self.sentiment:
-            raise ValueError(f"source {self.name}: give sentiment or sentiment_column, not both")
+        sentiments = [self.sentiment_column, self.sentiment, self.aspect_sentiments_column]
+        if sum(value is not None for value in sentiments) > 1:
+            raise ValueError(
+                f"source {self.name}: give one of sentiment, sentiment_column and aspect_sentiments_column"
+            )
         if (self.sentence_labels_column is None) != (self.sentences_column is None):
             raise ValueError(f"source {self.name}: sentence_labels_column and sentences_column go together")
-        if not (self.summary_column or self.sentence_labels_column or self.sentiment_column or self.sentiment):
+        if not (self.summary_column or self.sentence_labels_column or any(sentiments)):
             raise ValueError(f"source {self.name} names no label column")
         return self
 
@@ -52,7 +58,10 @@ class TrainingConfig(Config):
     trained: Literal["all", "heads", "summarization"] = Field(
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )
-    lora_rank: int | None = Field(None, ge=1, description="train and save the encoder as low-rank deltas")
+    lora_rank: int | None = Field(None, ge=1, description="train the encoder as low-rank deltas")
+    saved_rank: int | None = Field(
+        None, ge=1, description="save the difference to the package's encoder at this rank; default: lora_rank"
+    )
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
     encoder_learning_rate: float = Field(2e-5, ge=0)

@@ -117,7 +117,8 @@ def epoch_batches(
 
 def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
     names = [source.text_column, source.summary_column, source.sentiment_column]
-    columns = [name for name in [*names, source.sentences_column, source.sentence_labels_column] if name]
+    names += [source.sentences_column, source.sentence_labels_column, source.aspect_sentiments_column]
+    columns = [name for name in names if name]
     try:
         table = pq.read_table(Path(uri) if "://" not in uri else uri)
     except (OSError, ValueError) as error:
@@ -131,6 +132,9 @@ def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
 
 def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence[str], uri: str) -> int:
     label = row[source.sentiment_column] if source.sentiment_column else source.sentiment
+    if source.aspect_sentiments_column:
+        aspects = set(row[source.aspect_sentiments_column] or ()) - {"O"}
+        label = aspects.pop() if len(aspects) == 1 else None
     if label is None:
         return IGNORE
     if label not in labels:

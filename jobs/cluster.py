@@ -18,6 +18,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from bertsum.config import ResourcesConfig
 from bertsum.errors import ResourceError
+from bertsum.storage import describe, mask
 
 _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
 _MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
@@ -66,12 +67,22 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
     try:
         with _silent_stderr():
             ray.init(**arguments)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ResourceError(f"no Ray at --address {address}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # Ray raises a bare Exception, too, for instance when a node does not start in time
+        raise ResourceError(_why_not_connected(address, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _why_not_connected(address: str, error: Exception) -> str:
+    reason = describe(error) + (f" ({describe(error.__cause__)})" if error.__cause__ else "")
+    if address == "local":
+        return f"Ray did not start on this machine: {reason}"
+    return (
+        f"no Ray at --address {mask(address)}: {reason}. A cluster that wants a token: set RAY_AUTH_MODE=token, and the "
+        "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    )
 
 
 def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:

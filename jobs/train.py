@@ -73,8 +73,8 @@ def run(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     counts = {source.config.name: len(source.train) for source in sources}
     card = model_card(config, counts, results, _facts(arguments, time.monotonic() - start))
     console.print(card.partition("## Measured")[2])
-    if config.lora_rank:
-        lost = save_delta(output, model, package_encoder(config.encoder), config.lora_rank, card, bertsum.__version__)
+    if rank := config.saved_rank or config.lora_rank:
+        lost = save_delta(output, model, package_encoder(config.encoder), rank, card, bertsum.__version__)
         console.print(f"saved the delta in {output}; relative error of its factors {lost:.1e}")
     else:
         save_checkpoint(output, model, tokenizer, card, bertsum.__version__)
