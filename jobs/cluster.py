@@ -80,8 +80,8 @@ def _why_not_connected(address: str, error: Exception) -> str:
     if address == "local":
         return f"Ray did not start on this machine: {reason}"
     return (
-        f"no Ray at --address {mask(address)}: {reason}. A cluster that wants a token: set RAY_AUTH_MODE=token, and the "
-        "token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        f"no Ray at --address {mask(address)}: {reason}. If the cluster wants a token, set RAY_AUTH_MODE=token and "
+        "have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
     )
 
 

@@ -4,7 +4,6 @@ Ray Data sees a dataset of units and an actor pool; only reports come back. It r
 and gives it its unit again; see `Replica` for a unit that kills whoever takes it.
 """
 
-import json
 import queue
 import threading
 import time
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-import ray.data
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -24,13 +22,13 @@ from bertsum.output import FileRecord
 from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape
+from jobs.pipeline import stream_reports
 from jobs.progress import Display, Monitor, Tally, UnitProgress
-from jobs.replica import Replica, Task
+from jobs.replica import Task
 from jobs.reports import UnitReport
 
 _POLL_SECONDS = 0.5
 _STALL_SECONDS = 1800.0  # replicas speak after each batch, so half an hour of silence is no work
-_TASKS_IN_FLIGHT = 2  # the next unit is at the replica when it has finished one
 
 
 @dataclass
@@ -126,7 +124,7 @@ def _run_wave(
     """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
     monitor = _start_monitor()
     events: queue.SimpleQueue[UnitReport | BaseException | None] = queue.SimpleQueue()
-    thread = threading.Thread(target=_pump, args=(_dataset(units, task, shape, monitor), events), daemon=True)
+    thread = threading.Thread(target=_pump, args=(stream_reports(units, task, shape, monitor), events), daemon=True)
     thread.start()
     reports: dict[str, UnitReport] = {}
     watch = _Watch(monitor, display)
@@ -220,30 +218,11 @@ def _start_monitor() -> Any:
     return ray.remote(Monitor).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
 
 
-def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> ray.data.Dataset:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a block is a unit, and a report that is missing in the end is noticed
-    context.execution_no_progress_timeout_s = -1  # a unit may take long; `_Watch` looks at documents instead
-    items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
-    replicas = min(shape.replicas, len(items))
-    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        Replica,
-        fn_constructor_args=(task, monitor),
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=_TASKS_IN_FLIGHT),
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-    )
-
-
-def _pump(dataset: ray.data.Dataset, events: "queue.SimpleQueue[UnitReport | BaseException | None]") -> None:
+def _pump(reports: Iterator[UnitReport], events: "queue.SimpleQueue[UnitReport | BaseException | None]") -> None:
     """In a thread of its own, so that the main thread can draw, watch and be interrupted while Ray Data works."""
     try:
-        for row in dataset.iter_rows():
-            events.put(UnitReport.from_json(row["report"]))
+        for report in reports:
+            events.put(report)
         events.put(None)
     except BaseException as error:
         events.put(error)

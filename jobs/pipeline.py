@@ -1,0 +1,60 @@
+"""The Ray Data pipeline: a dataset of units through a pool of replicas; reports come out as they are ready."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ray
+import ray.data
+from ray.util.client import ray as ray_client
+
+from bertsum.units import Unit
+from jobs.cluster import Shape
+from jobs.replica import Replica, Task
+from jobs.reports import UnitReport
+
+_TASKS_IN_FLIGHT = 2  # the next unit is at the replica when it has finished one
+
+
+def stream_reports(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> Iterator[UnitReport]:
+    """Reports in the order in which units end; a unit that Ray loses for good has none."""
+    client: Any = ray_client  # carries no types
+    if client.is_connected():
+        # Ray Data needs a full driver, which a process behind ray:// is not: an actor on the cluster is one.
+        far: Any = ray.remote(num_cpus=0)(Driver).remote(units, task, shape, monitor)
+        reports = iter(lambda: ray.get(far.next_report.remote()), None)
+    else:
+        reports = iter(Driver(units, task, shape, monitor).next_report, None)
+    for report in reports:
+        yield UnitReport.from_json(report)
+
+
+class Driver:
+    """Whoever builds the dataset and iterates it: this process, or an actor in its place."""
+
+    def __init__(self, units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> None:
+        self._rows = iter(_dataset(units, task, shape, monitor).iter_rows())
+
+    def next_report(self) -> str | None:
+        """JSON of a UnitReport, or None after the last."""
+        row = next(self._rows, None)
+        return None if row is None else str(row["report"])
+
+
+def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> ray.data.Dataset:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a block is a unit, and a report that is missing in the end is noticed
+    context.execution_no_progress_timeout_s = -1  # a unit may take long; `waves` looks at documents instead
+    items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
+    replicas = min(shape.replicas, len(items))
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        Replica,
+        fn_constructor_args=(task, monitor),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=_TASKS_IN_FLIGHT),
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+    )
