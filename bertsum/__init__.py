@@ -1,7 +1,7 @@
 """Extractive summaries and sentiment of documents from one pass of a BERT-like encoder (BERTSUM).
 
-    from bertsum import Summarizer
-    Summarizer()("Text of a document ...").summary
+from bertsum import Summarizer
+Summarizer()("Text of a document ...").summary
 """
 
 from typing import TYPE_CHECKING, Any
