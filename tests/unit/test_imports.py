@@ -19,7 +19,7 @@ LAYERS = [
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit"},
     {"bertsum.predictor"},
-    {"bertsum.training_config", "bertsum.training_data", "bertsum.training"},
+    {"bertsum.training_config", "bertsum.training_data", "bertsum.training", "bertsum.model_card"},
 ]
 
 
