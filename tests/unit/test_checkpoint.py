@@ -390,31 +390,56 @@ def test_a_damaged_encoder_configuration_is_an_error_of_ours(changes, copy):
         load_checkpoint(copy)
 
 
-CODE = "open('executed', 'w'); from transformers import BertConfig as C, BertModel as M, BertTokenizer as T"
+AUTO_MAP = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}}
+ATTENTION = {"attn_implementation": "someone/kernel", "_attn_implementation": "someone/kernel"}
 
 
-def test_remote_code_never_runs(copy, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    (copy / "evil.py").write_text(CODE)
-    auto_map = {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
-    encoder = json.loads((copy / "config.json").read_text())["encoder"]
-    attention = {"attn_implementation": "someone/kernel", "_attn_implementation": "someone/kernel"}
-    edit_config(copy, encoder=encoder | attention | {"auto_map": auto_map}, auto_map=auto_map)
-    with pytest.raises(ModelError, match="auto_map"):
-        load_checkpoint(copy)
-    edit_config(copy, encoder=encoder | attention | {"auto_map": auto_map})
-    config = json.loads((copy / "config.json").read_text())
-    del config["auto_map"]
-    (copy / "config.json").write_text(json.dumps(config))
-    tokenizer = json.loads((copy / "tokenizer_config.json").read_text())
-    (copy / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"auto_map": auto_map}))
+def edit_json(path, changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def evil(monkeypatch, tmp_path):
+    """A function that puts code into a directory; fails when that code has run."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    code = f"open({str(tmp_path / 'executed')!r}, 'w')\n"
+    code += "from transformers import BertConfig as C, BertModel as M, BertTokenizer as T\n"
+    yield lambda directory: (directory / "evil.py").write_text(code)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("part", ["encoder", "tokenizer"])
+def test_code_in_a_checkpoint_never_runs(part, copy, evil):
+    evil(copy)
+    if part == "encoder":
+        encoder = json.loads((copy / "config.json").read_text())["encoder"]
+        edit_config(copy, encoder=encoder | AUTO_MAP | ATTENTION)
+    else:
+        edit_json(copy / "tokenizer_config.json", AUTO_MAP | {"tokenizer_class": "T"})
     try:
         model, _ = load_checkpoint(copy)
-        assert type(model.encoder).__module__.startswith("transformers.models.bert")
     except ModelError:
-        pass  # refusing it is as good
-    assert not (tmp_path / "executed").exists()
+        return  # refusing it is as good
+    assert type(model.encoder).__module__.startswith("transformers.models.bert")
+    assert model.encoder.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_in_a_bare_encoder_never_runs(name, tmp_path, evil):
+    directory = tiny.save(tmp_path / "bare", tiny.encoder(), tiny.wordpiece())
+    evil(directory)
+    edit_json(directory / name, AUTO_MAP | (ATTENTION if name == "config.json" else {"tokenizer_class": "T"}))
+    try:
+        encoder, _ = load_encoder(str(directory))
+    except ModelError:
+        return
+    assert encoder.config._attn_implementation == "sdpa"
+
+
+def test_an_unknown_key_of_a_checkpoint_is_refused(copy):
+    edit_config(copy, **AUTO_MAP)
+    with pytest.raises(ModelError, match="auto_map"):
+        load_checkpoint(copy)
 
 
 # Bare encoders, as training reads them
