@@ -72,7 +72,7 @@ def summarize(arguments: argparse.Namespace) -> int:
         if run.config.on_existing == "resume":
             refuse_superseded(plan.superseded, run.output)
         _work(run, plan)
-    if arguments.show:
+    if arguments.show > 0:
         show_rows(run.output, list(plan.units), arguments.show)
     return 0
 

@@ -177,10 +177,6 @@ class _Watch:
     def look(self, outcome: Outcome) -> None:
         self._poll(outcome)
         in_work = {name: progress for name, progress in self._units.items() if name not in outcome.reports}
-        for name, progress in in_work.items():
-            if progress.starts > self._starts.get(name, 1):
-                self._starts[name] = progress.starts
-                self._display.say(f"a replica's process died; {name} is done again, by {progress.replica}")
         tally = outcome.tally
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
@@ -192,6 +188,12 @@ class _Watch:
                 "What is done stays; the same command resumes"
             )
 
+    def _say_deaths(self, restarted: Mapping[str, int]) -> None:
+        for name, starts in restarted.items():
+            if starts > self._starts.get(name, 1):
+                self._display.say(f"a replica's process died; {name} is done again")
+        self._starts |= restarted
+
     def _poll(self, outcome: Outcome) -> None:
         """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
         if self._pending is None:
@@ -199,8 +201,9 @@ class _Watch:
             self._pending = self._monitor.snapshot.remote(done)
         ready, _ = ray.wait([self._pending], timeout=0)
         if ready:
-            messages, self._units = ray.get(self._pending)
+            messages, self._units, restarted = ray.get(self._pending)
             self._pending = None
+            self._say_deaths(restarted)
             if messages != self._messages:
                 self._messages, self._changed_at = messages, time.monotonic()
 
