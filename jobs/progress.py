@@ -55,11 +55,15 @@ class Monitor:
             known, stage=stage, documents=known.documents + documents, tokens=known.tokens + tokens
         )
 
-    def snapshot(self, reported: Iterable[str]) -> tuple[int, Mapping[str, UnitProgress]]:
-        """Number of messages so far, and the units in work; those whose report the driver has are forgotten."""
+    def snapshot(self, reported: Iterable[str]) -> tuple[int, Mapping[str, UnitProgress], Mapping[str, int]]:
+        """Number of messages so far, the units in work, and the starts of the units that were begun more than once.
+
+        Units whose report the driver has are no longer in work; their starts stay, since a short unit that is done
+        again may begin and end between two looks.
+        """
         for unit in reported:
             self._units.pop(unit, None)
-        return self._messages, self._units
+        return self._messages, self._units, {unit: starts for unit, starts in self._starts.items() if starts > 1}
 
 
 @dataclass(frozen=True, slots=True)

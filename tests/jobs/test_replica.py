@@ -55,7 +55,7 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any) -> None:
     assert made.record.sha256 == Folder(task.output_uri).sha256(made.name)
     assert made.record.counts.rows == 12
     assert set(made.seconds) == {"read", "prepare", "forward", "finish", "write"}
-    messages, units = ray.get(monitor.snapshot.remote([]))
+    messages, units, _ = ray.get(monitor.snapshot.remote([]))
     assert messages >= 3
     assert units[made.name].documents == 12
     assert units[made.name].tokens == made.record.counts.tokens
