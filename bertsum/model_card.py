@@ -5,6 +5,7 @@ from typing import Any
 
 from bertsum.training_config import SourceConfig, TrainingConfig
 
+_SOURCE_HEADER = "| source | labelled rows | passes an epoch | labels |\n|---|---|---|---|"
 _SUMMARY_HEADER = (
     "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | R1 over LEAD (95 % interval) | cosine | "
     "deviation |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -20,13 +21,15 @@ def model_card(
     results: Mapping[str, Mapping[str, Any]],
     facts: Sequence[str],
 ) -> str:
-    """Markdown. `counts`: training rows by source; `results`: measures of `training.measure` by source.
+    """Markdown. `counts`: labelled training rows by source; `results`: measures of `training.measure` by source.
 
     `facts`: sentences that only the run knows, such as the command, the machine and the date.
     """
     by_name = {source.name: source for source in config.sources}
     sources = [
-        f"| {name} | {counts[name]:,} | {_labels(source)} |" for name, source in by_name.items() if counts.get(name)
+        f"| {name} | {counts[name]:,} | {source.weight:g} | {_labels(source)} |"
+        for name, source in by_name.items()
+        if counts.get(name)
     ]
     summaries = [_summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result]
     sentiments = [
@@ -36,7 +39,8 @@ def model_card(
         "# Model card",
         *facts,
         *([config.notes.strip()] if config.notes else []),
-        "## Trained on\n\n| source | rows | labels |\n|---|---|---|\n" + "\n".join(sources),
+        "## Trained on\n\n| source | labelled rows | passes an epoch | labels |\n|---|---|---|---|\n"
+        + "\n".join(sources),
         "## Measured on validation rows, which were never trained on",
     ]
     if summaries:

@@ -76,6 +76,11 @@ def read_examples(
     ]
 
 
+def is_labelled(example: Example) -> bool:
+    """Whether any head learns from the example."""
+    return example.sentiment_label != IGNORE or bool((example.sentence_labels != IGNORE).any())
+
+
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
     """Pack examples with their labels."""
     batch = make_batch([example.document for example in examples], range(len(examples)))

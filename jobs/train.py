@@ -30,7 +30,7 @@ from bertsum.model_card import model_card
 from bertsum.model_source import resolve
 from bertsum.predictor import document_encoder
 from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import Example, read_examples
+from bertsum.training_data import Example, is_labelled, read_examples
 from jobs.guard import guard
 from jobs.progress import format_seconds
 
@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         _check_extra()
-        run(load_config(TrainingConfig, arguments.config, arguments.set), arguments)
+        config = load_config(TrainingConfig, arguments.config, arguments.set)
+        if config.lora_rank or config.saved_rank:
+            package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
+        run(config, arguments)
         return 0
 
     return guard(work, "interrupted; nothing was saved")
@@ -70,7 +73,7 @@ def run(config: TrainingConfig, arguments: argparse.Namespace) -> None:
     results = training.validate(model, sources, None, config.dtype)
     _write_json(output / "validation.json", results)
     _write_json(output / "training_config.json", config.model_dump(mode="json"))
-    counts = {source.config.name: len(source.train) for source in sources}
+    counts = {source.config.name: sum(map(is_labelled, source.train)) for source in sources}
     card = model_card(config, counts, results, _facts(arguments, time.monotonic() - start))
     console.print(card.partition("## Measured")[2])
     if rank := config.saved_rank or config.lora_rank:
