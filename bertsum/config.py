@@ -81,7 +81,7 @@ class SummarizerConfig(Config):
     language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
     language_column: str | None = Field(None, description="input column with the ISO 639-1 code of each document")
     selection: SelectionConfig = SelectionConfig()
-    max_windows: int = Field(64, ge=1, description="windows read of one document; what lies beyond sets `truncated`")
+    max_windows: int = Field(256, ge=1, description="windows read of one document; what lies beyond sets `truncated`")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="number format of the encoder; auto: bfloat16 where the device computes it natively"
     )

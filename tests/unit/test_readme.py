@@ -29,6 +29,17 @@ def test_every_key_of_the_job_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in README
 
 
+def test_the_defaults_in_the_table_are_those_of_the_code() -> None:
+    defaults = JobConfig().model_dump()
+    shown = re.findall(r"^\| `([a-z_.]+)` \| `([^`]+)` \|", README, re.MULTILINE)
+    assert len(shown) > 8
+    for key, text in shown:
+        value = defaults
+        for part in key.split("."):
+            value = value[part]
+        assert text in (str(value), str(value).lower()), key
+
+
 def test_every_module_is_on_the_map_and_nothing_else() -> None:
     on_map = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
     modules = {path.name for folder in ("bertsum", "jobs") for path in (ROOT / folder).glob("*.py")}
