@@ -14,11 +14,16 @@ from jobs.guard import guard
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
-    parser = argparse.ArgumentParser(prog="bertsum status", description="What a run in OUTPUT has done and what not.")
-    parser.add_argument("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
-    parser.add_argument("--json", action="store_true", help="the same for machines")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     return guard(lambda: status(arguments.output, arguments.json))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(prog="bertsum status", description="What a run in OUTPUT has done and what not.")
+    options.add_argument("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
+    options.add_argument("--json", action="store_true", help="the same for machines")
+    return options
 
 
 def status(output_uri: str, as_json: bool) -> int:

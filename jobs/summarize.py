@@ -52,7 +52,7 @@ class Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     return guard(lambda: summarize(arguments), _RESUMES)
 
 
@@ -172,13 +172,14 @@ def _say_failures(failures: Sequence[Failure], output: Folder) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options; `bertsum submit` looks them up before it sends a job away."""
+    options = argparse.ArgumentParser(
         prog="bertsum summarize",
         description="Summaries and sentiment of the documents in Parquet files. One output row for each input row.",
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
-    add = parser.add_argument
+    add = options.add_argument
     add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
     add("output", metavar="OUTPUT", help="directory for the results, local or remote")
     add("--model", metavar="M", help="checkpoint: directory, URI or hub name (default: the shipped one)")
@@ -192,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", metavar="N", type=int, help=_LIMIT)
     add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
     add("--show", metavar="N", type=int, default=0, help="print the first N rows of the result")
-    return parser
+    return options
 
 
 if __name__ == "__main__":

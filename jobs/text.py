@@ -20,7 +20,7 @@ from jobs.guard import guard
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 a summary was printed, 1 there is none (the status says why), 2 wrong command or file."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     return guard(lambda: text(arguments))
 
 
@@ -79,16 +79,17 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
     console.print(f"time       {seconds['load']:.1f} s to load the model, {seconds['predict']:.2f} s to read the text")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bertsum text", description="Summary and sentiment of one document.")
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(prog="bertsum text", description="Summary and sentiment of one document.")
+    add = options.add_argument
     add("file", metavar="FILE", nargs="?", default="-", help="UTF-8 text file; - (the default): standard input")
     add("--model", metavar="M", help="checkpoint: directory, URI or hub name (default: the shipped one)")
     add("--config", metavar="FILE", type=Path, help="YAML file with configuration values of the summarizer")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="one value, e.g. selection.size=5; repeatable")
     add("--language", metavar="CODE", help="ISO 639-1 code (default: from the script of the text)")
     add("--json", action="store_true", help="everything, for machines")
-    return parser
+    return options
 
 
 if __name__ == "__main__":

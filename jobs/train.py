@@ -39,11 +39,7 @@ _STEPS_PER_LINE = 50
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the configuration says; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="bertsum train", description="Labelled Parquet -> checkpoint.")
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="directory of the checkpoint")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
 
     def work() -> int:
         _check_extra()
@@ -54,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return guard(work, "interrupted; nothing was saved")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; `bertsum submit` looks them up before it sends a job away."""
+    options = argparse.ArgumentParser(prog="bertsum train", description="Labelled Parquet -> checkpoint.")
+    options.add_argument("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
+    options.add_argument("output", metavar="OUTPUT", type=Path, help="directory of the checkpoint")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
+    return options
 
 
 def run(config: TrainingConfig, arguments: argparse.Namespace) -> None:

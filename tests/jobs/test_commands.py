@@ -1,5 +1,7 @@
 """Commands that need no Ray, in processes where it cannot be imported; and how progress looks."""
 
+import argparse
+import importlib
 import io
 import json
 import re
@@ -79,6 +81,14 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("bertsum ")
     assert cli.main([]) == cli.main(["sumarize"]) == 2
     assert "no command 'sumarize'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_a_parser_of_its_own(command: str) -> None:
+    """`bertsum submit` and the cluster files' tests look options up through it."""
+    found = importlib.import_module(f"jobs.{command}").parser()
+    assert isinstance(found, argparse.ArgumentParser)
+    assert found.prog == f"bertsum {command}"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

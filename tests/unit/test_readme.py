@@ -52,9 +52,9 @@ def test_every_column_and_status_is_described() -> None:
 
 
 def test_every_option_of_summarize_is_described() -> None:
-    from jobs.summarize import _parser
+    from jobs.summarize import parser
 
-    options = [action.option_strings[-1] for action in _parser()._actions if action.option_strings]
+    options = [action.option_strings[-1] for action in parser()._actions if action.option_strings]
     assert len(options) > 8
     for option in set(options) - {"--help"}:
         assert f"`{option}" in README, option
