@@ -1,7 +1,7 @@
 """Which input files have the columns that the job needs, checked from footers before any work."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -12,25 +12,33 @@ from bertsum.schema import PREDICTION_SCHEMA, output_fields
 from bertsum.shards import Shard
 from bertsum.storage import mask
 
+Check = Callable[[Shard], str | None]
+"""Why a file cannot be used, or None; raises InputError for what the user must decide."""
 
-def check_columns(shards: Sequence[Shard], config: SummarizerConfig, others_are_good: bool) -> dict[str, str]:
+
+def check_shards(shards: Sequence[Shard], check: Check, others_are_good: bool) -> dict[str, str]:
     """The reason for each file that lacks a usable column, by path.
 
-    Raises InputError when no file is usable (`others_are_good` says that there are usable ones beside these), and
-    for any clash of names: that is for the user to decide, not for the job to work around.
+    Raises InputError when no file is usable; `others_are_good` says that there are usable ones beside these.
     """
-    problems: dict[str, str] = {}
-    for shard in shards:
-        reason = _problem(shard.schema, config)
-        if reason is None:
-            _refuse_clashes(shard, config)
-        else:
-            problems[shard.file.path] = reason
+    reasons = {shard.file.path: check(shard) for shard in shards}
+    problems = {path: reason for path, reason in reasons.items() if reason is not None}
     if problems and len(problems) == len(shards) and not others_are_good:
         path, reason = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more files are like it)" if len(problems) > 1 else ""
         raise InputError(f"{mask(path)}: {reason}{more}")
     return problems
+
+
+def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
+    """Why a file has no documents to summarize, or None.
+
+    Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
+    """
+    reason = _problem(shard.schema, config)
+    if reason is None:
+        _refuse_clashes(shard, config)
+    return reason
 
 
 def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:

@@ -102,14 +102,12 @@ class ResourcesConfig(Config):
     )
 
 
-class JobConfig(Config):
-    """`bertsum summarize`: the summarizer's configuration, and how the job runs. Only the first changes rows."""
+class RunConfig(Config):
+    """How a job runs; nothing here changes what a row holds."""
 
-    summarizer: SummarizerConfig = SummarizerConfig()
     resources: ResourcesConfig = ResourcesConfig()
     rows_per_unit: int = Field(1000, ge=1, description="most rows of one unit of work, which is one output file")
     max_unit_bytes: int = Field(256 * 2**20, ge=1, description="most uncompressed input bytes of one unit")
-    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
     max_error_fraction: float = Field(
         0.01, ge=0, le=1, description="share of rows with status `error` above which the job fails"
     )
@@ -117,6 +115,13 @@ class JobConfig(Config):
     on_existing: Literal["resume", "replace"] = Field(
         "resume", description="what to do with rows of another model or configuration in OUTPUT: refuse, or replace"
     )
+
+
+class JobConfig(RunConfig):
+    """`bertsum summarize`: the summarizer's configuration, and how the job runs. Only the first changes rows."""
+
+    summarizer: SummarizerConfig = SummarizerConfig()
+    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)

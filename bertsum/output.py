@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bertsum import __version__
-from bertsum.config import SummarizerConfig
+from bertsum.config import Config
 from bertsum.errors import OutputError
+from bertsum.schema import Status
 from bertsum.storage import Folder, mask
 from bertsum.units import Unit, job_fingerprint, unit_name
 
@@ -39,11 +40,11 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What beside the input decides the rows: the model and the summarizer's configuration."""
+    """What beside the input decides the rows: the model, and the part of the configuration that changes rows."""
 
     model_id: str
     model_digest: str
-    config: SummarizerConfig
+    config: Config
 
     @property
     def fingerprint(self) -> str:
@@ -60,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is in an output file: rows, rows by status, tokens read."""
+    """What is in an output file: rows, their tokens, and the rows of its input by status, those left out too."""
 
     rows: int
     tokens: int
@@ -88,13 +89,15 @@ class FileRecord:
 
 
 def encode(tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job) -> tuple[pa.Buffer, Counts]:
-    """A whole Parquet file in memory. Equal rows give equal bytes: nothing of time or place goes in."""
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    counts = Counts(
-        table.num_rows,
-        pc.sum(table["num_tokens"]).as_py() or 0,
-        {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()},
-    )
+    """A whole Parquet file in memory. Equal rows give equal bytes: nothing of time or place goes in.
+
+    The tables have columns `status` and `num_tokens`. A `schema` without `status` takes in only the rows that are `ok`.
+    """
+    table = pa.concat_tables(tables) if tables else _with_status(schema).empty_table()
+    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
+    if "status" not in schema.names:
+        table = table.filter(pc.equal(table["status"], Status.OK.value)).select(schema.names)
+    counts = Counts(table.num_rows, pc.sum(table["num_tokens"]).as_py() or 0, statuses)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
@@ -206,6 +209,10 @@ def manifest_json(job: Job, source: str, files: Sequence[tuple[Unit, FileRecord]
             for unit, r in files
         ],
     }
+
+
+def _with_status(schema: pa.Schema) -> pa.Schema:
+    return schema if "status" in schema.names else schema.append(pa.field("status", pa.string()))
 
 
 def _is_ours(name: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bertsum.columns import check_columns
+from bertsum.columns import Check, check_shards
 from bertsum.errors import OutputError
 from bertsum.output import PLAN, Job, OutputFile, existing_files, read_json
 from bertsum.shards import Input, InputFile, Shard, read_footers
@@ -49,14 +49,17 @@ class Plan:
         return sum(unit.num_rows for name, unit in self.units.items() if name in self.done)
 
 
-def make_plan(source: Input, output: Folder, job: Job, limits: Limits, limit: int | None = None) -> Plan:
-    """Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign files."""
+def make_plan(source: Input, output: Folder, job: Job, limits: Limits, check: Check, limit: int | None = None) -> Plan:
+    """What to do, where `check` tells which files have what the job needs.
+
+    Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign files.
+    """
     present = output.list_names()
     covered = Coverage()
     kept, superseded = _sort_out(existing_files(output, present), source.files, job, covered)
     earlier = _earlier_units(output, source.files, job, limits, covered)
     shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
-    problems |= check_columns(shards, job.config, others_are_good=bool(kept or earlier))
+    problems |= check_shards(shards, check, others_are_good=bool(kept or earlier))
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
     units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, limits)]
     named = {unit_name(unit, job.fingerprint): unit for unit in sorted(units, key=lambda unit: unit.order)}

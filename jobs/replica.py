@@ -1,4 +1,4 @@
-"""The actor that holds one replica of the model and makes output files, one unit at a time."""
+"""The actor that holds one replica of the work (a model, a tokenizer) and makes output files, one unit at a time."""
 
 import json
 import os
@@ -8,21 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import ray
 
-from bertsum.columns import needed_columns, output_schema
-from bertsum.errors import InputError, ModelError
+from bertsum.errors import InputError
 from bertsum.output import FileRecord, Job, encode, read_back
 from bertsum.shards import read_schema, stream_rows
 from bertsum.storage import Folder, describe, mask
 from bertsum.units import Unit
 from jobs.reports import STAGES, UnitReport
-
-if TYPE_CHECKING:
-    from bertsum.predictor import Summarizer
+from jobs.work import Stream, Work
 
 _MOST_STARTS = 2  # of a unit in one wave
 _MONITOR_SECONDS = 60.0
@@ -34,9 +31,8 @@ class Task:
 
     input_uri: str
     output_uri: str
-    model: str | None
     job: Job
-    max_batch_tokens: int
+    work: Work
     num_threads: int
 
 
@@ -49,7 +45,7 @@ class Replica:
         self._id = f"{socket.gethostname()}:{os.getpid()}"
         self._input = Folder(task.input_uri, InputError)
         self._output = Folder(task.output_uri)
-        self._summarizer: Summarizer | None = None
+        self._stream: Stream | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         units = [(str(name), Unit.from_json(json.loads(text))) for name, text in zip(*batch.values(), strict=True)]
@@ -80,16 +76,16 @@ class Replica:
 
     def _make(self, name: str, unit: Unit) -> UnitReport:
         seconds: dict[str, float] = defaultdict(float)
-        summarizer = self._load()
+        loaded = self._load()
         begun, begun_at = time.perf_counter(), time.time()
-        before = dict(summarizer.stage_seconds)
+        before = dict(loaded.stage_seconds)
         self._tell(name, "forward", 0, 0)
         tables = list(
-            summarizer.stream(
+            loaded.stream(
                 self._read(unit, seconds), lambda documents, tokens: self._tell(name, "forward", documents, tokens)
             )
         )
-        for stage, total in summarizer.stage_seconds.items():
+        for stage, total in loaded.stage_seconds.items():
             seconds[stage] = total - before.get(stage, 0.0)
         self._tell(name, "write", 0, 0)
         start = time.perf_counter()
@@ -99,8 +95,7 @@ class Replica:
         return UnitReport(name, self._id, record, created, stages, begun_at, time.perf_counter() - begun)
 
     def _write(self, name: str, unit: Unit, tables: list[pa.Table]) -> tuple[FileRecord, bool]:
-        config = self._task.job.config
-        schema = output_schema(read_schema(self._input, unit.slices[0].path), config)
+        schema = self._task.work.output_schema(read_schema(self._input, unit.slices[0].path))
         data, counts = encode(tables, schema, unit, self._task.job)
         if self._output.create_exclusive(name, memoryview(data)):
             return FileRecord(name, data.size, sha256(data).hexdigest(), counts), True
@@ -108,7 +103,7 @@ class Replica:
 
     def _read(self, unit: Unit, seconds: dict[str, float]) -> Iterator[pa.Table]:
         for part in unit.slices:
-            columns = needed_columns(read_schema(self._input, part.path), self._task.job.config)
+            columns = self._task.work.columns(read_schema(self._input, part.path))
             rows = stream_rows(self._input, part.file, part.start, part.stop, columns)
             while True:
                 start = time.perf_counter()
@@ -118,33 +113,11 @@ class Replica:
                     break
                 yield table
 
-    def _load(self) -> "Summarizer":
-        """The model, loaded at the first unit: an error then has a report to go into."""
-        if self._summarizer is None:
-            _set_threads(self._task.num_threads)
-            from bertsum.checkpoint import model_digest
-            from bertsum.model_source import resolve
-            from bertsum.predictor import Summarizer
-
-            task = self._task
-            found = model_digest(resolve(task.model))
-            if found != task.job.model_digest:
-                raise ModelError(
-                    f"model {mask(task.job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the "
-                    f"driver's has {task.job.model_digest[:12]}: all nodes must see the same model"
-                )
-            self._summarizer = Summarizer(task.model, task.job.config, max_batch_tokens=task.max_batch_tokens)
-        return self._summarizer
+    def _load(self) -> Stream:
+        """At the first unit: an error then has a report to go into."""
+        if self._stream is None:
+            self._stream = self._task.work.load(self._task.num_threads)
+        return self._stream
 
     def _tell(self, name: str, stage: str, documents: int, tokens: int) -> None:
         self._monitor.update.remote(self._id, name, stage, documents, tokens)
-
-
-def _set_threads(num_threads: int) -> None:
-    """Before torch is imported: its pools, and those of the tokenizer, take their size from the environment then."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ[variable] = str(num_threads)
-    import torch
-
-    torch.set_num_threads(num_threads)
-    pa.set_cpu_count(num_threads)

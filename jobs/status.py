@@ -79,7 +79,7 @@ def _headline(found: dict[str, Any]) -> str:
         return "complete"
     if found["limit"] is not None:
         return f"a try-out of the first {found['limit']:,} rows; run without --limit for the rest"
-    return "incomplete; the same `bertsum summarize` command resumes"
+    return "incomplete; the same command resumes"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from bertsum.units import Limits
 from jobs.progress import Monitor
 from jobs.replica import Replica, Task
 from jobs.reports import UnitReport
+from jobs.work import SummarizeWork
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def task(tmp_path: Path, checkpoint: Path) -> Task:
     write(documents(12), tmp_path / "in" / "a.parquet")
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
-    return Task(str(tmp_path / "in"), str(tmp_path / "out"), str(checkpoint), job, 4096, 1)
+    return Task(
+        str(tmp_path / "in"), str(tmp_path / "out"), job, SummarizeWork(str(checkpoint), job, job.config, 4096), 1
+    )
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def monitor() -> Any:
 
 
 def call(replica: Replica, task: Task) -> UnitReport:
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20))
+    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
     ((name, unit),) = plan.units.items()
     batch = {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
     (report,) = replica(batch)["report"]
@@ -75,7 +78,7 @@ def test_a_unit_that_killed_two_processes_is_not_taken_again(task: Task, monitor
 
 def test_input_that_changed_is_a_report(task: Task, monitor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     replica = Replica(task, monitor)
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20))
+    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
     ((name, unit),) = plan.units.items()
     write(documents(13), Path(task.input_uri) / "a.parquet")
     batch = {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}

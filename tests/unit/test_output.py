@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertsum import commit, output
-from bertsum.columns import needed_columns, output_schema
+from bertsum.columns import Check, check_documents, needed_columns, output_schema
 from bertsum.config import SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
 from bertsum.output import FAILURES, MANIFEST, PLAN, SUCCESS, FileRecord, Job, encode, read_json, read_record
@@ -25,6 +26,10 @@ from bertsum.units import Limits, Unit
 JOB = Job("model-a", "digest-a", SummarizerConfig())
 OTHER_JOB = Job("model-b", "digest-b", SummarizerConfig())
 LIMITS = Limits(10, 2**20)
+
+
+def check(job: Job) -> Check:
+    return partial(check_documents, config=job.config)
 
 
 def write_input(root: Path, name: str, num_rows: int, first_id: int = 0) -> None:
@@ -43,7 +48,7 @@ class Harness:
         self.made: list[str] = []
 
     def plan(self, job: Job = JOB, limits: Limits = LIMITS, limit: int | None = None) -> Plan:
-        return make_plan(list_input(str(self.input)), self.output, job, limits, limit)
+        return make_plan(list_input(str(self.input)), self.output, job, limits, check(job), limit)
 
     def begin(self, plan: Plan, job: Job = JOB, limits: Limits = LIMITS) -> None:
         commit.begin(self.output, plan, job, str(self.input), limits)
@@ -282,7 +287,9 @@ def test_a_file_that_vanishes_during_the_run_is_an_error(harness: Harness) -> No
 def test_rows_that_two_runs_made_are_not_counted_twice(harness: Harness) -> None:
     """Two drivers that cut differently, or one that did not see the other's plan."""
     harness.run()
-    other = make_plan(list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, Limits(5, 2**20))
+    other = make_plan(
+        list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, Limits(5, 2**20), check(JOB)
+    )
     double = next(item for item in other.units.items() if item[0] not in harness.files())
     harness.make([double])
     plan = harness.plan()

@@ -1,0 +1,86 @@
+"""What the jobs do with the rows of a unit. A `Work` is pickled to every replica, which loads what it needs there."""
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from bertsum.columns import check_documents, needed_columns, output_schema
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ModelError
+from bertsum.output import Job
+from bertsum.shards import Shard
+from bertsum.storage import mask
+
+Progress = Callable[[int, int], None]
+
+
+class Stream(Protocol):
+    """What `Work.load` gives: tables in, tables of results out, in order and row by row."""
+
+    stage_seconds: dict[str, float]  # by stage, summed over all calls
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]: ...
+
+
+class Work(Protocol):
+    """One kind of job: which files it can use, which columns it reads and writes, and what it does with rows."""
+
+    def check(self, shard: Shard) -> str | None:
+        """See `bertsum.columns.Check`."""
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        """Columns to read of a file with `schema`."""
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        """Columns of the output of a file with `schema`; see `bertsum.output.encode` for what a `status` does."""
+
+    def load(self, num_threads: int) -> Stream:
+        """On the replica, at its first unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizeWork:
+    """Documents -> summaries and sentiment."""
+
+    model: str | None
+    job: Job
+    config: SummarizerConfig
+    max_batch_tokens: int
+
+    def check(self, shard: Shard) -> str | None:
+        return check_documents(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return needed_columns(schema, self.config)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return output_schema(schema, self.config)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when the model here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.checkpoint import model_digest
+        from bertsum.model_source import resolve
+        from bertsum.predictor import Summarizer
+
+        found = model_digest(resolve(self.model))
+        if found != self.job.model_digest:
+            raise ModelError(
+                f"model {mask(self.job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the "
+                f"driver's has {self.job.model_digest[:12]}: all nodes must see the same model"
+            )
+        return Summarizer(self.model, self.config, max_batch_tokens=self.max_batch_tokens)
+
+
+def set_threads(num_threads: int) -> None:
+    """Before torch is imported: its pools, and those of the tokenizer, take their size from the environment then."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[variable] = str(num_threads)
+    import torch
+
+    torch.set_num_threads(num_threads)
+    pa.set_cpu_count(num_threads)
