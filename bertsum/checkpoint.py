@@ -101,6 +101,24 @@ def load_encoder(source: str) -> tuple[Any, Any]:
     return encoder, tokenizer
 
 
+def load_tokenizer(source: str) -> Any:
+    """Tokenizer of an encoder (see `load_encoder`) or of a checkpoint, without any weights. Raises ModelError."""
+    from transformers import AutoConfig
+
+    directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
+    try:
+        if b'"bertsum_version"' not in (directory / CONFIG_FILE).read_bytes():
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            return _load_tokenizer(directory, config)
+        checkpoint = read_config(directory)
+        if checkpoint.base_encoder is not None:
+            return load_tokenizer(str(checkpoint.base_encoder.path))
+        values = dict(checkpoint.encoder or {})
+        return _load_tokenizer(directory, AutoConfig.for_model(values.pop("model_type"), **values))
+    except Exception as error:  # Transformers has no error of its own for what is damaged
+        raise ModelError(f"{source} ({directory}) has no tokenizer that Transformers can load: {error}") from error
+
+
 def load_checkpoint(directory: Path) -> tuple[BertSum, Any]:
     """Model in evaluation mode, float32, on the CPU, and its tokenizer. Raises ModelError that names what is wrong."""
     config = read_config(directory)

@@ -60,8 +60,13 @@ def is_text(data_type: pa.DataType) -> bool:
     return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
 
 
+def columns_text(schema: pa.Schema) -> str:
+    """Names and types, for a message."""
+    return ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
+
+
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    columns = ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
+    columns = columns_text(schema)
     text_columns = [("text_column", config.text_column)]
     if config.language_column is not None:
         text_columns.append(("language_column", config.language_column))

@@ -4,6 +4,7 @@ Each sentence becomes `[CLS] sentence [SEP]` (Liu & Lapata 2019, "Text Summariza
 window holds whole sentences; a sentence longer than a window is cut into pieces that count as one sentence.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,20 @@ BoolArray = npt.NDArray[np.bool_]
 # At once, also of one sentence: a tokenizer takes up to 500 bytes a character, and a file without a single full stop
 # is one sentence. Where a sentence of more is cut, its tokens may differ.
 _TOKENIZE_CHARACTERS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedDocuments:
+    """Some documents, split and tokenized, not yet cut into windows.
+
+    `ids`: of all sentences of all documents, without special tokens; `lengths`: ids of each sentence.
+    """
+
+    texts: Sequence[str]
+    languages: Sequence[str]
+    spans: Sequence[list[Span]]
+    ids: IntArray
+    lengths: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +92,28 @@ class DocumentEncoder:
         self._has_segments = config.segments and num_segments > 1
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
         self._is_word, self._is_unknown = _sort_vocabulary(self._backend, tokenizer.unk_token_id)
+        self.tokenizer_digest = hashlib.sha256(self._backend.to_str().encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int) -> list[EncodedDocument]:
         """One EncodedDocument a text, in order. A language of None is taken from the script of the text."""
+        return self.window(self.tokenize(texts, languages), max_windows)
+
+    def tokenize(self, texts: Sequence[str], languages: Sequence[str | None]) -> TokenizedDocuments:
+        """The first half of `encode`, whose result does not depend on the size of windows."""
         known = [
             _base_language(language) if language else detect_language(text)
             for text, language in zip(texts, languages, strict=True)
         ]
         spans = [split_sentences(text, language) for text, language in zip(texts, known, strict=True)]
         sentences = [text[a:b] for text, text_spans in zip(texts, spans, strict=True) for a, b in text_spans]
-        ids, lengths = self._tokenize(sentences)
+        return TokenizedDocuments(texts, known, spans, *self._tokenize(sentences))
+
+    def window(self, tokenized: TokenizedDocuments, max_windows: int) -> list[EncodedDocument]:
+        """The second half of `encode`."""
         documents, sentence, token = [], 0, 0
-        for text, language, text_spans in zip(texts, known, spans, strict=True):
-            text_lengths = lengths[sentence : sentence + len(text_spans)]
-            text_ids = ids[token : token + int(text_lengths.sum())]
+        for text, language, text_spans in zip(tokenized.texts, tokenized.languages, tokenized.spans, strict=True):
+            text_lengths = tokenized.lengths[sentence : sentence + len(text_spans)]
+            text_ids = tokenized.ids[token : token + int(text_lengths.sum())]
             documents.append(self._window(text, language, text_spans, text_ids, text_lengths, max_windows))
             sentence, token = sentence + len(text_spans), token + len(text_ids)
         return documents

@@ -3,7 +3,6 @@
 The three steps are separate, so that the host prepares the next documents while the device computes.
 """
 
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,6 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import nn
 
@@ -23,6 +21,7 @@ import bertsum
 from bertsum.batching import group_documents, make_batch
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
+from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
 from bertsum.model import BertSum
@@ -35,14 +34,6 @@ Progress = Callable[[int, int], None]
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
-# Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of Chinese text:
-# in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2 (tweets with emoji).
-_MAX_UNKNOWN_SHARE = 0.25
-_MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
-
-_LETTER = re.compile(r"[^\W\d_]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +132,11 @@ class Summarizer:
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
-        predictions = [_unreadable(document) for document in documents]
+        predictions = [unreadable(document) for document in documents]
         readable = [place for place, prediction in enumerate(predictions) if prediction is None]
         encoded: list[EncodedDocument | None] = [None] * len(documents)
         for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
-            if isinstance(result, EncodedDocument) and result.unknown_share <= _MAX_UNKNOWN_SHARE:
+            if isinstance(result, EncodedDocument) and result.unknown_share <= MAX_UNKNOWN_SHARE:
                 encoded[place] = result
             elif isinstance(result, EncodedDocument):
                 predictions[place] = self._by_position(result)
@@ -271,10 +262,10 @@ class Summarizer:
 
     def _documents(self, table: pa.Table) -> list[Document]:
         self._check_columns(table)
-        texts = _read_texts(table, self.config.text_column)
+        texts = read_texts(table, self.config.text_column)
         if not self.config.language_column:
             return texts
-        languages = _read_texts(table, self.config.language_column)
+        languages = read_texts(table, self.config.language_column)
         return [
             Document(document.text, language.text, document.problem)
             for document, language in zip(texts, languages, strict=True)
@@ -344,47 +335,6 @@ def _check_texts(documents: Any) -> None:
     for place, text in enumerate(documents):
         if not isinstance(text, str | None):
             raise InputError(f"document {place} is a {type(text).__name__}; a str or None is expected")
-
-
-def _read_texts(table: pa.Table, name: str) -> list[Document]:
-    """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
-    column = table[name]
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
-    if pa.types.is_null(column.type):
-        return [Document(None)] * len(column)
-    if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise InputError(f"the column {name!r} holds {column.type}; strings are expected")
-    try:
-        return [Document(text) for text in column.to_pylist()]
-    except UnicodeDecodeError:
-        values = pc.cast(column, pa.large_binary()).to_pylist()
-        return [Document(None) if value is None else _decode(value) for value in values]
-
-
-def _decode(value: bytes) -> Document:
-    try:
-        return Document(value.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Document("", problem=f"not UTF-8: {error.reason} at byte {error.start}")
-
-
-def _unreadable(document: Document) -> Prediction | None:
-    """The prediction of a document that no model should see, or None."""
-    text = document.text
-    if document.problem is not None:
-        return Prediction(Status.NOT_TEXT, error=document.problem)
-    if text is None or not text.strip():
-        return Prediction(Status.EMPTY)
-    surrogate = None if text.isascii() else _SURROGATE.search(text)
-    if surrogate:
-        return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {surrogate.start()}")
-    if not _LETTER.search(text):
-        return Prediction(Status.NOT_TEXT, error="no letter of any script")
-    num_control = len(_CONTROL.findall(text))
-    if num_control > _MAX_CONTROL_SHARE * len(text):
-        return Prediction(Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters")
-    return None
 
 
 def _counted(status: Status, document: EncodedDocument, **values: Any) -> Prediction:

@@ -8,13 +8,10 @@ from bertsum.config import Config, ModelConfig
 from bertsum.schema import TEXT_COLUMN
 
 
-class SourceConfig(Config):
-    """One labelled set. Each row trains the heads that it has a label for."""
+class LabelsConfig(Config):
+    """Which columns of a labelled set hold what."""
 
-    name: str
-    train_uri: str | None = Field(None, description="Parquet with the rows to train on")
-    validation_uri: str | None = Field(None, description="Parquet with rows to measure on; never trained on")
-    text_column: str = TEXT_COLUMN
+    text_column: str = Field(TEXT_COLUMN, description="column with the text of the document")
     summary_column: str | None = Field(None, description="reference summary, one sentence a line")
     sentence_labels_column: str | None = Field(
         None, description="0/1 for each entry of `sentences_column`; used in place of labels made from a summary"
@@ -26,25 +23,31 @@ class SourceConfig(Config):
         None, description="list with O or a label for each word; a document has the label that all its aspects share"
     )
     num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> Self:
+        sentiments = [self.sentiment_column, self.sentiment, self.aspect_sentiments_column]
+        if sum(value is not None for value in sentiments) > 1:
+            raise ValueError("give one of sentiment, sentiment_column and aspect_sentiments_column")
+        if (self.sentence_labels_column is None) != (self.sentences_column is None):
+            raise ValueError("sentence_labels_column and sentences_column go together")
+        if not (self.summary_column or self.sentence_labels_column or any(sentiments)):
+            raise ValueError("no label column is named: summary_column, sentiment_column, ...")
+        return self
+
+
+class SourceConfig(LabelsConfig):
+    """One labelled set. Each row trains the heads that it has a label for."""
+
+    name: str
+    train_uri: str | None = Field(None, description="Parquet with the rows to train on")
+    validation_uri: str | None = Field(None, description="Parquet with rows to measure on; never trained on")
     excerpt_sentences: int | None = Field(
         None, ge=1, description="take 1 to this many consecutive sentences of each document in place of the whole"
     )
     max_documents: int | None = Field(None, ge=1, description="rows used, drawn at random with the run's seed")
     weight: float = Field(1.0, gt=0, description="passes over the source in one epoch")
     max_windows: int = Field(8, ge=1, description="windows read of one document in training")
-
-    @model_validator(mode="after")
-    def _has_labels(self) -> Self:
-        sentiments = [self.sentiment_column, self.sentiment, self.aspect_sentiments_column]
-        if sum(value is not None for value in sentiments) > 1:
-            raise ValueError(
-                f"source {self.name}: give one of sentiment, sentiment_column and aspect_sentiments_column"
-            )
-        if (self.sentence_labels_column is None) != (self.sentences_column is None):
-            raise ValueError(f"source {self.name}: sentence_labels_column and sentences_column go together")
-        if not (self.summary_column or self.sentence_labels_column or any(sentiments)):
-            raise ValueError(f"source {self.name} names no label column")
-        return self
 
 
 class TrainingConfig(Config):

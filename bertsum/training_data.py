@@ -15,8 +15,8 @@ from torch import Tensor
 from bertsum.batching import Batch, make_batch
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
+from bertsum.labels import sentence_labels, sentiment_of
 from bertsum.loss import IGNORE
-from bertsum.oracle import greedy_oracle
 from bertsum.training_config import SourceConfig
 
 
@@ -136,10 +136,7 @@ def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
 
 
 def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence[str], uri: str) -> int:
-    label = row[source.sentiment_column] if source.sentiment_column else source.sentiment
-    if source.aspect_sentiments_column:
-        aspects = set(row[source.aspect_sentiments_column] or ()) - {"O"}
-        label = aspects.pop() if len(aspects) == 1 else None
+    label = sentiment_of(row, source)
     if label is None:
         return IGNORE
     if label not in labels:
@@ -148,34 +145,12 @@ def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence
 
 
 def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: SourceConfig) -> npt.NDArray[np.float32]:
-    labels = np.full(document.num_read_sentences, IGNORE, np.float32)
-    if source.sentences_column and source.sentence_labels_column:
-        given, given_labels = row[source.sentences_column] or [], row[source.sentence_labels_column] or []
-        if len(given) != len(given_labels):
-            raise InputError(f"source {source.name}: a row has {len(given)} sentences and {len(given_labels)} labels")
-        starts = _find_sentences(document.text, given)
-        positive = [start for start, label in zip(starts, given_labels, strict=True) if label and start is not None]
-        if any(start is not None for start in starts):
-            spans = document.spans[: len(labels)]
-            labels[:] = [any(start <= position < stop for position in positive) for start, stop in spans]
-    elif source.summary_column and row[source.summary_column]:
-        sentences = [document.text[start:stop] for start, stop in document.spans[: len(labels)]]
-        chosen = greedy_oracle(sentences, row[source.summary_column], document.language, source.num_summary_sentences)
-        labels[:] = 0
-        labels[chosen] = 1
-    return labels
-
-
-def _find_sentences(text: str, sentences: Sequence[str]) -> list[int | None]:
-    """Where each sentence that comes with the data begins in the text, if it does; their split need not be ours."""
-    starts: list[int | None] = []
-    position = 0
-    for sentence in sentences:
-        stripped = sentence.strip()
-        found = text.find(stripped, position) if stripped else -1
-        starts.append(found if found >= 0 else None)
-        position = found + len(stripped) if found >= 0 else position
-    return starts
+    spans = document.spans[: document.num_read_sentences]
+    try:
+        labels = sentence_labels(document.text, spans, document.language, row, source)
+    except InputError as error:
+        raise InputError(f"source {source.name}: {error}") from error
+    return np.full(len(spans), IGNORE, np.float32) if labels is None else labels
 
 
 def _excerpts(

@@ -9,6 +9,7 @@ from bertsum import __version__
 COMMANDS = {
     "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",
     "text": "one document, without a cluster",
+    "prepare": "labelled rows in, training shards out",
     "train": "labelled Parquet files in, a checkpoint out",
     "status": "what a run in OUTPUT has done, and what is missing",
 }

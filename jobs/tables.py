@@ -26,7 +26,7 @@ if not console.is_terminal:
 def show_plan(plan: Plan, output: Folder) -> None:
     """The plan in a few lines, for `--dry-run`."""
     rows_left = plan.num_rows - plan.num_rows_done
-    table = _grid()
+    table = grid()
     table.add_row("input files", f"{plan.num_files:,}")
     if plan.problems:
         table.add_row("  not usable", f"{len(plan.problems):,}")
@@ -45,7 +45,7 @@ def show_plan(plan: Plan, output: Folder) -> None:
 def show_result(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
     """Totals of OUTPUT, the rate of this run, and where its time went."""
     made = [report.record for report in reports if report.record is not None and report.created]
-    table = _grid()
+    table = grid()
     for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
         table.add_row(f"rows {status}", f"{count:,}")
     table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} files")
@@ -122,7 +122,8 @@ def _stages(reports: Sequence[UnitReport]) -> str:
     return ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in sums.items())
 
 
-def _grid() -> Table:
+def grid() -> Table:
+    """Two columns without lines: a name and what there is to say of it."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -12,6 +12,8 @@ from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.output import Job
+from bertsum.preparation import DocumentsConfig, Preparer, check_labelled, kept_schema
+from bertsum.prepared import shard_schema
 from bertsum.shards import Shard
 from bertsum.storage import mask
 
@@ -67,13 +69,43 @@ class SummarizeWork:
         from bertsum.model_source import resolve
         from bertsum.predictor import Summarizer
 
-        found = model_digest(resolve(self.model))
-        if found != self.job.model_digest:
-            raise ModelError(
-                f"model {mask(self.job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the "
-                f"driver's has {self.job.model_digest[:12]}: all nodes must see the same model"
-            )
+        _check_digest("model", self.job, model_digest(resolve(self.model)))
         return Summarizer(self.model, self.config, max_batch_tokens=self.max_batch_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareWork:
+    """Labelled rows -> rows of training shards."""
+
+    encoder: str
+    job: Job
+    config: DocumentsConfig
+
+    def check(self, shard: Shard) -> str | None:
+        return check_labelled(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return list(kept_schema(schema, self.config).names)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return shard_schema(kept_schema(schema, self.config), self.job.model_digest)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when the tokenizer here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.checkpoint import load_tokenizer
+
+        preparer = Preparer(load_tokenizer(self.encoder), self.config)
+        _check_digest("tokenizer of", self.job, preparer.encoder.tokenizer_digest)
+        return preparer
+
+
+def _check_digest(what: str, job: Job, found: str) -> None:
+    if found != job.model_digest:
+        raise ModelError(
+            f"{what} {mask(job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the driver's has "
+            f"{job.model_digest[:12]}: all nodes must see the same model"
+        )
 
 
 def set_threads(num_threads: int) -> None:
