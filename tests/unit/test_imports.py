@@ -18,8 +18,11 @@ LAYERS = [
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit"},
+    {"bertsum.documents"},
     {"bertsum.predictor"},
-    {"bertsum.training_config", "bertsum.training_data", "bertsum.training", "bertsum.model_card"},
+    {"bertsum.training_config"},
+    {"bertsum.labels", "bertsum.prepared"},
+    {"bertsum.preparation", "bertsum.training_data", "bertsum.training", "bertsum.model_card"},
 ]
 
 

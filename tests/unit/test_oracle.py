@@ -1,13 +1,14 @@
 """The greedy oracle: against the definition of greedy, and against rouge-score."""
 
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.rouge_scorer import RougeScorer, _create_ngrams, _score_ngrams
 
-from bertsum.oracle import greedy_oracle, ngrams, words
+from bertsum.oracle import best_combination, greedy_oracle, ngrams, words
 
 SENTENCES = [
     "The market was quiet on Monday.",
@@ -131,3 +132,43 @@ def test_words_of_a_language(text, language, expected):
 def test_ngrams_are_a_set_of_runs():
     assert ngrams(["a", "b", "a", "b"], 2) == {("a", "b"), ("b", "a")}
     assert ngrams(["a"], 2) == frozenset()
+
+
+def rouge_score_sum(chosen: list[str], summary: str) -> float:
+    """ROUGE-1 F + ROUGE-2 F of the reference implementation, its counts of n-grams set to 1."""
+    total = 0.0
+    for n in (1, 2):
+        sides = [
+            Counter({gram for part in parts for gram in _create_ngrams(words(part, "en"), n)})
+            for parts in (summary.splitlines(), chosen)
+        ]
+        total += _score_ngrams(*sides).fmeasure
+    return total
+
+
+@given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=3).map("\n".join), st.integers(0, 3))
+def test_the_best_combination_is_the_best_by_rouge_score(sentences, summary, max_sentences):
+    groups = [group for size in range(max_sentences + 1) for group in combinations(range(len(sentences)), size)]
+    scores = [rouge_score_sum([sentences[i] for i in group], summary) for group in groups]
+    best = next(group for group, score in zip(groups, scores, strict=True) if score > max(scores) - 1e-12)
+    assert best_combination(sentences, summary, "en", max_sentences, 1000) == list(best)
+
+
+@given(st.lists(TEXTS, max_size=8), st.lists(TEXTS, max_size=3).map("\n".join))
+def test_each_greedy_step_is_the_best_by_rouge_score(sentences, summary):
+    """The first k choices, for k = 1, 2, 3: each adds a sentence that no other beats, and stops when none helps."""
+    steps = [set(greedy_oracle(sentences, summary, "en", k)) for k in range(4)]
+    for before, after in pairwise(steps):
+        scores = [rouge_score_sum([sentences[i] for i in {*before, j}], summary) for j in range(len(sentences))]
+        if before == after:
+            assert all(score <= rouge_score_sum([sentences[i] for i in before], summary) + 1e-12 for score in scores)
+        else:
+            (new,) = after - before
+            assert scores[new] >= max(scores) - 1e-12
+
+
+def test_too_many_combinations_are_not_tried():
+    sentences = [f"a w{number}" for number in range(10)]
+    assert best_combination(sentences, "a w3 w5", "en", 2, 10 + 45) == [3, 5]
+    assert best_combination(sentences, "a w3 w5", "en", 2, 10 + 44) is None
+    assert best_combination([*sentences, "x", "y z"], "a w3 w5", "en", 2, 10 + 45) == [3, 5]  # these share no word

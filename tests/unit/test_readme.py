@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from bertsum.config import JobConfig
+from bertsum.preparation import LEFT_OUT, DocumentsConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,16 @@ def keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("key", keys(JobConfig))
 def test_every_key_of_the_job_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in README
+
+
+@pytest.mark.parametrize("key", keys(DocumentsConfig, "documents."))
+def test_every_key_of_preparing_is_named(key: str) -> None:
+    assert f"`{key}`" in README
+
+
+def test_every_reason_to_leave_a_row_out_is_described() -> None:
+    for status in LEFT_OUT:
+        assert f"`{status}`" in README
 
 
 def test_the_defaults_in_the_table_are_those_of_the_code() -> None:

@@ -1,8 +1,11 @@
 """ROUGE equals the reference implementation; languages that it cannot tokenize are compared by words or characters."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+from bertsum.oracle import words
 from bertsum.rouge import Rouge, mean_rouge, rouge
 
 PAIRS = [
@@ -26,6 +29,40 @@ def test_it_equals_rouge_score_with_the_stemmer():
     unstemmed = RougeScorer(["rouge1"], use_stemmer=False).score(PAIRS[0][1], PAIRS[0][0])["rouge1"].fmeasure
     assert scores[0].rouge_1 > 100 * unstemmed + 10
     assert scores[2] == Rouge(100, 100, 100)
+
+
+class Words:
+    """The tokenizer that `rouge-score` is given for other languages than English."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text, self.language)
+
+
+def assert_equal(summary: str, reference: str, language: str) -> None:
+    names = ["rouge1", "rouge2", "rougeLsum"]
+    tokenizer = None if language == "en" else Words(language)
+    expected = RougeScorer(names, use_stemmer=True, tokenizer=tokenizer).score(reference, summary)
+    (found,) = rouge([summary], [reference], language)
+    values = (found.rouge_1, found.rouge_2, found.rouge_lsum)
+    assert values == pytest.approx([100 * expected[name].fmeasure for name in names], abs=1e-6)
+
+
+# few words, so that there are many subsequences of equal length: which one is taken decides the score
+ENGLISH_WORDS = ["a", "b", "c", "the", "running", "runs", "ran", "3.5", "İ", "naïve", "-", "cats'", "\n", "\n", "\n"]
+ENGLISH = st.lists(st.sampled_from(ENGLISH_WORDS)).map(" ".join)
+
+
+@given(ENGLISH, ENGLISH)
+def test_english_equals_rouge_score(summary, reference):
+    assert_equal(summary, reference, "en")
+
+
+@given(st.text("猫狗河水。\n 3a"), st.text("猫狗河水。\n 3a"))
+def test_chinese_equals_rouge_score_on_characters(summary, reference):
+    assert_equal(summary, reference, "zh")
 
 
 def test_chinese_is_scored_by_characters():
