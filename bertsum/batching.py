@@ -24,6 +24,7 @@ class Batch:
     token_type_ids: Tensor  # [T] int64
     token_sentences: Tensor  # [T] int64, into S
     cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
+    surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32
     window_lengths: list[int]  # [W] ascending
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
 
@@ -35,6 +36,7 @@ class Batch:
             token_type_ids=self.token_type_ids.to(device, non_blocking=True),
             token_sentences=self.token_sentences.to(device, non_blocking=True),
             cls_positions=self.cls_positions.to(device, non_blocking=True),
+            surface=self.surface.to(device, non_blocking=True),
         )
 
 
@@ -83,6 +85,7 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
         token_type_ids=packed(np.concatenate([document.token_type_ids for document in chosen])),
         token_sentences=packed(token_sentences),
         cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
+        surface=torch.from_numpy(np.concatenate([document.surface for document in chosen])),
         window_lengths=window_lengths[by_length].tolist(),
         num_sentences=[document.num_read_sentences for document in chosen],
     )

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.sentences import Span, detect_language, split_sentences
+from bertsum.surface import surface_features
 
 IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 # At once, also of one sentence: a tokenizer takes up to 500 bytes a character, and a file without a single full stop
@@ -56,6 +58,7 @@ class EncodedDocument:
     token_sentences: IntArray  # [T] sentence of each token, its [CLS] and [SEP] included
     cls_positions: IntArray  # [P] one for each piece of a sentence
     window_lengths: IntArray  # [W]
+    surface: FloatArray  # [S, NUM_SURFACE_FEATURES]
     num_read_sentences: int  # S
     unknown_share: float  # of the tokens of words, those that the tokenizer could not make sense of
 
@@ -147,6 +150,8 @@ class DocumentEncoder:
             if self._has_segments and piece.index_in_window % 2:
                 token_type_ids[piece.position : stop] = 1
         input_ids[cls_positions] = self.cls_id
+        num_read_sentences = pieces[-1].sentence + 1 if pieces else 0
+        surface = surface_features(ids, lengths, np.array([len(lengths)]), len(self._is_word))
         return EncodedDocument(
             text=text,
             language=language,
@@ -157,7 +162,8 @@ class DocumentEncoder:
             token_sentences=token_sentences,
             cls_positions=cls_positions,
             window_lengths=np.array(window_lengths, np.int32),
-            num_read_sentences=pieces[-1].sentence + 1 if pieces else 0,
+            surface=surface[:num_read_sentences],
+            num_read_sentences=num_read_sentences,
             unknown_share=self._unknown_share(ids),
         )
 

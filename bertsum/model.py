@@ -1,13 +1,14 @@
 """BERTSUM: an encoder, inter-sentence summarization layers, and a sentiment head, in one pass.
 
-Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 and 3.2), with two additions: the mean of
-a sentence's tokens may stand for the sentence in place of its [CLS], and the sentences of all windows of a document go
-through the summarization layers together, so that a document may be longer than the encoder's positions.
+Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 and 3.2), with three additions: the mean
+of a sentence's tokens may stand for the sentence in place of its [CLS]; the sentences of all windows of a document go
+through the summarization layers together, so that a document may be longer than the encoder's positions; and these
+layers are told what such vectors do not hold (surface.py).
 
 Everything is packed: no padding between documents, and none between windows where the encoder is of the BERT family.
 
 Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S sentences of all
-documents, H hidden size, C classes.
+documents, H hidden size, C classes, F surface features.
 """
 
 import math
@@ -22,6 +23,7 @@ from bertsum.batching import Batch
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.packed import can_pack, encode_packed, packed_attention, positions, runs
+from bertsum.surface import NUM_SURFACE_FEATURES
 
 # Where windows have to be padded, padding of a group of them stays below this share of the longest.
 _MAX_PADDING = 0.125
@@ -57,13 +59,13 @@ class BertSum(nn.Module):
 
     def forward(self, batch: Batch) -> Logits:
         """Scores of all sentences and documents of a batch."""
-        return self.heads(self.sentence_vectors(batch), batch.num_sentences)
+        return self.heads(self.sentence_vectors(batch), batch)
 
-    def heads(self, vectors: Tensor, num_sentences: list[int]) -> Logits:
-        """The same from [S, H] sentence vectors, document by document, without the encoder."""
+    def heads(self, vectors: Tensor, batch: Batch) -> Logits:
+        """The same from the batch's [S, H] sentence vectors, without the encoder."""
         return Logits(
-            sentence_logits=self.summarization(vectors, num_sentences),
-            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, num_sentences),
+            sentence_logits=self.summarization(vectors, batch.surface, batch.num_sentences),
+            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, batch.num_sentences),
             sentence_vectors=vectors,
         )
 
@@ -107,6 +109,7 @@ class SummarizationLayers(nn.Module):
     def __init__(self, hidden_size: int, config: ModelConfig):
         super().__init__()
         self.position_scale = config.position_scale
+        self.surface = nn.Linear(NUM_SURFACE_FEATURES, hidden_size) if config.surface_features else None
         self.layers = nn.ModuleList()
         self.lstm: nn.LSTM | None = None
         if config.summarization_layers == "transformer":
@@ -117,8 +120,10 @@ class SummarizationLayers(nn.Module):
         self.scorer = nn.Linear(hidden_size, 1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
-        """[S, H] sentence vectors, document by document -> [S] logits."""
+    def forward(self, vectors: Tensor, surface: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] sentence vectors and [S, F] surface features, document by document -> [S] logits."""
+        if self.surface is not None:
+            vectors = vectors + self.surface(surface)
         if self.layers:
             places = positions(num_sentences, vectors.device)
             vectors = vectors + self.position_scale * sinusoidal_positions(places, vectors.shape[1])

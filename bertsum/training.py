@@ -255,7 +255,7 @@ def _losses(model: BertSum, batch: LabelledBatch, config: TrainingConfig) -> lis
 def _forward(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
     with torch.autocast(batch.batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         if batch.vectors is not None:
-            return model.heads(batch.vectors, batch.batch.num_sentences)
+            return model.heads(batch.vectors, batch.batch)
         logits: Logits = model(batch.batch)
         return logits
 

@@ -15,6 +15,7 @@ from bertsum.batching import make_batch
 from bertsum.errors import ModelError
 from bertsum.model import BertSum, SentenceLayer, SummarizationLayers, sinusoidal_positions
 from bertsum.predictor import document_encoder
+from bertsum.surface import NUM_SURFACE_FEATURES
 
 # Sums in another order: float32 has 7 digits, bfloat16 has 3. Sentence logits here have a size of about 1.
 FLOAT32_TOLERANCE = 1e-5
@@ -28,6 +29,7 @@ TEXTS = [
     tiny.text(4, 6, first=11),
     f"The cat.\n\n{chr(0x301)}\n\nThe dog.",  # a sentence without tokens
 ]
+NO_SURFACE = torch.empty(0)  # for layers that take none
 KINDS = pytest.mark.parametrize("kind", tiny.ENCODER_TOKENIZERS)
 HEADS = list(product(["linear", "lstm", "transformer"], ["attention", "mean", "lstm"]))
 
@@ -225,7 +227,30 @@ def test_sentences_of_all_windows_see_each_other():
 
 def head(scale: float, **changes) -> SummarizationLayers:
     torch.manual_seed(1)
-    return SummarizationLayers(32, tiny.model_config(position_scale=scale, **changes)).eval()
+    return SummarizationLayers(32, tiny.model_config(position_scale=scale, surface_features=False, **changes)).eval()
+
+
+@pytest.mark.parametrize("layers", ["linear", "lstm", "transformer"])
+@torch.inference_mode()
+def test_surface_features_are_added_to_the_vectors(layers):
+    torch.manual_seed(2)
+    scorer = SummarizationLayers(32, tiny.model_config(summarization_layers=layers)).eval()
+    plain = SummarizationLayers(32, tiny.model_config(summarization_layers=layers, surface_features=False)).eval()
+    plain.load_state_dict(scorer.state_dict(), strict=False)
+    vectors, surface = torch.randn(6, 32), torch.randn(6, NUM_SURFACE_FEATURES)
+    moved = vectors + surface @ scorer.surface.weight.T + scorer.surface.bias
+    torch.testing.assert_close(scorer(vectors, surface, [2, 4]), plain(moved, NO_SURFACE, [2, 4]), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_word_that_another_window_repeats_moves_a_score_through_the_surface_features():
+    """The vectors stay the same, since no window changes but the last."""
+    model = tiny.model(summarization_layers="linear")
+    first, second = documents_for(model, texts=[tiny.text(20) + f" {word}." for word in ("Zebra", "The cat")])
+    a, b = (model(batch_of([document])) for document in (first, second))
+    assert torch.allclose(a.sentence_vectors[0], b.sentence_vectors[0], atol=FLOAT32_TOLERANCE)
+    assert (first.surface[0] != second.surface[0]).any()
+    assert (a.sentence_logits[0] - b.sentence_logits[0]).abs() > 1e-5
 
 
 @torch.inference_mode()
@@ -233,16 +258,16 @@ def test_without_positions_the_transformer_head_is_permutation_equivariant():
     vectors, order = torch.randn(9, 32), torch.randperm(9)
     assert not torch.equal(order, torch.arange(9))
     without, with_positions = head(0.0), head(1.0)
-    torch.testing.assert_close(without(vectors, [9])[order], without(vectors[order], [9]), rtol=0, atol=1e-5)
-    assert (with_positions(vectors, [9])[order] - with_positions(vectors[order], [9])).abs().max() > 1e-2
+    torch.testing.assert_close(without(vectors, NO_SURFACE, [9])[order], without(vectors[order], NO_SURFACE, [9]), rtol=0, atol=1e-5)
+    assert (with_positions(vectors, NO_SURFACE, [9])[order] - with_positions(vectors[order], NO_SURFACE, [9])).abs().max() > 1e-2
 
 
 @torch.inference_mode()
 def test_positions_start_anew_in_each_document():
     vectors = torch.randn(4, 32)
-    alone = head(1.0)(vectors, [4])
+    alone = head(1.0)(vectors, NO_SURFACE, [4])
     torch.testing.assert_close(
-        head(1.0)(torch.cat([torch.randn(3, 32), vectors]), [3, 4])[3:], alone, rtol=0, atol=1e-5
+        head(1.0)(torch.cat([torch.randn(3, 32), vectors]), NO_SURFACE, [3, 4])[3:], alone, rtol=0, atol=1e-5
     )
 
 
@@ -294,12 +319,12 @@ def test_sentiment_is_attention_of_the_learned_query():
 @torch.inference_mode()
 def test_lstm_heads_are_torchs_lstm_on_each_document():
     torch.manual_seed(5)
-    config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm")
+    config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm", surface_features=False)
     scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.SentimentHead(32, config).eval()
     vectors, lengths = torch.randn(8, 32), [1, 3, 4]
     parts = torch.split(vectors, lengths)
     scores = [scorer.scorer(scorer.norm(scorer.lstm(part[None])[0][0])).squeeze(1) for part in parts]
-    torch.testing.assert_close(scorer(vectors, lengths), torch.cat(scores), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scorer(vectors, NO_SURFACE, lengths), torch.cat(scores), rtol=0, atol=1e-5)
     output = [sentiment.lstm(part[None])[0][0] for part in parts]
     last = torch.stack([torch.cat([states[-1, :16], states[0, 16:]]) for states in output])  # forward, backward
     torch.testing.assert_close(sentiment(vectors, lengths), sentiment.classifier(last), rtol=0, atol=1e-5)
@@ -308,10 +333,10 @@ def test_lstm_heads_are_torchs_lstm_on_each_document():
 @torch.inference_mode()
 def test_mean_pooling_and_linear_layers():
     torch.manual_seed(6)
-    config = tiny.model_config(summarization_layers="linear", sentiment_pooling="mean")
+    config = tiny.model_config(summarization_layers="linear", sentiment_pooling="mean", surface_features=False)
     scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.SentimentHead(32, config).eval()
     vectors, lengths = torch.randn(5, 32), [2, 3]
-    torch.testing.assert_close(scorer(vectors, lengths), scorer.scorer(vectors)[:, 0])
+    torch.testing.assert_close(scorer(vectors, NO_SURFACE, lengths), scorer.scorer(vectors)[:, 0])
     expected = torch.stack([sentiment.classifier(part.mean(0)) for part in torch.split(vectors, lengths)])
     torch.testing.assert_close(sentiment(vectors, lengths), expected)
 
