@@ -35,7 +35,7 @@ class ModelConfig(Config):
     feed_forward_size: int = Field(2048, ge=1, description="inner size of the inter-sentence layers, in features")
     position_scale: float = Field(1.0, ge=0, description="factor on the sinusoidal sentence positions")
     surface_features: bool = Field(
-        True, description="tell the summarization layers each sentence's place, length and how much of it is repeated"
+        False, description="tell the summarization layers each sentence's place, length and how much of it is repeated"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped in the heads during training")
     sentiment_pooling: Literal["attention", "mean", "lstm"] = Field(

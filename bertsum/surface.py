@@ -47,7 +47,7 @@ def surface_features(
     in_document = np.bincount(group, occurrences)[group]
 
     def sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.bincount(pair_sentence, values, minlength=total)
+        return np.bincount(pair_sentence, values, minlength=total).astype(np.float64)
 
     repeated = sums(rarity * is_repeated)
     count = np.repeat(num_sentences, num_sentences).astype(np.float64)
@@ -62,4 +62,5 @@ def surface_features(
         repeated / np.maximum(sums(rarity), 1e-3),
     ]
     centre, spread = (np.array(column) for column in list(zip(*_FEATURES, strict=True))[1:])
-    return ((np.stack(columns, axis=1) - centre) / spread).astype(np.float32)
+    features: npt.NDArray[np.float32] = ((np.stack(columns, axis=1) - centre) / spread).astype(np.float32)
+    return features
