@@ -1,12 +1,18 @@
-"""Arrow columns -> documents, and which of them hold no text that a model can read."""
+"""The border to Arrow: a table of the user's -> documents, and predictions -> the table of the output.
+
+Also which documents hold no text that a model can read.
+"""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import Document, Prediction, Status
+from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
 
 # Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of Chinese text:
 # in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2 (tweets with emoji).
@@ -14,8 +20,44 @@ MAX_UNKNOWN_SHARE = 0.25
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
 _LETTER = re.compile(r"[^\W\d_]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CONTROL_BYTES = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
+_NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
+
+
+def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
+    """One document a row. Raises InputError for a table without the columns that the configuration names."""
+    _check_columns(table, config)
+    texts = read_texts(table, config.text_column)
+    if not config.language_column:
+        return texts
+    languages = read_texts(table, config.language_column)
+    return [
+        Document(document.text, language.text, document.problem)
+        for document, language in zip(texts, languages, strict=True)
+    ]
+
+
+def output_table(table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig) -> pa.Table:
+    """The kept columns of `table`, then those of the predictions, a row a row."""
+    fields = output_fields(table.schema, config.text_column, config.keep_columns)
+    result = predictions_to_table(predictions)
+    kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
+    return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
+
+
+def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
+    names = [config.text_column, *filter(None, [config.language_column])]
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+        raise InputError(f"there is no column {missing[0]!r}; the table has {columns}")
+    repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if repeated:
+        raise InputError(f"the table has several columns of the name {repeated[0]!r}")
+    try:
+        output_fields(table.schema, config.text_column, config.keep_columns)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def read_texts(table: pa.Table, name: str) -> list[Document]:
@@ -48,12 +90,13 @@ def unreadable(document: Document) -> Prediction | None:
         return Prediction(Status.NOT_TEXT, error=document.problem)
     if text is None or not text.strip():
         return Prediction(Status.EMPTY)
-    surrogate = None if text.isascii() else _SURROGATE.search(text)
-    if surrogate:
-        return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {surrogate.start()}")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {error.start}")
     if not _LETTER.search(text):
         return Prediction(Status.NOT_TEXT, error="no letter of any script")
-    num_control = len(_CONTROL.findall(text))
+    num_control = len(data) - len(data.translate(None, _CONTROL_BYTES)) + sum(map(data.count, _NON_CHARACTERS))
     if num_control > _MAX_CONTROL_SHARE * len(text):
         return Prediction(Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters")
     return None

@@ -4,7 +4,7 @@ The three steps are separate, so that the host prepares the next documents while
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ import bertsum
 from bertsum.batching import group_documents, make_batch
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
-from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
+from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
-from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
+from bertsum.schema import Document, Prediction, Status
 from bertsum.selection import join_sentences, select_sentences
 
 Progress = Callable[[int, int], None]
-"""Called with the number of documents and of tokens that were just finished."""
+"""Called after each batch with the number of documents and of tokens that were just finished."""
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
@@ -122,13 +122,13 @@ class Summarizer:
         def pools() -> Iterator[Sequence[Document]]:
             for table in tables:
                 start = 0
-                for pool in _pools(self._documents(table)) or [[]]:
+                for pool in _pools(read_documents(table, self.config)) or [[]]:
                     waiting.append(table.slice(start, len(pool)))
                     start += len(pool)
                     yield pool
 
         for predictions in self._run(pools(), on_progress):
-            yield self._output(waiting.pop(0), predictions)
+            yield output_table(waiting.pop(0), predictions, self.config)
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
@@ -144,7 +144,7 @@ class Summarizer:
                 predictions[place] = result
         return Prepared(encoded, predictions)
 
-    def forward(self, prepared: Prepared) -> list[Scores | None]:
+    def forward(self, prepared: Prepared, on_progress: Progress | None = None) -> list[Scores | None]:
         """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
         places = [place for place, document in enumerate(prepared.encoded) if document is not None]
         documents = [document for document in prepared.encoded if document is not None]
@@ -152,6 +152,8 @@ class Summarizer:
         for group in group_documents(documents, self.max_batch_tokens):
             for place, result in self._forward_group(documents, group).items():
                 scores[places[place]] = result
+            if on_progress:
+                on_progress(len(group), sum(documents[place].num_tokens for place in group))
         return scores
 
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
@@ -176,11 +178,11 @@ class Summarizer:
             prepared = executor.submit(prepare_next).result()
             while prepared is not None:
                 following = executor.submit(prepare_next)
-                scores = self._timed("forward", self.forward, prepared)
-                predictions = self._timed("finish", self.finish, prepared, scores)
-                if on_progress:
-                    on_progress(len(predictions), sum(prediction.num_tokens for prediction in predictions))
-                yield predictions
+                known = [prediction for prediction in prepared.predictions if prediction is not None]
+                if on_progress and known:
+                    on_progress(len(known), sum(prediction.num_tokens for prediction in known))
+                scores = self._timed("forward", self.forward, prepared, on_progress)
+                yield self._timed("finish", self.finish, prepared, scores)
                 prepared = following.result()
 
     def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:
@@ -259,37 +261,6 @@ class Summarizer:
         return select_sentences(
             scores, document.text, document.spans, document.sentence_tokens, document.language, self.config.selection
         )
-
-    def _documents(self, table: pa.Table) -> list[Document]:
-        self._check_columns(table)
-        texts = read_texts(table, self.config.text_column)
-        if not self.config.language_column:
-            return texts
-        languages = read_texts(table, self.config.language_column)
-        return [
-            Document(document.text, language.text, document.problem)
-            for document, language in zip(texts, languages, strict=True)
-        ]
-
-    def _check_columns(self, table: pa.Table) -> None:
-        names = [self.config.text_column, *filter(None, [self.config.language_column])]
-        missing = [name for name in names if name not in table.column_names]
-        if missing:
-            columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
-            raise InputError(f"there is no column {missing[0]!r}; the table has {columns}")
-        repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
-        if repeated:
-            raise InputError(f"the table has several columns of the name {repeated[0]!r}")
-        try:
-            output_fields(table.schema, self.config.text_column, self.config.keep_columns)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-
-    def _output(self, table: pa.Table, predictions: Sequence[Prediction]) -> pa.Table:
-        fields = output_fields(table.schema, self.config.text_column, self.config.keep_columns)
-        result = predictions_to_table(predictions)
-        kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
-        return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:

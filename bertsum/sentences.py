@@ -5,7 +5,10 @@ a summary can be made of the author's own words.
 """
 
 import re
+from collections import Counter
+from itertools import accumulate
 
+import numpy as np
 import sentencex
 
 Span = tuple[int, int]
@@ -15,20 +18,28 @@ UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th"})
 
 # One character of each script is enough to name a language that shares its sentence rules; Latin is the default.
 _SCRIPTS = (
-    ("ja", re.compile(r"[\u3040-\u30ff]")),
-    ("zh", re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0002ebef]")),
-    ("ko", re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")),
-    ("th", re.compile(r"[\u0e00-\u0e7f]")),
-    ("ar", re.compile(r"[\u0600-\u06ff\u0750-\u077f]")),
-    ("he", re.compile(r"[\u0590-\u05ff]")),
-    ("hi", re.compile(r"[\u0900-\u097f]")),
-    ("el", re.compile(r"[\u0370-\u03ff]")),
-    ("ru", re.compile(r"[\u0400-\u04ff]")),
+    ("el", 0x370, 0x400),
+    ("ru", 0x400, 0x500),
+    ("he", 0x590, 0x600),
+    ("ar", 0x600, 0x700),
+    ("ar", 0x750, 0x780),
+    ("hi", 0x900, 0x980),
+    ("th", 0xE00, 0xE80),
+    ("ko", 0x1100, 0x1200),
+    ("ja", 0x3040, 0x3100),
+    ("zh", 0x3400, 0x4DC0),
+    ("zh", 0x4E00, 0xA000),
+    ("ko", 0xAC00, 0xD7B0),
+    ("zh", 0x20000, 0x2EBF0),
 )
+_TIES = ("ja", "zh", "ko", "th", "ar", "he", "hi", "el", "ru")  # the first of equally frequent ones
+_SCRIPT_EDGES = np.array([edge for _, *bounds in _SCRIPTS for edge in bounds], np.uint32)
+_FIRST_SCRIPT = _SCRIPTS[0][1]
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _SAMPLE_CHARACTERS = 4000
 _KANA_SHARE = 0.1  # Japanese mixes kana into Han; a Chinese text may quote a few kana
 
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n|\u2029")
 
 # sentencex is quadratic in runs of quotes and brackets (300,000 apostrophes: 6 s); pieces of this size keep it linear.
@@ -40,23 +51,37 @@ def detect_language(text: str) -> str:
     sample = text[:_SAMPLE_CHARACTERS]
     if sample.isascii():
         return "en"
-    counts = {language: len(pattern.findall(sample)) for language, pattern in _SCRIPTS}
+    counts = _count_scripts(sample)
+    if not counts:
+        return "en"
     kana, han = counts["ja"], counts["zh"]
     if kana > _KANA_SHARE * (kana + han):
         counts["ja"] = kana + han
     # A Han character stands for about two Latin letters and more: weigh it so, or a few English names win over Chinese.
     counts["zh"], counts["ja"] = 2 * han, 2 * counts["ja"]
-    best = max(counts, key=lambda language: counts[language])
+    best = max(_TIES, key=counts.__getitem__)
     return best if counts[best] > len(_LATIN.findall(sample)) else "en"
+
+
+def _count_scripts(text: str) -> Counter[str]:
+    """Characters of each script but Latin, by the language that stands for it."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.searchsorted(_SCRIPT_EDGES, codes[codes >= _FIRST_SCRIPT], side="right")
+    counts: Counter[str] = Counter()
+    for place, count in enumerate(np.bincount(places).tolist()):
+        if count and place % 2:  # between the edges of a script
+            counts[_SCRIPTS[place // 2][0]] += count
+    return counts
 
 
 def split_sentences(text: str, language: str) -> list[Span]:
     """Spans of the sentences of a text, in order and without overlap; a blank line ends a sentence. Linear in time."""
     spans: list[Span] = []
     start = 0
-    for gap in _PARAGRAPH_BREAK.finditer(text):
-        _split_paragraph(text, start, gap.start(), language, spans)
-        start = gap.end()
+    if "\n" in text or "\u2029" in text:
+        for gap in _PARAGRAPH_BREAK.finditer(text):
+            _split_paragraph(text, start, gap.start(), language, spans)
+            start = gap.end()
     _split_paragraph(text, start, len(text), language, spans)
     return spans
 
@@ -66,10 +91,8 @@ def _split_paragraph(text: str, start: int, stop: int, language: str, spans: lis
     sentence_start = chunk_start = start
     while chunk_start < stop:
         chunk_stop = _chunk_stop(text, chunk_start, stop)
-        ends = [
-            chunk_start + boundary["end_index"]
-            for boundary in sentencex.get_sentence_boundaries(language, text[chunk_start:chunk_stop])
-        ]
+        lengths = _lengths(text[chunk_start:chunk_stop], language)
+        ends = list(accumulate(lengths, initial=chunk_start))[1:]
         closed = ends if chunk_stop == stop else ends[:-1]
         for end in closed:
             _append_stripped(text, sentence_start, end, spans)
@@ -78,6 +101,20 @@ def _split_paragraph(text: str, start: int, stop: int, language: str, spans: lis
         chunk_start = closed[-1] if closed else chunk_stop
     if sentence_start < stop:
         _append_stripped(text, sentence_start, stop, spans)
+
+
+def _lengths(chunk: str, language: str) -> list[int]:
+    """Of the sentences that together are the chunk; of one where sentencex panics even on plain spaces.
+
+    It panics on "A\\u00a0.": a white space of several bytes behind what may be an abbreviation is cut in two.
+    """
+    for text in (chunk, _WIDE_SPACE.sub(" ", chunk)):
+        try:
+            return list(map(len, sentencex.segment(language, text)))
+        except BaseException as error:  # a panic of Rust is no Exception, so that it would end the process
+            if type(error).__name__ != "PanicException":
+                raise
+    return [len(chunk)]
 
 
 def _chunk_stop(text: str, start: int, stop: int) -> int:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"bertsum.errors", "bertsum.schema"},
     {"bertsum.config"},
-    {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"},
+    {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
+    | {"bertsum.tokenizing", "bertsum.windows"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model"}
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"},

@@ -1,6 +1,7 @@
 """Tokenizers of a few hundred tokens and encoders of two layers with random weights, made in milliseconds."""
 
 import string
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -124,7 +125,13 @@ def document_encoder(tokenizer=None, *, num_segments: int = 2, max_positions: in
 
 def encode(*texts: str, tokenizer=None, max_windows: int = 64, **changes) -> list[EncodedDocument]:
     """Encoded documents, their languages found by script."""
-    return document_encoder(tokenizer, **changes).encode(texts, [None] * len(texts), max_windows)
+    encoder = document_encoder(tokenizer, **changes) if tokenizer else _wordpiece_encoder(**changes)
+    return encoder.encode(texts, [None] * len(texts), max_windows)
+
+
+@cache
+def _wordpiece_encoder(**changes):
+    return document_encoder(**changes)
 
 
 def sentence(*numbers: int) -> str:
