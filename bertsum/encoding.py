@@ -94,7 +94,7 @@ class DocumentEncoder:
     def tokenize(self, texts: Sequence[str], languages: Sequence[str | None]) -> TokenizedDocuments:
         """The first half of `encode`, whose result does not depend on the size of windows."""
         known = [
-            _base_language(language) if language else detect_language(text)
+            base_language(language) if language else detect_language(text)
             for text, language in zip(texts, languages, strict=True)
         ]
         spans = [split_sentences(text, language) for text, language in zip(texts, known, strict=True)]
@@ -146,7 +146,7 @@ class DocumentEncoder:
         return shares
 
 
-def _base_language(tag: str) -> str:
+def base_language(tag: str) -> str:
     """The language of a tag: zh of zh-CN, zh_Hans and ZH."""
     return tag.replace("_", "-").partition("-")[0].lower()
 

@@ -124,3 +124,53 @@ def _rouge_of(
         rouge([text], [summary], document.language)[0]
         for document, text, summary in zip(documents, texts, summaries, strict=True)
     ]
+
+
+def bootstrap_intervals(
+    values: npt.NDArray[np.float64], seed: int = 0, num_samples: int = 2000
+) -> npt.NDArray[np.float64]:
+    """[K, 2] 95 % intervals of the means of [N, K] values, by resampling the N rows, the same for all K columns."""
+    if len(values) == 0:
+        raise ValueError("an interval of no rows is undefined")
+    generator = np.random.default_rng(seed)
+    num_rows = len(values)
+    means = np.empty((num_samples, values.shape[1]))
+    for sample in range(num_samples):
+        counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
+        means[sample] = counts @ values / num_rows
+    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
+
+
+def confusion_matrix(
+    predicted: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], num_labels: int
+) -> npt.NDArray[np.int64]:
+    """[C, C] rows by the expected label (first) and the predicted one (second)."""
+    return np.bincount(expected * num_labels + predicted, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far probabilities can be taken at their word (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    `error`: mean over rows of |accuracy - confidence| of the row's bin. The lists have one entry a bin of equal width
+    that holds rows: how many, their mean confidence, and their accuracy.
+    """
+
+    error: float
+    counts: list[int]
+    confidences: list[float]
+    accuracies: list[float]
+
+
+def calibration(scores: npt.NDArray[np.float64], expected: npt.NDArray[np.int64], num_bins: int = 15) -> Calibration:
+    """Of [B, C] probabilities. Raises ValueError for no rows."""
+    if len(expected) == 0:
+        raise ValueError("the calibration of no rows is undefined")
+    confidence, correct = scores.max(1), scores.argmax(1) == expected
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    held = [bins == index for index in range(num_bins) if (bins == index).any()]
+    counts = [int(rows.sum()) for rows in held]
+    confidences = [float(confidence[rows].mean()) for rows in held]
+    accuracies = [float(correct[rows].mean()) for rows in held]
+    gaps = np.abs(np.array(confidences) - np.array(accuracies))
+    return Calibration(float(gaps @ np.array(counts) / len(expected)), counts, confidences, accuracies)

@@ -11,6 +11,7 @@ COMMANDS = {
     "text": "one document, without a cluster",
     "prepare": "labelled rows in, training shards out",
     "train": "labelled Parquet files in, a checkpoint out",
+    "evaluate": "what models are worth on labelled rows, beside baselines",
     "status": "what a run in OUTPUT has done, and what is missing",
 }
 

@@ -1,10 +1,12 @@
 """What the jobs do with the rows of a unit. A `Work` is pickled to every replica, which loads what it needs there."""
 
+import hashlib
+import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -16,6 +18,9 @@ from bertsum.preparation import DocumentsConfig, Preparer, check_labelled, kept_
 from bertsum.prepared import shard_schema
 from bertsum.shards import Shard
 from bertsum.storage import mask
+
+if TYPE_CHECKING:
+    from bertsum.evaluation import EvaluationConfig
 
 Progress = Callable[[int, int], None]
 
@@ -98,6 +103,55 @@ class PrepareWork:
         preparer = Preparer(load_tokenizer(self.encoder), self.config)
         _check_digest("tokenizer of", self.job, preparer.encoder.tokenizer_digest)
         return preparer
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateWork:
+    """Labelled rows -> rows of measures. `models`: where each lies, by its name in the results."""
+
+    models: Mapping[str, str | None]
+    job: Job
+    config: "EvaluationConfig"
+    max_batch_tokens: int
+
+    def check(self, shard: Shard) -> str | None:
+        from bertsum.evaluation import check_measurable
+
+        return check_measurable(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        from bertsum.evaluation import needed_columns
+
+        return needed_columns(self.config)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        from bertsum.evaluation import result_schema
+
+        return result_schema(schema, self.config)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when a model here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.evaluation import Evaluator
+        from bertsum.predictor import Summarizer
+
+        _check_digest("models", self.job, models_digest(self.models))
+        return Evaluator(
+            {
+                name: Summarizer(model, self.config.summarizer, max_batch_tokens=self.max_batch_tokens)
+                for name, model in self.models.items()
+            },
+            self.config,
+        )
+
+
+def models_digest(models: Mapping[str, str | None]) -> str:
+    """Of the content of all models, and of their names, which are in the rows."""
+    from bertsum.checkpoint import model_digest
+    from bertsum.model_source import resolve
+
+    found = json.dumps([[name, model_digest(resolve(model))] for name, model in models.items()])
+    return hashlib.sha256(found.encode()).hexdigest()
 
 
 def _check_digest(what: str, job: Job, found: str) -> None:

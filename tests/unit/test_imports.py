@@ -23,6 +23,7 @@ LAYERS = [
     {"bertsum.predictor"},
     {"bertsum.training_config"},
     {"bertsum.labels", "bertsum.prepared"},
+    {"bertsum.baselines", "bertsum.evaluation", "bertsum.evaluation_report"},
     {"bertsum.preparation", "bertsum.training_data", "bertsum.training", "bertsum.model_card"},
 ]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from bertsum import metrics
 from bertsum.rouge import Rouge, rouge
@@ -72,6 +73,45 @@ def test_paired_bootstrap():
     assert high == pytest.approx(differences.mean() + half_width, abs=0.03)
     assert metrics.paired_bootstrap(differences) == (low, high)  # a fixed seed
     assert metrics.paired_bootstrap([2.0, 2.0]) == (2, 2)
+
+
+def test_intervals_of_several_columns_by_the_same_resampling():
+    generator = np.random.default_rng(0)
+    first = generator.normal(1, 2, 400)
+    found = metrics.bootstrap_intervals(np.stack([first, first + 3, np.full(400, 7.0)], 1))
+    half_width = 1.96 * first.std() / 20
+    assert found[0] == pytest.approx([first.mean() - half_width, first.mean() + half_width], abs=0.03)
+    assert found[1] == pytest.approx(found[0] + 3)
+    assert found[2] == pytest.approx([7, 7])
+    with pytest.raises(ValueError, match="no rows"):
+        metrics.bootstrap_intervals(np.zeros((0, 2)))
+
+
+def test_confusion_equals_scikit_learn():
+    generator = np.random.default_rng(0)
+    expected, predicted = generator.integers(0, 3, 50), generator.integers(0, 2, 50)
+    found = metrics.confusion_matrix(predicted, expected, 3)
+    assert np.array_equal(found, sk.confusion_matrix(expected, predicted, labels=[0, 1, 2]))
+
+
+def test_calibration_equals_scikit_learn():
+    generator = np.random.default_rng(0)
+    scores = generator.dirichlet([1, 1, 1], 300)
+    expected = np.where(generator.random(300) < 0.5, scores.argmax(1), generator.integers(0, 3, 300))
+    found = metrics.calibration(scores, expected)
+    correct = scores.argmax(1) == expected
+    accuracies, confidences = calibration_curve(correct, scores.max(1), n_bins=15)
+    assert found.accuracies == pytest.approx(list(accuracies))
+    assert found.confidences == pytest.approx(list(confidences))
+    assert sum(found.counts) == 300
+    gap = sum(
+        count / 300 * abs(accuracy - confidence)
+        for count, accuracy, confidence in zip(found.counts, accuracies, confidences, strict=True)
+    )
+    assert found.error == pytest.approx(gap)
+    assert metrics.calibration(np.array([[1.0, 0.0]]), np.array([0])).error == 0  # the edge of the last bin
+    with pytest.raises(ValueError, match="no rows"):
+        metrics.calibration(np.zeros((0, 2)), np.zeros(0, np.int64))
 
 
 def test_spread_is_the_mean_over_pairs_of_sentences():

@@ -1,0 +1,198 @@
+"""Labelled rows -> one row of measures a row: ROUGE of every system, and what each model says of the sentiment."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from bertsum.baselines import Baseline, choose
+from bertsum.columns import columns_text, is_text
+from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
+from bertsum.documents import read_texts, unreadable
+from bertsum.encoding import base_language
+from bertsum.errors import InputError
+from bertsum.labels import label_columns, sentiment_of
+from bertsum.oracle import words
+from bertsum.predictor import Summarizer
+from bertsum.rouge import rouge
+from bertsum.schema import Document, Prediction
+from bertsum.sentences import detect_language, split_sentences
+from bertsum.shards import Shard
+from bertsum.storage import mask
+from bertsum.training_config import LabelsConfig
+
+_ROUGE = pa.struct(
+    [pa.field("system", pa.string()), *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum"))]
+)
+_SENTIMENT = pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))])
+MEASURES = pa.schema(
+    [
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("num_sentences", pa.int32(), nullable=False),
+        pa.field("rouge", pa.list_(_ROUGE)),
+        pa.field("expected_sentiment", pa.string()),
+        pa.field("sentiment", pa.list_(_SENTIMENT)),
+    ]
+)
+"""Columns of the result beside those that are kept: status and sizes are those that the first model gives."""
+
+
+class EvaluationConfig(LabelsConfig):
+    """Everything beside the models that changes a measured row."""
+
+    keep_columns: tuple[str, ...] = Field((), description="columns that pass through, such as an id")
+    system_columns: tuple[str, ...] = Field(
+        (), description="columns with summaries by other systems, one sentence a line"
+    )
+    baselines: tuple[Baseline, ...] = Field(
+        ("random", "textrank", "lexrank", "oracle"), description="what to measure beside the lead"
+    )
+    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
+    language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
+    trigram_blocking: bool = Field(True, description="of the models' summaries, see summarizer.selection")
+    max_windows: int = Field(256, ge=1, description="windows read of one document")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the encoders")
+    seed: int = Field(0, description="of the random choice")
+
+    @property
+    def summarizer(self) -> SummarizerConfig:
+        """How the models are run."""
+        selection = SelectionConfig(size=self.num_summary_sentences, trigram_blocking=self.trigram_blocking)
+        return SummarizerConfig(selection=selection, max_windows=self.max_windows, dtype=self.dtype)
+
+    @property
+    def lead(self) -> str:
+        """Name of the first sentences as a system."""
+        return f"LEAD-{self.num_summary_sentences}"
+
+
+class EvaluateConfig(RunConfig):
+    """`bertsum evaluate`: which columns hold what, and how the job runs. Only `evaluation` changes rows."""
+
+    evaluation: EvaluationConfig
+    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+
+
+class Evaluator:
+    """Tables of labelled rows in, tables of measures out, one row a row."""
+
+    def __init__(self, models: Mapping[str, Summarizer], config: EvaluationConfig) -> None:
+        self.models = models
+        self.config = config
+        self.stage_seconds: dict[str, float] = defaultdict(float)
+
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[pa.Table]:
+        """Raises InputError for a table that lacks a column, ConfigError for a missing package."""
+        for table in tables:
+            result = self._evaluate(table)
+            if on_progress:
+                on_progress(table.num_rows, sum(result["num_tokens"].to_pylist()))
+            yield result
+
+    def _evaluate(self, table: pa.Table) -> pa.Table:
+        documents = self._documents(table)
+        predictions = {name: model.predict(documents) for name, model in self.models.items()}
+        for model in self.models.values():
+            for stage, seconds in model.stage_seconds.items():
+                self.stage_seconds[stage] += seconds
+            model.stage_seconds.clear()
+        names = [*label_columns(self.config), *self.config.system_columns]
+        rows = table.select([*dict.fromkeys(names)]).to_pylist()
+        start = time.perf_counter()
+        measured = []
+        for place, (document, row) in enumerate(zip(documents, rows, strict=True)):
+            measured.append(self._measure(document, row, {name: found[place] for name, found in predictions.items()}))
+        self.stage_seconds["finish"] += time.perf_counter() - start
+        columns = [table[name] for name in self.config.keep_columns]
+        columns += [pa.array([row[field.name] for row in measured], field.type) for field in MEASURES]
+        return pa.Table.from_arrays(columns, schema=result_schema(table.schema, self.config))
+
+    def _measure(self, document: Document, row: Mapping[str, Any], own: Mapping[str, Prediction]) -> dict[str, Any]:
+        first = next(iter(own.values()))
+        sentiment = [
+            {"model": name, "scores": list(found.sentiment_scores.items())}
+            for name, found in own.items()
+            if found.sentiment_scores
+        ]
+        return {
+            "status": first.status,
+            "num_tokens": first.num_tokens,
+            "num_sentences": first.num_sentences,
+            "rouge": self._rouge(document, row, own) if self.config.summary_column else None,
+            "expected_sentiment": sentiment_of(row, self.config),
+            "sentiment": sentiment,
+        }
+
+    def _rouge(
+        self, document: Document, row: Mapping[str, Any], own: Mapping[str, Prediction]
+    ) -> list[dict[str, Any]] | None:
+        """None for a row that has no text, or nothing to compare a summary with."""
+        size = self.config.num_summary_sentences
+        language, sentences = _split(document)
+        reference = one_sentence_a_line(row[self.config.summary_column or ""] or "", language)
+        if not sentences or not words(reference, language):
+            return None
+        chosen = {name: list(found.summary_sentences or ()) for name, found in own.items()}
+        chosen[self.config.lead] = list(range(min(size, len(sentences))))
+        for baseline in self.config.baselines:
+            seed = f"{self.config.seed} {document.text}"  # so that the choice does not depend on the rows beside it
+            chosen[baseline] = choose(baseline, sentences, reference, language, size, seed)
+        texts = {name: "\n".join(sentences[place] for place in places) for name, places in chosen.items()}
+        for column in self.config.system_columns:
+            texts[column] = one_sentence_a_line(row[column] or "", language)
+        scores = rouge(list(texts.values()), [reference] * len(texts), language)
+        return [{"system": name, **asdict(score)} for name, score in zip(texts, scores, strict=True)]
+
+    def _documents(self, table: pa.Table) -> list[Document]:
+        texts = read_texts(table, self.config.text_column)
+        column = self.config.language_column
+        languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
+        return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+
+
+def _split(document: Document) -> tuple[str, list[str]]:
+    """Language of a document and its sentences on one line each, as the models split them; none for what is no text."""
+    text = document.text or ""
+    if unreadable(document) is not None:
+        return "en", []
+    language = base_language(document.language) if document.language else detect_language(text)
+    return language, [" ".join(text[start:stop].split()) for start, stop in split_sentences(text, language)]
+
+
+def one_sentence_a_line(text: str, language: str) -> str:
+    """The text as it is where it has several lines; else split into sentences, on which ROUGE-Lsum depends."""
+    text = text.strip()
+    if "\n" in text:
+        return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+    return "\n".join(" ".join(text[start:stop].split()) for start, stop in split_sentences(text, language))
+
+
+def result_schema(schema: pa.Schema, config: EvaluationConfig) -> pa.Schema:
+    """Columns of a result whose input has `schema`."""
+    return pa.schema([*(schema.field(name) for name in config.keep_columns), *MEASURES])
+
+
+def needed_columns(config: EvaluationConfig) -> list[str]:
+    """Columns to read."""
+    names = [config.text_column, *label_columns(config), *config.system_columns, *config.keep_columns]
+    return list(dict.fromkeys([*names, *([config.language_column] if config.language_column else [])]))
+
+
+def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
+    """Why a file cannot be measured, or None. Raises InputError for a clash of names."""
+    missing = [name for name in needed_columns(config) if name not in shard.schema.names]
+    if missing:
+        return f"there is no column {missing[0]!r}; the file has {columns_text(shard.schema)}"
+    for name in (config.text_column, *config.system_columns):
+        if not is_text(shard.schema.field(name).type):
+            return f"column {name!r} is {shard.schema.field(name).type}; a string column is expected"
+    if clashes := set(config.keep_columns) & set(MEASURES.names):
+        raise InputError(f"{mask(shard.file.path)}: keep_columns {sorted(clashes)} have the names of result columns")
+    return None

@@ -1,0 +1,101 @@
+"""Rows of measures -> what a set of models is worth: means with intervals, differences to the lead, and reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertsum.errors import InputError
+from bertsum.metrics import bootstrap_intervals, calibration, classification_report, confusion_matrix
+
+ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
+
+
+def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> dict[str, Any]:
+    """Plain values, ready for JSON. `table`: see `bertsum.evaluation.MEASURES`.
+
+    `rouge` holds for each system its means in percent with 95 % intervals, and the differences to the lead on the same
+    rows; `sentiment` holds a report for each model that has sentiment, on the rows with a label.
+    """
+    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
+    return {
+        "rows": table.num_rows,
+        "statuses": statuses,
+        "rouge": _rouge(table["rouge"], lead),
+        "sentiment": _sentiment(table, models),
+    }
+
+
+def _rouge(column: pa.ChunkedArray, lead: str) -> dict[str, Any] | None:
+    rows = column.drop_null().combine_chunks()
+    if not len(rows):
+        return None
+    systems = [entry["system"] for entry in rows[0].as_py()]
+    entries = rows.flatten()
+    # [N, systems, measures]: every row has the same systems in the same order
+    values = np.stack([entries.field(name).to_numpy() for name in ROUGE_NAMES], 1)
+    values = values.reshape(len(rows), len(systems), len(ROUGE_NAMES))
+    both = np.concatenate([values, values - values[:, [systems.index(lead)]]], 2)
+    flat = both.reshape(len(rows), -1)
+    means, intervals = flat.mean(0).reshape(both.shape[1:]), bootstrap_intervals(flat).reshape(*both.shape[1:], 2)
+    return {
+        "rows": len(rows),
+        "lead": lead,
+        "systems": {
+            system: _named(means[place, :3], intervals[place, :3])
+            | {"over_lead": _named(means[place, 3:], intervals[place, 3:])}
+            for place, system in enumerate(systems)
+        },
+    }
+
+
+def _named(means: np.ndarray, intervals: np.ndarray) -> dict[str, Any]:
+    return {
+        name: {"mean": float(mean), "low": float(low), "high": float(high)}
+        for name, mean, (low, high) in zip(ROUGE_NAMES, means, intervals, strict=True)
+    }
+
+
+def _sentiment(table: pa.Table, models: Sequence[str]) -> dict[str, Any]:
+    labelled = table.filter(pc.is_valid(table["expected_sentiment"])).select(["expected_sentiment", "sentiment"])
+    expected = labelled["expected_sentiment"].to_pylist()
+    scores: dict[str, list[Mapping[str, float] | None]] = {model: [] for model in models}
+    for row in labelled["sentiment"].to_pylist():
+        found = {entry["model"]: dict(entry["scores"]) for entry in row or ()}
+        for model, values in scores.items():
+            values.append(found.get(model))
+    reports = {model: _model_sentiment(model, values, expected) for model, values in scores.items()}
+    return {model: report for model, report in reports.items() if report is not None}
+
+
+def _model_sentiment(
+    model: str, scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]
+) -> dict[str, Any] | None:
+    kept = [(values, label) for values, label in zip(scores, expected, strict=True) if values is not None]
+    if not kept:
+        return None
+    labels = list(kept[0][0])
+    if unknown := sorted({label for _, label in kept} - set(labels)):
+        raise InputError(f"the data has the sentiment labels {unknown}; the model {model} knows {labels}")
+    probabilities = np.array([[values[label] for label in labels] for values, _ in kept])
+    wanted = np.array([labels.index(label) for _, label in kept])
+    predicted = probabilities.argmax(1)
+    present = np.unique(wanted)
+    restricted = present[probabilities[:, present].argmax(1)]
+    (low, high), (low_present, high_present) = bootstrap_intervals(
+        np.stack([predicted == wanted, restricted == wanted], 1).astype(float)
+    )
+    return {
+        "rows": len(kept),
+        "rows_without_prediction": len(scores) - len(kept),
+        "labels": labels,
+        **asdict(classification_report(predicted, wanted, labels)),
+        "accuracy_95": [float(low), float(high)],
+        "accuracy_among_present_labels": float((restricted == wanted).mean()),
+        "accuracy_among_present_labels_95": [float(low_present), float(high_present)],
+        "confusion": confusion_matrix(predicted, wanted, len(labels)).tolist(),
+        "calibration": asdict(calibration(probabilities, wanted)),
+    }

@@ -1,0 +1,158 @@
+"""`bertsum evaluate INPUT OUTPUT`: what models are worth on labelled rows, beside baselines."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bertsum.config import load_config
+from bertsum.errors import ConfigError
+from bertsum.evaluation import EvaluateConfig
+from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
+from bertsum.output import Counts, Job
+from bertsum.plan import Plan
+from bertsum.shards import list_input
+from bertsum.storage import Folder
+from jobs.guard import guard
+from jobs.plots import check_installed, draw
+from jobs.reports import UnitReport
+from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
+from jobs.tables import console, show_plan
+from jobs.work import EvaluateWork, models_digest
+
+REPORT = "_report"  # a name that readers of Parquet directories pass over
+_SHIPPED_MODEL = "bertsum-default"
+_COLUMNS = ("text_column", "summary_column", "sentiment_column")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
+    arguments = parser().parse_args(argv)
+    return guard(lambda: evaluate(arguments), RESUMES)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """The command behind its options."""
+    short: dict[str, object] = {f"evaluation.{name}": getattr(arguments, name) for name in _COLUMNS}
+    short["evaluation.num_summary_sentences"] = arguments.sentences
+    config = load_config(EvaluateConfig, arguments.config, overrides(arguments, short))
+    check_installed()
+    models = name_models(arguments.model or [None])
+    source, output = list_input(arguments.input), Folder(arguments.output)
+    job = Job(", ".join(models), models_digest(models), config.evaluation)
+    work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
+    run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    plan = run.plan(arguments.limit)
+    if arguments.dry_run:
+        show_plan(plan, output)
+        return 0
+    complete(run, plan, _show_counts)
+    report = evaluation_report(_read(output, list(plan.units)), list(models), config.evaluation.lead)
+    show_report(report)
+    output.write_replace(f"{REPORT}/metrics.json", json.dumps({"models": models, **report}, indent=1).encode())
+    for name, data in draw(report).items():
+        output.write_replace(f"{REPORT}/{name}", data)
+    console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
+    return 0
+
+
+def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
+    """Models by the name that tables give them: `NAME=` before it, or the last part of its path."""
+    named: dict[str, str | None] = {}
+    for model in models:
+        given, separator, place = (model or "").partition("=")
+        name = given if separator else (model or _SHIPPED_MODEL).rstrip("/").rpartition("/")[2]
+        if name in named:
+            raise ConfigError(
+                f"--model {model}: {name!r} is the name of two models; give one with --model NAME={model}"
+            )
+        named[name] = (place if separator else model) or None
+    return named
+
+
+def show_report(report: Mapping[str, Any]) -> None:
+    """Tables of ROUGE and of sentiment."""
+    statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
+    console.print(f"{report['rows']:,} rows: {statuses}")
+    if report["rouge"]:
+        console.print(_rouge_table(report["rouge"]))
+    for model, values in report["sentiment"].items():
+        console.print(_sentiment_table(model, values))
+
+
+def _rouge_table(rouge: Mapping[str, Any]) -> Table:
+    lead = rouge["lead"]
+    title = f"ROUGE F in percent, {rouge['rows']:,} documents; in brackets 95 % intervals"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("system", overflow="fold")
+    for name in ("ROUGE-1", "ROUGE-2", "ROUGE-Lsum", f"R1 over {lead}"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for system, values in rouge["systems"].items():
+        own = [_interval(values[name], "") for name in ROUGE_NAMES]
+        table.add_row(system, *own, "" if system == lead else _interval(values["over_lead"]["rouge_1"], "+"))
+    return table
+
+
+def _interval(value: Mapping[str, float], sign: str) -> str:
+    return f"{value['mean']:{sign}.2f} ({value['low']:{sign}.2f} {value['high']:{sign}.2f})"
+
+
+def _sentiment_table(model: str, values: Mapping[str, Any]) -> Table:
+    low, high = values["accuracy_95"]
+    title = (
+        f"sentiment by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} ({low:.3f} {high:.3f}), "
+        f"{values['accuracy_among_present_labels']:.3f} among the labels of the data; macro-F1 "
+        f"{values['macro_f1']:.3f}; calibration error {values['calibration']['error']:.3f}"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), min_width=100)
+    labels = values["labels"]
+    for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in labels)):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for place, label in enumerate(labels):
+        measures = [f"{values[name][label]:.3f}" for name in ("precision", "recall", "f1")]
+        said = [f"{count:,}" for count in values["confusion"][place]]
+        table.add_row(label, *measures, f"{values['support'][label]:,}", *said)
+    return table
+
+
+def _read(output: Folder, names: Sequence[str]) -> pa.Table:
+    tables = []
+    for name in names:
+        with output.open(name) as stream:
+            tables.append(pq.read_table(stream, columns=["status", "rouge", "expected_sentiment", "sentiment"]))
+    return pa.concat_tables(tables)
+
+
+def _show_counts(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
+    console.print(
+        f"{counts.rows:,} rows measured in {seconds:,.0f} s; each row's measures are in {output}", soft_wrap=True
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; `bertsum submit` looks them up before it sends a job away."""
+    options = argparse.ArgumentParser(
+        prog="bertsum evaluate",
+        description="ROUGE beside baselines, and sentiment reports, of one or several models on labelled rows.",
+        epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
+    )
+    add = options.add_argument
+    add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
+    add("output", metavar="OUTPUT", help="directory for the measures of each row and the report, local or remote")
+    add("--model", metavar="[NAME=]M", action="append", help="checkpoint; repeatable (default: the shipped one)")
+    for name in _COLUMNS:
+        add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
+    add("--sentences", metavar="N", type=int, help="sentences of a summary (default: 3)")
+    add_options(options)
+    add("--dry-run", action="store_true", help="show the plan; write nothing")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

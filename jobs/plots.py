@@ -1,0 +1,91 @@
+"""The pictures of an evaluation, as PNG files in memory."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from bertsum.errors import ConfigError
+from bertsum.evaluation_report import ROUGE_NAMES
+
+_TITLES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_lsum": "ROUGE-Lsum"}
+
+
+def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """Files by name. Raises ConfigError where matplotlib is missing."""
+    files = {}
+    if report["rouge"]:
+        files["rouge.png"] = _rouge(report["rouge"])
+    for number, (model, values) in enumerate(report["sentiment"].items()):
+        ending = f"_{number + 1}" if number else ""
+        files[f"confusion{ending}.png"] = _confusion(model, values)
+        files[f"calibration{ending}.png"] = _calibration(model, values)
+    return files
+
+
+def check_installed() -> None:
+    """Better known before the work than after it."""
+    _figure(1, 1)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window system, no state
+    except ImportError as error:
+        raise ConfigError("the plots need matplotlib: pip install 'bertsum[evaluate]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _png(figure: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    return stream.getvalue()
+
+
+def _rouge(rouge: Mapping[str, Any]) -> bytes:
+    systems = list(rouge["systems"])
+    figure, axes = _figure(11, 1.2 + 0.38 * len(systems), 3)
+    for axis, name in zip(axes, ROUGE_NAMES, strict=True):
+        values = [rouge["systems"][system][name] for system in systems]
+        means = [value["mean"] for value in values]
+        errors = [[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]]
+        axis.barh(systems, means, xerr=errors, color="#4878a8", error_kw={"capsize": 3, "ecolor": "#333333"})
+        for place, mean in enumerate(means):
+            axis.text(0.4, place, f"{mean:.1f}", va="center", color="white", fontsize=9)
+        axis.axvline(rouge["systems"][rouge["lead"]][name]["mean"], color="#b04030", linestyle="--", linewidth=1)
+        axis.set_title(_TITLES[name])
+        axis.invert_yaxis()
+        axis.label_outer()
+    figure.supxlabel(f"F-measure in percent, {rouge['rows']:,} documents, 95 % intervals; dashed: {rouge['lead']}")
+    return _png(figure)
+
+
+def _confusion(model: str, values: Mapping[str, Any]) -> bytes:
+    labels, counts = values["labels"], values["confusion"]
+    figure, (axis,) = _figure(1.6 + 1.1 * len(labels), 1.4 + 0.9 * len(labels))
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            color = "white" if shares[y][x] > 0.5 else "black"
+            axis.text(x, y, f"{count:,}\n{shares[y][x]:.0%}", ha="center", va="center", color=color)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("labelled")
+    axis.set_title(model, fontsize=10)
+    return _png(figure)
+
+
+def _calibration(model: str, values: Mapping[str, Any]) -> bytes:
+    found = values["calibration"]
+    figure, (axis,) = _figure(4.6, 4.6)
+    axis.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
+    sizes = [20 + 380 * count / values["rows"] for count in found["counts"]]
+    axis.scatter(found["confidences"], found["accuracies"], s=sizes, color="#4878a8", alpha=0.8)
+    axis.set_xlim(0, 1.02)
+    axis.set_ylim(0, 1.02)
+    axis.set_xlabel("probability of the predicted label")
+    axis.set_ylabel("accuracy")
+    axis.set_title(f"{model}: calibration error {found['error']:.3f}", fontsize=10)
+    return _png(figure)

@@ -1,0 +1,167 @@
+"""Measures of each row against direct calls, baselines against their definition, and the report over rows."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+from rouge_score.rouge_scorer import RougeScorer
+from sklearn.metrics import accuracy_score
+
+from bertsum.baselines import choose
+from bertsum.columns import check_shards
+from bertsum.errors import ConfigError, InputError
+from bertsum.evaluation import (
+    MEASURES,
+    EvaluationConfig,
+    Evaluator,
+    check_measurable,
+    needed_columns,
+    one_sentence_a_line,
+    result_schema,
+)
+from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
+from bertsum.predictor import Summarizer
+from bertsum.shards import InputFile, Shard
+
+TEXTS = [tiny.text(8, first=3), tiny.text(6, first=11), "The cat sleeps. A dog runs. Market prices rise.", None, "猫狗。"]
+SUMMARIES = ["The city bank.\nIts cat.", "One bird. Two dogs.", "A dog runs.", "a", "猫"]
+OTHERS = ["The cat.", None, "A dog runs. It is blue.", "x", "猫"]
+LABELS = ["negative", "positive", "neutral", "positive", None]
+ROWS = pa.table({"id": range(5), "document": TEXTS, "summary": SUMMARIES, "other": OTHERS, "label": LABELS})
+CONFIG = EvaluationConfig(
+    summary_column="summary",
+    sentiment_column="label",
+    system_columns=("other",),
+    keep_columns=("id",),
+    num_summary_sentences=2,
+    dtype="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def models(checkpoint):
+    return {name: Summarizer(checkpoint, CONFIG.summarizer, device="cpu") for name in ("first", "second")}
+
+
+@pytest.fixture(scope="module")
+def result(models) -> pa.Table:
+    (table,) = Evaluator(models, CONFIG).stream([ROWS])
+    return table
+
+
+def rouge_score(summary: str, reference: str) -> list[float]:
+    names = ["rouge1", "rouge2", "rougeLsum"]
+    scores = RougeScorer(names, use_stemmer=True).score(reference, summary)
+    return [100 * scores[name].fmeasure for name in names]
+
+
+def test_each_row_has_its_measures(result, models):
+    assert result.schema == result_schema(ROWS.schema, CONFIG)
+    assert result["id"].to_pylist() == list(range(5))
+    assert result["status"].to_pylist() == ["ok", "ok", "ok", "empty", "unknown_language"]
+    assert result["expected_sentiment"].to_pylist() == LABELS
+    assert [row is None for row in result["rouge"].to_pylist()] == [False, False, False, True, False]
+    predictions = models["first"]([text for text in TEXTS if text])
+    for place in range(3):
+        found = {entry.pop("system"): [*entry.values()] for entry in result["rouge"][place].as_py()}
+        assert list(found) == ["first", "second", "LEAD-2", "random", "textrank", "lexrank", "oracle", "other"]
+        sentences = [part.strip() + "." for part in TEXTS[place].split(".")[:-1]]
+        reference = one_sentence_a_line(SUMMARIES[place], "en")
+        own = "\n".join(sentences[index] for index in predictions[place].summary_sentences)
+        assert found["first"] == found["second"] == pytest.approx(rouge_score(own, reference), abs=1e-6)
+        assert found["LEAD-2"] == pytest.approx(rouge_score("\n".join(sentences[:2]), reference), abs=1e-6)
+        other = (OTHERS[place] or "").replace(". ", ".\n")
+        assert found["other"] == pytest.approx(rouge_score(other, reference), abs=1e-6)
+        scores = dict(result["sentiment"][place].as_py()[0]["scores"])
+        assert scores == pytest.approx(predictions[place].sentiment_scores, abs=1e-6)
+    assert max(result["rouge"][4].as_py(), key=lambda entry: entry["rouge_1"])["rouge_1"] == pytest.approx(200 / 3)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(result, models):
+    parts = Evaluator(models, CONFIG).stream(ROWS.slice(place, 1) for place in range(5))
+    assert pa.concat_tables(parts)["rouge"].to_pylist() == result["rouge"].to_pylist()
+
+
+def test_the_report(result):
+    report = evaluation_report(result, ["first", "second"], CONFIG.lead)
+    assert report["rows"] == 5
+    assert report["statuses"] == {"ok": 3, "empty": 1, "unknown_language": 1}
+    rows = [row for row in result["rouge"].to_pylist() if row]
+    assert report["rouge"]["rows"] == len(rows) == 4
+    for place, (system, values) in enumerate(report["rouge"]["systems"].items()):
+        for name in ROUGE_NAMES:
+            own, lead = (np.array([row[index][name] for row in rows]) for index in (place, 2))
+            assert values[name]["mean"] == pytest.approx(own.mean())
+            assert values["over_lead"][name]["mean"] == pytest.approx((own - lead).mean(), abs=1e-9)
+            assert values[name]["low"] <= values[name]["mean"] <= values[name]["high"], system
+    assert report["rouge"]["systems"]["LEAD-2"]["over_lead"]["rouge_1"] == {"mean": 0, "low": 0, "high": 0}
+    sentiment = report["sentiment"]["first"]
+    assert (sentiment["rows"], sentiment["rows_without_prediction"]) == (3, 1)  # the empty document has a label
+    predicted = [max(row[0]["scores"], key=lambda pair: pair[1])[0] for row in result["sentiment"].to_pylist()[:3]]
+    assert sentiment["accuracy"] == pytest.approx(accuracy_score(LABELS[:3], predicted))
+    assert np.array(sentiment["confusion"]).sum() == sum(sentiment["calibration"]["counts"]) == 3
+
+
+def test_a_label_that_a_model_does_not_know_is_an_error(result):
+    place = result.schema.get_field_index("expected_sentiment")
+    changed = result.set_column(place, "expected_sentiment", pa.array(["angry"] * 5))
+    with pytest.raises(InputError, match=r"\['angry'\]; the model first knows \['negative', 'neutral', 'positive'\]"):
+        evaluation_report(changed, ["first"], CONFIG.lead)
+
+
+def test_sentiment_alone(models):
+    config = EvaluationConfig(sentiment="neutral")
+    (table,) = Evaluator(models, config).stream([ROWS.select(["document"])])
+    report = evaluation_report(table, ["first"], config.lead)
+    assert report["rouge"] is None
+    assert report["sentiment"]["first"]["support"] == {"negative": 0, "neutral": 3, "positive": 0}
+
+
+def test_graph_baselines_find_the_sentence_that_the_others_repeat():
+    sentences = [
+        "Nobody knows why.",
+        "The central bank raised interest rates because prices rise.",
+        "Interest rates of the central bank rise.",
+        "Prices rise and the bank raised rates.",
+        "Birds sing.",
+    ]
+    for baseline in ("textrank", "lexrank"):
+        chosen = choose(baseline, sentences, "", "en", 2, "")
+        assert set(chosen) < {1, 2, 3}
+        assert choose(baseline, ["Same words here."] * 2, "", "en", 5, "") == [0, 1]
+        assert choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], "", "zh", 2, "") == [0, 1]
+
+
+def test_a_random_choice_is_of_the_seed():
+    sentences = [str(number) for number in range(50)]
+    chosen = choose("random", sentences, "", "en", 3, "a")
+    assert chosen == choose("random", sentences, "", "en", 3, "a") == sorted(set(chosen))
+    assert len({tuple(choose("random", sentences, "", "en", 3, str(seed))) for seed in range(20)}) > 15
+    assert choose("random", ["a"], "", "en", 3, "a") == [0]
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sumy.models.dom", None)
+    with pytest.raises(ConfigError, match=r"pip install 'bertsum\[evaluate\]'"):
+        choose("lexrank", ["a"], "", "en", 1, "")
+
+
+def test_columns_are_checked_before_any_work():
+    shard = Shard(InputFile("a.parquet", 1, "v"), ROWS.schema, ())
+    assert check_measurable(shard, CONFIG) is None
+    assert needed_columns(CONFIG) == ["document", "summary", "label", "other", "id"]
+    assert "no column 'no'" in check_measurable(shard, EvaluationConfig(summary_column="no"))
+    numbers = EvaluationConfig(summary_column="summary", system_columns=("id",))
+    assert "'id' is int64" in check_measurable(shard, numbers)
+    clash = Shard(shard.file, pa.schema([*ROWS.schema, MEASURES.field("status")]), ())
+    config = EvaluationConfig(summary_column="summary", keep_columns=("status",))
+    with pytest.raises(InputError, match=r"\['status'\]"):
+        check_shards([clash], lambda one: check_measurable(one, config), False)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("One bird. Two  dogs.", "One bird.\nTwo dogs."), (" a  b \n\n c. d. ", "a b\nc. d."), ("", "")],
+)
+def test_one_sentence_a_line(text, lines):
+    assert one_sentence_a_line(text, "en") == lines
