@@ -23,7 +23,13 @@ from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.predictor import Summarizer
 from bertsum.shards import InputFile, Shard
 
-TEXTS = [tiny.text(8, first=3), tiny.text(6, first=11), "The cat sleeps. A dog runs. Market prices rise.", None, "猫狗。"]
+TEXTS = [
+    tiny.text(8, first=3),
+    tiny.text(6, first=11),
+    "The cat sleeps. A dog runs. Market prices rise.",
+    None,
+    "猫狗。",
+]
 SUMMARIES = ["The city bank.\nIts cat.", "One bird. Two dogs.", "A dog runs.", "a", "猫"]
 OTHERS = ["The cat.", None, "A dog runs. It is blue.", "x", "猫"]
 LABELS = ["negative", "positive", "neutral", "positive", None]
@@ -74,7 +80,7 @@ def test_each_row_has_its_measures(result, models):
         assert found["other"] == pytest.approx(rouge_score(other, reference), abs=1e-6)
         scores = dict(result["sentiment"][place].as_py()[0]["scores"])
         assert scores == pytest.approx(predictions[place].sentiment_scores, abs=1e-6)
-    assert max(result["rouge"][4].as_py(), key=lambda entry: entry["rouge_1"])["rouge_1"] == pytest.approx(200 / 3)
+    assert result["rouge"][4][0]["rouge_1"].as_py() == pytest.approx(200 / 3)  # one of two characters
 
 
 def test_a_row_does_not_depend_on_its_neighbours(result, models):
@@ -127,9 +133,10 @@ def test_graph_baselines_find_the_sentence_that_the_others_repeat():
     ]
     for baseline in ("textrank", "lexrank"):
         chosen = choose(baseline, sentences, "", "en", 2, "")
-        assert set(chosen) < {1, 2, 3}
+        assert 1 in chosen
+        assert len(chosen) == 2
         assert choose(baseline, ["Same words here."] * 2, "", "en", 5, "") == [0, 1]
-        assert choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], "", "zh", 2, "") == [0, 1]
+        assert len(choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], "", "zh", 2, "")) == 2
 
 
 def test_a_random_choice_is_of_the_seed():

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from bertsum.config import JobConfig
+from bertsum.evaluation import EvaluationConfig
 from bertsum.preparation import LEFT_OUT, DocumentsConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
 
@@ -30,8 +31,8 @@ def test_every_key_of_the_job_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in README
 
 
-@pytest.mark.parametrize("key", keys(DocumentsConfig, "documents."))
-def test_every_key_of_preparing_is_named(key: str) -> None:
+@pytest.mark.parametrize("key", keys(DocumentsConfig, "documents.") + keys(EvaluationConfig, "evaluation."))
+def test_every_key_of_preparing_and_measuring_is_named(key: str) -> None:
     assert f"`{key}`" in README
 
 
