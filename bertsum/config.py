@@ -100,9 +100,21 @@ class ResourcesConfig(Config):
     num_gpus: float | None = Field(
         None, ge=0, description="GPUs a replica, may be a fraction; default: 1 where the cluster has GPUs, else 0"
     )
+    min_replicas: int | None = Field(
+        None, ge=1, description="replicas that must be there to begin; the others join as nodes come; default: all"
+    )
+    accelerator_type: str | None = Field(
+        None, description="Ray's name of the GPUs to use (A10G, H100, ...), where a cluster has several types"
+    )
     timeout_seconds: float = Field(
         20, gt=0, description="how long to wait for these resources; raise it on a cluster that scales from zero"
     )
+
+    @model_validator(mode="after")
+    def _fewer_to_begin(self) -> Self:
+        if self.min_replicas is not None and (self.replicas is None or self.min_replicas > self.replicas):
+            raise ValueError(f"min_replicas must be at most replicas ({self.replicas}), not {self.min_replicas}")
+        return self
 
 
 class RunConfig(Config):

@@ -5,15 +5,13 @@ import os
 import shutil
 import socket
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from bertsum.config import ResourcesConfig
@@ -24,6 +22,7 @@ _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's
 _MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
 _MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _CONNECT_SECONDS = 5.0
+_TYPE = "accelerator_type:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,28 @@ class Node:
 
     num_cpus: float
     num_gpus: float
+    accelerator_types: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many replicas, each with so many CPUs and GPUs of one node."""
+    """So many replicas, each with so many CPUs and GPUs of one node, of one type of GPU if it is named."""
 
     replicas: int
     num_cpus: float
     num_gpus: float
+    accelerator_type: str | None = None
 
     @property
     def num_threads(self) -> int:
         return max(1, int(self.num_cpus))
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What one replica takes, by Ray's names."""
+        gpus = {"GPU": self.num_gpus} if self.num_gpus else {}
+        kind = {f"{_TYPE}{self.accelerator_type}": 0.001} if self.accelerator_type else {}
+        return {"CPU": self.num_cpus} | gpus | kind
 
 
 @contextmanager
@@ -86,21 +94,15 @@ def _why_not_connected(address: str, error: Exception) -> str:
 
 
 def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:
-    """The shape of the run, after making sure that the cluster can place it now.
+    """The shape of the run, after making sure that the cluster can place what must be there at the beginning.
 
     Raises ResourceError after `timeout_seconds`, or at once where the cluster is ours alone and cannot grow.
     """
-    deadline = time.monotonic() + resources.timeout_seconds
+    if can_grow:
+        _wait_for_room(resources, num_units)
     shape = fit(resources, _nodes(), num_units)
-    if shape is None and can_grow:
-        _request(resources)
-        while shape is None and time.monotonic() < deadline:
-            time.sleep(0.5)
-            shape = fit(resources, _nodes(), num_units)
     if shape is None:
         raise ResourceError(_what_is_missing(resources, _nodes()))
-    if can_grow:
-        _check_free(shape, resources, max(deadline - time.monotonic(), 1.0))
     return shape
 
 
@@ -108,23 +110,29 @@ def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Sh
     """The replicas that these nodes hold, or None when they do not hold what is asked. A replica needs one node."""
     shape = _wanted(resources, nodes)
     places = sum(_replicas_on(node, shape) for node in nodes)
-    if places < (resources.replicas or 1):
+    if places < _least(resources):
         return None
-    replicas = resources.replicas or places
-    return Shape(min(replicas, max(num_units, 1)), shape.num_cpus, shape.num_gpus)
+    return replace(shape, replicas=min(resources.replicas or places, max(num_units, 1)))
+
+
+def _least(resources: ResourcesConfig) -> int:
+    """Replicas without which work does not begin."""
+    return resources.min_replicas or resources.replicas or 1
 
 
 def _wanted(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
+    """What is asked of a cluster with these nodes; `replicas` are those without which work does not begin."""
     num_gpus = resources.num_gpus
     if num_gpus is None:
-        num_gpus = 1.0 if any(node.num_gpus >= 1 for node in nodes) else 0.0
+        num_gpus = 1.0 if resources.accelerator_type or any(node.num_gpus >= 1 for node in nodes) else 0.0
     num_cpus = resources.num_cpus
     if num_cpus is None:
-        with_cpus = [node for node in nodes if node.num_cpus >= 1]
+        kind = resources.accelerator_type
+        with_cpus = [node for node in nodes if node.num_cpus >= 1 and (not kind or kind in node.accelerator_types)]
         able = [node for node in with_cpus if node.num_gpus >= num_gpus] or with_cpus
         cores = [_cores_for_one(node, num_gpus) for node in able]
         num_cpus = max(1.0, min([*cores, _MAX_DEFAULT_CPUS]))
-    return Shape(resources.replicas or 1, num_cpus, num_gpus)
+    return Shape(_least(resources), num_cpus, num_gpus, resources.accelerator_type)
 
 
 def _cores_for_one(node: Node, num_gpus: float) -> float:
@@ -134,6 +142,8 @@ def _cores_for_one(node: Node, num_gpus: float) -> float:
 
 
 def _replicas_on(node: Node, shape: Shape) -> int:
+    if shape.accelerator_type and shape.accelerator_type not in node.accelerator_types:
+        return 0
     by_cpu = int(node.num_cpus / shape.num_cpus + 1e-9)
     return min(by_cpu, int(node.num_gpus / shape.num_gpus + 1e-9)) if shape.num_gpus else by_cpu
 
@@ -141,11 +151,22 @@ def _replicas_on(node: Node, shape: Shape) -> int:
 def _nodes() -> list[Node]:
     state: Any = ray  # `ray.nodes` and `ray.available_resources` carry no types
     found = [node["Resources"] for node in state.nodes() if node["Alive"]]
-    return [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found]
+    return [Node(node.get("CPU", 0.0), node.get("GPU", 0.0), _types(node)) for node in found]
+
+
+def _types(node: Mapping[str, float]) -> frozenset[str]:
+    return frozenset(name.removeprefix(_TYPE) for name in node if name.startswith(_TYPE))
 
 
 def _what_is_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
     shape = _wanted(resources, nodes)
+    types = sorted(set().union(*(node.accelerator_types for node in nodes)))
+    if shape.accelerator_type and shape.accelerator_type not in types:
+        return (
+            f"the job asks for GPUs of the type {shape.accelerator_type}; the cluster has {', '.join(types) or 'none'}"
+            f" ({len(nodes)} node(s)). Choose one of these with --set resources.accelerator_type=..., or wait longer "
+            "for nodes with --set resources.timeout_seconds=..."
+        )
     largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus), default=Node(0, 0))
     asked = f"{shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs each"
     has = (
@@ -159,32 +180,24 @@ def _what_is_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
     return f"the job asks for {asked}; the cluster has {has}. Ask for less with {advice}"
 
 
-def _request(resources: ResourcesConfig) -> None:
-    """Tell an autoscaler what is wanted; a cluster without one does not mind."""
+def _wait_for_room(resources: ResourcesConfig, num_units: int) -> None:
+    """Reserve for a moment what must be there: a total says nothing on a cluster that others use, and an autoscaler
+    gets nodes for what waits for room, and only for so long as it waits.
+    """
     shape = _wanted(resources, _nodes())
-    request_resources(bundles=[_bundle(shape)] * shape.replicas)
-
-
-def _check_free(shape: Shape, resources: ResourcesConfig, timeout_seconds: float) -> None:
-    """Reserve for a moment what the run needs at least: on a cluster that others use, a total says nothing."""
-    replicas = resources.replicas and shape.replicas
-    group = placement_group([_bundle(shape)] * (replicas or 1), strategy="PACK")
+    group = placement_group([shape.bundle] * shape.replicas, strategy="PACK")
     try:
-        if not group.wait(timeout_seconds):
+        if not group.wait(resources.timeout_seconds) and fit(resources, _nodes(), num_units) is not None:
             state: Any = ray
             free = state.available_resources()
             raise ResourceError(
-                f"no room for {replicas or 1} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs "
+                f"no room for {shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs "
                 f"within {resources.timeout_seconds:g} s: of the whole cluster {free.get('CPU', 0):g} CPUs and "
                 f"{free.get('GPU', 0):g} GPUs are free, the others are in use. Wait for them (--set "
                 "resources.timeout_seconds=...), or ask for less (--set resources.replicas=1, resources.num_cpus=1)"
             )
     finally:
         remove_placement_group(group)
-
-
-def _bundle(shape: Shape) -> dict[str, float]:
-    return {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
 
 
 def _store_bytes() -> int:

@@ -47,6 +47,7 @@ def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) 
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block is a unit, and a report that is missing in the end is noticed
     context.execution_no_progress_timeout_s = -1  # a unit may take long; `waves` looks at documents instead
+    kind: dict[str, Any] = {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}
     items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
     replicas = min(shape.replicas, len(items))
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -57,4 +58,5 @@ def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) 
         compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=_TASKS_IN_FLIGHT),
         num_cpus=shape.num_cpus,
         num_gpus=shape.num_gpus,
+        **kind,
     )
