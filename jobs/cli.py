@@ -12,6 +12,7 @@ COMMANDS = {
     "prepare": "labelled rows in, training shards out",
     "train": "labelled Parquet files in, a checkpoint out",
     "evaluate": "what models are worth on labelled rows, beside baselines",
+    "submit": "a job on a cluster, from outside it",
     "status": "what a run in OUTPUT has done, and what is missing",
 }
 

@@ -15,6 +15,8 @@ from jobs.guard import guard
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
     arguments = parser().parse_args(argv)
+    if arguments.address is not None:
+        return guard(lambda: submission_status(arguments.output, arguments.address, arguments.json))
     return guard(lambda: status(arguments.output, arguments.json))
 
 
@@ -22,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     options = argparse.ArgumentParser(prog="bertsum status", description="What a run in OUTPUT has done and what not.")
     options.add_argument("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
+    options.add_argument("--address", metavar="URL", help="job server: OUTPUT is then the id of a submission to it")
     options.add_argument("--json", action="store_true", help="the same for machines")
     return options
 
@@ -31,6 +34,19 @@ def status(output_uri: str, as_json: bool) -> int:
     found = describe_run(Folder(output_uri))
     print(json.dumps(found, indent=1) if as_json else _text(found))
     return 0 if found["complete"] else 1
+
+
+def submission_status(submission_id: str, address: str, as_json: bool) -> int:
+    """What the job server at `address` says of a submission, and whether it succeeded."""
+    from jobs.job_server import JobServer
+
+    found = JobServer(address).describe(submission_id)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        log = found.pop("log")
+        print("\n".join([*(f"{key:<12}{value}" for key, value in found.items() if value is not None), *log]))
+    return 0 if found["state"] == "SUCCEEDED" else 1
 
 
 def describe_run(output: Folder) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The README is the manual: it must name every file, every configuration key, every column and every option."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -63,11 +64,11 @@ def test_every_column_and_status_is_described() -> None:
         assert f"`{name}`" in README
 
 
-def test_every_option_of_summarize_is_described() -> None:
-    from jobs.summarize import parser
-
-    options = [action.option_strings[-1] for action in parser()._actions if action.option_strings]
-    assert len(options) > 8
+@pytest.mark.parametrize("command", ["summarize", "submit"])
+def test_every_option_is_described(command: str) -> None:
+    parser = importlib.import_module(f"jobs.{command}").parser()
+    options = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    assert len(options) > 7
     for option in set(options) - {"--help"}:
         assert f"`{option}" in README, option
 

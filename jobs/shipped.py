@@ -1,0 +1,26 @@
+"""What a submission runs on the cluster: `python -m jobs.shipped <command> ...`, in a directory that came with it.
+
+Environment variables come in a file of that directory and not through Ray's `env_vars`, which Ray shows in the
+dashboard and writes into the logs of every node.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from jobs import cli
+
+ENVIRONMENT_FILE = ".bertsum-environment.json"
+
+
+def take_environment() -> None:
+    """In every process of the job, the replicas' too: Ray calls it when a worker starts."""
+    path = Path(ENVIRONMENT_FILE)
+    if path.is_file():
+        os.environ.update(json.loads(path.read_text(encoding="utf-8"))["variables"])
+
+
+if __name__ == "__main__":
+    take_environment()
+    sys.exit(cli.main())
