@@ -1,13 +1,16 @@
 """Where a model lies: the shipped one, a directory, a URI in object storage, or a hub name -> a local directory."""
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-from bertsum.errors import ModelError
+from bertsum.errors import BertsumError, ModelError
 from bertsum.storage import Folder, describe
 
 DEFAULT_MODEL = Path(__file__).parent / "model_default"
@@ -39,12 +42,24 @@ def _download(uri: str) -> Path:
         return Path(folder.uri)
     identity = json.dumps([folder.uri, *([name, info.size, info.version] for name, info in listing.items())])
     target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    if not target.exists():
-        try:
-            _fetch_whole(folder, list(listing), target)
-        except OSError as error:
-            raise ModelError(f"model {folder} cannot be fetched to {target}: {describe(error)}") from error
+    try:
+        with _alone(target):
+            if not target.exists():
+                _fetch_whole(folder, list(listing), target)
+    except BertsumError:
+        raise
+    except Exception as error:  # the libraries of object stores have errors of their own, beside OSError
+        raise ModelError(f"model {folder} cannot be fetched to {target}: {describe(error)}") from error
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One process of a node fetches, the others wait for it; a process that dies lets go of the lock."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _is_wanted(name: str) -> bool:
@@ -54,7 +69,6 @@ def _is_wanted(name: str) -> bool:
 
 def _fetch_whole(folder: Folder, names: list[str], target: Path) -> None:
     """Download beside the target and rename, so that another process never sees half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
         for name in names:

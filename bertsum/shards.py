@@ -95,9 +95,7 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
 
 def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Rows [start, stop) in tables of bounded size. Raises InputError when the file is damaged or has changed."""
-    now = root.info(file.path)
-    if now != FileInfo(file.size, file.version):
-        raise InputError(f"{root}/{mask(file.path)} changed after the job was planned; run the command again")
+    _refuse_changed(root, file)
     with reading(root, file.path), root.open(file.path) as stream:
         # without pre-buffering and with a buffer, pages are read as they are needed, not whole column chunks
         parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
@@ -111,7 +109,8 @@ def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: S
             if low < high:
                 yield pa.Table.from_batches([batch.slice(low, high - low)])
             if position >= stop:
-                return
+                break
+    _refuse_changed(root, file)  # while it was read: a file that is written in place mixes old pages with new ones
     if position < stop:
         raise InputError(f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}")
 
@@ -123,6 +122,11 @@ def reading(root: Folder, path: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"cannot read {root}/{mask(path)}: {describe(error)}") from error
+
+
+def _refuse_changed(root: Folder, file: InputFile) -> None:
+    if root.info(file.path) != FileInfo(file.size, file.version):
+        raise InputError(f"{root}/{mask(file.path)} changed after the job was planned; run the command again")
 
 
 def read_schema(root: Folder, path: str) -> pa.Schema:

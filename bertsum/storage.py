@@ -1,15 +1,17 @@
 """Bytes and names on any fsspec filesystem: list, read, and create whole or not at all.
 
 `create_exclusive` is the one primitive that the guarantees of the job rest on: after it, the object is there complete,
-and of several callers with one name exactly one is told True.
+and of several callers with one name exactly one is told True. `can_create_exclusively` tries whether the store keeps
+that promise. Requests that fail for a moment are repeated, with backoff and jitter, by the libraries below (botocore
+as `_S3_RETRIES` says, gcsfs and adlfs on their own); what arrives here has failed for good.
 """
 
+import errno
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,30 +20,27 @@ from typing import IO, Any, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from bertsum.atomic_files import TEMPORARY_PREFIX, create_file, replace_file
 from bertsum.errors import BertsumError, ConfigError, OutputError
+from bertsum.masking import describe, hide, mask
 
-TEMPORARY_PREFIX = ".bertsum-"  # hidden, so no reader of a directory ever takes a half-written file for a result
+__all__ = ["TEMPORARY_PREFIX", "FileInfo", "Folder", "configure", "describe", "mask"]
+
 _READ_BYTES = 2**20
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "updated",
                  "mtime", "created")  # fmt: skip
-
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s]+)@")
-_SECRET = re.compile(
-    r"(?P<key>[?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|credential|auth)[\w.-]*=)[^&;\s'\"]+", re.IGNORECASE
-)
-
-
-def mask(text: str) -> str:
-    """`text` without the credentials that a URI in it carries, safe to print (undecodable bytes escaped)."""
-    text = _USER.sub(_mask_user, text)
-    text = _SECRET.sub(r"\g<key>***", text)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _mask_user(match: re.Match[str]) -> str:
-    # abfss://container@account names a place, not a person
-    is_container = match["scheme"].lower().startswith(("abfs", "wasb", "az")) and ":" not in match["user"]
-    return match[0] if is_container else f"{match['scheme']}://***@"
+# Up to 5 tries a request, which wait up to 1, 2, 4, 8 s, at random; s3fs in turn asks botocore up to 5 times where the
+# store throttles or the connection breaks: a store that is down is an error after 1 to 2 minutes.
+_S3_RETRIES = {"mode": "standard", "max_attempts": 5}
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
+_RIGHTS = {
+    "list": ("s3:ListBucket", "storage.objects.list"),
+    "read": ("s3:GetObject", "storage.objects.get"),
+    "create": ("s3:PutObject", "storage.objects.create"),
+    "write": ("s3:PutObject", "storage.objects.create"),
+    "remove": ("s3:DeleteObject", "storage.objects.delete"),
+}
+_PROBE = "_bertsum/" + TEMPORARY_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,9 @@ class FileInfo:
 class Folder:
     """A directory, or key prefix, on any filesystem. Names are relative, with `/`; errors name the full URI."""
 
-    def __init__(self, uri: str, error: type[BertsumError] = OutputError) -> None:
-        self._error = error
+    def __init__(self, uri: str, error: type[BertsumError] = OutputError, *, exclusive: bool = True) -> None:
+        """`exclusive`: False where `can_create_exclusively` says so."""
+        self._error, self._exclusive = error, exclusive
         self._fs, self._root = _open_filesystem(uri)
         self.is_local = isinstance(self._fs, LocalFileSystem)
         self.uri = self._root if self.is_local else uri.rstrip("/")
@@ -112,25 +112,43 @@ class Folder:
                 digest.update(piece)
         return digest.hexdigest()
 
-    def create_exclusive(self, name: str, data: bytes | memoryview) -> bool:
-        """Make the object appear whole, or not at all; False, and nothing changed, when the name exists."""
-        with self._reporting("create", name):
-            if self.is_local:
-                return _create_local(Path(self._path(name)), data)
-            try:
-                # on S3 a conditional put (If-None-Match), also where the object goes up in parts
-                self._fs.pipe_file(self._path(name), bytes(data), mode="create")
-            except FileExistsError:
-                return False
-            return True
+    def can_create_exclusively(self) -> bool:
+        """Try whether a second create of one name is refused: some stores ignore the condition, some do not know it.
 
-    def write_replace(self, name: str, data: bytes) -> None:
+        Raises the folder's error when nothing can be written at all.
+        """
+        name = f"{_PROBE}{secrets.token_hex(8)}.tmp"
+        try:
+            return self._create(name, b"first") and not self._create(name, b"second")
+        except self._error as error:
+            if not _is_unsupported(error.__cause__):
+                raise
+            self.write_replace(name, b"first")
+            return False
+        finally:
+            with suppress(self._error):
+                self.remove(name)
+
+    def create_exclusive(self, name: str, data: bytes | memoryview) -> bool:
+        """Make the object appear whole, or not at all; False, and nothing changed, when the name exists.
+
+        Where the store cannot do it, look and then write: still whole or not at all, but of several callers at the same
+        moment more than one may be told True, and the last one's content stays.
+        """
+        if self._exclusive:
+            return self._create(name, data)
+        if self.info(name) is not None:
+            return False
+        self.write_replace(name, data)
+        return True
+
+    def write_replace(self, name: str, data: bytes | memoryview) -> None:
         """Write a small file; a reader sees the old content or the new one, never a mixture."""
         with self._reporting("write", name):
             if self.is_local:
-                _replace_local(Path(self._path(name)), data)
+                replace_file(Path(self._path(name)), data)
             else:
-                self._fs.pipe_file(self._path(name), data)
+                self._fs.pipe_file(self._path(name), bytes(data))
 
     def remove(self, name: str) -> None:
         """Remove a file; it is no error when there is none."""
@@ -145,6 +163,29 @@ class Folder:
         if self.is_local:
             for path in Path(self._root).rglob(f"{TEMPORARY_PREFIX}*.tmp"):
                 path.unlink(missing_ok=True)
+            return
+        with self._reporting("list"):  # object stores have no half-written objects, only the probe's
+            self._fs.invalidate_cache()
+            left = [path for path in self._fs.find(self._path("_bertsum")) if f"/{_PROBE}" in path]
+        for path in left:
+            self.remove(path[len(self._root) + 1 :])
+
+    def _create(self, name: str, data: bytes | memoryview) -> bool:
+        with self._reporting("create", name):
+            if self.is_local:
+                return create_file(Path(self._path(name)), data)
+            try:
+                # on S3 a conditional put (If-None-Match), also where the object goes up in parts
+                self._fs.pipe_file(self._path(name), bytes(data), mode="create")
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                # the answer to the last request of an upload in parts was lost, so its repetition finds no upload
+                self._fs.invalidate_cache(self._path(name))
+                if not self._fs.exists(self._path(name)):
+                    raise
+                return False
+            return True
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -173,28 +214,51 @@ class Folder:
     def _reporting(self, verb: str, name: str = "") -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except Exception as error:
+            if isinstance(error, BertsumError) or (self.is_local and not isinstance(error, OSError)):
+                raise  # the libraries of object stores have errors of their own, beside OSError
             place = f"{self.uri}/{name}" if name else self.uri
-            raise self._error(f"cannot {verb} {mask(place)}: {describe(error)}") from error
+            raise self._error(f"cannot {verb} {mask(place)}: {describe(error)}{self._advice(verb, error)}") from error
+
+    def _advice(self, verb: str, error: Exception) -> str:
+        if self.is_local or not isinstance(error, PermissionError):
+            return ""
+        scheme = self.uri.partition(":")[0]
+        rights = dict(zip(("s3", "gs"), _RIGHTS[verb], strict=True))
+        right = rights.get(scheme.replace("s3a", "s3").replace("gcs", "gs"))
+        return f"; the credentials in use lack the right to {verb}" + (f" ({right})" if right else "")
 
 
-def describe(error: BaseException) -> str:
-    """The reason in one line, without credentials: an error's own words, or its type when it has none."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    first_line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return mask(first_line) or type(error).__name__
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Options of fsspec's filesystems, by protocol, for every Folder that this process opens from now on."""
+    for protocol, values in options.items():
+        hide(values)
+        fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
 
 
 def _open_filesystem(uri: str) -> tuple[Any, str]:
     if "\0" in uri or not uri.strip():
         raise ConfigError(f"{uri!r} is not a path or URI")
     try:
-        filesystem, root = fsspec.core.url_to_fs(uri)
+        filesystem, root = fsspec.core.url_to_fs(uri, **_defaults(uri.partition("://")[0]))
     except ImportError as error:
         raise ConfigError(f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)") from error
     except ValueError as error:
         raise ConfigError(f"{mask(uri)}: {describe(error)}") from error
     return filesystem, root.rstrip("/")
+
+
+def _defaults(protocol: str) -> dict[str, Any]:
+    if protocol not in ("s3", "s3a"):
+        return {}
+    given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    return {"config_kwargs": {"retries": _S3_RETRIES} | given}
+
+
+def _is_unsupported(cause: BaseException | None) -> bool:
+    if isinstance(cause, OSError):
+        return cause.errno in _UNSUPPORTED
+    return isinstance(cause, NotImplementedError | TypeError | ValueError)
 
 
 def _is_hidden(name: str) -> bool:
@@ -216,43 +280,3 @@ def _stat(path: Path) -> FileInfo:
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _create_local(path: Path, data: bytes | memoryview) -> bool:
-    temporary = _write_temporary(path, data)
-    try:
-        os.link(temporary, path)  # unlike a rename, a link fails when the name exists
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-    return True
-
-
-def _replace_local(path: Path, data: bytes) -> None:
-    temporary = _write_temporary(path, data)
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import ray._private.utils
+from ray._private import ray_constants
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from bertsum.config import ResourcesConfig
@@ -67,9 +69,13 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
     _quieten()
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
+        # Ray listens on the machine's own address otherwise, for whoever reaches it; its name for this speaks of
+        # Windows and macOS, where it is the default
+        ray_constants.ENABLE_RAY_CLUSTER = False
         arguments |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
         arguments["object_store_memory"] = _store_bytes()
     else:
+        ray_constants.ENABLE_RAY_CLUSTER = True
         _check_reachable(address)
         arguments["address"] = address
     try:
@@ -246,3 +252,5 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", module=r"ray\.")
     # The raylet's long words about a dead worker, which no option turns off; the job says it in its own.
     vars(ray._private.worker)["_worker_logs_enabled"] = False
+    # The entry point of a job, which dashboard and API show, is our command line with all that is in it.
+    vars(ray._private.utils)["get_entrypoint_name"] = lambda: mask(" ".join(sys.orig_argv))

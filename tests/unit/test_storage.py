@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertsum.errors import ConfigError, InputError, OutputError
+from bertsum.masking import hide
 from bertsum.storage import TEMPORARY_PREFIX, FileInfo, Folder, mask
 
 ODD_NAMES = ["a b/x=1/c.parquet", "dt=2026%2F11/ü – 文.parquet", "k=v/[1]*?.parquet", "'quote\"/#.parquet"]
@@ -57,6 +58,19 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OutputError, match=r"cannot create .*unit\.parquet: No space left on device"):
         folder.create_exclusive("unit.parquet", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_probe_leaves_nothing(folder: Folder) -> None:
+    assert folder.can_create_exclusively()
+    assert folder.list_names() == {}
+    folder.sweep_temporary()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_the_probe_says_that_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        Folder(str(tmp_path / "out")).can_create_exclusively()
 
 
 def test_write_replace_changes_the_content(folder: Folder) -> None:
@@ -121,10 +135,22 @@ def test_errors_name_the_uri_and_have_the_type_of_the_folder(tmp_path: Path) -> 
         ("abfss://user:pw@account/x", "abfss://***@account/x"),
         ("/data/dt=2026-11-20/token=1/a@b.parquet", "/data/dt=2026-11-20/token=1/a@b.parquet"),
         ("bad \udcff name", "bad \\udcff name"),
+        ("{'secret': 'abcdefgh', 'endpoint_url': 'http://h'}", "{'secret': '***', 'endpoint_url': 'http://h'}"),
+        ("client_secret: abcdefgh", "client_secret: ***"),
+        ("there is no such key: rows_per_unit", "there is no such key: rows_per_unit"),
     ],
 )
 def test_mask_hides_credentials_and_nothing_else(text: str, shown: str) -> None:
     assert mask(text) == shown
+
+
+def test_mask_hides_what_environment_and_options_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef")
+    monkeypatch.setenv("HARMLESS", "an ordinary value")
+    hide({"client_kwargs": {"password": "correct horse"}, "endpoint_url": "http://store", "key": "short"})
+    shown = mask("wJalrXUtnFEMI 0123456789abcdef correct horse an ordinary value http://store short")
+    assert shown == "*** *** *** an ordinary value http://store short"
 
 
 @pytest.mark.parametrize(

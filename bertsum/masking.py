@@ -1,0 +1,64 @@
+"""Credentials never reach a message, a log or a record: every text that may hold one goes through `mask`.
+
+Hidden are what stands for a user in a URI, the values of parameters and settings with telling names, and wherever they
+appear, the values of environment variables with telling names and of configured storage options.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s]+)@")
+_PARAMETER = re.compile(
+    r"(?P<key>[?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|credential|auth)[\w.-]*=)[^&;\s'\"]+", re.IGNORECASE
+)
+_SETTING_NAMES = "secret[a-z_]*|client_secret|[a-z_]*password|[a-z]+_key|[a-z]+_token|connection_string"
+_SETTING = re.compile(
+    rf"(?P<key>(?<![\w/.])['\"]?(?:{_SETTING_NAMES})['\"]?:\s*['\"]?)[^\s,}}'\"]{{6,}}", re.IGNORECASE
+)
+_SECRET_VARIABLE = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|ACCOUNT_KEY|CONNECTION_STRING|CREDENTIAL|_SAS")
+_SHORTEST_SECRET = 8  # characters; a shorter value would hide parts of ordinary words
+
+_hidden: set[str] = set()
+
+
+def hide(values: Mapping[str, Any]) -> None:
+    """Remember the secrets among settings, nested ones too, so that `mask` finds them wherever they appear."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            hide(value)
+        elif (
+            isinstance(value, str)
+            and len(value) >= _SHORTEST_SECRET
+            and re.fullmatch(f"{_SETTING_NAMES}|key|token", name.lower())
+        ):
+            _hidden.add(value)
+
+
+def mask(text: str) -> str:
+    """`text` without the credentials that it carries, safe to print (undecodable bytes escaped)."""
+    for secret in _hidden.union(_from_environment()):
+        text = text.replace(secret, "***")
+    text = _USER.sub(_mask_user, text)
+    text = _PARAMETER.sub(r"\g<key>***", text)
+    text = _SETTING.sub(r"\g<key>***", text)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def describe(error: BaseException) -> str:
+    """The reason in one line, without credentials: an error's own words, or its type when it has none."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first_line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return mask(first_line) or type(error).__name__
+
+
+def _from_environment() -> list[str]:
+    found = [value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)]
+    return [value for value in found if len(value) >= _SHORTEST_SECRET and not os.path.exists(value)]  # noqa: PTH110
+
+
+def _mask_user(match: re.Match[str]) -> str:
+    # abfss://container@account names a place, not a person
+    is_container = match["scheme"].lower().startswith(("abfs", "wasb", "az")) and ":" not in match["user"]
+    return match[0] if is_container else f"{match['scheme']}://***@"
