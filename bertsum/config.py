@@ -127,6 +127,12 @@ class RunConfig(Config):
         0.01, ge=0, le=1, description="share of rows with status `error` above which the job fails"
     )
     max_unit_attempts: int = Field(3, ge=1, description="tries of a unit before it counts as failed")
+    replica_timeout_seconds: float = Field(
+        900, gt=0, description="a replica that makes no progress for so long is replaced, and its unit tried again"
+    )
+    storage_options: dict[str, dict[str, Any]] = Field(
+        {}, description="options of fsspec's filesystems by protocol, like {s3: {endpoint_url: ...}}", repr=False
+    )
     on_existing: Literal["resume", "replace"] = Field(
         "resume", description="what to do with rows of another model or configuration in OUTPUT: refuse, or replace"
     )

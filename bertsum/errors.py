@@ -6,6 +6,7 @@
     │   ├── ModelError     the checkpoint is missing, damaged or does not fit its configuration
     │   └── ResourceError  the cluster does not have what the job asks for
     ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
+    ├── DeviceError        the device is unusable until the process ends                   1
     └── IncompleteError    the job ended with units missing                                1
 
 A message holds the value, the place it came from and what was allowed. Only `main` functions turn an error into an
@@ -41,6 +42,10 @@ class ResourceError(ConfigError):
 
 class OutputError(BertsumError):
     """OUTPUT cannot be written, or holds rows of another model or configuration."""
+
+
+class DeviceError(BertsumError):
+    """An error of the device (an illegal access, an assertion in a kernel) that every later call would meet, too."""
 
 
 class IncompleteError(BertsumError):

@@ -23,7 +23,7 @@ from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
-from bertsum.errors import InputError
+from bertsum.errors import DeviceError, InputError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
 from bertsum.schema import Document, Prediction, Status
@@ -166,6 +166,10 @@ class Summarizer:
                 predictions.append(self._predict_one(document, score or Scores(error="the model gave no scores")))
         return predictions
 
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        """A row of status `error` for each row of the table, without computing anything."""
+        return self._output(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows)
+
     def _run(self, pools: Iterable[Sequence[Document]], on_progress: Progress | None) -> Iterator[list[Prediction]]:
         """The three steps over pools of documents; a thread prepares the next pool while this one is computed."""
         iterator = iter(pools)
@@ -210,10 +214,15 @@ class Summarizer:
         try:
             return self._compute(documents, group)
         except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
-            if len(group) == 1:
-                return {group[0]: Scores(error=f"the model failed: {_one_line(error)}")}
-            half = len(group) // 2
-            return self._forward_group(documents, group[:half]) | self._forward_group(documents, group[half:])
+            _refuse_lost_device(error)
+            reason = _one_line(error)
+        # outside of the handler: the error's traceback holds the tensors of the batch that found no memory
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(group) == 1:
+            return {group[0]: Scores(error=f"the model failed: {reason}")}
+        half = len(group) // 2
+        return self._forward_group(documents, group[:half]) | self._forward_group(documents, group[half:])
 
     @torch.inference_mode()
     def _compute(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> dict[int, Scores]:
@@ -316,6 +325,12 @@ def _counted(status: Status, document: EncodedDocument, **values: Any) -> Predic
         truncated=document.truncated,
         **values,
     )
+
+
+def _refuse_lost_device(error: Exception) -> None:
+    """Out of memory is a RuntimeError of its own; other errors of CUDA stay until the process ends."""
+    if isinstance(error, torch.AcceleratorError):
+        raise DeviceError(f"the device failed: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -6,14 +6,16 @@ for each unit in work who has it, at which stage, and since when: enough to find
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import ray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+from jobs.suspects import Advice, Suspects
 
 _LINE_SECONDS = 10.0
 
@@ -30,6 +32,7 @@ class UnitProgress:
     starts: int = 1
     documents: int = 0
     tokens: int = 0
+    idle_seconds: float = 0.0  # since its last message
 
 
 class Monitor:
@@ -37,23 +40,27 @@ class Monitor:
 
     def __init__(self) -> None:
         self._units: dict[str, UnitProgress] = {}
-        self._starts: Counter[str] = Counter()
+        self._spoke_at: dict[str, float] = {}
+        self._handles: dict[str, Any] = {}
+        self._suspects = Suspects()
         self._messages = 0
 
-    def begin(self, replica: str, unit: str) -> int:
-        """A replica has the unit now; the answer says for how many times somebody has it."""
-        self._messages += 1
-        self._starts[unit] += 1
-        self._units[unit] = UnitProgress(replica, "load", self._starts[unit])
-        return self._starts[unit]
+    def begin(self, replica: str, unit: str, handle: Any) -> Advice:
+        """A replica, of which `handle` is Ray's handle, has the unit now; the answer says how to make it."""
+        advice = self._suspects.begin(unit)
+        self._handles[unit] = handle
+        self._heard(unit, UnitProgress(replica, "load", advice.starts))
+        return advice
+
+    def announce(self, unit: str, start: int, stop: int) -> None:
+        """See `Suspects.announce`."""
+        self._suspects.announce(unit, start, stop)
 
     def update(self, replica: str, unit: str, stage: str, documents: int, tokens: int) -> None:
         """Documents and tokens that were just done."""
-        self._messages += 1
         known = self._units.get(unit, UnitProgress(replica, stage))
-        self._units[unit] = replace(
-            known, stage=stage, documents=known.documents + documents, tokens=known.tokens + tokens
-        )
+        done = replace(known, stage=stage, documents=known.documents + documents, tokens=known.tokens + tokens)
+        self._heard(unit, done)
 
     def snapshot(self, reported: Iterable[str]) -> tuple[int, Mapping[str, UnitProgress], Mapping[str, int]]:
         """Number of messages so far, the units in work, and the starts of the units that were begun more than once.
@@ -63,7 +70,20 @@ class Monitor:
         """
         for unit in reported:
             self._units.pop(unit, None)
-        return self._messages, self._units, {unit: starts for unit, starts in self._starts.items() if starts > 1}
+            self._handles.pop(unit, None)
+        now = time.monotonic()
+        units = {name: replace(unit, idle_seconds=now - self._spoke_at[name]) for name, unit in self._units.items()}
+        return self._messages, units, self._suspects.starts()
+
+    def end_replica(self, unit: str) -> None:
+        """End the process that has the unit, even one that does not react; Ray starts another and gives it the unit."""
+        self._spoke_at[unit] = time.monotonic()
+        ray.kill(self._handles[unit], no_restart=False)
+
+    def _heard(self, unit: str, progress: UnitProgress) -> None:
+        self._messages += 1
+        self._units[unit] = progress
+        self._spoke_at[unit] = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

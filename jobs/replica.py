@@ -3,26 +3,30 @@
 import json
 import os
 import socket
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from bertsum.errors import InputError
+from bertsum.errors import BertsumError, DeviceError, InputError
 from bertsum.output import FileRecord, Job, encode, read_back
 from bertsum.shards import read_schema, stream_rows
-from bertsum.storage import Folder, describe, mask
+from bertsum.storage import Folder, configure, describe, mask
 from bertsum.units import Unit
 from jobs.reports import STAGES, UnitReport
-from jobs.work import Stream, Work
+from jobs.suspects import Advice
+from jobs.work import Work
 
-_MOST_STARTS = 2  # of a unit in one wave
 _MONITOR_SECONDS = 60.0
+_KILLER = "the process that computed this document died each time (a native crash, no memory, or no progress)"
+_SMALLEST_BATCH = 512  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Task:
     job: Job
     work: Work
     num_threads: int
+    exclusive: bool = True  # whether OUTPUT can create exclusively
+    storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
 class Replica:
@@ -43,9 +49,11 @@ class Replica:
         self._task = task
         self._monitor = monitor
         self._id = f"{socket.gethostname()}:{os.getpid()}"
+        configure(task.storage_options)
         self._input = Folder(task.input_uri, InputError)
-        self._output = Folder(task.output_uri)
-        self._stream: Stream | None = None
+        self._output = Folder(task.output_uri, exclusive=task.exclusive)
+        self._stream: Any = None  # a Stream
+        self._unit = ""  # in work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         units = [(str(name), Unit.from_json(json.loads(text))) for name, text in zip(*batch.values(), strict=True)]
@@ -54,7 +62,10 @@ class Replica:
     def _report(self, name: str, unit: Unit) -> UnitReport:
         try:
             # a zombie, or a second driver, may have been faster
-            return self._existing(name) or self._refuse_killer(name) or self._make(name, unit)
+            return self._existing(name) or self._begin(name, unit)
+        except DeviceError as error:
+            print(f"bertsum: {mask(str(error))}; this process ends, Ray starts another", file=sys.stderr, flush=True)
+            os._exit(1)  # nothing that needs the device would work in this process any more
         except Exception as error:
             text = mask(str(error)) or describe(error)
             return UnitReport(name, self._id, error=text, error_type=type(error).__name__)
@@ -64,27 +75,26 @@ class Replica:
             return None
         return UnitReport(name, self._id, read_back(self._output, [name])[0])
 
-    def _refuse_killer(self, name: str) -> UnitReport | None:
-        """Ray restarts a dead process and gives it the same unit again, without end; so the starts are counted."""
-        starts = ray.get(self._monitor.begin.remote(self._id, name), timeout=_MONITOR_SECONDS)
-        if starts <= _MOST_STARTS:
-            return None
-        reason = (
-            f"the replica's process died {starts - 1} times on this unit (killed, out of memory, or a native crash)"
-        )
-        return UnitReport(name, self._id, error=reason)
+    def _begin(self, name: str, unit: Unit) -> UnitReport:
+        """Ray restarts a dead process and gives it the same unit again, without end; see `jobs.suspects`."""
+        handle = ray.get_runtime_context().current_actor
+        advice: Advice = ray.get(self._monitor.begin.remote(self._id, name, handle), timeout=_MONITOR_SECONDS)
+        if advice.refusal:
+            return UnitReport(name, self._id, error=advice.refusal)
+        return self._make(name, unit, advice)
 
-    def _make(self, name: str, unit: Unit) -> UnitReport:
+    def _make(self, name: str, unit: Unit, advice: Advice) -> UnitReport:
         seconds: dict[str, float] = defaultdict(float)
+        self._unit = name
         loaded = self._load()
         begun, begun_at = time.perf_counter(), time.time()
         before = dict(loaded.stage_seconds)
         self._tell(name, "forward", 0, 0)
-        tables = list(
-            loaded.stream(
-                self._read(unit, seconds), lambda documents, tokens: self._tell(name, "forward", documents, tokens)
-            )
-        )
+        rows = self._read(unit, seconds)
+        if advice.is_careful:
+            tables = list(self._carefully(loaded, name, rows, advice))
+        else:
+            tables = list(loaded.stream(rows, partial(self._tell, name, "forward")))
         for stage, total in loaded.stage_seconds.items():
             seconds[stage] = total - before.get(stage, 0.0)
         self._tell(name, "write", 0, 0)
@@ -93,6 +103,25 @@ class Replica:
         seconds["write"] = time.perf_counter() - start
         stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
         return UnitReport(name, self._id, record, created, stages, begun_at, time.perf_counter() - begun)
+
+    def _carefully(self, loaded: Any, name: str, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
+        """Piece by piece, announced before it is computed. The same batches, and bits, unless there are suspects."""
+        whole_budget = getattr(loaded, "max_batch_tokens", 0)
+        loaded.max_batch_tokens = max(_SMALLEST_BATCH, whole_budget >> max(0, advice.starts - 2))
+        position = 0
+        for table in rows:
+            for start, stop, is_killer in advice.pieces(position, position + table.num_rows):
+                piece = table.slice(start - position, stop - start)
+                if is_killer and not hasattr(loaded, "give_up"):
+                    raise BertsumError(f"row {start} of the unit: {_KILLER}")
+                if is_killer:
+                    yield loaded.give_up(piece, _KILLER)
+                else:
+                    ray.get(self._monitor.announce.remote(name, start, stop), timeout=_MONITOR_SECONDS)
+                    yield from loaded.stream([piece], partial(self._tell, name, "forward"))
+            position += table.num_rows
+        ray.get(self._monitor.announce.remote(name, 0, 0), timeout=_MONITOR_SECONDS)
+        loaded.max_batch_tokens = whole_budget
 
     def _write(self, name: str, unit: Unit, tables: list[pa.Table]) -> tuple[FileRecord, bool]:
         schema = self._task.work.output_schema(read_schema(self._input, unit.slices[0].path))
@@ -113,10 +142,13 @@ class Replica:
                     break
                 yield table
 
-    def _load(self) -> Stream:
+    def _load(self) -> Any:
         """At the first unit: an error then has a report to go into."""
         if self._stream is None:
             self._stream = self._task.work.load(self._task.num_threads)
+            if hasattr(self._stream, "model"):
+                # a sign of life after each batch: documents are counted pool by pool, which may take minutes
+                self._stream.model.register_forward_hook(lambda *_: self._tell(self._unit, "forward", 0, 0))
         return self._stream
 
     def _tell(self, name: str, stage: str, documents: int, tokens: int) -> None:

@@ -21,6 +21,10 @@ from jobs.tables import console
 from jobs.work import Work
 
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
+_NOT_EXCLUSIVE = (
+    "{output} cannot create a file exclusively (no hard links, or no conditional put): each file still appears whole "
+    "or not at all, but two runs at once may write a file twice; see to it that only one is at work"
+)
 _ON_EXISTING = (
     "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or remove them once the "
     "new ones are complete (replace)"
@@ -73,16 +77,18 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
         refuse_superseded(plan.superseded, run.output)
     start = time.monotonic()
     reports: Mapping[str, UnitReport] = {}
+    exclusive = True
     failures = [Failure([path], reason, attempts=0) for path, reason in plan.problems.items()]
     if plan.missing:
-        plan, reports, more = _compute(run, plan)
+        plan, reports, more, exclusive = _compute(run, plan)
         failures += more
     else:
         begin(run.output, plan, run.job, run.source_uri, run.limits)
     if failures:
         record_failures(run.output, failures)
         raise IncompleteError(_say_failures(failures, run.output))
-    records = {name: report.record for name, report in reports.items() if report.record}
+    # without exclusive create the file may be a later writer's by now: it is read back for its record
+    records = {name: report.record for name, report in reports.items() if report.record and exclusive}
     counts = finish(run.output, plan, run.job, run.source_uri, records, run.config.max_error_fraction)
     show(run.output, plan, counts, list(reports.values()), time.monotonic() - start)
     return True
@@ -109,8 +115,11 @@ def find_address(arguments: argparse.Namespace) -> str:
     return arguments.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def _compute(run: Run, plan: Plan) -> tuple[Plan, Mapping[str, UnitReport], list[Failure]]:
-    """Start Ray and make the missing units. The plan that comes back has the units that were split."""
+def _compute(run: Run, plan: Plan) -> tuple[Plan, Mapping[str, UnitReport], list[Failure], bool]:
+    """Start Ray and make the missing units. The plan that comes back has the units that were split.
+
+    The last value says whether OUTPUT could create exclusively.
+    """
     console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
     from jobs.cluster import connected, reserve
     from jobs.replica import Task
@@ -126,11 +135,16 @@ def _compute(run: Run, plan: Plan) -> tuple[Plan, Mapping[str, UnitReport], list
 
     with connected(run.address):
         shape = reserve(run.config.resources, len(plan.missing), can_grow=run.address != "local")
+        exclusive = run.output.can_create_exclusively()
+        if not exclusive:
+            console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
         write_plan(plan.missing)
-        task = Task(run.source.root.uri, run.output.uri, run.job, run.work, shape.num_threads)
+        uris, config = (run.source.root.uri, run.output.uri), run.config
+        task = Task(*uris, run.job, run.work, shape.num_threads, exclusive, config.storage_options)
+        limits = config.max_unit_attempts, config.replica_timeout_seconds
         with Display(plan.num_rows, plan.num_rows_done, console) as display:
-            outcome = run_waves(plan.missing, task, shape, run.config.max_unit_attempts, display, write_plan)
-    return plan, outcome.reports, outcome.failures
+            outcome = run_waves(plan.missing, task, shape, *limits, display, write_plan)
+    return plan, outcome.reports, outcome.failures, exclusive
 
 
 def _refuse_nesting(source: Input, output: Folder) -> None:

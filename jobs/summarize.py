@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bertsum.config import JobConfig, load_config
 from bertsum.output import Job
 from bertsum.shards import list_input
-from bertsum.storage import Folder
+from bertsum.storage import Folder, configure
 from jobs.guard import guard
 from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
 from jobs.tables import show_plan, show_result, show_rows
@@ -48,6 +48,7 @@ def _look_up(arguments: argparse.Namespace, config: JobConfig) -> Run:
     from bertsum.checkpoint import model_digest
     from bertsum.model_source import resolve
 
+    configure(config.storage_options)
     source, output = list_input(arguments.input), Folder(arguments.output)
     job = Job(arguments.model or _SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
     work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)

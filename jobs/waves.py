@@ -28,7 +28,7 @@ from jobs.replica import Task
 from jobs.reports import UnitReport
 
 _POLL_SECONDS = 0.5
-_STALL_SECONDS = 1800.0  # replicas speak after each batch, so half an hour of silence is no work
+_STALL_SECONDS = 1800.0  # hanging replicas are replaced before; half an hour of silence is no work at all
 
 
 @dataclass
@@ -64,6 +64,7 @@ def run_waves(
     task: Task,
     shape: Shape,
     max_attempts: int,
+    replica_timeout_seconds: float,
     display: Display,
     on_split: Callable[[Mapping[str, Unit]], None],
 ) -> Outcome:
@@ -74,7 +75,8 @@ def run_waves(
     outcome = Outcome(dict(units))
     waiting = list(units)
     while waiting:
-        reports = _run_wave({name: outcome.units[name] for name in waiting}, task, shape, display, outcome)
+        units = {name: outcome.units[name] for name in waiting}
+        reports = _run_wave(units, task, shape, replica_timeout_seconds, display, outcome)
         failed = {name: reports.get(name) or _lost(name) for name in waiting if name not in outcome.reports}
         for name, report in failed.items():
             outcome.errors[name] = report
@@ -119,7 +121,12 @@ def _lost(name: str) -> UnitReport:
 
 
 def _run_wave(
-    units: Mapping[str, Unit], task: Task, shape: Shape, display: Display, outcome: Outcome
+    units: Mapping[str, Unit],
+    task: Task,
+    shape: Shape,
+    replica_timeout_seconds: float,
+    display: Display,
+    outcome: Outcome,
 ) -> dict[str, UnitReport]:
     """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
     monitor = _start_monitor()
@@ -127,7 +134,7 @@ def _run_wave(
     thread = threading.Thread(target=_pump, args=(stream_reports(units, task, shape, monitor), events), daemon=True)
     thread.start()
     reports: dict[str, UnitReport] = {}
-    watch = _Watch(monitor, display)
+    watch = _Watch(monitor, display, replica_timeout_seconds)
     try:
         for event in _events(events, watch, outcome):
             if isinstance(event, RayError):
@@ -165,10 +172,12 @@ def _events(
 
 
 class _Watch:
-    """Shows progress, and gives up when there has been none for too long."""
+    """Shows progress, replaces a replica that makes none, and gives up when there has been none at all for too long."""
 
-    def __init__(self, monitor: Any, display: Display) -> None:
+    def __init__(self, monitor: Any, display: Display, replica_timeout_seconds: float) -> None:
         self._monitor, self._display = monitor, display
+        self._timeout = replica_timeout_seconds
+        self._stall = max(_STALL_SECONDS, 3 * replica_timeout_seconds)
         self._pending: Any = None
         self._messages, self._changed_at = -1, time.monotonic()
         self._units: Mapping[str, UnitProgress] = {}
@@ -182,7 +191,7 @@ class _Watch:
             tally = tally.plus(progress.documents, progress.tokens)
         self._display.show(tally, _activity(in_work.values()))
         silent = time.monotonic() - self._changed_at
-        if silent > _STALL_SECONDS:
+        if silent > self._stall:
             raise IncompleteError(
                 f"no replica has made progress for {silent:.0f} s; in work: {', '.join(in_work) or 'nothing'}. "
                 "What is done stays; the same command resumes"
@@ -194,6 +203,15 @@ class _Watch:
                 self._display.say(f"a replica's process died; {name} is done again")
         self._starts |= restarted
 
+    def _replace_hanging(self, outcome: Outcome) -> None:
+        for name, progress in self._units.items():
+            if progress.idle_seconds > self._timeout and name not in outcome.reports:
+                self._display.say(
+                    f"replica {progress.replica} made no progress for {progress.idle_seconds:.0f} s on {name}; it is "
+                    "replaced"
+                )
+                self._monitor.end_replica.remote(name)
+
     def _poll(self, outcome: Outcome) -> None:
         """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
         if self._pending is None:
@@ -204,6 +222,7 @@ class _Watch:
             messages, self._units, restarted = ray.get(self._pending)
             self._pending = None
             self._say_deaths(restarted)
+            self._replace_hanging(outcome)
             if messages != self._messages:
                 self._messages, self._changed_at = messages, time.monotonic()
 

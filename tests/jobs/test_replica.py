@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import ray
 from job_helpers import documents, write
@@ -28,9 +29,8 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def task(tmp_path: Path, checkpoint: Path) -> Task:
     write(documents(12), tmp_path / "in" / "a.parquet")
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
-    return Task(
-        str(tmp_path / "in"), str(tmp_path / "out"), job, SummarizeWork(str(checkpoint), job, job.config, 4096), 1
-    )
+    work = SummarizeWork(str(checkpoint), job, job.config, 4096)
+    return Task(str(tmp_path / "in"), str(tmp_path / "out"), job, work, 1)
 
 
 @pytest.fixture
@@ -40,16 +40,26 @@ def monitor() -> Any:
     ray.kill(actor)
 
 
-def call(replica: Replica, task: Task) -> UnitReport:
+@pytest.fixture
+def replica(task: Task, monitor: Any) -> Any:
+    """As an actor, which is what the job makes of it; two threads' worth of CPUs are the cluster's."""
+    actor = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
+    yield actor
+    ray.kill(actor)
+
+
+def batch_of(task: Task) -> dict[str, Any]:
     plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
     ((name, unit),) = plan.units.items()
-    batch = {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
-    (report,) = replica(batch)["report"]
+    return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
+
+
+def call(replica: Any, task: Task) -> UnitReport:
+    (report,) = ray.get(replica.__call__.remote(batch_of(task)), timeout=120)["report"]
     return UnitReport.from_json(report)
 
 
-def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any) -> None:
-    replica = Replica(task, monitor)
+def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: Any) -> None:
     made, found = call(replica, task), call(replica, task)
     assert made.error is None
     assert (made.created, found.created) == (True, False)
@@ -65,24 +75,42 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any) -> None:
     assert ray.get(monitor.snapshot.remote([made.name]))[1] == {}
 
 
-def test_a_unit_that_killed_two_processes_is_not_taken_again(task: Task, monitor: Any) -> None:
-    replica = Replica(task, monitor)
-    name = call(Replica(task, monitor), task).name
-    Folder(task.output_uri).remove(name)
-    ray.get(monitor.begin.remote("dead", name))
+def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
+    task: Task, monitor: Any, replica: Any
+) -> None:
+    """The deaths are told to the monitor here; tests/faults has real ones."""
+    output = Folder(task.output_uri)
+    name = call(replica, task).name
+    whole = output.read_bytes(name)
+    output.remove(name)
+    assert call(replica, task).error is None  # the second start
+    assert output.read_bytes(name) == whole
+    for rows in ((0, 12), (5, 6), (5, 6)):
+        output.remove(name)
+        ray.get(monitor.announce.remote(name, *rows))
+        report = call(replica, task)
+        assert report.error is None
+    assert report.record is not None
+    assert report.record.counts.statuses["error"] == 1
+    with output.open(name) as stream:
+        table = pq.read_table(stream)
+    assert table["id"].to_pylist() == list(range(12))
+    assert [row["id"] for row in table.to_pylist() if row["status"] == "error"] == [5]
+
+
+def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(task: Task, monitor: Any, replica: Any) -> None:
+    name = batch_of(task)["name"][0]
+    for _ in range(2):
+        ray.get(monitor.begin.remote("dead", name, None))
     report = call(replica, task)
     assert report.record is None
-    assert report.error is not None
-    assert "died 2 times on this unit" in report.error
+    assert "died 2 times on this unit" in str(report.error)
 
 
-def test_input_that_changed_is_a_report(task: Task, monitor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    replica = Replica(task, monitor)
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
-    ((name, unit),) = plan.units.items()
+def test_input_that_changed_is_a_report(task: Task, replica: Any) -> None:
+    batch = batch_of(task)
     write(documents(13), Path(task.input_uri) / "a.parquet")
-    batch = {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
-    report = UnitReport.from_json(replica(batch)["report"][0])
+    report = UnitReport.from_json(ray.get(replica.__call__.remote(batch), timeout=120)["report"][0])
     assert report.error_type == "InputError"
     assert "changed after the job was planned" in str(report.error)
     assert Folder(task.output_uri).list_names() == {}

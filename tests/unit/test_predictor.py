@@ -1,6 +1,7 @@
 """The summarizer: one row a document whatever it holds, in order, alone as in any company."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import bertsum
 from bertsum import predictor
 from bertsum.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.errors import InputError, ModelError
+from bertsum.errors import DeviceError, InputError, ModelError
 from bertsum.predictor import Summarizer
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
 from bertsum.selection import join_sentences
@@ -234,16 +235,35 @@ def test_a_document_that_cannot_be_prepared_is_one_error_row(summarizer, monkeyp
 
 
 def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
+    """And what was on it for a batch that found no room is gone before the halves are tried."""
     expected = summarizer(TEXTS)
     forward = summarizer.model.forward
+    earlier = []
 
     def small(batch):
+        assert not [batch for batch in earlier if batch() is not None]
+        earlier.append(weakref.ref(batch.input_ids))
         if len(batch.documents) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return forward(batch)
 
     monkeypatch.setattr(summarizer.model, "forward", small)
     check_alike(summarizer(TEXTS), expected)
+
+
+def test_a_device_that_is_lost_is_not_the_documents_fault(summarizer, monkeypatch):
+    """As after an illegal access on a GPU: every later call fails, too, until the process ends."""
+    monkeypatch.setattr(summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(torch.AcceleratorError("bad")))
+    with pytest.raises(DeviceError, match="bad"):
+        summarizer(TEXTS)
+
+
+def test_rows_that_are_given_up_are_error_rows(summarizer):
+    result = summarizer.give_up(table(TEXTS), "it kills")
+    assert result["id"].to_pylist() == list(range(5))
+    assert result["status"].to_pylist() == ["error"] * 5
+    assert result["error"].to_pylist() == ["it kills"] * 5
+    assert result.schema.names == summarizer(table(TEXTS)).schema.names
 
 
 def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
