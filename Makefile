@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow test-faults lint format clean
 
 help:
 	@echo "make setup      install into $(VENV)"
 	@echo "make demo       summarize the sample corpus into out/demo"
 	@echo "make test       all tests that need no GPU, but the slow ones"
 	@echo "make test-slow  the slow ones: kills, big files"
+	@echo "make test-faults kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make lint       ruff and mypy"
 
 setup: $(VENV)/.installed
@@ -24,10 +25,13 @@ demo: setup
 	$(BIN)/bertsum summarize tests/data/corpus out/demo --set summarizer.language_column=lang --show 16
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not faults and not gpu"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not faults and not gpu"
+
+test-faults: setup
+	$(BIN)/python -m pytest -m "faults and not gpu"
 
 lint: setup
 	$(BIN)/ruff check .

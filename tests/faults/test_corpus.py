@@ -1,0 +1,200 @@
+"""A corpus of hostile Parquet files through planning, reading and writing: each error names its file, the rest is done.
+
+Without Ray: what the actors add is in tests/jobs. Reading damaged files happens in a process of its own, since a native
+library may crash on them.
+"""
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from job_helpers import documents, write
+
+from bertsum.columns import check_documents, needed_columns, output_schema
+from bertsum.config import SummarizerConfig
+from bertsum.errors import InputError
+from bertsum.output import Job, encode
+from bertsum.plan import Plan, make_plan
+from bertsum.predictor import Summarizer
+from bertsum.shards import list_input, read_schema, stream_rows
+from bertsum.storage import Folder
+from bertsum.units import Limits
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+
+LIMITS = Limits(1000, 2**28)
+
+
+def plan(source: Path, output: Path, config: SummarizerConfig | None = None) -> Plan:
+    config = config or SummarizerConfig()
+    job = Job("model", "digest", config)
+    check = partial(check_documents, config=config)
+    return make_plan(list_input(str(source)), Folder(str(output)), job, LIMITS, check)
+
+
+def read(source: Path, made: Plan) -> list[pa.Table]:
+    root = Folder(str(source), InputError)
+    return [
+        table.select(["id"])
+        for unit in made.units.values()
+        for part in unit.slices
+        for table in stream_rows(root, part.file, part.start, part.stop, ["id", "document"])
+    ]
+
+
+ODD_NAMES = ["a b.parquet", "k=v%2F.parquet", "100%.parquet", "ü文😀.parquet", "x=/'\".parquet", "[*]?.parquet", "#.PQ"]
+
+
+def test_odd_files_are_read_and_the_others_are_named(tmp_path: Path) -> None:
+    source, first = tmp_path / "in", 0
+    for name in ODD_NAMES:
+        write(documents(3, first_id=first), source / "names" / name)
+        first += 3
+    text = documents(4)
+    write(text.slice(0, 0), source / "shapes" / "no rows.parquet")
+    write(text, source / "shapes" / "rows of one.parquet", row_group_size=1)
+    with pq.ParquetWriter(source / "shapes" / "no row groups.parquet", text.schema):
+        pass
+    large = text.set_column(1, "document", text["document"].cast(pa.large_string()))
+    write(large, source / "shapes" / "large.parquet")
+    write(text.set_column(1, "document", text["document"].dictionary_encode()), source / "shapes" / "encoded.parquet")
+    many = {f"c{i}": pa.array([i] * 4) for i in range(10_000)}
+    write(pa.table(many | {"id": text["id"], "document": text["document"]}), source / "shapes" / "wide.parquet")
+    nested = pa.array([[{"a": 1}], None, [], [{"a": None}]])
+    write(text.append_column("nested", nested), source / "shapes" / "nested.parquet")
+    write(text.set_column(1, "document", pa.array([["a"]] * 4)), source / "bad" / "list.parquet")
+    write(pa.table({"id": [1]}), source / "bad" / "no text.parquet")
+    data = (source / "names" / "a b.parquet").read_bytes()
+    for name, content in {
+        "empty": b"",
+        "magic": b"XXXX" + data[4:-4] + b"XXXX",
+        "cut": data[: len(data) // 2],
+        "huge footer": data[:-8] + (2**31 - 1).to_bytes(4, "little") + b"PAR1",
+        "negative footer": data[:-8] + b"\xff\xff\xff\xff" + b"PAR1",
+        "text": b"id,document\n1,a\n",
+    }.items():
+        (source / "bad" / f"{name}.parquet").write_bytes(content)
+
+    made = plan(source, tmp_path / "out")
+    assert sorted(made.problems) == sorted(f"bad/{path.name}" for path in (source / "bad").iterdir())
+    for path, reason in made.problems.items():
+        assert len(reason) > 20, (path, reason)
+    rows = read(source, made)
+    assert sum(table.num_rows for table in rows) == 3 * len(ODD_NAMES) + 5 * 4
+
+
+FUZZ = """
+import json, sys
+from functools import partial
+from pathlib import Path
+from test_corpus import plan, read
+source = Path(sys.argv[1])
+from bertsum.errors import InputError
+outcome = {}
+for directory in sorted(source.iterdir()):
+    try:
+        made = plan(directory, Path(sys.argv[2]))
+        reason = next(iter(made.problems.values()), None)
+        outcome[directory.name] = reason or sum(table.num_rows for table in read(directory, made))
+    except InputError as error:
+        outcome[directory.name] = str(error)
+print(json.dumps(outcome))
+"""
+
+
+def test_flipped_bytes_and_cut_files_are_errors_or_whole(tmp_path: Path) -> None:
+    """300 damaged copies of one file: each is an InputError that names it, or as many rows as its footer says."""
+    sink = io.BytesIO()
+    pq.write_table(documents(60), sink, row_group_size=20, write_page_checksum=True)
+    data, chance = sink.getvalue(), random.Random(5)
+    for number in range(300):
+        damaged = bytearray(data)
+        if number % 3 == 0:
+            damaged = damaged[: chance.randrange(len(data))]
+        else:
+            for _ in range(chance.choice([1, 1, 4, 64])):
+                damaged[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (tmp_path / "in" / f"{number:03d}").mkdir(parents=True)
+        (tmp_path / "in" / f"{number:03d}" / "a.parquet").write_bytes(damaged)
+    result = subprocess.run(
+        [sys.executable, "-c", FUZZ, tmp_path / "in", tmp_path / "out"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=200,
+        env=_environment(),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    outcome = json.loads(result.stdout)
+    assert len(outcome) == 300
+    errors = [text for text in outcome.values() if isinstance(text, str)]
+    assert len(errors) > 100
+    assert all("a.parquet" in text for text in errors)
+
+
+def _environment() -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    return os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}:{root / 'tests/unit'}"}
+
+
+@pytest.fixture(scope="module")
+def summarizer(checkpoint: Path) -> Summarizer:
+    return Summarizer(checkpoint, SummarizerConfig(dtype="float32"))
+
+
+TEXTS = st.lists(
+    st.one_of(
+        st.none(),
+        st.text(max_size=60),
+        st.lists(st.sampled_from(["The cat sleeps. ", "a", "。", "\n\n", "\u200b", "\u202e", '"', "word " * 30, "猫"]))
+        .map("".join),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=TEXTS, row_group_size=st.integers(1, 5), rows_per_unit=st.integers(1, 6))
+def test_any_strings_and_nulls_through_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    summarizer: Summarizer,
+    texts: list[str | None],
+    row_group_size: int,
+    rows_per_unit: int,
+) -> None:
+    """Written as Parquet, cut into units, predicted, encoded, read again: a row a row, in order, with its own words."""
+    folder = tmp_path_factory.mktemp("any")
+    table = pa.table({"id": pa.array(range(len(texts)), pa.int64()), "document": pa.array(texts, pa.string())})
+    write(table, folder / "in" / "a.parquet", row_group_size=row_group_size)
+    job = Job("model", "digest", summarizer.config)
+    source = list_input(str(folder / "in"))
+    check = partial(check_documents, config=summarizer.config)
+    units = make_plan(source, Folder(str(folder / "out")), job, Limits(rows_per_unit, 2**20), check).units.values()
+    results = []
+    for unit in units:
+        (part,) = unit.slices
+        schema = read_schema(source.root, part.path)
+        columns = needed_columns(schema, summarizer.config)
+        rows = stream_rows(source.root, part.file, part.start, part.stop, columns)
+        data, counts = encode(list(summarizer.stream(rows)), output_schema(schema, summarizer.config), unit, job)
+        results.append(pq.read_table(pa.BufferReader(data)))
+        assert counts.rows == results[-1].num_rows == unit.num_rows
+    result = pa.concat_tables(results).to_pylist()
+    assert [row["id"] for row in result] == list(range(len(texts)))
+    for row, text, alone in zip(result, texts, summarizer(texts), strict=True):
+        assert (row["status"], row["num_sentences"]) == (alone.status, alone.num_sentences)
+        chosen = row["summary_sentences"] or []
+        assert all(0 <= index < row["num_sentences"] for index in chosen)
+        assert len(chosen) <= 3
+        if row["summary"]:
+            assert len(row["summary"]) <= len(text or "") + 3
+            assert all(word in (text or "") for word in row["summary"].split())
+        for score, expected in zip(row["summary_scores"] or [], alone.summary_scores or [], strict=True):
+            assert score == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,99 @@
+"""Local disks that are full, read-only or without hard links, and documents that crash the process that reads them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from job_helpers import documents, read_result, result_files, start_summarize, write
+
+from bertsum import atomic_files
+from bertsum.storage import Folder
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+HOOKS = Path(__file__).parent / "hooks"
+
+
+def own_namespace() -> bool:
+    """Whether a process may mount a small disk that only it sees; containers often forbid it."""
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+DISK = """
+set -u
+mount -t tmpfs -o size=200k none "$1"
+shift
+"$@"; echo "full: exit $?"
+find "$DISK" -name '.bertsum*' | sed 's/^/left: /'
+mount -o remount,size=100m "$DISK"
+"$@"; echo "mended: exit $?"
+mount -o remount,ro "$DISK"
+rm -rf "$COPY"; cp -r "$DISK" "$COPY"
+"$@" --set rows_per_unit=100 --sentences 1 --on-existing replace; echo "read-only: exit $?"
+"""
+
+
+@pytest.mark.skipif(not own_namespace(), reason="no user namespaces here, so no disk of 200 kB without privileges")
+def test_a_disk_that_is_full_then_mended_then_read_only(tmp_path: Path, checkpoint: Path) -> None:
+    source, disk, copy = tmp_path / "in.parquet", tmp_path / "disk", tmp_path / "copy"
+    write(documents(2000), source, row_group_size=100)
+    disk.mkdir()
+    job = [sys.executable, "-m", "jobs.summarize", source, disk / "out", "--model", checkpoint, "--set"]
+    command = ["unshare", "-rm", "bash", "-c", DISK, "bash", disk, *job, "rows_per_unit=100"]
+    environment = os.environ | {"DISK": str(disk), "COPY": str(copy)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=380)
+    said = done.stdout + done.stderr
+    assert "full: exit 1" in said, said
+    assert "No space left on device" in said
+    assert "left:" not in said
+    assert "mended: exit 0" in said
+    assert "read-only: exit 1" in said
+    assert "Read-only file system" in said
+    assert "Traceback" not in said
+    assert read_result(copy / "out")["id"].to_pylist() == list(range(2000))
+    assert (copy / "out" / "_SUCCESS").exists()
+
+
+def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, checkpoint: Path) -> None:
+    """SIGSEGV in native code, each time. With the share of errors that the configuration allows, and with less."""
+    table = documents(400)
+    texts = table["document"].to_pylist()
+    texts[170] = "The zebra crash. The cat sleeps."
+    write(table.set_column(1, "document", [texts]), tmp_path / "in" / "a.parquet")
+    os.environ["PYTHONPATH"] = f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"
+    try:
+        command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
+        job = start_summarize(*command, "--set", "max_error_fraction=0.001")
+        printed, _ = job.communicate(timeout=300)
+        assert job.returncode == 1, printed
+        assert "1 of 400 rows have status `error`, more than max_error_fraction=0.001" in printed
+        assert not (tmp_path / "out" / "_SUCCESS").exists()
+        before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in result_files(tmp_path / "out")}
+        job = start_summarize(*command)
+        printed, _ = job.communicate(timeout=100)
+        assert job.returncode == 0, printed
+    finally:
+        os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].removeprefix(f"{HOOKS}:")
+    assert before == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
+    result = read_result(tmp_path / "out").to_pylist()
+    assert [row["id"] for row in result] == list(range(400))
+    assert [row["id"] for row in result if row["status"] != "ok"] == [170]
+    assert "died each time" in result[170]["error"]
+
+
+def test_without_hard_links_files_still_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*paths: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(atomic_files.os, "link", link)
+    assert not Folder(str(tmp_path)).can_create_exclusively()
+    folder = Folder(str(tmp_path), exclusive=False)
+    assert folder.create_exclusive("dt=1/unit", b"first")
+    assert not folder.create_exclusive("dt=1/unit", b"second")
+    assert folder.read_bytes("dt=1/unit") == b"first"
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["unit"]
