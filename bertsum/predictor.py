@@ -168,7 +168,7 @@ class Summarizer:
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
         """A row of status `error` for each row of the table, without computing anything."""
-        return self._output(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows)
+        return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config)
 
     def _run(self, pools: Iterable[Sequence[Document]], on_progress: Progress | None) -> Iterator[list[Prediction]]:
         """The three steps over pools of documents; a thread prepares the next pool while this one is computed."""
