@@ -5,66 +5,32 @@ heads, and for each encoder weight that training changed a low-rank product that
 safetensors are read, remote code never runs, and names and shapes are checked against the configuration.
 """
 
-import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertsum.config import Config, ModelConfig
+from bertsum.checkpoint_config import (
+    CONFIG_FILE,
+    PACKAGE_PREFIX,
+    WEIGHTS_FILE,
+    BaseEncoder,
+    CheckpointConfig,
+    package_encoder,
+    read_config,
+    sha256_of,
+)
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "model_card.md"
-PACKAGE_PREFIX = "package:"
+CARD_FILE = "model_card.md"
 
 _LEFT, _RIGHT, _DIFFERENCE = ".delta_left", ".delta_right", ".delta"
-_RECORDS = frozenset({"training_config.json", "validation.json"})  # of a training run; they decide nothing
-
-
-class BaseEncoder(Config):
-    """An encoder that a Python package carries, and that a delta checkpoint adds to."""
-
-    package: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="import name of the package")
-    directory: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="folder inside the package")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the encoder's model.safetensors")
-
-    @property
-    def path(self) -> Path:
-        """Where it lies on this machine. Raises ModelError where the package is not installed."""
-        try:
-            spec = importlib.util.find_spec(self.package)  # finds a top-level package without importing it
-        except ValueError:  # a module that was not imported from a file
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
-            raise ModelError(f"the model's encoder is in the package {self.package}, which is not installed")
-        return Path(spec.submodule_search_locations[0]) / self.directory
-
-
-class CheckpointConfig(Config):
-    """Content of `config.json`: one of `encoder` (a Transformers configuration) and `base_encoder`."""
-
-    bertsum_version: str
-    model: ModelConfig
-    encoder: dict[str, Any] | None = None
-    base_encoder: BaseEncoder | None = None
-
-
-def package_encoder(name: str) -> BaseEncoder:
-    """The encoder of `package:NAME/DIRECTORY`, with its digest. Raises ModelError where there is none."""
-    package, _, directory = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    try:
-        base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
-    except ValidationError as error:
-        raise ModelError(f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY") from error
-    return BaseEncoder(package=base.package, directory=base.directory, sha256=_sha256(base.path / WEIGHTS_FILE))
 
 
 def load_encoder(source: str) -> tuple[Any, Any]:
@@ -177,35 +143,6 @@ def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, ca
     return worst
 
 
-def model_digest(directory: Path) -> str:
-    """SHA-256 over the files that decide what the model computes; a copy elsewhere has the same digest."""
-    config = read_config(directory)
-    digest = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.name not in _RECORDS:
-            digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
-    if config.base_encoder is not None:
-        digest.update(config.base_encoder.sha256.encode())
-    return digest.hexdigest()
-
-
-def read_config(directory: Path) -> CheckpointConfig:
-    """Validated `config.json`. Raises ModelError for anything that is not a bertsum checkpoint."""
-    try:
-        values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory} is not a checkpoint: cannot read its {CONFIG_FILE} ({error})") from error
-    if not isinstance(values, dict) or "bertsum_version" not in values:
-        raise ModelError(f"{directory} is a bare encoder, not a bertsum checkpoint: it has no heads; train them first")
-    try:
-        config = CheckpointConfig.model_validate(values)
-    except ValidationError as error:
-        raise ModelError(f"{directory / CONFIG_FILE}: {error}") from error
-    if (config.encoder is None) == (config.base_encoder is None):
-        raise ModelError(f"{directory / CONFIG_FILE} must have one of encoder and base_encoder")
-    return config
-
-
 def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
     """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
     from transformers import AutoConfig, AutoModel
@@ -306,16 +243,8 @@ def _write(directory: Path, config: CheckpointConfig, weights: dict[str, Tensor]
 
 
 def _check_digest(base: BaseEncoder) -> None:
-    found = _sha256(base.path / WEIGHTS_FILE)
+    found = sha256_of(base.path / WEIGHTS_FILE)
     if found != base.sha256:
         raise ModelError(
             f"the encoder in {base.path} has the digest {found[:12]}; this delta was trained on {base.sha256[:12]}"
         )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error

@@ -45,7 +45,7 @@ def summarize(arguments: argparse.Namespace) -> int:
 
 
 def _look_up(arguments: argparse.Namespace, config: JobConfig) -> Run:
-    from bertsum.checkpoint import model_digest
+    from bertsum.checkpoint_config import model_digest
     from bertsum.model_source import resolve
 
     configure(config.storage_options)

@@ -21,7 +21,8 @@ from rich.console import Console
 
 import bertsum
 from bertsum import training
-from bertsum.checkpoint import load_checkpoint, load_encoder, package_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint_config import package_encoder
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import ConfigError

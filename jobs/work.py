@@ -70,7 +70,7 @@ class SummarizeWork:
     def load(self, num_threads: int) -> Stream:
         """Raises ModelError when the model here is not the driver's."""
         set_threads(num_threads)
-        from bertsum.checkpoint import model_digest
+        from bertsum.checkpoint_config import model_digest
         from bertsum.model_source import resolve
         from bertsum.predictor import Summarizer
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 from job_helpers import documents, write
 
-from bertsum.checkpoint import model_digest
+from bertsum.checkpoint_config import model_digest
 from bertsum.config import SummarizerConfig
 from bertsum.output import Job
 from bertsum.plan import make_plan

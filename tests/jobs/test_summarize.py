@@ -162,7 +162,7 @@ def test_a_model_that_only_the_driver_has_stops_the_job(
 ) -> None:
     """As on a cluster where one node has another copy of the model: the driver's digest is not the replica's."""
     model = make_checkpoint(tmp_path / "model")
-    monkeypatch.setattr("bertsum.checkpoint.model_digest", lambda directory: "0" * 64)
+    monkeypatch.setattr("bertsum.checkpoint_config.model_digest", lambda directory: "0" * 64)
     assert run(source, tmp_path / "out", "--model", model) == 2
     assert "all nodes must see the same model" in capsys.readouterr().err
     assert result_files(tmp_path / "out") == []

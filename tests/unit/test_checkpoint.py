@@ -12,16 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import bertsum
 from bertsum.batching import make_batch
-from bertsum.checkpoint import (
-    BaseEncoder,
-    load_checkpoint,
-    load_encoder,
-    model_digest,
-    package_encoder,
-    read_config,
-    save_checkpoint,
-    save_delta,
-)
+from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint_config import BaseEncoder, model_digest, package_encoder, read_config
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.predictor import document_encoder
