@@ -28,6 +28,19 @@ def runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         first += count * length
 
 
+def runs_of_tokens(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """The lengths in runs of at most `most` tokens together; a longer sequence is a run of its own."""
+    groups: list[list[int]] = []
+    room = 0
+    for length in lengths:
+        if length > room or not groups:
+            groups.append([])
+            room = most
+        groups[-1].append(length)
+        room -= length
+    return groups
+
+
 def packed_attention(
     query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], num_heads: int, dropout: float = 0.0
 ) -> Tensor:

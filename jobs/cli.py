@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "labelled Parquet files in, a checkpoint out",
     "evaluate": "what models are worth on labelled rows, beside baselines",
     "submit": "a job on a cluster, from outside it",
+    "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",
     "status": "what a run in OUTPUT has done, and what is missing",
 }
 

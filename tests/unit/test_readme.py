@@ -64,7 +64,7 @@ def test_every_column_and_status_is_described() -> None:
         assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("command", ["summarize", "submit"])
+@pytest.mark.parametrize("command", ["summarize", "submit", "benchmark"])
 def test_every_option_is_described(command: str) -> None:
     parser = importlib.import_module(f"jobs.{command}").parser()
     options = [action.option_strings[-1] for action in parser._actions if action.option_strings]

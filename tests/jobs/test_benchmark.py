@@ -1,0 +1,55 @@
+"""`bertsum benchmark` on a tiny model: all rates are there, and the estimate follows from them."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+import bertsum
+from bertsum.checkpoint import save_checkpoint
+from jobs.benchmark import main
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    save_checkpoint(folder / "model", tiny.model(), tiny.wordpiece(), "", bertsum.__version__)
+    (folder / "input").mkdir()
+    for number in range(3):
+        texts = [tiny.text(3, first=number), None, tiny.text(5)]
+        pq.write_table(pa.table({"id": [1, 2, 3], "document": texts}), folder / "input" / f"{number}.parquet")
+    return str(folder / "input"), str(folder / "model")
+
+
+def test_rates_and_the_estimate(paths, capsys):
+    source, model = paths
+    assert main([source, "--model", model, "--json", "--repetitions", "1", "--price", "2", "--corpus", "7200"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["documents"] == 9
+    rates = ["matrix_flops", "engine_tokens", "engine_documents", "engine_share", "prepare_documents_per_core"]
+    assert all(found[name] > 0 for name in rates)
+    assert found["engine_tokens"] == pytest.approx(found["engine_documents"] * found["tokens_per_document"])
+    assert found["replica_hours"] == pytest.approx(2 / found["end_to_end_documents"])
+    assert found["cost"] == pytest.approx(2 * found["replica_hours"])
+
+
+def test_a_sample_is_as_big_as_asked_and_the_corpus_is_the_input(paths, capsys):
+    source, model = paths
+    assert main([source, "--model", model, "--json", "--repetitions", "1", "--documents", "4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["documents"], found["corpus_documents"], found["cost"]) == (4, 9, None)
+
+
+def test_the_table_names_the_bottleneck(paths, capsys):
+    source, model = paths
+    assert main([source, "--model", model, "--repetitions", "1"]) == 0
+    assert "bottleneck              the CPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--documents", "0"], ["--text-column", "nowhere"], ["--set", "nonsense=1"]])
+def test_what_is_wrong_is_said_before_a_model_is_loaded(paths, options, capsys):
+    source, _ = paths
+    assert main([source, "--model", "/nowhere", *options]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
