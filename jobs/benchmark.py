@@ -140,8 +140,8 @@ def _seconds(step: Callable[[], object]) -> float:
 def _operations(summarizer: "Summarizer", documents: Sequence["EncodedDocument"]) -> float:
     """Multiplications and additions that the encoder needs for these tokens, attention included, padding not."""
     config = summarizer.model.encoder.config
-    hidden, layers = config.hidden_size, getattr(config, "num_hidden_layers", 6)
-    inner = getattr(config, "intermediate_size", 4 * hidden)
+    hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
+    inner = int(getattr(config, "intermediate_size", 4 * hidden))
     tokens = float(sum(document.window_lengths.sum() for document in documents))
     pairs = float(sum((document.window_lengths.astype("int64") ** 2).sum() for document in documents))
     return 2 * layers * (tokens * (4 * hidden**2 + 2 * hidden * inner) + 2 * pairs * hidden)
@@ -152,12 +152,17 @@ def _product_rate(summarizer: "Summarizer") -> float:
     import torch
 
     config = summarizer.model.encoder.config
-    hidden = config.hidden_size
-    inner = getattr(config, "intermediate_size", 4 * hidden)
+    hidden = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", 4 * hidden))
     device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 2048)
     shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
-    options = {"device": device, "dtype": summarizer.dtype}
-    factors = [(torch.randn(rows, k, **options), torch.randn(n, k, **options)) for k, n in shapes]  # type: ignore[arg-type]
+    factors = [
+        (
+            torch.randn(rows, k, device=device, dtype=summarizer.dtype),
+            torch.randn(n, k, device=device, dtype=summarizer.dtype),
+        )
+        for k, n in shapes
+    ]
     repetitions = 2 if device.type == "cpu" else 50
     with torch.inference_mode():
         for values, weight in factors:
