@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 from pydantic import Field
@@ -74,7 +74,7 @@ class EvaluationConfig(LabelsConfig):
 class EvaluateConfig(RunConfig):
     """`bertsum evaluate`: which columns hold what, and how the job runs. Only `evaluation` changes rows."""
 
-    evaluation: EvaluationConfig
+    evaluation: EvaluationConfig = Field(cast(EvaluationConfig, {}), validate_default=True)
     max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,7 @@ class DocumentsConfig(LabelsConfig):
 class PrepareConfig(RunConfig):
     """`bertsum prepare`: which columns hold what, and how the job runs. Only `documents` changes rows."""
 
-    documents: DocumentsConfig
+    documents: DocumentsConfig = Field(cast(DocumentsConfig, {}), validate_default=True)
     resources: ResourcesConfig = ResourcesConfig(num_cpus=1, num_gpus=0)
 
 

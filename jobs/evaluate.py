@@ -15,9 +15,9 @@ from bertsum.config import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation import EvaluateConfig
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
+from bertsum.importing import find_input
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
-from bertsum.shards import list_input
 from bertsum.storage import Folder
 from jobs.guard import guard
 from jobs.plots import check_installed, draw
@@ -44,7 +44,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     config = load_config(EvaluateConfig, arguments.config, overrides(arguments, short))
     check_installed()
     models = name_models(arguments.model or [None])
-    source, output = list_input(arguments.input), Folder(arguments.output)
+    output = Folder(arguments.output)
+    source = find_input(arguments.input, output, arguments.split)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
     work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
     run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
@@ -143,12 +144,13 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
     add = options.add_argument
-    add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
+    add("input", metavar="INPUT", help="Parquet, JSON or CSV; a saved dataset; hub:NAME")
     add("output", metavar="OUTPUT", help="directory for the measures of each row and the report, local or remote")
     add("--model", metavar="[NAME=]M", action="append", help="checkpoint; repeatable (default: the shipped one)")
     for name in _COLUMNS:
         add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
     add("--sentences", metavar="N", type=int, help="sentences of a summary (default: 3)")
+    add("--split", metavar="NAME", default="train", help="of a saved or hub dataset (default: train)")
     add_options(options)
     add("--dry-run", action="store_true", help="show the plan; write nothing")
     return options

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from bertsum.config import load_config
+from bertsum.importing import find_input
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
-from bertsum.shards import list_input
 from bertsum.storage import Folder
 from jobs.guard import guard
 from jobs.progress import format_seconds
@@ -34,7 +34,8 @@ def prepare(arguments: argparse.Namespace) -> int:
 
     digest = make_encoder(load_tokenizer(arguments.encoder)).tokenizer_digest
     job = Job(arguments.encoder, digest, config.documents)
-    source, output = list_input(arguments.input), Folder(arguments.output)
+    output = Folder(arguments.output)
+    source = find_input(arguments.input, output, arguments.split)
     work = PrepareWork(arguments.encoder, job, config.documents)
     run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
     plan = run.plan(arguments.limit)
@@ -67,13 +68,14 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
     add = options.add_argument
-    add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
+    add("input", metavar="INPUT", help="Parquet, JSON or CSV; a saved dataset; hub:NAME")
     add("output", metavar="OUTPUT", help="directory for the training shards, local or remote")
     add("--encoder", metavar="M", default=_DEFAULT_ENCODER, help="whose tokenizer: see `encoder` of bertsum train")
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
     for name in _LABELS:
         add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for documents.{name}")
     add("--oracle", choices=["greedy", "combination"], help="short for documents.oracle")
+    add("--split", metavar="NAME", default="train", help="of a saved or hub dataset (default: train)")
     add_options(options)
     add("--dry-run", action="store_true", help="show the plan; write nothing")
     return options

@@ -1,5 +1,7 @@
 """Measures of each row against direct calls, baselines against their definition, and the report over rows."""
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -148,7 +150,7 @@ def test_a_random_choice_is_of_the_seed():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sumy.models.dom", None)
+    monkeypatch.setitem(sys.modules, "sumy.models.dom", None)
     with pytest.raises(ConfigError, match=r"pip install 'bertsum\[evaluate\]'"):
         choose("lexrank", ["a"], "", "en", 1, "")
 

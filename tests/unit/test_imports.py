@@ -19,6 +19,7 @@ LAYERS = [
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config"},
+    {"bertsum.importing"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit"},
     {"bertsum.documents"},
     {"bertsum.predictor"},

@@ -1,0 +1,115 @@
+"""Training shards and measures on a real Ray: from rows to results, again, and after a change."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from job_helpers import read_result, result_files, write
+
+from bertsum.evaluation import EvaluationConfig
+from bertsum.prepared import is_prepared
+from jobs import evaluate, prepare, status
+from jobs.evaluate import name_models
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """20 labelled rows in two files, one of them without text, one without a label."""
+    for part in range(2):
+        texts: list[str | None] = [tiny.text(3 + i, first=10 * part + i) for i in range(10)]
+        summaries: list[str | None] = [tiny.sentence(10 * part + i, 10 * part + i + 1) for i in range(10)]
+        labels: list[str | None] = ["positive", "negative"] * 5
+        texts[3] = None
+        summaries[4] = labels[4] = None
+        columns = {"id": range(10 * part, 10 * part + 10), "document": texts, "highlights": summaries, "label": labels}
+        write(pa.table(columns), tmp_path / "in" / f"{part}.parquet")
+    return tmp_path / "in"
+
+
+def test_preparing(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "shards"
+    command = [str(source), str(output), "--encoder", str(checkpoint), "--summary-column", "highlights"]
+    command += ["--set", "rows_per_unit=5", "--set", "documents.sentiment_column=label"]
+    assert prepare.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "in the shards              16 with" in printed
+    assert "left out: empty             2 (no text)" in printed
+    assert "left out: no_label          2 (neither summary nor sentiment)" in printed
+    assert len(result_files(output)) == 4
+    assert all(is_prepared(pq.read_schema(output / name)) for name in result_files(output))
+    assert read_result(output)["id"].to_pylist() == [i for i in range(20) if i % 10 not in (3, 4)]
+    manifest = json.loads((output / "_bertsum" / "manifest.json").read_text())
+    assert (manifest["rows"], manifest["statuses"]) == (16, {"ok": 16, "empty": 2, "no_label": 2})
+
+    # again: nothing; one shard lost: made again, the same to the byte; other labels: refused
+    lost = output / result_files(output)[1]
+    before = lost.read_bytes()
+    assert prepare.main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    lost.unlink()
+    assert prepare.main(command) == 0
+    assert lost.read_bytes() == before
+    assert prepare.main([*command, "--oracle", "combination"]) == 1
+    assert "--on-existing replace" in capsys.readouterr().err
+    assert status.main([str(output)]) == 0
+
+
+def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "measures"
+    command = [
+        str(source),
+        str(output),
+        "--model",
+        str(checkpoint),
+        "--model",
+        f"again={checkpoint}",
+        "--sentences",
+        "2",
+    ]
+    command += ["--summary-column", "highlights", "--sentiment-column", "label", "--set", "rows_per_unit=7"]
+    command += ["--set", "evaluation.keep_columns=[id]", "--set", "evaluation.dtype=float32"]
+    assert evaluate.main(command) == 0
+    printed = capsys.readouterr().out
+    for part in ("20 rows: ok 18, empty 2", "LEAD-2", "textrank", "sentiment by again, 16 rows", "said neutral"):
+        assert part in printed
+    assert read_result(output)["id"].to_pylist() == list(range(20))
+    report = json.loads((output / "_report" / "metrics.json").read_text())
+    assert report["models"] == {"model": str(checkpoint), "again": str(checkpoint)}
+    assert report["rouge"]["rows"] == 16
+    systems = report["rouge"]["systems"]
+    assert list(systems) == ["model", "again", "LEAD-2", *EvaluationConfig(sentiment="x").baselines]
+    assert systems["model"] == systems["again"]
+    assert systems["oracle"]["rouge_1"]["mean"] >= systems["LEAD-2"]["rouge_1"]["mean"]
+    pictures = sorted(path.name for path in (output / "_report").glob("*.png"))
+    assert pictures == ["calibration.png", "calibration_2.png", "confusion.png", "confusion_2.png", "rouge.png"]
+    assert all((output / "_report" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+    assert evaluate.main(command) == 0  # nothing is computed again; the tables are shown again
+    printed = capsys.readouterr().out
+    assert "nothing to do" in printed
+    assert "LEAD-2" in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (prepare, "no label column is named"),
+        (evaluate, "no label column is named"),
+    ],
+)
+def test_a_label_must_be_named(command, message: str, source: Path, tmp_path: Path, capsys) -> None:
+    assert command.main([str(source), str(tmp_path / "out"), "--text-column", "document"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_have_names() -> None:
+    assert name_models([None]) == {"bertsum-default": None}
+    assert name_models(["s3://a/b/", "x=/c/d", "base="]) == {"b": "s3://a/b/", "x": "/c/d", "base": None}
+    with pytest.raises(evaluate.ConfigError, match="'b' is the name of two models"):
+        name_models(["a/b", "c/b"])
