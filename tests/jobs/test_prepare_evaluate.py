@@ -36,10 +36,9 @@ def test_preparing(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytes
     command = [str(source), str(output), "--encoder", str(checkpoint), "--summary-column", "highlights"]
     command += ["--set", "rows_per_unit=5", "--set", "documents.sentiment_column=label"]
     assert prepare.main(command) == 0
-    printed = capsys.readouterr().out
-    assert "in the shards              16 with" in printed
-    assert "left out: empty             2 (no text)" in printed
-    assert "left out: no_label          2 (neither summary nor sentiment)" in printed
+    printed = " ".join(capsys.readouterr().out.split())
+    for part in ("in the shards 16 with", "left out: empty 2 (no text)", "left out: no_label 2 ("):
+        assert part in printed
     assert len(result_files(output)) == 4
     assert all(is_prepared(pq.read_schema(output / name)) for name in result_files(output))
     assert read_result(output)["id"].to_pylist() == [i for i in range(20) if i % 10 not in (3, 4)]
