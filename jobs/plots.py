@@ -48,7 +48,8 @@ def _rouge(rouge: Mapping[str, Any]) -> bytes:
     for axis, name in zip(axes, ROUGE_NAMES, strict=True):
         values = [rouge["systems"][system][name] for system in systems]
         means = [value["mean"] for value in values]
-        errors = [[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]]
+        # where all rows are equal, rounding would make a length of -1e-15, which matplotlib refuses
+        errors = [[max(0.0, v["mean"] - v["low"]) for v in values], [max(0.0, v["high"] - v["mean"]) for v in values]]
         axis.barh(systems, means, xerr=errors, color="#4878a8", error_kw={"capsize": 3, "ecolor": "#333333"})
         for place, mean in enumerate(means):
             axis.text(0.4, place, f"{mean:.1f}", va="center", color="white", fontsize=9)
