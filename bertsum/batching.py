@@ -73,8 +73,7 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
     is_cls = np.zeros(len(token_sentences), np.bool_)
     first_tokens = np.cumsum([0, *(len(document.input_ids) for document in chosen)])
     is_cls[np.concatenate([d.cls_positions + first for d, first in zip(chosen, first_tokens, strict=False)])] = True
-    by_length = np.argsort(window_lengths, kind="stable")
-    order = _token_order(window_lengths, by_length)
+    order = packed_order(window_lengths)
 
     def packed(values: IntArray) -> Tensor:
         return torch.from_numpy(values[order].astype(np.int64))
@@ -86,13 +85,14 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
         token_sentences=packed(token_sentences),
         cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
         surface=torch.from_numpy(np.concatenate([document.surface for document in chosen])),
-        window_lengths=window_lengths[by_length].tolist(),
+        window_lengths=np.sort(window_lengths).tolist(),
         num_sentences=[document.num_read_sentences for document in chosen],
     )
 
 
-def _token_order(window_lengths: IntArray, by_length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """[T] for each token of the packed sequence, its place before the windows were sorted."""
+def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
+    """[T] for each token of the packed sequence, its place before the windows were sorted by length."""
+    by_length = np.argsort(window_lengths, kind="stable")
     starts = np.cumsum(window_lengths) - window_lengths
     lengths = window_lengths[by_length]
     new_starts = np.cumsum(lengths) - lengths

@@ -29,7 +29,9 @@ class ModelConfig(Config):
     )
     segments: bool = Field(True, description="alternate token_type_ids 0/1 by sentence, where the encoder has two")
     max_window_tokens: int = Field(512, ge=16, description="longest window, in tokens, special tokens included")
-    summarization_layers: Literal["linear", "lstm", "transformer"] = "transformer"
+    summarization_layers: Literal["linear", "lstm", "transformer"] = Field(
+        "transformer", description="what sentences go through before the linear layer that scores them"
+    )
     num_summarization_layers: int = Field(2, ge=1, description="number of inter-sentence layers (unused by linear)")
     num_heads: int = Field(8, ge=1, description="attention heads of the inter-sentence layers and the summary vector")
     feed_forward_size: int = Field(2048, ge=1, description="inner size of the inter-sentence layers, in features")
@@ -44,11 +46,17 @@ class ModelConfig(Config):
     sentiment_labels: tuple[str, ...] = Field(
         ("negative", "neutral", "positive"), description="classes in the order of the logits; empty: no sentiment head"
     )
+    topic_labels: tuple[str, ...] = Field((), description="classes of the topic head; empty: no such head")
+    token_sentiment_labels: tuple[str, ...] = Field(
+        (), description="classes of each word (O, positive, ...), of the head over tokens; empty: no such head"
+    )
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
-        if len(set(self.sentiment_labels)) != len(self.sentiment_labels) or len(self.sentiment_labels) == 1:
-            raise ValueError(f"sentiment_labels must be at least two different names, or none: {self.sentiment_labels}")
+        for name in ("sentiment_labels", "topic_labels", "token_sentiment_labels"):
+            labels = getattr(self, name)
+            if len(set(labels)) != len(labels) or len(labels) == 1:
+                raise ValueError(f"{name} must be at least two different names, or none: {labels}")
         return self
 
 

@@ -81,7 +81,7 @@ class DocumentEncoder:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # an author's "[SEP]" is text
-        self._tokenizer = Tokenizer(backend)
+        self._backend, self._tokenizer = backend, Tokenizer(backend)
         self._has_segments = config.segments and num_segments > 1
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
         self._is_word, self._is_unknown = _sort_vocabulary(backend, tokenizer.unk_token_id)
@@ -135,6 +135,26 @@ class DocumentEncoder:
             )
             documents.append(document)
         return documents
+
+    def first_tokens(self, document: EncodedDocument, starts: Sequence[int | None]) -> list[int | None]:
+        """The first token that begins at each place of the text.
+
+        None for a place that is None, where no token begins, or that was not read.
+        """
+        token_starts = np.full(len(document.input_ids), -1)
+        is_text = np.ones(len(document.input_ids), np.bool_)
+        is_text[document.cls_positions] = False
+        is_text[np.append(document.cls_positions[1:], len(is_text)) - 1] = False  # [SEP] ends what [CLS] began
+        sentences = [document.text[start:stop] for start, stop in document.spans[: document.num_read_sentences]]
+        encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
+        found = [
+            first + start
+            for encoding, (first, _) in zip(encodings, document.spans, strict=False)
+            for start, _ in encoding.offsets
+        ]
+        token_starts[is_text] = found[: int(is_text.sum())]
+        places = {start: token for token, start in reversed(list(enumerate(token_starts.tolist()))) if start >= 0}
+        return [None if start is None else places.get(start) for start in starts]
 
     def _unknown_shares(self, ids: IntArray, bounds: npt.NDArray[np.int64]) -> list[float]:
         """Of the words of each document; 1 where it has none."""

@@ -1,4 +1,4 @@
-"""Rows with labels -> what a model learns from: labels of sentences, and a sentiment."""
+"""Rows with labels -> what a model learns from: labels of sentences and words, a sentiment, a topic."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -51,10 +51,35 @@ def sentiment_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
     return None if label is None else str(label)
 
 
+def topic_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
+    """The topic of a row, by the model's name for it."""
+    label = row[labels.topic_column] if labels.topic_column else None
+    return None if label is None else labels.topic_names.get(str(label), str(label))
+
+
+def word_labels(
+    text: str, row: Mapping[str, Any], labels: LabelsConfig
+) -> tuple[list[int | None], Sequence[str | None]]:
+    """Where each word of a row begins in the text (None: not found), and its label; empty without such columns."""
+    if not (labels.tokens_column and labels.token_sentiments_column):
+        return [], []
+    words, tags = row[labels.tokens_column] or [], row[labels.token_sentiments_column] or []
+    if len(words) != len(tags):
+        raise InputError(f"a row has {len(words)} words and {len(tags)} labels of words")
+    return _find_parts(text, words), tags
+
+
+def has_class_label(row: Mapping[str, Any], labels: LabelsConfig) -> bool:
+    """Whether a row trains a head beside the summary's."""
+    has_words = bool(labels.token_sentiments_column and row[labels.token_sentiments_column])
+    return has_words or sentiment_of(row, labels) is not None or topic_of(row, labels) is not None
+
+
 def label_columns(labels: LabelsConfig) -> list[str]:
     """Columns that hold labels."""
-    names = [labels.summary_column, labels.sentiment_column, labels.sentences_column]
-    return [name for name in [*names, labels.sentence_labels_column, labels.aspect_sentiments_column] if name]
+    names = [labels.summary_column, labels.sentiment_column, labels.sentences_column, labels.sentence_labels_column]
+    names += [labels.aspect_sentiments_column, labels.topic_column, labels.tokens_column]
+    return [name for name in [*names, labels.token_sentiments_column] if name]
 
 
 def _given_labels(
@@ -64,15 +89,15 @@ def _given_labels(
     sentences, labels = sentences or [], labels or []
     if len(sentences) != len(labels):
         raise InputError(f"a row has {len(sentences)} sentences and {len(labels)} labels")
-    starts = _find_sentences(text, sentences)
+    starts = _find_parts(text, sentences)
     if all(start is None for start in starts):
         return None
     positive = [start for start, label in zip(starts, labels, strict=True) if label and start is not None]
     return np.array([any(start <= place < stop for place in positive) for start, stop in spans], np.float32)
 
 
-def _find_sentences(text: str, sentences: Sequence[str]) -> list[int | None]:
-    """Where each sentence that comes with the data begins in the text, if it does; their split need not be ours."""
+def _find_parts(text: str, sentences: Sequence[str]) -> list[int | None]:
+    """Where each sentence, or word, that comes with the data begins in the text, if it does."""
     starts: list[int | None] = []
     position = 0
     for sentence in sentences:

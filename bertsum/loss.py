@@ -23,10 +23,8 @@ def summary_loss(sentence_logits: Tensor, sentence_labels: Tensor) -> LossSum:
     return LossSum(F.binary_cross_entropy_with_logits(logits, labels, reduction="sum"), int(known.sum()))
 
 
-def sentiment_loss(sentiment_logits: Tensor, sentiment_labels: Tensor, label_smoothing: float = 0.0) -> LossSum:
-    """Cross-entropy of [B, C] logits against [B] class indices; IGNORE is left out."""
-    known = sentiment_labels >= 0
-    total = F.cross_entropy(
-        sentiment_logits[known], sentiment_labels[known], reduction="sum", label_smoothing=label_smoothing
-    )
+def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> LossSum:
+    """Cross-entropy of [N, C] logits against [N] class indices; IGNORE is left out. N documents, or tokens."""
+    known = labels >= 0
+    total = F.cross_entropy(logits[known], labels[known], reduction="sum", label_smoothing=label_smoothing)
     return LossSum(total, int(known.sum()))

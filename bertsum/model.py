@@ -1,4 +1,4 @@
-"""BERTSUM: an encoder, inter-sentence summarization layers, and a sentiment head, in one pass.
+"""BERTSUM: an encoder, inter-sentence summarization layers, and heads of sentiment and topic, in one pass.
 
 Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 and 3.2), with three additions: the mean
 of a sentence's tokens may stand for the sentence in place of its [CLS]; the sentences of all windows of a document go
@@ -12,7 +12,8 @@ documents, H hidden size, C classes, F surface features.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ class Logits:
     sentence_logits: Tensor  # [S]
     sentiment_logits: Tensor | None  # [B, C]
     sentence_vectors: Tensor  # [S, H] float32, what the heads saw
+    topic_logits: Tensor | None = None  # [B, C]
+    token_sentiment_logits: Tensor | None = None  # [T, C]
 
 
 class BertSum(nn.Module):
@@ -56,24 +59,36 @@ class BertSum(nn.Module):
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
         self.summarization = SummarizationLayers(hidden_size, config)
-        self.sentiment = SentimentHead(hidden_size, config) if config.sentiment_labels else None
+        self.sentiment = _document_head(hidden_size, config, config.sentiment_labels)
+        self.topic = _document_head(hidden_size, config, config.topic_labels)
+        num_tags = len(config.token_sentiment_labels)
+        self.token_sentiment = (
+            nn.Sequential(nn.Dropout(config.dropout), nn.Linear(hidden_size, num_tags)) if num_tags else None
+        )
 
     def forward(self, batch: Batch) -> Logits:
-        """Scores of all sentences and documents of a batch."""
-        return self.heads(self.sentence_vectors(batch), batch)
+        """Scores of all sentences, documents and, with a head for them, tokens of a batch."""
+        tokens = self.token_vectors(batch)
+        logits = self.heads(self._pool(tokens, batch), batch)
+        if self.token_sentiment is None:
+            return logits
+        return replace(logits, token_sentiment_logits=self.token_sentiment(tokens))
 
     def heads(self, vectors: Tensor, batch: Batch) -> Logits:
-        """The same from the batch's [S, H] sentence vectors, without the encoder."""
+        """The same from the batch's [S, H] sentence vectors, without the encoder and the head over tokens."""
         return Logits(
             sentence_logits=self.summarization(vectors, batch.surface, batch.num_sentences),
             sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, batch.num_sentences),
             sentence_vectors=vectors,
+            topic_logits=None if self.topic is None else self.topic(vectors, batch.num_sentences),
         )
 
     def sentence_vectors(self, batch: Batch) -> Tensor:
         """[S, H] in float32: the mean over each sentence's tokens, or over the [CLS] of its pieces."""
+        return self._pool(self.token_vectors(batch), batch)
+
+    def _pool(self, vectors: Tensor, batch: Batch) -> Tensor:
         num_sentences = sum(batch.num_sentences)
-        vectors = self.token_vectors(batch)
         places = batch.token_sentences
         if self.config.pooling == "cls":
             vectors, places = vectors[batch.cls_positions], places[batch.cls_positions]
@@ -169,14 +184,14 @@ class SentenceLayer(nn.Module):
         return vectors + self.dropout(self.feed_forward(self.feed_forward_norm(vectors)))  # type: ignore[no-any-return]
 
 
-class SentimentHead(nn.Module):
+class DocumentHead(nn.Module):
     """Sentence vectors -> document vector -> class logits.
 
     The document vector is A = MultiHeadAttention(learned query, sentence vectors), or their mean, or the last
     states of an LSTM.
     """
 
-    def __init__(self, hidden_size: int, config: ModelConfig):
+    def __init__(self, hidden_size: int, config: ModelConfig, num_labels: int):
         super().__init__()
         self.attention: nn.MultiheadAttention | None = None
         self.lstm: nn.LSTM | None = None
@@ -186,7 +201,7 @@ class SentimentHead(nn.Module):
         if config.sentiment_pooling == "lstm":
             self.lstm = _bidirectional_lstm(hidden_size, 1)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(hidden_size, len(config.sentiment_labels))
+        self.classifier = nn.Linear(hidden_size, num_labels)
 
     def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
         """[S, H] sentence vectors, document by document -> [B, C] logits."""
@@ -222,6 +237,10 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output: PackedSequence
     output, (state, _) = lstm(packed)
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+
+
+def _document_head(hidden_size: int, config: ModelConfig, labels: Sequence[str]) -> DocumentHead | None:
+    return DocumentHead(hidden_size, config, len(labels)) if labels else None
 
 
 def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # Encoders whose modules have BERT's names and order of operations, so that their weights can be used in place.
 _BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
@@ -85,20 +86,27 @@ def encode_packed(encoder: Any, input_ids: Tensor, token_type_ids: Tensor, lengt
     config = encoder.config
     base = encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
     hidden = _embed(base, input_ids, token_type_ids, lengths)
-    activation = _ACTIVATIONS[config.hidden_act]
     for layer in base.encoder.layer:
-        attention = layer.attention.self
-        attended = packed_attention(
-            attention.query(hidden),
-            attention.key(hidden),
-            attention.value(hidden),
-            lengths,
-            config.num_attention_heads,
-            attention.dropout.p if base.training else 0.0,
-        )
-        hidden = _add_and_norm(layer.attention.output, attended, hidden)
-        hidden = _add_and_norm(layer.output, activation(layer.intermediate.dense(hidden)), hidden)
+        if layer.gradient_checkpointing and base.training and torch.is_grad_enabled():
+            hidden = checkpoint(_run_layer, layer, hidden, lengths, config, use_reentrant=False)
+        else:
+            hidden = _run_layer(layer, hidden, lengths, config)
     return hidden
+
+
+def _run_layer(layer: Any, hidden: Tensor, lengths: Sequence[int], config: Any) -> Tensor:
+    attention = layer.attention.self
+    attended = packed_attention(
+        attention.query(hidden),
+        attention.key(hidden),
+        attention.value(hidden),
+        lengths,
+        config.num_attention_heads,
+        attention.dropout.p if layer.training else 0.0,
+    )
+    hidden = _add_and_norm(layer.attention.output, attended, hidden)
+    activation = _ACTIVATIONS[config.hidden_act]
+    return _add_and_norm(layer.output, activation(layer.intermediate.dense(hidden)), hidden)
 
 
 def _embed(base: Any, input_ids: Tensor, token_type_ids: Tensor, lengths: Sequence[int]) -> Tensor:

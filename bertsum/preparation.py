@@ -14,7 +14,7 @@ from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
 from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import InputError
-from bertsum.labels import label_columns, sentence_labels, sentiment_of
+from bertsum.labels import has_class_label, label_columns, sentence_labels
 from bertsum.prepared import (
     PREPARED_COLUMN,
     TOKENS_COLUMN,
@@ -35,7 +35,7 @@ LEFT_OUT: Mapping[str, str] = {
     Status.NOT_TEXT: "binary data, or no letter",
     Status.UNKNOWN_LANGUAGE: "the tokenizer does not know the language",
     Status.ERROR: "the tokenizer failed",
-    NO_LABEL: "neither summary nor sentiment",
+    NO_LABEL: "neither a summary nor another label",
     NO_OVERLAP: "the summary shares no word with the document",
     TOO_SHORT: "less than min_sentences",
     TOO_LONG: "more than max_sentences",
@@ -150,12 +150,12 @@ class Preparer:
         document = _cut(document, config.max_tokens)
         most = config.max_combinations if config.oracle == "combination" else 0
         labels = sentence_labels(text, document.spans, document.language, row, config, most)
-        has_sentiment = sentiment_of(row, config) is not None
+        has_class = has_class_label(row, config)
         if labels is not None and not labels.any() and not config.sentence_labels_column:
-            if not has_sentiment:
+            if not has_class:
                 return NO_OVERLAP
             labels = None
-        if labels is None and not has_sentiment:
+        if labels is None and not has_class:
             return NO_LABEL
         return replace(document, sentence_labels=labels)
 

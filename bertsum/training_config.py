@@ -4,8 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertsum.config import Config, ModelConfig
+from bertsum.config import Config, ModelConfig, ResourcesConfig
 from bertsum.schema import TEXT_COLUMN
+from bertsum.tracking import Tracker
 
 
 class LabelsConfig(Config):
@@ -22,6 +23,12 @@ class LabelsConfig(Config):
     aspect_sentiments_column: str | None = Field(
         None, description="list with O or a label for each word; a document has the label that all its aspects share"
     )
+    topic_column: str | None = Field(None, description="one of model.topic_labels, or of the names in `topic_names`")
+    topic_names: dict[str, str] = Field({}, description="label in the data -> label of the model, where they differ")
+    tokens_column: str | None = Field(None, description="the document's words, for `token_sentiments_column`")
+    token_sentiments_column: str | None = Field(
+        None, description="list with one of model.token_sentiment_labels for each word of `tokens_column`"
+    )
     num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
 
     @model_validator(mode="after")
@@ -31,7 +38,10 @@ class LabelsConfig(Config):
             raise ValueError("give one of sentiment, sentiment_column and aspect_sentiments_column")
         if (self.sentence_labels_column is None) != (self.sentences_column is None):
             raise ValueError("sentence_labels_column and sentences_column go together")
-        if not (self.summary_column or self.sentence_labels_column or any(sentiments)):
+        if (self.tokens_column is None) != (self.token_sentiments_column is None):
+            raise ValueError("tokens_column and token_sentiments_column go together")
+        others = [self.summary_column, self.sentence_labels_column, self.topic_column, self.tokens_column]
+        if not any([*others, *sentiments]):
             raise ValueError("no label column is named: summary_column, sentiment_column, ...")
         return self
 
@@ -39,7 +49,7 @@ class LabelsConfig(Config):
 class SourceConfig(LabelsConfig):
     """One labelled set. Each row trains the heads that it has a label for."""
 
-    name: str
+    name: str = Field(description="as it is called in measures and in the model card")
     train_uri: str | None = Field(None, description="Parquet with the rows to train on")
     validation_uri: str | None = Field(None, description="Parquet with rows to measure on; never trained on")
     excerpt_sentences: int | None = Field(
@@ -50,12 +60,20 @@ class SourceConfig(LabelsConfig):
     max_windows: int = Field(8, ge=1, description="windows read of one document in training")
 
 
+class WorkersConfig(ResourcesConfig):
+    """What a run asks of the cluster. Workers share each batch, so their number does not change what is learned."""
+
+    replicas: int | None = Field(
+        1, ge=1, description="workers, each with its replica of the model; null: as many as the cluster holds"
+    )
+
+
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""
 
     data_root: str = Field(".", description="directory or URI that the sources' relative URIs start from")
     encoder: str = Field(description="`package:NAME`, a directory, a URI or a hub name")
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = Field(ModelConfig(), description="the heads")
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     start_from: str | None = Field(None, description="checkpoint to go on from, and whose `model` counts")
     trained: Literal["all", "heads", "summarization"] = Field(
@@ -67,14 +85,32 @@ class TrainingConfig(Config):
     )
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
-    encoder_learning_rate: float = Field(2e-5, ge=0)
-    head_learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    gradient_checkpointing: bool = Field(
+        False, description="keep only the layers' inputs and compute the rest again: less memory, a third more work"
+    )
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="adamw: weight decay apart from the gradient; adam: as part of it"
+    )
+    encoder_learning_rate: float = Field(2e-5, ge=0, description="at the peak of the schedule")
+    head_learning_rate: float = Field(5e-4, gt=0, description="at the peak of the schedule")
+    weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms have none")
+    schedule: Literal["linear", "noam", "constant"] = Field(
+        "linear", description="after the warm-up: linear to 0, with 1/sqrt(step), or constant"
+    )
     warmup_share: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises")
-    epochs: float = Field(2, gt=0)
-    max_batch_tokens: int = Field(4096, ge=64, description="tokens of one optimizer step")
+    head_warmup_share: float | None = Field(
+        None, ge=0, le=1, description="the same for the heads; default: warmup_share"
+    )
+    epochs: float = Field(2, gt=0, description="passes over the sources, each as often as its weight says")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps of the run, in place of `epochs`")
+    max_batch_tokens: int = Field(4096, ge=64, description="tokens of one optimizer step, of all workers together")
+    max_micro_batch_tokens: int | None = Field(
+        None, ge=64, description="tokens at once on a device; gradients of several are added up (default: all at once)"
+    )
     summary_weight: float = Field(1.0, ge=0, description="factor of the summary loss, which is a mean over sentences")
     sentiment_weight: float = Field(1.0, ge=0, description="factor of the sentiment loss, a mean over documents")
+    topic_weight: float = Field(1.0, ge=0, description="factor of the topic loss, a mean over documents")
+    token_sentiment_weight: float = Field(1.0, ge=0, description="factor of the loss of words, a mean over words")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the sentiment labels")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     average_share: float = Field(
@@ -82,6 +118,43 @@ class TrainingConfig(Config):
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="number format of products (autocast)")
     notes: str = Field("", description="Markdown for the model card: what the model is for, its limits")
-    seed: int = 0
-    validate_every_steps: int = Field(500, ge=1)
+    seed: int = Field(0, ge=0, description="of new weights, the order of rows, and dropout")
+    validate_every_steps: int = Field(500, ge=1, description="steps between two measures on validation rows")
     max_validation_rows: int | None = Field(500, ge=1, description="of each source, during the run; the end uses all")
+    best_metric: tuple[str, ...] = Field(
+        (),
+        description="measures like `cnn_dailymail.rouge.rouge_1`, whose mean picks the weights to keep; higher is "
+        "better, but for names that end in `loss`. Default: the last weights",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end the run after this many validations without a better best_metric"
+    )
+    checkpoint_every_minutes: float = Field(10, ge=0, description="what a kill can cost")
+    kept_checkpoints: int = Field(
+        2, ge=1, description="the newest, from which the run goes on, and beside it the best (or next newest) ones"
+    )
+    tracking: tuple[Tracker, ...] = Field(
+        (), description="where losses and measures go beside the log: tensorboard, wandb, mlflow (extras)"
+    )
+    resources: WorkersConfig = WorkersConfig()
+    max_worker_failures: int = Field(3, ge=0, description="times that the workers start again after one has died")
+
+    @model_validator(mode="after")
+    def _tokens_are_computed(self) -> Self:
+        if self.trained != "all" and self.model.token_sentiment_labels:
+            raise ValueError(
+                f"the head over tokens cannot learn with trained={self.trained}, which keeps sentences only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _best_can_be_kept(self) -> Self:
+        if self.patience and not self.best_metric:
+            raise ValueError("patience needs best_metric: which measure has to become better?")
+        if self.best_metric and self.kept_checkpoints < 2:
+            raise ValueError("best_metric needs kept_checkpoints of at least 2: the newest and the best")
+        names = [source.name for source in self.sources if source.validation_uri]
+        for metric in self.best_metric:
+            if metric.partition(".")[0] not in names:
+                raise ValueError(f"best_metric {metric}: it starts with a source that has validation rows: {names}")
+        return self

@@ -1,22 +1,26 @@
-"""Labelled Parquet -> examples with encoded documents and labels, and batches of them."""
+"""Labelled Parquet -> this worker's examples, with encoded documents and labels, and batches of them."""
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from bertsum.batching import Batch, make_batch
+from bertsum.batching import Batch, make_batch, packed_order
+from bertsum.config import ModelConfig
+from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
-from bertsum.labels import sentence_labels, sentiment_of
+from bertsum.labels import label_columns, sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
+from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
+from bertsum.shards import Shard, list_input, read_footers, stream_rows
+from bertsum.storage import Folder, mask
 from bertsum.training_config import SourceConfig
 
 
@@ -28,57 +32,71 @@ class Example:
     sentence_labels: npt.NDArray[np.float32]  # [S]
     sentiment_label: int
     summary: str | None  # the reference, for measuring
+    topic_label: int = IGNORE
+    token_labels: npt.NDArray[np.int64] | None = None  # [T] on the first token of each word; None: no word is labelled
     vectors: Tensor | None = None  # [S, H] where the encoder does not learn
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledBatch:
-    """A batch with [S] sentence labels and [B] class indices, IGNORE where there are none."""
+    """A batch with [S] sentence labels, and class indices of sentiment [B], topic [B] and token_sentiment [T].
+
+    IGNORE where there are none.
+    """
 
     batch: Batch
     sentence_labels: Tensor
-    sentiment_labels: Tensor
+    class_labels: dict[str, Tensor]
     vectors: Tensor | None = None  # [S, H]
+
+    def to(self, device: torch.device) -> "LabelledBatch":
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            batch=self.batch.to(device),
+            sentence_labels=self.sentence_labels.to(device, non_blocking=True),
+            class_labels={name: labels.to(device, non_blocking=True) for name, labels in self.class_labels.items()},
+            vectors=None if self.vectors is None else self.vectors.to(device, non_blocking=True),
+        )
 
 
 def read_examples(
     uri: str,
     source: SourceConfig,
     encoder: DocumentEncoder,
-    labels: Sequence[str],
+    model: ModelConfig,
     *,
     seed: int = 0,
     max_rows: int | None = None,
     max_windows: int,
 ) -> list[Example]:
-    """Examples of one file or directory, in its order; rows without text are left out.
+    """This worker's examples of one file, directory or glob, in its order; rows without text are left out.
 
     Raises InputError for a missing column or a label that the model does not have.
     """
-    rows = _read_rows(uri, source)
-    if max_rows is not None and len(rows) > max_rows:
-        kept = sorted(random.Random(seed).sample(range(len(rows)), max_rows))
-        rows = [rows[index] for index in kept]
-    rows = [row for row in rows if (row[source.text_column] or "").strip()]
-    texts = [row[source.text_column] for row in rows]
-    documents = encoder.encode(texts, [None] * len(texts), max_windows)
-    if source.excerpt_sentences:
-        documents = _excerpts(documents, source.excerpt_sentences, encoder, seed, max_windows)
-    return [
-        Example(
-            document=document,
-            sentence_labels=_sentence_labels(document, row, source),
-            sentiment_label=_sentiment_label(row, source, labels, uri),
-            summary=row[source.summary_column] if source.summary_column else None,
-        )
-        for document, row in zip(documents, rows, strict=True)
-        if document.num_read_sentences
-    ]
+    examples = []
+    for rows in _read_rows(uri, source, encoder, seed, max_rows):
+        rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
+        documents, labels = _encode(rows, source, encoder, seed, max_windows)
+        examples += [
+            Example(
+                document=document,
+                sentence_labels=_sentence_labels(document, row, source) if given is None else given,
+                sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels, source, uri),
+                summary=row[source.summary_column] if source.summary_column else None,
+                topic_label=_index(topic_of(row, source), model.topic_labels, source, uri),
+                token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels, uri),
+            )
+            for document, given, row in zip(documents, labels, rows.values(), strict=True)
+            if document.num_read_sentences
+        ]
+    return examples
 
 
 def is_labelled(example: Example) -> bool:
     """Whether any head learns from the example."""
-    return example.sentiment_label != IGNORE or bool((example.sentence_labels != IGNORE).any())
+    has_class = example.sentiment_label != IGNORE or example.topic_label != IGNORE or example.token_labels is not None
+    return has_class or bool((example.sentence_labels != IGNORE).any())
 
 
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
@@ -89,58 +107,118 @@ def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
     return LabelledBatch(
         batch,
         torch.from_numpy(np.concatenate([example.sentence_labels for example in chosen])),
-        torch.tensor([example.sentiment_label for example in chosen]),
+        {
+            "sentiment": torch.tensor([example.sentiment_label for example in chosen]),
+            "topic": torch.tensor([example.topic_label for example in chosen]),
+            "token_sentiment": _token_labels(chosen),
+        },
         torch.cat(vectors) if len(vectors) == len(chosen) else None,
     )
 
 
-def epoch_batches(
-    sources: Sequence[tuple[float, Sequence[Example]]], max_batch_tokens: int, seed: int
-) -> Iterator[LabelledBatch]:
-    """Batches of one epoch in random order; a source of weight w is gone through w times, fractions drawn at random."""
-    generator = random.Random(seed)
-    examples = [example for _, part in sources for example in part]
-    order: list[int] = []
+def _token_labels(examples: Sequence[Example]) -> Tensor:
+    """[T] labels of all tokens, in the order in which `make_batch` packs them."""
+    labels = [
+        np.full(len(example.document.input_ids), IGNORE) if example.token_labels is None else example.token_labels
+        for example in examples
+    ]
+    lengths = np.concatenate([example.document.window_lengths for example in examples])
+    return torch.from_numpy(np.concatenate(labels)[packed_order(lengths)])
+
+
+def _read_rows(
+    uri: str, source: SourceConfig, encoder: DocumentEncoder, seed: int, max_rows: int | None
+) -> Iterator[dict[int, dict[str, Any]]]:
+    """This worker's rows by their number in the source, some at a time; only row groups that hold them are read."""
+    columns = [source.text_column, *label_columns(source)]
+    root, shards = _find_shards(uri, source, columns)
+    for shard in shards:
+        if is_prepared(shard.schema):
+            check_tokenizer(shard.schema, encoder, mask(f"{root.uri}/{shard.file.path}"))
+    if all(is_prepared(shard.schema) for shard in shards):
+        columns.append(PREPARED_COLUMN)
+    num_rows = sum(shard.num_rows for shard in shards)
+    kept: Sequence[int] = range(num_rows)
+    if max_rows is not None and num_rows > max_rows:
+        kept = sorted(random.Random(seed).sample(kept, max_rows))
+    kept = kept[slice(*part(len(kept)))]
     first = 0
-    for weight, part in sources:
-        places = list(range(first, first + len(part)))
-        order += places * int(weight) + generator.sample(places, round((weight % 1) * len(part)))
-        first += len(part)
-    generator.shuffle(order)
-    group: list[Example] = []
-    room = max_batch_tokens
-    for place in order:
-        num_tokens = len(examples[place].document.input_ids)
-        if group and num_tokens > room:
-            yield labelled_batch(group)
-            group, room = [], max_batch_tokens
-        group.append(examples[place])
-        room -= num_tokens
-    if group:
-        yield labelled_batch(group)
+    for shard in shards:
+        wanted = kept[bisect_left(kept, first) : bisect_left(kept, first + shard.num_rows)]
+        if wanted:
+            number = wanted[0]
+            for table in stream_rows(root, shard.file, wanted[0] - first, wanted[-1] + 1 - first, columns):
+                rows = dict(enumerate(table.to_pylist(), number))
+                number += len(rows)
+                yield {key: rows[key] for key in wanted[bisect_left(wanted, number - len(rows)) :] if key in rows}
+        first += shard.num_rows
 
 
-def _read_rows(uri: str, source: SourceConfig) -> list[dict[str, Any]]:
-    names = [source.text_column, source.summary_column, source.sentiment_column]
-    names += [source.sentences_column, source.sentence_labels_column, source.aspect_sentiments_column]
-    columns = [name for name in names if name]
+def _find_shards(uri: str, source: SourceConfig, columns: Sequence[str]) -> tuple[Folder, list[Shard]]:
     try:
-        table = pq.read_table(Path(uri) if "://" not in uri else uri)
-    except (OSError, ValueError) as error:
-        raise InputError(f"source {source.name}: cannot read {uri}: {error}") from error
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise InputError(f"source {source.name}: {uri} has no columns {missing}; it has {table.column_names}")
-    rows: list[dict[str, Any]] = table.select(columns).to_pylist()
-    return rows
+        found = list_input(uri)
+        shards, problems = read_footers(found, found.files)
+    except InputError as error:
+        raise InputError(f"source {source.name}: cannot read {mask(uri)}: {error}") from error
+    for path, reason in problems.items():
+        raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
+    for shard in shards:
+        if missing := [name for name in columns if name not in shard.schema.names]:
+            place = mask(f"{found.root.uri}/{shard.file.path}")
+            raise InputError(f"source {source.name}: {place} has no columns {missing}; it has {shard.schema.names}")
+    return found.root, shards
 
 
-def _sentiment_label(row: dict[str, Any], source: SourceConfig, labels: Sequence[str], uri: str) -> int:
-    label = sentiment_of(row, source)
+def _encode(
+    rows: dict[int, dict[str, Any]], source: SourceConfig, encoder: DocumentEncoder, seed: int, max_windows: int
+) -> tuple[list[EncodedDocument], Sequence[npt.NDArray[np.float32] | None]]:
+    """The documents, and the sentence labels of a training shard, or None where they are to be made."""
+    texts = [row[source.text_column] for row in rows.values()]
+    if rows and all(PREPARED_COLUMN in row for row in rows.values()):
+        prepared = [PreparedDocument.from_row(row[PREPARED_COLUMN]) for row in rows.values()]
+        documents = encode_prepared(prepared, texts, encoder, max_windows)
+        if not source.excerpt_sentences:
+            read = [document.num_read_sentences for document in documents]
+            labels = [part.sentence_labels for part in prepared]  # None: the shard's makers found nothing to learn
+            return documents, [
+                np.full(count, IGNORE, np.float32) if part is None else part[:count]
+                for part, count in zip(labels, read, strict=True)
+            ]
+    else:
+        documents = encoder.encode(texts, [None] * len(texts), max_windows)
+    if source.excerpt_sentences:
+        generators = [random.Random(f"{seed} {number}") for number in rows]  # the same for any number of workers
+        documents = _excerpts(documents, source.excerpt_sentences, encoder, generators, max_windows)
+    return documents, [None] * len(documents)
+
+
+def _word_labels(
+    document: EncodedDocument,
+    row: dict[str, Any],
+    source: SourceConfig,
+    encoder: DocumentEncoder,
+    labels: Sequence[str],
+    uri: str,
+) -> npt.NDArray[np.int64] | None:
+    """[T] the label of each word on its first token, IGNORE on all others; None where no word is found."""
+    try:
+        starts, tags = word_labels(document.text, row, source)
+    except InputError as error:
+        raise InputError(f"source {source.name}: {error}") from error
+    if not starts:
+        return None
+    found = np.full(len(document.input_ids), IGNORE)
+    for token, tag in zip(encoder.first_tokens(document, starts), tags, strict=True):
+        if token is not None:
+            found[token] = _index(tag, labels, source, uri)
+    return found if (found != IGNORE).any() else None
+
+
+def _index(label: str | None, labels: Sequence[str], source: SourceConfig, uri: str) -> int:
     if label is None:
         return IGNORE
     if label not in labels:
-        raise InputError(f"source {source.name}: {uri} has the label {label!r}; the model knows {list(labels)}")
+        raise InputError(f"source {source.name}: {mask(uri)} has the label {label!r}; the model knows {list(labels)}")
     return list(labels).index(label)
 
 
@@ -154,11 +232,14 @@ def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: Sou
 
 
 def _excerpts(
-    documents: Sequence[EncodedDocument], max_sentences: int, encoder: DocumentEncoder, seed: int, max_windows: int
+    documents: Sequence[EncodedDocument],
+    max_sentences: int,
+    encoder: DocumentEncoder,
+    generators: Sequence[random.Random],
+    max_windows: int,
 ) -> list[EncodedDocument]:
-    generator = random.Random(seed)
     texts = []
-    for document in documents:
+    for document, generator in zip(documents, generators, strict=True):
         count = min(generator.randint(1, max_sentences), len(document.spans))
         first = generator.randint(0, len(document.spans) - count)
         texts.append(document.text[document.spans[first][0] : document.spans[first + count - 1][1]])

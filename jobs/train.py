@@ -1,104 +1,158 @@
-"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, in one process.
+"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, by Ray Train's workers.
 
-The result directory holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json` and its
-configuration.
+OUTPUT holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json`, the run's configuration, and under
+`checkpoints/` the states from which the same command goes on.
 """
 
 import argparse
 import importlib.util
-import json
-import platform
+import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import torch
 from rich.console import Console
 
-import bertsum
-from bertsum import training
-from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
 from bertsum.checkpoint_config import package_encoder
-from bertsum.config import SummarizerConfig, load_config
-from bertsum.encoding import DocumentEncoder
-from bertsum.errors import ConfigError
-from bertsum.model import BertSum
-from bertsum.model_card import model_card
-from bertsum.model_source import resolve
-from bertsum.predictor import document_encoder
-from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import Example, is_labelled, read_examples
+from bertsum.config import load_config
+from bertsum.errors import ConfigError, IncompleteError
+from bertsum.storage import Folder, mask
+from bertsum.tracking import check_trackers
+from bertsum.training_config import TrainingConfig
+from bertsum.training_run import begin
 from jobs.guard import guard
 from jobs.progress import format_seconds
 
-_STEPS_PER_LINE = 50
+_RESUMES = "the same command goes on from the last checkpoint"
+_LINE_SECONDS = 10.0
+_POLL_SECONDS = 0.3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train as the configuration says; returns the exit code."""
+    """Exit codes: 0 done or nothing to do, 1 failed (the same command goes on), 2 command or configuration wrong."""
     arguments = parser().parse_args(argv)
+    return guard(lambda: train(arguments), f"interrupted; {_RESUMES}")
 
-    def work() -> int:
-        _check_extra()
-        config = load_config(TrainingConfig, arguments.config, arguments.set)
-        if config.lora_rank or config.saved_rank:
-            package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
-        run(config, arguments)
+
+def train(arguments: argparse.Namespace) -> int:
+    """The command behind its options."""
+    _check_extra()
+    config = _absolute(load_config(TrainingConfig, arguments.config, arguments.set))
+    if config.lora_rank or config.saved_rank:
+        package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
+    output = Folder(arguments.output)
+    check_trackers(config.tracking, output)
+    if not begin(output, config):
+        print(f"nothing to do: {output} holds the checkpoint of this configuration")
         return 0
-
-    return guard(work, "interrupted; nothing was saved")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options; `bertsum submit` looks them up before it sends a job away."""
-    options = argparse.ArgumentParser(prog="bertsum train", description="Labelled Parquet -> checkpoint.")
-    options.add_argument("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
-    options.add_argument("output", metavar="OUTPUT", type=Path, help="directory of the checkpoint")
-    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
-    return options
+    settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)
+    command = f"bertsum train {arguments.config} {mask(arguments.output)}{settings}"
+    address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+    run_on_cluster(config, output, command, address)
+    return 0
 
 
-def run(config: TrainingConfig, arguments: argparse.Namespace) -> None:
-    """Read, train, measure, save."""
-    start, output = time.monotonic(), arguments.output
+def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str) -> None:
+    """Start or join Ray, run the workers, and print what they say. Raises what ended them."""
     console = Console(stderr=True)
-    output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    model, tokenizer = _start(config)
-    sources = _read_sources(config, document_encoder(model, tokenizer), model.config.sentiment_labels, console)
-    if config.trained != "all":
-        training.freeze(model, config.trained)
-        sources = [_with_vectors(model, source, config.dtype) for source in sources]
-    with (output / "training_log.jsonl").open("w", encoding="utf-8") as file:
-        training.train(model, sources, config, _logger(file, console))
-    training.merge_encoder(model)
-    results = training.validate(model, sources, None, config.dtype)
-    _write_json(output / "validation.json", results)
-    _write_json(output / "training_config.json", config.model_dump(mode="json"))
-    counts = {source.config.name: sum(map(is_labelled, source.train)) for source in sources}
-    card = model_card(config, counts, results, _facts(arguments, time.monotonic() - start))
-    console.print(card.partition("## Measured")[2])
-    if rank := config.saved_rank or config.lora_rank:
-        lost = save_delta(output, model, package_encoder(config.encoder), rank, card, bertsum.__version__)
-        console.print(f"saved the delta in {output}; relative error of its factors {lost:.1e}")
-    else:
-        save_checkpoint(output, model, tokenizer, card, bertsum.__version__)
-        console.print(f"saved the checkpoint in {output}")
+    console.print(f"starting Ray ({mask(address)})")
+    import ray
+
+    from jobs.cluster import connected, reserve
+    from jobs.train_worker import Coordinator, Task
+
+    with connected(address):
+        shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")
+        if shape.num_gpus % 1:
+            raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
+        task = Task(config, output.uri, command, shape)
+        remote: Any = ray.remote(num_cpus=0, max_concurrency=4)(Coordinator)
+        coordinator = remote.remote(task)
+        try:
+            _follow(coordinator, Lines(console))
+        finally:
+            ray.kill(coordinator)  # and with it all workers, on a cluster that goes on without us
 
 
-def _start(config: TrainingConfig) -> tuple[BertSum, Any]:
-    """The model before the first step, and its tokenizer."""
-    if config.start_from is None:
-        encoder, tokenizer = load_encoder(config.encoder)
-        return training.build_model(encoder, config), tokenizer
-    model, tokenizer = load_checkpoint(resolve(config.start_from))
-    if config.trained == "all":
-        training.open_encoder(model, config)
-    return model, tokenizer
+def _follow(coordinator: Any, lines: "Lines") -> None:
+    import ray
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    fit = coordinator.fit.remote()
+    try:
+        is_done = False
+        while not is_done:
+            is_done = bool(ray.wait([fit], timeout=_POLL_SECONDS)[0])
+            for news in ray.get(coordinator.hear.remote()):
+                lines.show(news)
+        ray.get(fit)
+    except (RayError, TrainingFailedError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise IncompleteError(f"the workers ended before the run did: {mask(reason)}; {_RESUMES}") from error
+
+
+class Lines:
+    """What workers tell, as lines on the terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._start: tuple[int, float] | None = None  # step and time of the first news of these workers
+        self._shown_at = 0.0
+
+    def show(self, news: dict[str, Any]) -> None:
+        """Print, or raise the error of a worker."""
+        if "error" in news:
+            raise news["error"]
+        if "message" in news:
+            self._console.print(news["message"], highlight=False)
+        elif "validation" in news:
+            self._console.print(_validation_line(news), highlight=False)
+        elif "num_steps" in news:
+            self._show_step(news)
+
+    def _show_step(self, news: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if self._start is None or news["step"] <= self._start[0]:
+            self._start = (news["step"], now)
+        is_last = news["step"] == news["num_steps"]
+        if now - self._shown_at < _LINE_SECONDS and not is_last:
+            return
+        self._shown_at = now
+        done = news["step"] - self._start[0]
+        left = (now - self._start[1]) / done * (news["num_steps"] - news["step"]) if done else None
+        losses = [f"{name.replace('_', ' ')} {news[name]:.4f}" for name in news if name.endswith("_loss")]
+        parts = [f"step {news['step']:,}/{news['num_steps']:,}", *losses, f"{news['tokens_per_second']:,} tokens/s"]
+        self._console.print("  ".join(parts + ([f"{format_seconds(left)} left"] if left is not None else [])))
+
+
+def _validation_line(news: dict[str, Any]) -> str:
+    parts = [f"validation at step {news['step']}"]
+    for name, result in news["validation"].items():
+        if "rouge" in result:
+            cosine, deviation = result["spread"]["vector_cosine"], result["spread"]["score_deviation"]
+            parts.append(
+                f"{name} R1 {result['rouge']['rouge_1']:.2f} (lead {result['lead']['rouge_1']:.2f}; "
+                f"cosine {cosine:.2f}, deviation {deviation:.3f})"
+            )
+        if "sentiment" in result:
+            parts.append(
+                f"{name} accuracy {result['sentiment']['accuracy']:.3f} "
+                f"({result['sentiment']['accuracy_among_present_labels']:.3f} among its labels)"
+            )
+    return "; ".join(parts)
+
+
+def _absolute(config: TrainingConfig) -> TrainingConfig:
+    """The same with absolute paths: workers run in directories of their own."""
+    values = config.model_dump()
+    for key in ("data_root", "encoder", "start_from"):
+        if values[key] and Path(values[key]).expanduser().is_dir():
+            values[key] = str(Path(values[key]).expanduser().resolve())
+    return TrainingConfig.model_validate(values)
 
 
 def _check_extra() -> None:
@@ -107,83 +161,19 @@ def _check_extra() -> None:
         raise ConfigError(f"training needs {', '.join(missing)}: pip install 'bertsum[train]'")
 
 
-def _read_sources(
-    config: TrainingConfig, encoder: DocumentEncoder, labels: Sequence[str], console: Console
-) -> list[training.LabelledSource]:
-    sources = []
-    for source in config.sources:
-        start = time.monotonic()
-
-        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> list[Example]:
-            if uri is None:
-                return []
-            uri = uri if "://" in uri or uri.startswith("/") else f"{config.data_root}/{uri}"
-            return read_examples(uri, source, encoder, labels, seed=config.seed, **limits)
-
-        train = read(source.train_uri, max_rows=source.max_documents, max_windows=source.max_windows)
-        validation = read(source.validation_uri, max_windows=SummarizerConfig().max_windows)
-        sources.append(training.LabelledSource(source, train, validation))
-        console.print(
-            f"{source.name}: {len(train)} rows to train on, {len(validation)} to measure on "
-            f"({time.monotonic() - start:.0f} s)"
-        )
-    return sources
-
-
-def _with_vectors(model: BertSum, source: training.LabelledSource, dtype: str) -> training.LabelledSource:
-    train, validation = (
-        training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
+def parser() -> argparse.ArgumentParser:
+    """The options; `bertsum submit` looks them up before it sends a job away."""
+    options = argparse.ArgumentParser(
+        prog="bertsum train",
+        description="Labelled Parquet -> checkpoint. Start the same command again, and the run goes on.",
+        epilog="exit codes: 0 done, 1 failed or interrupted (the same command goes on), 2 command or config wrong",
     )
-    return training.LabelledSource(source.config, train, validation)
-
-
-def _logger(file: TextIO, console: Console) -> training.Log:
-    start = time.monotonic()
-
-    def log(values: dict[str, Any]) -> None:
-        file.write(json.dumps(values) + "\n")
-        file.flush()
-        if "summary_loss" not in values:
-            console.print(_summary_line(values))
-        elif values["step"] % _STEPS_PER_LINE == 0:
-            left = (time.monotonic() - start) / values["step"] * (values["num_steps"] - values["step"])
-            console.print(
-                f"step {values['step']}/{values['num_steps']}  summary loss {values['summary_loss']:.4f}  "
-                f"sentiment loss {values['sentiment_loss']:.4f}  {values['tokens_per_second']} tokens/s  "
-                f"{format_seconds(left)} left"
-            )
-
-    return log
-
-
-def _summary_line(values: dict[str, Any]) -> str:
-    parts = [f"validation at step {values['step']}"]
-    for name, result in values.items():
-        if isinstance(result, dict) and "rouge" in result:
-            cosine, deviation = result["spread"]["vector_cosine"], result["spread"]["score_deviation"]
-            parts.append(
-                f"{name} R1 {result['rouge']['rouge_1']:.2f} (lead {result['lead']['rouge_1']:.2f}; "
-                f"cosine {cosine:.2f}, deviation {deviation:.3f})"
-            )
-        if isinstance(result, dict) and "sentiment" in result:
-            parts.append(
-                f"{name} accuracy {result['sentiment']['accuracy']:.3f} "
-                f"({result['sentiment']['accuracy_among_present_labels']:.3f} among its labels)"
-            )
-    return "; ".join(parts)
-
-
-def _facts(arguments: argparse.Namespace, seconds: float) -> list[str]:
-    settings = "".join(f" --set {shlex.quote(value)}" for value in arguments.set)
-    return [
-        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in {format_seconds(seconds)} "
-        f"({torch.get_num_threads()} threads, {platform.machine()}) with:",
-        f"    bertsum train {arguments.config} {arguments.output}{settings}",
-    ]
-
-
-def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    add = options.add_argument
+    add("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
+    add("output", metavar="OUTPUT", help="directory of the checkpoint, local or remote; workers must reach it too")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one configuration value; repeatable")
+    add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
+    return options
 
 
 if __name__ == "__main__":

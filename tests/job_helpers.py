@@ -1,5 +1,6 @@
 """Input, checkpoints and processes for the tests of the job."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import rows
 import tiny
+import yaml
 
 from bertsum.checkpoint import save_checkpoint
 
@@ -71,3 +74,22 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
             yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip()
         except OSError:
             continue
+
+
+def make_training(root: Path, **values: object) -> Path:
+    """A training configuration with its rows, 24 of summaries and 13 of sentiments, and a tiny encoder."""
+    tiny.save(root / "encoder", tiny.encoder(), tiny.wordpiece())
+    write(pa.table(rows.summary_rows(24)), root / "news.parquet", row_group_size=5)
+    write(pa.table(rows.sentiment_rows(13)), root / "reviews.parquet")
+    news = {"name": "news", "train_uri": "news.parquet", "validation_uri": "news.parquet", "summary_column": "summary"}
+    reviews = {"name": "reviews", "train_uri": "reviews.parquet", "sentiment_column": "label"}
+    config = rows.training_config(encoder=str(root / "encoder"), data_root=str(root), sources=[news, reviews])
+    path = root / "training.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json") | values))
+    return path
+
+
+def losses(output: Path) -> dict[int, tuple[float, float]]:
+    """Of a training run, by step."""
+    lines = map(json.loads, (output / "training_log.jsonl").read_text().splitlines())
+    return {line["step"]: (line["summary_loss"], line["sentiment_loss"]) for line in lines if "summary_loss" in line}

@@ -23,10 +23,13 @@ LAYERS = [
     {"bertsum.output", "bertsum.plan", "bertsum.commit"},
     {"bertsum.documents"},
     {"bertsum.predictor"},
-    {"bertsum.training_config"},
+    {"bertsum.tracking", "bertsum.curves"},
+    {"bertsum.training_config", "bertsum.distributed"},
     {"bertsum.labels", "bertsum.prepared"},
     {"bertsum.baselines", "bertsum.evaluation", "bertsum.evaluation_report"},
-    {"bertsum.preparation", "bertsum.training_data", "bertsum.training", "bertsum.model_card"},
+    {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}
+    | {"bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
+    {"bertsum.training_run"},
 ]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 
-from bertsum.loss import IGNORE, sentiment_loss, summary_loss
+from bertsum.loss import IGNORE, class_loss, summary_loss
 
 
 def test_summary_loss_is_the_sum_over_labelled_sentences():
@@ -24,11 +24,11 @@ def test_soft_sentence_labels():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_sentiment_loss_is_the_sum_over_labelled_documents(smoothing):
+def test_class_loss_is_the_sum_over_labelled_documents(smoothing):
     torch.manual_seed(0)
     logits = torch.randn(5, 3)
     labels = torch.tensor([2, IGNORE, 0, 1, IGNORE])
-    loss = sentiment_loss(logits, labels, smoothing)
+    loss = class_loss(logits, labels, smoothing)
     target = F.one_hot(labels[[0, 2, 3]], 3) * (1 - smoothing) + smoothing / 3
     expected = -(target * logits[[0, 2, 3]].log_softmax(1)).sum()
     assert loss.total.item() == pytest.approx(expected.item(), abs=1e-5)
@@ -41,7 +41,7 @@ def test_nothing_labelled_is_zero_and_has_a_zero_gradient(smoothing):
     classes = torch.randn(2, 3, requires_grad=True)
     for loss, weight in [
         (summary_loss(logits, torch.full((4,), IGNORE)), logits),
-        (sentiment_loss(classes, torch.full((2,), IGNORE), smoothing), classes),
+        (class_loss(classes, torch.full((2,), IGNORE), smoothing), classes),
     ]:
         assert (loss.total.item(), loss.count) == (0, 0)
         loss.total.backward()

@@ -306,7 +306,7 @@ def test_sentence_layer_is_torchs_pre_norm_encoder_layer():
 @torch.inference_mode()
 def test_sentiment_is_attention_of_the_learned_query():
     torch.manual_seed(4)
-    module = model_module.SentimentHead(32, tiny.model_config()).eval()
+    module = model_module.DocumentHead(32, tiny.model_config(), 3).eval()
     vectors, lengths = torch.randn(8, 32), [1, 3, 4]
     query_w, key_w, value_w = module.attention.in_proj_weight.chunk(3)
     query_b, key_b, value_b = torch.randn(3, 32)
@@ -325,7 +325,7 @@ def test_sentiment_is_attention_of_the_learned_query():
 def test_lstm_heads_are_torchs_lstm_on_each_document():
     torch.manual_seed(5)
     config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm")
-    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.SentimentHead(32, config).eval()
+    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.DocumentHead(32, config, 3).eval()
     vectors, lengths = torch.randn(8, 32), [1, 3, 4]
     parts = torch.split(vectors, lengths)
     scores = [scorer.scorer(scorer.norm(scorer.lstm(part[None])[0][0])).squeeze(1) for part in parts]
@@ -339,7 +339,7 @@ def test_lstm_heads_are_torchs_lstm_on_each_document():
 def test_mean_pooling_and_linear_layers():
     torch.manual_seed(6)
     config = tiny.model_config(summarization_layers="linear", sentiment_pooling="mean")
-    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.SentimentHead(32, config).eval()
+    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.DocumentHead(32, config, 3).eval()
     vectors, lengths = torch.randn(5, 32), [2, 3]
     torch.testing.assert_close(scorer(vectors, NO_SURFACE, lengths), scorer.scorer(vectors)[:, 0])
     expected = torch.stack([sentiment.classifier(part.mean(0)) for part in torch.split(vectors, lengths)])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from bertsum.config import JobConfig
+from bertsum.config import JobConfig, ModelConfig
 from bertsum.evaluation import EvaluationConfig
 from bertsum.preparation import LEFT_OUT, DocumentsConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
+from bertsum.training_config import SourceConfig, TrainingConfig, WorkersConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,3 +78,31 @@ def test_make_targets_that_the_readme_names_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`?make ([a-z-]+)", README):
         assert f"\n{target}:" in makefile, target
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return ""
+    if value == "" or value == ():
+        return "none"
+    return f"`[{', '.join(value)}]`" if isinstance(value, tuple) else f"`{str(value).lower()}`"
+
+
+def rows(cls: type[BaseModel], prefix: str) -> list[str]:
+    return [
+        f"| `{prefix}{name}` | {'required' if field.is_required() else shown(field.default)} | {field.description} |"
+        for name, field in cls.model_fields.items()
+        if name not in ("sources", "model", "resources")
+    ]
+
+
+def test_the_manual_of_training_has_each_key_with_its_default() -> None:
+    manual = (ROOT / "TRAINING.md").read_text(encoding="utf-8")
+    classes = [
+        (TrainingConfig, ""),
+        (WorkersConfig, "resources."),
+        (ModelConfig, "model."),
+        (SourceConfig, "sources[]."),
+    ]
+    expected = [row for cls, prefix in classes for row in rows(cls, prefix)]
+    assert [line for line in manual.splitlines() if line.startswith("| `")] == expected

@@ -9,14 +9,19 @@ import pytest
 import tiny
 import torch
 from pydantic import ValidationError
+from rows import sentiment_rows, summary_rows, training_config
 
-from bertsum import training
+from bertsum import measure, optimization, training
+from bertsum.batching import make_batch
 from bertsum.errors import InputError
 from bertsum.loss import IGNORE
+from bertsum.measure import LabelledSource, predict_examples
+from bertsum.optimization import LossModule, WeightAverage, learning_rate_factor, train_step
 from bertsum.predictor import document_encoder
-from bertsum.training import LabelledSource, WeightAverage, build_model, learning_rate_factor, train, train_step
-from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import epoch_batches, labelled_batch, read_examples
+from bertsum.training import build_model, train
+from bertsum.training_config import SourceConfig
+from bertsum.training_data import labelled_batch, read_examples
+from bertsum.training_plan import Plan
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -25,43 +30,12 @@ def source_config(**values) -> SourceConfig:
     return SourceConfig.model_validate({"name": "news"} | values)
 
 
-def training_config(**values) -> TrainingConfig:
-    model = tiny.model_config(dropout=0.0).model_dump() | values.pop("model", {})
-    defaults = {
-        "encoder": "not read here",
-        "model": model,
-        "sources": [{"name": "news", "summary_column": "summary"}],
-        "encoder_dropout": 0.0,
-        "encoder_learning_rate": 1e-3,
-        "head_learning_rate": 3e-3,
-        "dtype": "float32",
-        "max_batch_tokens": 200,
-    }
-    return TrainingConfig.model_validate(defaults | values)
-
-
 def read(tmp_path, rows: dict, config: SourceConfig, **options):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(rows), path)
-    return read_examples(str(path), config, tiny.document_encoder(), LABELS, **({"max_windows": 8} | options))
-
-
-def summary_rows(count: int = 8) -> dict:
-    """Documents of five sentences, of which one is the summary: the one about the zebra."""
-    texts, summaries = [], []
-    for number in range(count):
-        sentences = [tiny.sentence(*range(5 * number + 7 * i, 5 * number + 7 * i + 5)) for i in range(4)]
-        summaries.append(f"Zebra {tiny.WORDS[number]} {tiny.WORDS[number + 3]} {tiny.WORDS[2 * number]}.")
-        sentences.insert(number % 5, summaries[-1])
-        texts.append(" ".join(sentences))
-    return {"document": texts, "summary": summaries}
-
-
-def sentiment_rows(count: int = 8) -> dict:
-    return {
-        "document": [f"{tiny.text(2, 4, first=3 * i)} It was {['awful', 'great'][i % 2]}." for i in range(count)],
-        "label": [["negative", "positive"][i % 2] for i in range(count)],
-    }
+    return read_examples(
+        str(path), config, tiny.document_encoder(), tiny.model_config(), **({"max_windows": 8} | options)
+    )
 
 
 @pytest.fixture
@@ -177,7 +151,11 @@ def test_missing_files_and_columns_are_named(tmp_path):
     encoder = tiny.document_encoder()
     with pytest.raises(InputError, match=r"source news: cannot read .*nowhere\.parquet"):
         read_examples(
-            str(tmp_path / "nowhere.parquet"), source_config(sentiment="neutral"), encoder, LABELS, max_windows=1
+            str(tmp_path / "nowhere.parquet"),
+            source_config(sentiment="neutral"),
+            encoder,
+            tiny.model_config(),
+            max_windows=1,
         )
     with pytest.raises(InputError, match=r"no columns \['highlights'\]; it has \['document', 'summary'\]"):
         read(tmp_path, summary_rows(), source_config(summary_column="highlights"))
@@ -211,14 +189,19 @@ def test_labels_stay_with_their_documents(summaries, sentiments):
     sentence_labels = torch.split(batch.sentence_labels, batch.batch.num_sentences)
     for row, place in enumerate(batch.batch.documents):
         assert sentence_labels[row].tolist() == examples[place].sentence_labels.tolist()
-        assert batch.sentiment_labels[row] == examples[place].sentiment_label
+        assert batch.class_labels["sentiment"][row] == examples[place].sentiment_label
+
+
+def epoch_batches(parts, max_batch_tokens, seed=0):
+    plan = Plan(parts, training_config(epochs=1, seed=seed).model_copy(update={"max_batch_tokens": max_batch_tokens}))
+    return [batch for step in plan.steps() for batch in step.batches]
 
 
 def test_an_epoch_has_each_example_once_in_a_random_order(summaries, sentiments):
     parts = [(1.0, summaries), (1.0, sentiments)]
     orders = []
     for seed in (0, 0, 1):
-        batches = list(epoch_batches(parts, 120, seed))
+        batches = epoch_batches(parts, 120, seed)
         assert all(len(batch.batch.input_ids) <= 120 for batch in batches)
         orders.append(texts_of(batches, [*summaries, *sentiments]))
         assert sorted(orders[-1]) == sorted(example.document.text for example in [*summaries, *sentiments])
@@ -242,7 +225,7 @@ def test_an_example_longer_than_the_budget_is_a_batch_of_its_own(summaries):
 
 def gradients(model, micro_batches, config):
     """Gradients of one step at a learning rate of 0, without clipping."""
-    losses = train_step(model, micro_batches, torch.optim.SGD(model.parameters(), lr=0.0), config)
+    losses = train_step(LossModule(model, config), micro_batches, torch.optim.SGD(model.parameters(), lr=0.0), config)
     return losses, {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
 
@@ -267,13 +250,15 @@ def test_a_loss_is_a_mean_over_what_is_labelled(summaries, sentiments):
     batch = labelled_batch([*summaries, *sentiments])
     with torch.no_grad():
         logits = model(batch.batch)
-    known, classes = batch.sentence_labels >= 0, batch.sentiment_labels >= 0
+    known, classes = batch.sentence_labels >= 0, batch.class_labels["sentiment"] >= 0
     losses, _ = gradients(model, [batch], config)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(
         logits.sentence_logits[known], batch.sentence_labels[known]
     )
     assert losses["summary_loss"] == pytest.approx(expected.item(), abs=1e-5)
-    expected = torch.nn.functional.cross_entropy(logits.sentiment_logits[classes], batch.sentiment_labels[classes])
+    expected = torch.nn.functional.cross_entropy(
+        logits.sentiment_logits[classes], batch.class_labels["sentiment"][classes]
+    )
     assert losses["sentiment_loss"] == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -296,7 +281,8 @@ def test_a_step_without_any_label_changes_nothing_and_is_no_error(tmp_path):
     config = training_config()
     model = build_model(tiny.encoder(), config)
     losses, found = gradients(model, [labelled_batch(examples)], config)
-    assert losses == {"summary_loss": 0, "sentiment_loss": 0, "gradient_norm": 0}
+    assert losses.keys() == {*(f"{name}_loss" for name in optimization.HEADS), "gradient_norm"}
+    assert not any(losses.values())
     assert not any(gradient.any() for gradient in found.values())
 
 
@@ -305,8 +291,10 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(summaries):
     model = build_model(tiny.encoder(), config)
     model.summarization.scorer.bias.data.fill_(float("nan"))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(FloatingPointError, match="not a number: summary nan"):
-        train_step(model, [labelled_batch(summaries)], training.make_optimizer(model, config), config)
+    with pytest.raises(FloatingPointError, match=r"not a number: .*'summary': nan"):
+        train_step(
+            LossModule(model, config), [labelled_batch(summaries)], optimization.make_optimizer(model, config), config
+        )
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]) or "scorer.bias" in name
 
@@ -325,7 +313,7 @@ def test_optimizer_groups():
     model = build_model(tiny.encoder(), config)
     rates = {
         id(weight): (group["lr"], group["weight_decay"])
-        for group in training.make_optimizer(model, config).param_groups
+        for group in optimization.make_optimizer(model, config).param_groups
         for weight in group["params"]
     }
     for name, weight in model.named_parameters():
@@ -338,15 +326,31 @@ def test_optimizer_groups():
 @pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 100])
 def test_schedule_rises_then_falls_to_zero(warmup, num_steps):
-    config = training_config(warmup_share=warmup)
-    factors = [learning_rate_factor(step, num_steps, config) for step in range(num_steps + 2)]
+    factors = [learning_rate_factor(step, num_steps, "linear", warmup) for step in range(num_steps + 2)]
     top = max(1, round(warmup * num_steps)) - 1
-    assert factors[top] == 1
-    assert all(0 < factor <= 1 for factor in factors[:num_steps])
-    assert factors[num_steps:] == [0, 0]
     assert factors[: top + 1] == pytest.approx(np.linspace(1 / (top + 1), 1, top + 1))
-    falling = factors[top + 1 : num_steps + 1]
-    assert falling == pytest.approx(np.linspace(1, 0, num_steps - top) if top + 1 < num_steps else [0])
+    assert factors.count(1) == 1
+    assert factors[top : num_steps + 1] == pytest.approx(np.linspace(1, 0, num_steps - top + 1))
+    assert factors[num_steps + 1] == 0
+
+
+def test_other_schedules():
+    noam = [learning_rate_factor(step, 100, "noam", 0.1) for step in range(100)]
+    formula = [min((step + 1) ** -0.5, (step + 1) * 10**-1.5) for step in range(100)]  # Vaswani et al., section 5.3
+    assert noam == pytest.approx([value / formula[9] for value in formula])
+    constant = [learning_rate_factor(step, 100, "constant", 0.1) for step in range(100)]
+    assert constant == pytest.approx([min(1, (step + 1) / 10) for step in range(100)])
+
+
+def test_rates_of_encoder_and_heads_rise_apart(summaries):
+    config = training_config(encoder_learning_rate=1e-5, head_learning_rate=1e-3, warmup_share=0.5, head_warmup_share=0)
+    optimizer = optimization.make_optimizer(build_model(tiny.encoder(), config), config)
+    optimization.set_learning_rates(optimizer, 0, 100, config)
+    rates = {group["is_encoder"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {True: pytest.approx(1e-5 / 50), False: 1e-3}
+    optimization.set_learning_rates(optimizer, 49, 100, config)
+    rates = {group["is_encoder"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {True: 1e-5, False: pytest.approx(1e-3 * 51 / 100)}
 
 
 # A run
@@ -370,7 +374,8 @@ def test_it_learns_summaries(summaries, dtype):
     first, last = log[0], log[-1]
     assert last["step"] == last["num_steps"] == len(log)
     assert last["summary_loss"] < first["summary_loss"] / 2
-    scores, _, vectors = training.predict_examples(model, summaries, "float32")
+    found = predict_examples(model, summaries, "float32")
+    scores, vectors = found.sentences, found.vectors
     assert [int(score.argmax()) for score in scores] == [number % 5 for number in range(8)]
     assert [vector.shape for vector in vectors] == [(5, 32)] * 8
 
@@ -379,7 +384,7 @@ def test_it_learns_sentiment(sentiments):
     model, log = run(sentiments, max_batch_tokens=64)
     assert log[-1]["sentiment_loss"] < log[0]["sentiment_loss"] / 2
     assert log[-1]["summary_loss"] == 0
-    _, logits, _ = training.predict_examples(model, sentiments, "float32")
+    logits = predict_examples(model, sentiments, "float32").sentiments
     assert logits.argmax(1).tolist() == [0, 2] * 4
 
 
@@ -467,10 +472,10 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
     for name, weight in model.encoder.get_base_model().state_dict().items():
         if "lora_" not in name:
             assert torch.equal(weight, before[name.replace(".base_layer", "")]), name
-    expected = training.predict_examples(model, summaries, "float32")[0]
+    expected = predict_examples(model, summaries, "float32").sentences
     training.merge_encoder(model)
     assert model.encoder.state_dict().keys() == {name for name in before if not name.startswith("pooler.")}
-    for found, score in zip(training.predict_examples(model, summaries, "float32")[0], expected, strict=True):
+    for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
         assert found == pytest.approx(score, abs=1e-4)
     changed = {name for name, weight in model.encoder.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed
@@ -486,9 +491,29 @@ def test_dropout_of_the_encoder_is_what_the_configuration_says(kind):
         model = build_model(tiny.encoder(kind, **dict.fromkeys(names, 0.3 - rate)), config).train()
         encoder = document_encoder(model, tiny.ENCODER_TOKENIZERS[kind]())
         (document,) = encoder.encode([tiny.text(4)], [None], 8)
-        batch = training.make_batch([document], [0])
+        batch = make_batch([document], [0])
         same = torch.equal(model.token_vectors(batch), model.token_vectors(batch))
         assert same == (rate == 0)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_gradient_checkpointing_gives_the_same_gradients(kind, summaries):
+    found = []
+    for on in (False, True):
+        config = training_config(gradient_checkpointing=on)
+        torch.manual_seed(0)
+        model = build_model(tiny.encoder(kind), config).train()
+        calls = []
+        layers = model.encoder.encoder if kind == "bert" else model.encoder.transformer
+        layer = layers.layer[0]
+        dense = layer.intermediate.dense if kind == "bert" else layer.ffn.lin1
+        dense.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        found.append((gradients(model, [labelled_batch(summaries)], config), len(calls)))
+    (expected, calls), (again, more_calls) = found
+    assert more_calls == 2 * calls
+    assert again[0] == pytest.approx(expected[0], abs=1e-5)
+    for name, gradient in again[1].items():
+        torch.testing.assert_close(gradient, expected[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 # The encoder frozen
@@ -521,7 +546,7 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
         log = []
         train(model, [LabelledSource(config.sources[0], part, [])], config, log.append)
         logs.append([(step["summary_loss"], step["sentiment_loss"]) for step in log])
-        scores = training.predict_examples(model, part, "float32")[0]
+        scores = predict_examples(model, part, "float32").sentences
         logs.append(np.concatenate(scores).tolist())
     assert np.array(logs[0]) == pytest.approx(np.array(logs[2]), abs=1e-4)
     assert logs[1] == pytest.approx(logs[3], abs=1e-4)
@@ -533,9 +558,9 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
 def test_validation_during_a_run(summaries):
     config = training_config(epochs=10, validate_every_steps=3, max_validation_rows=5)
     _, log = run(summaries, config=config, validation=summaries)
-    measured = [values for values in log if "news" in values]
+    measured = [values for values in log if "validation" in values]
     assert [values["step"] for values in measured] == list(range(3, log[-1]["num_steps"], 3))
-    assert measured[0]["news"]["rows"] == 5
+    assert measured[0]["validation"]["news"]["rows"] == 5
 
 
 def test_validation_does_not_disturb_a_run(summaries):
@@ -550,12 +575,14 @@ def test_measures_of_a_trained_model(tmp_path):
     config = source_config(summary_column="summary", sentiment_column="label", num_summary_sentences=1)
     examples = read(tmp_path, rows, config)
     model, _ = run(examples, config=training_config(epochs=30, sources=[config.model_dump()], max_batch_tokens=100))
-    found = training.measure(model, examples, config, "float32")
+    found = measure.measure(model, examples, config, "float32")
     assert found["rows"] == 8
     assert found["rouge"]["rouge_1"] == found["oracle"]["rouge_1"] == pytest.approx(100)
     assert found["lead"]["rouge_1"] < 60
     assert found["rouge_1_over_lead"] == pytest.approx(100 - found["lead"]["rouge_1"])
     assert found["spread"]["score_deviation"] > 0.1
+    assert found["summary_loss"] < 0.3
+    assert found["sentiment_loss"] < 0.5
     assert found["sentiment"]["accuracy"] == found["sentiment"]["accuracy_among_present_labels"] == 1
     assert found["sentiment"]["support"] == {"negative": 4, "neutral": 0, "positive": 4}
 
@@ -564,14 +591,14 @@ def test_measures_of_rows_without_labels(tmp_path):
     rows = {"document": ["A cat. A dog.", "A bird."], "summary": pa.array([None, ""], pa.string())}
     config = source_config(summary_column="summary")
     examples = read(tmp_path, rows, config)
-    assert training.measure(tiny.model(), examples, config, "float32") == {"rows": 2}
+    assert measure.measure(tiny.model(), examples, config, "float32") == {"rows": 2}
     source = LabelledSource(config, [], [])
-    assert training.validate(tiny.model(), [source], None, "float32") == {}
+    assert measure.validate(tiny.model(), [source], None, "float32") == {}
 
 
 def test_accuracy_among_present_labels():
     logits = np.array([[0.0, 9, 1], [0, 9, 1], [2, 9, 1]])
-    found = training._measure_sentiment(logits, np.array([2, 2, 0]), tiny.model_config())
+    found = measure._measure_classes("sentiment", logits, np.array([2, 2, 0]), LABELS)["sentiment"]
     assert found["accuracy"] == 0
     assert found["accuracy_among_present_labels"] == 1
 
@@ -579,9 +606,9 @@ def test_accuracy_among_present_labels():
 def test_predictions_come_in_the_order_of_the_examples(summaries, sentiments):
     model = tiny.model()
     examples = [*summaries, *sentiments]
-    together = training.predict_examples(model, examples, "float32")
+    together = predict_examples(model, examples, "float32")
     for place, example in enumerate(examples):
-        alone = training.predict_examples(model, [example], "float32")
-        assert together[0][place] == pytest.approx(alone[0][0], abs=1e-5)
-        assert together[1][place] == pytest.approx(alone[1][0], abs=1e-5)
-        assert together[2][place] == pytest.approx(alone[2][0], abs=1e-5)
+        alone = predict_examples(model, [example], "float32")
+        assert together.sentences[place] == pytest.approx(alone.sentences[0], abs=1e-5)
+        assert together.sentiments[place] == pytest.approx(alone.sentiments[0], abs=1e-5)
+        assert together.vectors[place] == pytest.approx(alone.vectors[0], abs=1e-5)

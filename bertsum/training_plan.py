@@ -1,0 +1,107 @@
+"""Which rows each optimizer step learns from: the same for any number of workers, and known without the rows.
+
+Workers tell each other only how long their documents are. From that each makes the same plan, and takes from each step
+the rows that it has; a worker without any takes part with none. So no row is dropped or seen twice, whatever the number
+of workers, and a run goes on at any step, also with another number of workers.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertsum.distributed import gather, rank
+from bertsum.errors import InputError
+from bertsum.training_config import TrainingConfig
+from bertsum.training_data import Example, LabelledBatch, labelled_batch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step as one worker sees it."""
+
+    batches: list[LabelledBatch]  # this worker's; none where it has no rows of the step
+    num_tokens: int  # of all workers
+
+
+class Plan:
+    """The steps of a run."""
+
+    def __init__(self, sources: Sequence[tuple[float, Sequence[Example]]], config: TrainingConfig) -> None:
+        """`sources`: passes an epoch, and this worker's examples. Every worker must make its plan at the same time.
+
+        Raises InputError where there is nothing to train on.
+        """
+        self._config = config
+        self._own: dict[int, Example] = {}
+        self._weights = [weight for weight, _ in sources]
+        self._lengths: list[np.ndarray] = []
+        first = 0
+        for _, examples in sources:
+            parts = gather(np.array([len(example.document.input_ids) for example in examples], np.int32))
+            self._own |= dict(enumerate(examples, first + sum(map(len, parts[: rank()]))))
+            self._lengths.append(np.concatenate(parts))
+            first += len(self._lengths[-1])
+        self.num_steps = config.max_steps or self._count_steps()
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of what the plan is made from, to find out whether the sources changed under a run."""
+        digest = hashlib.sha256(repr(self._weights).encode())
+        for lengths in self._lengths:
+            digest.update(len(lengths).to_bytes(8, "big") + lengths.tobytes())
+        return digest.hexdigest()
+
+    def steps(self, first_step: int = 0) -> Iterator[Step]:
+        """The steps from `first_step` on."""
+        lengths = np.concatenate(self._lengths)
+        step = epoch = 0
+        while step < self.num_steps:
+            for places in self.epoch(epoch)[: self.num_steps - step]:
+                if step >= first_step:
+                    batches = self._batches([self._own[place] for place in places if place in self._own])
+                    yield Step(batches, int(lengths[places].sum()))
+                step += 1
+            epoch += 1
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """Places of the rows of each step, in random order, under the token budget.
+
+        A source of weight w is gone through w times, fractions drawn at random. Places count through the sources.
+        """
+        generator = random.Random(self._config.seed + number)
+        order: list[int] = []
+        first = 0
+        for weight, lengths in zip(self._weights, self._lengths, strict=True):
+            places = list(range(first, first + len(lengths)))
+            order += places * int(weight) + generator.sample(places, round((weight % 1) * len(places)))
+            first += len(lengths)
+        if not order:
+            raise InputError("the sources have no rows to train on")
+        generator.shuffle(order)
+        return _cut(order, np.concatenate(self._lengths)[order].tolist(), self._config.max_batch_tokens)
+
+    def _batches(self, examples: list[Example]) -> list[LabelledBatch]:
+        lengths = [len(example.document.input_ids) for example in examples]
+        budget = self._config.max_micro_batch_tokens or self._config.max_batch_tokens
+        return [labelled_batch([examples[i] for i in group]) for group in _cut(range(len(examples)), lengths, budget)]
+
+    def _count_steps(self) -> int:
+        whole, rest = divmod(self._config.epochs, 1)
+        counts = [len(self.epoch(number)) for number in range(int(whole))]
+        return max(1, sum(counts) + (round(rest * len(self.epoch(int(whole)))) if rest else 0))
+
+
+def _cut(places: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Consecutive places in groups of at most `max_tokens`; one that is longer is a group of its own."""
+    groups: list[list[int]] = []
+    room = 0
+    for place, length in zip(places, lengths, strict=True):
+        if length > room or not groups:
+            groups.append([])
+            room = max_tokens
+        groups[-1].append(place)
+        room -= length
+    return groups

@@ -1,0 +1,231 @@
+"""A whole run: configuration -> rows, model, training, measures, checkpoint in OUTPUT.
+
+Every worker calls `run`; one process without a process group is a run of one worker. OUTPUT, local or remote, must be
+the same place for all workers.
+"""
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bertsum
+from bertsum import training
+from bertsum.checkpoint import (
+    CONFIG_FILE,
+    load_checkpoint,
+    load_encoder,
+    package_encoder,
+    save_checkpoint,
+    save_delta,
+)
+from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.curves import can_draw, draw_curves
+from bertsum.distributed import gather, rank, world_size
+from bertsum.encoding import DocumentEncoder
+from bertsum.errors import OutputError
+from bertsum.measure import LabelledSource, validate
+from bertsum.model import BertSum
+from bertsum.model_card import model_card
+from bertsum.model_source import resolve
+from bertsum.predictor import document_encoder
+from bertsum.storage import Folder
+from bertsum.tracking import Tracking
+from bertsum.training_config import SourceConfig, TrainingConfig
+from bertsum.training_data import is_labelled, read_examples
+from bertsum.training_state import StateStore, read_log
+
+RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
+CURVES_FILE = "curves.png"
+
+_LOG_SECONDS = 10.0
+# These say how a run is carried out and not what comes out, so that they may change when it goes on.
+_FREE_KEYS = (
+    "resources",
+    "max_worker_failures",
+    "checkpoint_every_minutes",
+    "kept_checkpoints",
+    "tracking",
+    "gradient_checkpointing",
+)
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def begin(output: Folder, config: TrainingConfig) -> bool:
+    """Claim OUTPUT for a run of `config`; False when the run is finished.
+
+    Raises OutputError where OUTPUT holds the run of another configuration, or a checkpoint that is of no run.
+    """
+    is_finished = output.info(CONFIG_FILE) is not None
+    if output.create_exclusive(RUN_FILE, _dump(config.model_dump(mode="json"))):
+        if is_finished:
+            output.remove(RUN_FILE)
+            raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
+        return True
+    theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(config.model_dump(mode="json"))
+    if theirs != ours:
+        keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+        raise OutputError(
+            f"{output} holds a run of another configuration; these differ: {', '.join(keys)}. Give another directory, "
+            "or the same configuration to go on"
+        )
+    return not is_finished
+
+
+def run(config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report) -> None:
+    """Train as the configuration says and save the checkpoint, going on from what OUTPUT has.
+
+    `command`: for the model card. `report`: on the first worker, gets what `training.train` logs, and
+    `{"message": text}` for people. Raises InputError, ModelError or OutputError, which name what is wrong.
+    """
+    start = time.monotonic()
+    say = report if rank() == 0 else _be_silent
+    model, tokenizer = _start(config)
+    sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
+    model.to(device)
+    if config.trained != "all":
+        training.freeze(model, config.trained)
+        sources = [_with_vectors(model, source, config.dtype) for source in sources]
+    store = StateStore(output, config.kept_checkpoints)
+    log = Log(output, store, config, say)
+    training.train(model, sources, config, log.add, store)
+    log.close()
+    training.merge_encoder(model)
+    results = validate(model, sources, None, config.dtype)
+    counts = _count_labelled(sources)
+    if rank() == 0:
+        card = model_card(config, counts, results, _facts(command, time.monotonic() - start))
+        say({"message": card.partition("## Measured")[2]})
+        output.write_replace(MEASURES_FILE, _dump(results))
+        say({"message": _save(config, output, model.cpu(), tokenizer, card)})
+
+
+class Log:
+    """`training_log.jsonl`: what was logged, a line each, written whole now and then since a store cannot append."""
+
+    def __init__(self, output: Folder, store: StateStore, config: TrainingConfig, report: Report) -> None:
+        """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
+        state = store.latest()
+        trackers = config.tracking if rank() == 0 else ()
+        self._tracking = Tracking(trackers, output, config.model_dump(mode="json"), state.step if state else 0)
+        self._lines = read_log(output, LOG_FILE, state.step) if state else []
+        if state:
+            report({"message": f"going on from step {state.step}"})
+        self._output, self._report = output, report
+        self._written_at = time.monotonic()
+
+    def add(self, values: dict[str, Any]) -> None:
+        """One more line."""
+        self._lines.append(values)
+        self._report(values)
+        self._tracking.add(values)
+        if time.monotonic() - self._written_at > _LOG_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if rank() == 0:
+            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            self._output.write_replace(LOG_FILE, text.encode())
+        self._written_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write everything, also the curves."""
+        self.flush()
+        self._tracking.close()
+        if rank() == 0 and can_draw() and self._lines:
+            self._output.write_replace(CURVES_FILE, draw_curves(self._lines))
+
+
+def _start(config: TrainingConfig) -> tuple[BertSum, Any]:
+    """The model before the first step, and its tokenizer."""
+    torch.manual_seed(config.seed)
+    if config.start_from is None:
+        encoder, tokenizer = load_encoder(config.encoder)
+        return training.build_model(encoder, config), tokenizer
+    model, tokenizer = load_checkpoint(resolve(config.start_from))
+    if config.trained == "all":
+        training.open_encoder(model, config)
+    return model, tokenizer
+
+
+def _read_sources(
+    config: TrainingConfig, model: ModelConfig, encoder: DocumentEncoder, report: Report
+) -> list[LabelledSource]:
+    sources = []
+    for source in config.sources:
+        start = time.monotonic()
+
+        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> Any:
+            return read_examples(uri, source, encoder, model, seed=config.seed, **limits) if uri else []
+
+        train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
+        validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
+        sources.append(LabelledSource(source, train, validation))
+        num_train, num_validation = map(sum, zip(*gather((len(train), len(validation))), strict=True))
+        seconds = time.monotonic() - start
+        text = f"{source.name}: {num_train} rows to train on, {num_validation} to measure on ({seconds:.0f} s)"
+        report({"message": text})
+    return sources
+
+
+def _place(config: TrainingConfig, uri: str | None) -> str | None:
+    if uri is None or "://" in uri or uri.startswith("/"):
+        return uri
+    return f"{config.data_root}/{uri}"
+
+
+def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> LabelledSource:
+    train, validation = (
+        training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
+    )
+    return LabelledSource(source.config, train, validation)
+
+
+def _count_labelled(sources: Sequence[LabelledSource]) -> dict[str, int]:
+    return {source.config.name: sum(gather(sum(map(is_labelled, source.train)))) for source in sources}
+
+
+def _save(config: TrainingConfig, output: Folder, model: BertSum, tokenizer: Any, card: str) -> str:
+    """Write the checkpoint to OUTPUT, `config.json` last: from then on the run is finished."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        if rank_saved := config.saved_rank or config.lora_rank:
+            base = package_encoder(config.encoder)
+            lost = save_delta(directory, model, base, rank_saved, card, bertsum.__version__)
+            text = f"saved the delta in {output}; relative error of its factors {lost:.1e}"
+        else:
+            save_checkpoint(directory, model, tokenizer, card, bertsum.__version__)
+            text = f"saved the checkpoint in {output}"
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == CONFIG_FILE):
+            output.write_replace(path.name, path.read_bytes())
+    return text
+
+
+def _facts(command: str, seconds: float) -> list[str]:
+    minutes, rest = divmod(round(seconds), 60)
+    workers = f"{world_size()} workers of " if world_size() > 1 else ""
+    return [
+        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in {minutes // 60}:"
+        f"{minutes % 60:02d}:{rest:02d} ({workers}{torch.get_num_threads()} threads, {platform.machine()}) with:",
+        f"    {command}",
+    ]
+
+
+def _decisive(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in _FREE_KEYS}
+
+
+def _dump(values: Any) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
+
+
+def _be_silent(values: dict[str, Any]) -> None:
+    pass

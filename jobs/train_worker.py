@@ -1,0 +1,83 @@
+"""What runs on the cluster for `bertsum train`: the coordinator with Ray Train's trainer, and the workers."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from bertsum.errors import BertsumError, IncompleteError
+from bertsum.storage import Folder
+from bertsum.training_config import TrainingConfig
+from bertsum.training_run import run
+from jobs.cluster import Shape
+
+_COLLECTIVE_SECONDS = 1800  # how long a worker waits for the others, who may be reading or measuring
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the workers are to do."""
+
+    config: TrainingConfig
+    output_uri: str
+    command: str
+    shape: Shape
+
+
+class Coordinator:
+    """An actor on the cluster, so that a driver behind ray:// is as good as any; and the way of news to the driver."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._news: list[dict[str, Any]] = []
+
+    def fit(self) -> None:
+        """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
+        shape = self._task.shape
+        resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
+        me = ray.get_runtime_context().current_actor
+        with tempfile.TemporaryDirectory() as directory:  # Ray Train keeps no checkpoint here: the run has its own
+            TorchTrainer(
+                work,
+                train_loop_config={"task": self._task, "coordinator": me},
+                scaling_config=ScalingConfig(
+                    shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=resources
+                ),
+                torch_config=TorchConfig(
+                    "cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo", "env", _COLLECTIVE_SECONDS
+                ),
+                run_config=RunConfig(
+                    storage_path=directory,
+                    failure_config=FailureConfig(max_failures=self._task.config.max_worker_failures),
+                ),
+            ).fit()
+
+    def tell(self, news: dict[str, Any]) -> None:
+        """Called by workers."""
+        self._news.append(news)
+
+    def hear(self) -> list[dict[str, Any]]:
+        """Called by the driver: what came in since the last call."""
+        news, self._news = self._news, []
+        return news
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """One worker: all of a run, together with the others."""
+    task, coordinator = arguments["task"], arguments["coordinator"]
+    torch.set_num_threads(task.shape.num_threads)
+
+    def tell(news: dict[str, Any]) -> None:
+        coordinator.tell.remote(news)
+
+    try:
+        run(task.config, Folder(task.output_uri), get_device(), task.command, tell)
+    except (BertsumError, FloatingPointError) as error:
+        # the same would happen again: the driver is told, and ends the run before Ray Train repeats it
+        told = error if isinstance(error, BertsumError) else IncompleteError(str(error))
+        ray.get(coordinator.tell.remote({"error": told}))
+        raise

@@ -1,0 +1,94 @@
+"""SIGKILL of a training run with real processes: one worker, then everything; it ends with the same loss curve."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from job_helpers import descendants, losses, make_training
+
+from bertsum.storage import Folder
+from bertsum.training_state import StateStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+# the same machine, threads and number of workers: equal but for the order in which gloo adds up
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
+    """What a test starts; ended with all below it if the test fails."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for job in started:
+        if job.poll() is None:
+            kill_all(job)
+        assert job.stdout is not None
+        job.stdout.close()
+
+
+def start(config: Path, output: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "jobs.train", str(config), str(output)]
+    command += ["--set", "resources.replicas=2", "--set", "resources.num_cpus=1"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+
+
+def kill_all(job: "subprocess.Popen[str]") -> None:
+    for pid in [*(pid for pid, _ in descendants(job.pid)), job.pid]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    job.wait(30)
+
+
+def step_of(output: Path) -> int:
+    state = StateStore(Folder(str(output)), 2).latest()
+    return state.step if state else 0
+
+
+def wait_for_step(output: Path, step: int, job: "subprocess.Popen[str]", seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while step_of(output) < step:
+        assert job.poll() is None, "the run ended too early"
+        assert time.monotonic() < deadline, f"no step {step} after {seconds} s"
+        time.sleep(0.05)
+
+
+def workers_of(job: "subprocess.Popen[str]") -> list[int]:
+    return [pid for pid, command in descendants(job.pid) if "RayTrainWorker" in command]
+
+
+def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    config = make_training(
+        tmp_path, epochs=40, model={"num_heads": 4, "feed_forward_size": 64, "dropout": 0.2}, checkpoint_every_minutes=0
+    )
+    jobs.append(start(config, tmp_path / "whole"))
+    printed, _ = jobs[0].communicate(timeout=200)
+    assert jobs[0].returncode == 0, printed
+    output = tmp_path / "out"
+    jobs.append(start(config, output))
+    wait_for_step(output, 10, jobs[1])
+    os.kill(workers_of(jobs[1])[0], signal.SIGKILL)
+    reached = step_of(output)
+    wait_for_step(output, reached + 5, jobs[1])  # others took its place
+    kill_all(jobs[1])
+    assert not (output / "config.json").exists()
+    killed_at = step_of(output)
+    jobs.append(start(config, output))
+    printed, _ = jobs[2].communicate(timeout=200)
+    assert jobs[2].returncode == 0, printed
+    assert f"going on from step {killed_at}" in printed
+    expected, found = losses(tmp_path / "whole"), losses(output)
+    assert killed_at < max(expected)
+    assert found.keys() == expected.keys()
+    for step, values in expected.items():
+        assert found[step] == pytest.approx(values, abs=TOLERANCE), step

@@ -1,0 +1,64 @@
+"""Several workers, as real processes, learn what one learns."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import workers
+from rows import sentiment_rows, summary_rows
+from torch import multiprocessing
+
+VALUES = {
+    "sources": [
+        {"name": "news", "summary_column": "summary", "num_summary_sentences": 1},
+        {"name": "reviews", "sentiment_column": "label", "weight": 1.5},
+        {"name": "remark", "sentiment_column": "label"},
+    ],
+    "epochs": 3,
+    "max_batch_tokens": 80,  # one or two documents a step: often a worker has none, or none of a head
+    "max_micro_batch_tokens": 64,
+    "clip_norm": 0.5,
+    "sentiment_weight": 0.7,
+}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """7, 5 and 1 rows: no number of workers divides them all; the row groups do not fall on the workers' borders."""
+    root = tmp_path_factory.mktemp("rows")
+    for source, rows in zip(VALUES["sources"], (summary_rows(7), sentiment_rows(5), sentiment_rows(1)), strict=True):
+        source["train_uri"] = source["validation_uri"] = f"{source['name']}.parquet"
+        pq.write_table(pa.table(rows), root / source["train_uri"], row_group_size=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def alone(directory: Path) -> dict:
+    return workers.train_part(directory, VALUES)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) -> None:
+    multiprocessing.start_processes(workers.main, (size, directory, VALUES), nprocs=size, start_method="spawn")
+    found = [torch.load(directory / f"{size}-{number}.pt", weights_only=True) for number in range(size)]
+    assert [part["rank"] for part in found] == list(range(size))
+    rows = [part["rows"] for part in found]
+    assert [sum(column) for column in zip(*rows, strict=True)] == alone["rows"] == [7, 5, 1]
+    assert max(column[0] for column in rows) < 7
+    assert len(alone["losses"]) > 20
+    torch.testing.assert_close(torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
+    assert not any(part["losses"] for part in found[1:])  # the first worker logs
+    for part in found:
+        for name, weight in part["weights"].items():
+            torch.testing.assert_close(weight, alone["weights"][name], rtol=1e-3, atol=1e-5, msg=name)
+        assert part["measures"].keys() == {"news", "reviews", "remark"}
+        assert part["measures"]["news"]["rows"] == 3
+        assert part["measures"]["news"]["rouge"] == pytest.approx(alone["measures"]["news"]["rouge"])
+        assert (
+            part["measures"]["reviews"]["sentiment"]["support"] == alone["measures"]["reviews"]["sentiment"]["support"]
+        )
+        assert part["measures"]["news"]["summary_loss"] == pytest.approx(
+            alone["measures"]["news"]["summary_loss"], abs=1e-4
+        )

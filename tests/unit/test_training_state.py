@@ -1,0 +1,185 @@
+"""A run that stops anywhere goes on where it was, and keeps the checkpoints that it should."""
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+from rows import summary_rows, training_config
+
+from bertsum import training
+from bertsum.errors import ConfigError, OutputError
+from bertsum.measure import LabelledSource, read_metric
+from bertsum.optimization import LossModule, train_step
+from bertsum.storage import Folder
+from bertsum.training_config import SourceConfig
+from bertsum.training_data import labelled_batch, read_examples
+from bertsum.training_state import RunState, StateStore
+
+SOURCE = {"name": "news", "summary_column": "summary", "num_summary_sentences": 1, "validation_uri": "x"}
+VALUES = {
+    "sources": [SOURCE],
+    "epochs": 6,
+    "model": {"dropout": 0.2},
+    "encoder_dropout": 0.1,
+    "average_share": 0.5,
+    "checkpoint_every_minutes": 0,
+}
+
+
+class StoppedError(Exception):
+    """A kill, as the loop sees it: nothing after it happens."""
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list:
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    pq.write_table(pa.table(summary_rows()), path)
+    source = SourceConfig.model_validate(SOURCE)
+    return read_examples(str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8)
+
+
+def run(examples: list, directory: Path, stop_at: int | None = None, **values: object) -> tuple[torch.nn.Module, list]:
+    """The model and the log; `stop_at`: the step whose news is the last."""
+    config = training_config(**(VALUES | values))
+    torch.manual_seed(0)
+    model = training.build_model(tiny.encoder(), config)
+    log: list[dict] = []
+
+    def listen(line: dict) -> None:
+        log.append(line)
+        if line["step"] == stop_at:
+            raise StoppedError
+
+    store = StateStore(Folder(str(directory)), config.kept_checkpoints)
+    try:
+        training.train(model, [LabelledSource(config.sources[0], examples, examples)], config, listen, store)
+    except StoppedError:
+        assert stop_at is not None
+    return model, log
+
+
+def losses(log: list) -> list[tuple[int, float, float]]:
+    return [(line["step"], line["summary_loss"], line["gradient_norm"]) for line in log if "summary_loss" in line]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_a_run_goes_on_as_if_it_had_not_stopped(optimizer: str, examples: list, tmp_path: Path) -> None:
+    model, log = run(examples, tmp_path / "a", optimizer=optimizer)
+    num_steps = log[-1]["num_steps"]
+    first, second = (losses(run(examples, tmp_path / "b", stop_at=step, optimizer=optimizer)[1]) for step in (3, 8))
+    last, rest = run(examples, tmp_path / "b", optimizer=optimizer)
+    assert first == losses(log)[:3]
+    assert second == losses(log)[2:8]  # the third step was told, but not yet saved
+    assert losses(rest) == losses(log)[7:num_steps]
+    for name, weight in last.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name]), name
+
+
+def test_a_finished_run_does_no_step(examples: list, tmp_path: Path) -> None:
+    model, _ = run(examples, tmp_path)
+    again, log = run(examples, tmp_path)
+    assert losses(log) == []
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in again.state_dict().items())
+
+
+def test_a_checkpoint_is_data_and_nothing_else(examples: list, tmp_path: Path) -> None:
+    run(examples, tmp_path, stop_at=4)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["00000002.json", "00000002.safetensors", "00000003.json", "00000003.safetensors"]
+    state = json.loads((tmp_path / "checkpoints" / "00000003.json").read_text())
+    assert (state["step"], state["averaged_steps"]) == (3, 0)
+
+
+def test_the_best_checkpoint_and_the_newest_are_kept(tmp_path: Path) -> None:
+    store = StateStore(Folder(str(tmp_path)), 3)
+    for step, score in enumerate([0.5, 0.9, None, 0.9, 0.1, None, 0.2], 1):
+        store.save(RunState(plan_digest="", step=step, score=score), {"weights/a": torch.zeros(1)})
+    assert store._steps() == [2, 4, 7]
+    latest = store.latest()
+    assert latest is not None
+    assert (latest.step, latest.score) == (7, 0.2)
+
+
+def test_a_checkpoint_that_was_not_finished_is_none(tmp_path: Path) -> None:
+    store = StateStore(Folder(str(tmp_path)), 2)
+    assert store.latest() is None
+    store.save(RunState(plan_digest="", step=1), {})
+    (tmp_path / "checkpoints" / "00000002.safetensors").write_bytes(b"half")
+    latest = store.latest()
+    assert latest is not None
+    assert latest.step == 1
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    store = StateStore(Folder(str(tmp_path)), 2)
+    store.save(RunState(plan_digest="", step=1), {})
+    (tmp_path / "checkpoints" / "00000001.safetensors").write_bytes(b"no")
+    with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged"):
+        store.read_tensors(1)
+    (tmp_path / "checkpoints" / "00000001.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"00000001\.json is damaged"):
+        store.latest()
+
+
+def test_other_rows_and_other_models_are_refused(examples: list, tmp_path: Path) -> None:
+    run(examples, tmp_path, stop_at=4)
+    with pytest.raises(OutputError, match="other rows"):
+        run(examples[1:], tmp_path)
+    with pytest.raises(OutputError, match="another model; they differ in weights/summarization"):
+        run(examples, tmp_path, model={"summarization_layers": "linear"})
+
+
+def test_the_best_weights_are_the_result(examples: list, tmp_path: Path) -> None:
+    """At a rate at which it becomes worse and worse, the first measured weights are the best."""
+    values = {"best_metric": ["news.summary_loss"], "validate_every_steps": 2, "average_share": 0.0}
+    model, log = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
+    scores = {line["step"]: line["score"] for line in log if "score" in line}
+    best = max(scores, key=lambda step: scores[step])
+    assert best < max(scores)
+    assert log[-1] == {"step": max(scores), "chosen_step": best}
+    source = LabelledSource(training_config(**(VALUES | values)).sources[0], [], examples)
+    measured = training.validate(model, [source], None, "float32")
+    assert -measured["news"]["summary_loss"] == pytest.approx(scores[best])
+
+
+def test_patience_ends_a_run(examples: list, tmp_path: Path) -> None:
+    values = {"best_metric": ["news.summary_loss"], "validate_every_steps": 1, "patience": 2, "average_share": 0.0}
+    _, log = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
+    scores = [line["score"] for line in log if "score" in line]
+    assert losses(log)[-1][0] < log[0]["num_steps"]
+    assert scores[-2] <= max(scores[:-3]) >= scores[-3]  # the last is that of the weights at the end, again
+    _, rest = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
+    assert losses(rest) == []
+
+
+def test_a_measure_that_is_none() -> None:
+    results = {"news": {"rows": 3, "rouge": {"rouge_1": 30.0}, "summary_loss": 0.5}}
+    assert read_metric(results, ["news.rouge.rouge_1", "news.summary_loss"]) == pytest.approx(14.75)
+    with pytest.raises(ConfigError, match=r"news\.accuracy: .* there are news\.rouge\.rouge_1, news\.rows"):
+        read_metric(results, ["news.accuracy"])
+
+
+def test_an_infinite_gradient_changes_nothing(examples: list) -> None:
+    """The loss is finite, but the gradient overflows: the last layer sees numbers of 1e38."""
+    config = training_config()
+    model = training.build_model(tiny.encoder(), config)
+    model.summarization.scorer.weight.data.zero_()
+    model.summarization.norm.weight.data.fill_(1e38)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = train_step(LossModule(model, config), [labelled_batch(examples)], optimizer, config)
+    assert found["skipped"] is True
+    assert math.isfinite(found["summary_loss"])
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_run_whose_gradients_are_all_infinite_ends(examples: list, tmp_path: Path, monkeypatch) -> None:
+    skipped = {"summary_loss": 1.0, "gradient_norm": float("inf"), "skipped": True}
+    monkeypatch.setattr(training, "train_step", lambda *arguments: skipped)
+    with pytest.raises(FloatingPointError, match="20 steps in a row"):
+        run(examples, tmp_path, epochs=30)
