@@ -39,15 +39,24 @@ def build_model(encoder: Any, config: TrainingConfig) -> BertSum:
 
 
 def open_encoder(model: BertSum, config: TrainingConfig) -> None:
-    """Let the encoder learn, in place: whole or, with `lora_rank`, by low-rank deltas (Hu et al. 2021)."""
+    """Let the encoder learn, in place: whole or, with `lora_rank`, by low-rank deltas."""
     _set_dropout(model.encoder, config.encoder_dropout)
     if config.gradient_checkpointing:
         model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
     if config.lora_rank:
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
-        lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
-        model.encoder = get_peft_model(model.encoder, lora)
+        model.encoder = get_peft_model(model.encoder, _adapter(config))
+
+
+def _adapter(config: TrainingConfig) -> Any:
+    """LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021) or LoKr, on all linear layers."""
+    from peft import LoHaConfig, LoKrConfig, LoraConfig
+
+    shared = {"r": config.lora_rank, "target_modules": "all-linear"}
+    if config.adapter in ("lora", "dora"):
+        return LoraConfig(**shared, lora_alpha=config.lora_alpha, use_dora=config.adapter == "dora")
+    return (LoHaConfig if config.adapter == "loha" else LoKrConfig)(**shared, alpha=config.lora_alpha)
 
 
 def freeze(model: BertSum, trained: str) -> None:

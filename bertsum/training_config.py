@@ -75,13 +75,18 @@ class TrainingConfig(Config):
     encoder: str = Field(description="`package:NAME`, a directory, a URI or a hub name")
     model: ModelConfig = Field(ModelConfig(), description="the heads")
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
-    start_from: str | None = Field(None, description="checkpoint to go on from, and whose `model` counts")
+    start_from: str | None = Field(
+        None, description="checkpoint to begin with, whose `model` counts; bertsum-default: the shipped one"
+    )
     trained: Literal["all", "heads", "summarization"] = Field(
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )
-    lora_rank: int | None = Field(None, ge=1, description="train the encoder as low-rank deltas")
+    lora_rank: int | None = Field(None, ge=1, description="train the encoder as deltas of this rank, by `adapter`")
+    adapter: Literal["lora", "dora", "loha", "lokr"] = Field(
+        "lora", description="kind of the deltas with lora_rank; all are merged into the weights at the end"
+    )
     saved_rank: int | None = Field(
-        None, ge=1, description="save the difference to the package's encoder at this rank; default: lora_rank"
+        None, ge=1, description="save the difference to the package's encoder at this rank; default: lora_rank of lora"
     )
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
@@ -138,6 +143,12 @@ class TrainingConfig(Config):
     )
     resources: WorkersConfig = WorkersConfig()
     max_worker_failures: int = Field(3, ge=0, description="times that the workers start again after one has died")
+
+    @property
+    def delta_rank(self) -> int | None:
+        """Rank at which the encoder is saved as a delta; None: whole. Only deltas of lora have a low rank as such."""
+        is_low = self.adapter == "lora" and self.encoder.startswith("package:")
+        return self.saved_rank or (self.lora_rank if is_low else None)
 
     @model_validator(mode="after")
     def _tokens_are_computed(self) -> Self:

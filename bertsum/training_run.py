@@ -43,6 +43,7 @@ from bertsum.training_state import StateStore, read_log
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
 CURVES_FILE = "curves.png"
+SHIPPED_MODEL = "bertsum-default"
 
 _LOG_SECONDS = 10.0
 # These say how a run is carried out and not what comes out, so that they may change when it goes on.
@@ -124,10 +125,10 @@ class Log:
     def add(self, values: dict[str, Any]) -> None:
         """One more line."""
         self._lines.append(values)
-        self._report(values)
         self._tracking.add(values)
-        if time.monotonic() - self._written_at > _LOG_SECONDS:
+        if "validation" in values or time.monotonic() - self._written_at > _LOG_SECONDS:
             self.flush()
+        self._report(values)  # last: who listens may end the run
 
     def flush(self) -> None:
         """Write what there is."""
@@ -150,7 +151,7 @@ def _start(config: TrainingConfig) -> tuple[BertSum, Any]:
     if config.start_from is None:
         encoder, tokenizer = load_encoder(config.encoder)
         return training.build_model(encoder, config), tokenizer
-    model, tokenizer = load_checkpoint(resolve(config.start_from))
+    model, tokenizer = load_checkpoint(resolve(None if config.start_from == SHIPPED_MODEL else config.start_from))
     if config.trained == "all":
         training.open_encoder(model, config)
     return model, tokenizer
@@ -197,9 +198,9 @@ def _save(config: TrainingConfig, output: Folder, model: BertSum, tokenizer: Any
     """Write the checkpoint to OUTPUT, `config.json` last: from then on the run is finished."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        if rank_saved := config.saved_rank or config.lora_rank:
+        if config.delta_rank:
             base = package_encoder(config.encoder)
-            lost = save_delta(directory, model, base, rank_saved, card, bertsum.__version__)
+            lost = save_delta(directory, model, base, config.delta_rank, card, bertsum.__version__)
             text = f"saved the delta in {output}; relative error of its factors {lost:.1e}"
         else:
             save_checkpoint(directory, model, tokenizer, card, bertsum.__version__)

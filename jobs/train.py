@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
     _check_extra()
-    config = _absolute(load_config(TrainingConfig, arguments.config, arguments.set))
-    if config.lora_rank or config.saved_rank:
+    config = absolute(load_config(TrainingConfig, arguments.config, arguments.set))
+    if config.delta_rank:
         package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
     output = Folder(arguments.output)
     check_trackers(config.tracking, output)
@@ -146,7 +146,7 @@ def _validation_line(news: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _absolute(config: TrainingConfig) -> TrainingConfig:
+def absolute(config: TrainingConfig) -> TrainingConfig:
     """The same with absolute paths: workers run in directories of their own."""
     values = config.model_dump()
     for key in ("data_root", "encoder", "start_from"):

@@ -482,6 +482,23 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
     assert all(before[name].dim() == 2 and "embeddings" not in name for name in changed)
 
 
+@pytest.mark.parametrize("adapter", ["dora", "loha", "lokr"])
+def test_other_adapters_learn_and_are_merged(adapter, summaries):
+    config = training_config(epochs=10, lora_rank=2, adapter=adapter, encoder_learning_rate=1e-2)
+    torch.manual_seed(0)
+    model = build_model(tiny.encoder(), config)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    train(model, [LabelledSource(config.sources[0], summaries, [])], config, lambda values: None)
+    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert any(name.startswith("encoder.") for name in changed)
+    assert not any("base_layer" in name for name in changed)
+    expected = predict_examples(model, summaries, "float32").sentences
+    training.merge_encoder(model)
+    assert model.encoder.state_dict().keys() == tiny.model().encoder.state_dict().keys()
+    for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
+        assert found == pytest.approx(score, abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", tiny.ENCODER_TOKENIZERS)
 def test_dropout_of_the_encoder_is_what_the_configuration_says(kind):
     names = ("dropout", "attention_dropout") if kind == "distilbert" else (
