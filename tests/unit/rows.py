@@ -10,9 +10,8 @@ def summary_rows(count: int = 8) -> dict:
     texts, summaries = [], []
     for number in range(count):
         sentences = [tiny.sentence(*range(5 * number + 7 * i, 5 * number + 7 * i + 5)) for i in range(4)]
-        summaries.append(
-            f"Zebra {tiny.WORDS[number % len(tiny.WORDS)]} {tiny.WORDS[(number + 3) % len(tiny.WORDS)]} {tiny.WORDS[2 * number % len(tiny.WORDS)]}."
-        )
+        first, second, third = (tiny.WORDS[i % len(tiny.WORDS)] for i in (number, number + 3, 2 * number))
+        summaries.append(f"Zebra {first} {second} {third}.")
         sentences.insert(number % 5, summaries[-1])
         texts.append(" ".join(sentences))
     return {"document": texts, "summary": summaries}
