@@ -68,11 +68,23 @@ class WorkersConfig(ResourcesConfig):
     )
 
 
+class NewEncoderConfig(Config):
+    """Size of a BERT encoder that begins with random weights, and of its vocabulary of characters."""
+
+    max_vocabulary: int = Field(8000, ge=5, description="characters, the most frequent ones of the training texts")
+    hidden_size: int = Field(256, ge=1, description="features of a token")
+    num_hidden_layers: int = Field(4, ge=1, description="Transformer layers")
+    num_attention_heads: int = Field(8, ge=1, description="heads of each; they divide hidden_size")
+    intermediate_size: int = Field(1024, ge=1, description="inner features of each layer")
+    max_position_embeddings: int = Field(512, ge=16, description="longest window, in tokens")
+
+
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""
 
     data_root: str = Field(".", description="directory or URI that the sources' relative URIs start from")
-    encoder: str = Field(description="`package:NAME`, a directory, a URI or a hub name")
+    encoder: str = Field(description="`package:NAME`, a directory, a URI, a hub name, or `new` for `new_encoder`")
+    new_encoder: NewEncoderConfig = Field(NewEncoderConfig(), description="with `encoder: new`, in OUTPUT/encoder")
     model: ModelConfig = Field(ModelConfig(), description="the heads")
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     start_from: str | None = Field(

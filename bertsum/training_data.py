@@ -93,6 +93,14 @@ def read_examples(
     return examples
 
 
+def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:
+    """All texts of one file, directory or glob."""
+    root, shards = _find_shards(uri, source, [source.text_column])
+    for shard in shards:
+        for table in stream_rows(root, shard.file, 0, shard.num_rows, [source.text_column]):
+            yield from (text for text in table[source.text_column].to_pylist() if text)
+
+
 def is_labelled(example: Example) -> bool:
     """Whether any head learns from the example."""
     has_class = example.sentiment_label != IGNORE or example.topic_label != IGNORE or example.token_labels is not None

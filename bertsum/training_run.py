@@ -34,16 +34,17 @@ from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
 from bertsum.model_card import model_card
 from bertsum.model_source import resolve
+from bertsum.new_encoder import make_encoder
 from bertsum.predictor import document_encoder
 from bertsum.storage import Folder
 from bertsum.tracking import Tracking
 from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import is_labelled, read_examples
+from bertsum.training_data import is_labelled, read_examples, read_texts
 from bertsum.training_state import StateStore, read_log
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
 CURVES_FILE = "curves.png"
-SHIPPED_MODEL = "bertsum-default"
+SHIPPED_MODEL, NEW_ENCODER, ENCODER_DIRECTORY = "bertsum-default", "new", "encoder"
 
 _LOG_SECONDS = 10.0
 # These say how a run is carried out and not what comes out, so that they may change when it goes on.
@@ -80,6 +81,17 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
     return not is_finished
 
 
+def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
+    """With `encoder: new`, make it in OUTPUT/encoder, unless it is there; before any worker starts."""
+    if config.encoder != NEW_ENCODER or output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is not None:
+        return
+    places = [(source, _place(config, source.train_uri)) for source in config.sources]
+    texts = (text for source, uri in places if uri for text in read_texts(uri, source))
+    with tempfile.TemporaryDirectory() as name:
+        make_encoder(Path(name), texts, config.new_encoder, config.seed)
+        _copy(Path(name), output, f"{ENCODER_DIRECTORY}/")
+
+
 def run(config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report) -> None:
     """Train as the configuration says and save the checkpoint, going on from what OUTPUT has.
 
@@ -88,7 +100,7 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     """
     start = time.monotonic()
     say = report if rank() == 0 else _be_silent
-    model, tokenizer = _start(config)
+    model, tokenizer = _start(config, output)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
     model.to(device)
     if config.trained != "all":
@@ -145,11 +157,12 @@ class Log:
             self._output.write_replace(CURVES_FILE, draw_curves(self._lines))
 
 
-def _start(config: TrainingConfig) -> tuple[BertSum, Any]:
+def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
     """The model before the first step, and its tokenizer."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
-        encoder, tokenizer = load_encoder(config.encoder)
+        is_new = config.encoder == NEW_ENCODER
+        encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(None if config.start_from == SHIPPED_MODEL else config.start_from))
     if config.trained == "all":
@@ -205,9 +218,14 @@ def _save(config: TrainingConfig, output: Folder, model: BertSum, tokenizer: Any
         else:
             save_checkpoint(directory, model, tokenizer, card, bertsum.__version__)
             text = f"saved the checkpoint in {output}"
-        for path in sorted(directory.iterdir(), key=lambda path: path.name == CONFIG_FILE):
-            output.write_replace(path.name, path.read_bytes())
+        _copy(directory, output)
     return text
+
+
+def _copy(directory: Path, output: Folder, prefix: str = "") -> None:
+    """All files, `config.json` last: without it a directory holds no model."""
+    for path in sorted(directory.iterdir(), key=lambda path: path.name == CONFIG_FILE):
+        output.write_replace(f"{prefix}{path.name}", path.read_bytes())
 
 
 def _facts(command: str, seconds: float) -> list[str]:

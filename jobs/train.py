@@ -22,7 +22,7 @@ from bertsum.errors import ConfigError, IncompleteError
 from bertsum.storage import Folder, mask
 from bertsum.tracking import check_trackers
 from bertsum.training_config import TrainingConfig
-from bertsum.training_run import begin
+from bertsum.training_run import begin, prepare_encoder
 from jobs.guard import guard
 from jobs.progress import format_seconds
 
@@ -48,6 +48,7 @@ def train(arguments: argparse.Namespace) -> int:
     if not begin(output, config):
         print(f"nothing to do: {output} holds the checkpoint of this configuration")
         return 0
+    prepare_encoder(config, output)
     settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)
     command = f"bertsum train {arguments.config} {mask(arguments.output)}{settings}"
     address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"

@@ -14,7 +14,7 @@ from ray.tune.search import BasicVariantGenerator, Searcher
 
 from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
-from bertsum.training_run import LOG_FILE, begin, run
+from bertsum.training_run import LOG_FILE, begin, prepare_encoder, run
 from bertsum.training_state import StateStore, read_log
 from bertsum.tuning_config import RangeConfig, TuningConfig
 from jobs.cluster import Shape
@@ -103,6 +103,7 @@ def run_trial(values: dict[str, Any], task: Task) -> None:
             ray.tune.report({"score": news["score"], "step": news["step"]})
 
     if is_unfinished:
+        prepare_encoder(config, output)
         run(config, output, device, f"bertsum tune, trial {trial_name(values)}", report)
 
 

@@ -29,6 +29,7 @@ LAYERS = [
     {"bertsum.baselines", "bertsum.evaluation", "bertsum.evaluation_report"},
     {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}
     | {"bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
+    {"bertsum.new_encoder"},
     {"bertsum.training_run"},
 ]
 

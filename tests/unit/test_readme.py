@@ -11,7 +11,7 @@ from bertsum.config import JobConfig, ModelConfig
 from bertsum.evaluation import EvaluationConfig
 from bertsum.preparation import LEFT_OUT, DocumentsConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
-from bertsum.training_config import SourceConfig, TrainingConfig, WorkersConfig
+from bertsum.training_config import NewEncoderConfig, SourceConfig, TrainingConfig, WorkersConfig
 from bertsum.tuning_config import RangeConfig, TuningConfig
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def rows(cls: type[BaseModel], prefix: str) -> list[str]:
     return [
         f"| `{prefix}{name}` | {'required' if field.is_required() else shown(field.default)} | {field.description} |"
         for name, field in cls.model_fields.items()
-        if name not in ("sources", "model", "resources")
+        if name not in ("sources", "model", "resources", "new_encoder")
     ]
 
 
@@ -105,6 +105,7 @@ def test_the_manual_of_training_has_each_key_with_its_default() -> None:
         (ModelConfig, "model."),
         (SourceConfig, "sources[]."),
     ]
+    classes.append((NewEncoderConfig, "new_encoder."))
     expected = [row for cls, prefix in classes for row in rows(cls, prefix)]
     expected += [row for cls, prefix in ((TuningConfig, ""), (RangeConfig, "space.KEY.")) for row in rows(cls, prefix)]
     assert [line for line in manual.splitlines() if line.startswith("| `")] == expected

@@ -89,7 +89,7 @@ def test_one_label_for_a_whole_source(tmp_path):
      (["x", "y"], {"sentiment": "good"})],
 )  # fmt: skip
 def test_a_label_that_the_model_does_not_have_is_named(tmp_path, column, config):
-    with pytest.raises(InputError, match=r"source news: .*rows\.parquet has the label ('good'|1); the model knows"):
+    with pytest.raises(InputError, match=r"source news: .*rows\.parquet has the label '(good|1)'; the model knows"):
         read(tmp_path, {"document": ["a cat", "a dog"], "label": column}, source_config(**config))
 
 
