@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import ray
@@ -33,7 +34,7 @@ class Coordinator:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._news: list[dict[str, Any]] = []
+        self._news: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
     def fit(self) -> None:
         """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
@@ -45,10 +46,10 @@ class Coordinator:
                 work,
                 train_loop_config={"task": self._task, "coordinator": me},
                 scaling_config=ScalingConfig(
-                    shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=resources
+                    num_workers=shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=resources
                 ),
                 torch_config=TorchConfig(
-                    "cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo", "env", _COLLECTIVE_SECONDS
+                    backend="cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS
                 ),
                 run_config=RunConfig(
                     storage_path=directory,
@@ -58,12 +59,11 @@ class Coordinator:
 
     def tell(self, news: dict[str, Any]) -> None:
         """Called by workers."""
-        self._news.append(news)
+        self._news.put(news)
 
     def hear(self) -> list[dict[str, Any]]:
         """Called by the driver: what came in since the last call."""
-        news, self._news = self._news, []
-        return news
+        return [self._news.get() for _ in range(self._news.qsize())]
 
 
 def work(arguments: dict[str, Any]) -> None:
