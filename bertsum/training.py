@@ -42,7 +42,7 @@ def open_encoder(model: BertSum, config: TrainingConfig) -> None:
     """Let the encoder learn, in place: whole or, with `lora_rank`, by low-rank deltas."""
     _set_dropout(model.encoder, config.encoder_dropout)
     if config.gradient_checkpointing:
-        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        model.encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if config.lora_rank:
         from peft import get_peft_model
 
