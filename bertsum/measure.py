@@ -171,7 +171,7 @@ def _join(rows: Sequence[ClassRows]) -> ClassRows:
 def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> Part:
     found = predict_examples(model, examples, dtype)
     logits, vectors = found.sentences, found.vectors
-    scores = [1 / (1 + np.exp(-values)) for values in logits]
+    scores = [torch.from_numpy(values).sigmoid().numpy() for values in logits]
     labels = [example.sentence_labels for example in examples]
     loss = [
         summary_loss(torch.from_numpy(a), torch.from_numpy(b)) for a, b in zip(logits, labels, strict=True) if len(b)

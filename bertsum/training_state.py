@@ -89,7 +89,7 @@ class StateStore:
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
     """Everything that a step changes, by names that say what it is."""
     trained = trained_weights(model)
-    tensors = {_WEIGHTS + name: weight for name, weight in trained.items()}
+    tensors: dict[str, Tensor] = {_WEIGHTS + name: weight for name, weight in trained.items()}
     tensors |= {_AVERAGE + name: mean for name, mean in zip(trained, average.means, strict=False)}
     for name, weight in trained.items():
         for key, value in optimizer.state.get(weight, {}).items():

@@ -70,8 +70,8 @@ def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address
         if shape.num_gpus % 1:
             raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
         task = Task(config, output.uri, command, shape)
-        remote: Any = ray.remote(num_cpus=0, max_concurrency=4)(Coordinator)
-        coordinator = remote.remote(task)
+        actor: Any = ray.remote(Coordinator)  # whose options carry no types
+        coordinator = actor.options(num_cpus=0, max_concurrency=4).remote(task)
         try:
             _follow(coordinator, Lines(console))
         finally:
