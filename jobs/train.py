@@ -1,4 +1,4 @@
-"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, by Ray Train's workers.
+"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, in this process or by Ray Train's workers.
 
 OUTPUT holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json`, the run's configuration, and under
 `checkpoints/` the states from which the same command goes on.
@@ -52,8 +52,26 @@ def train(arguments: argparse.Namespace) -> int:
     settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)
     command = f"bertsum train {arguments.config} {mask(arguments.output)}{settings}"
     address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
-    run_on_cluster(config, output, command, address)
+    if address == "local" and config.resources.replicas == 1:
+        run_here(config, output, command)
+    else:
+        run_on_cluster(config, output, command, address)
     return 0
+
+
+def run_here(config: TrainingConfig, output: Folder, command: str) -> None:
+    """One worker on this machine is this process: no Ray. Raises what ended it."""
+    import torch
+
+    from bertsum.training_run import run
+
+    if config.resources.num_cpus:
+        torch.set_num_threads(max(1, int(config.resources.num_cpus)))
+    has_gpu = torch.cuda.is_available() and config.resources.num_gpus != 0
+    try:
+        run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, Lines(Console(stderr=True)).show)
+    except FloatingPointError as error:
+        raise IncompleteError(f"{error}; {_RESUMES}") from error
 
 
 def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str) -> None:

@@ -1,5 +1,6 @@
 """What runs on the cluster for `bertsum train`: the coordinator with Ray Train's trainer, and the workers."""
 
+import os
 import tempfile
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -17,6 +18,8 @@ from bertsum.training_run import run
 from jobs.cluster import Shape
 
 _COLLECTIVE_SECONDS = 1800  # how long a worker waits for the others, who may be reading or measuring
+
+_START_SECONDS, _MAX_STARTS = "300", 3  # until all workers run, which takes long where a machine is busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Coordinator:
         shape = self._task.shape
         resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
         me = ray.get_runtime_context().current_actor
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
         with tempfile.TemporaryDirectory() as directory:  # Ray Train keeps no checkpoint here: the run has its own
             TorchTrainer(
                 work,
@@ -53,7 +57,9 @@ class Coordinator:
                 ),
                 run_config=RunConfig(
                     storage_path=directory,
-                    failure_config=FailureConfig(max_failures=self._task.config.max_worker_failures),
+                    failure_config=FailureConfig(
+                        max_failures=self._task.config.max_worker_failures, controller_failure_limit=_MAX_STARTS
+                    ),
                 ),
             ).fit()
 
