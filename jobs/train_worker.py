@@ -42,7 +42,6 @@ class Coordinator:
     def fit(self) -> None:
         """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
         shape = self._task.shape
-        resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
         me = ray.get_runtime_context().current_actor
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
         with tempfile.TemporaryDirectory() as directory:  # Ray Train keeps no checkpoint here: the run has its own
@@ -50,7 +49,7 @@ class Coordinator:
                 work,
                 train_loop_config={"task": self._task, "coordinator": me},
                 scaling_config=ScalingConfig(
-                    num_workers=shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=resources
+                    num_workers=shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=shape.bundle
                 ),
                 torch_config=TorchConfig(
                     backend="cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS

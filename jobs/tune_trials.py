@@ -54,7 +54,6 @@ def run_trials(config: TuningConfig, base: TrainingConfig, output: Folder, shape
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # each run has its own log
     task = Task(base, output.uri, shape.num_threads)
-    resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
     begun = read_trials(output)
     asha = ASHAScheduler(
         time_attr="step",
@@ -64,7 +63,7 @@ def run_trials(config: TuningConfig, base: TrainingConfig, output: Folder, shape
     )
     with tempfile.TemporaryDirectory() as directory:
         grid = ray.tune.Tuner(
-            ray.tune.with_resources(ray.tune.with_parameters(run_trial, task=task), resources),
+            ray.tune.with_resources(ray.tune.with_parameters(run_trial, task=task), shape.bundle),
             param_space={key: _domain(values) for key, values in config.space.items()},
             tune_config=ray.tune.TuneConfig(
                 metric="score",
