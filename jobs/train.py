@@ -143,7 +143,9 @@ class Lines:
         self._shown_at = now
         done = news["step"] - self._start[0]
         left = (now - self._start[1]) / done * (news["num_steps"] - news["step"]) if done else None
-        losses = [f"{name.replace('_', ' ')} {news[name]:.4f}" for name in news if name.endswith("_loss")]
+        losses = [
+            f"{name.replace('_', ' ')} {news[name]:.4f}" for name in news if name.endswith("_loss") and news[name]
+        ]
         parts = [f"step {news['step']:,}/{news['num_steps']:,}", *losses, f"{news['tokens_per_second']:,} tokens/s"]
         self._console.print("  ".join(parts + ([f"{format_seconds(left)} left"] if left is not None else [])))
 
