@@ -17,14 +17,8 @@ import torch
 
 import bertsum
 from bertsum import training
-from bertsum.checkpoint import (
-    CONFIG_FILE,
-    load_checkpoint,
-    load_encoder,
-    package_encoder,
-    save_checkpoint,
-    save_delta,
-)
+from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint_config import CONFIG_FILE, package_encoder
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.curves import can_draw, draw_curves
 from bertsum.distributed import gather, rank, world_size
