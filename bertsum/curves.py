@@ -25,10 +25,10 @@ def loss_points(log: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
     found: dict[str, Points] = defaultdict(lambda: ([], []))
     for line in log:
         for name, value in numbers(line):
-            if name.endswith("_loss") and "validation" not in line:
+            if name.endswith("_loss") and value and "validation" not in line:  # 0: no label of it in this step
                 found[name][0].append(line["step"])
                 found[name][1].append(value)
-    return {name: points for name, points in found.items() if any(points[1])}
+    return dict(found)
 
 
 def measure_points(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Points]]:
