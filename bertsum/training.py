@@ -53,7 +53,7 @@ def _adapter(config: TrainingConfig) -> Any:
     """LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021) or LoKr, on all linear layers."""
     from peft import LoHaConfig, LoKrConfig, LoraConfig
 
-    shared = {"r": config.lora_rank, "target_modules": "all-linear"}
+    shared: dict[str, Any] = {"r": config.lora_rank, "target_modules": "all-linear"}
     if config.adapter in ("lora", "dora"):
         return LoraConfig(**shared, lora_alpha=config.lora_alpha, use_dora=config.adapter == "dora")
     return (LoHaConfig if config.adapter == "loha" else LoKrConfig)(**shared, alpha=config.lora_alpha)

@@ -42,6 +42,7 @@ class Coordinator:
     def fit(self) -> None:
         """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
         shape = self._task.shape
+        failures: Any = FailureConfig  # its types are those of an older Ray Train
         me = ray.get_runtime_context().current_actor
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
         with tempfile.TemporaryDirectory() as directory:  # Ray Train keeps no checkpoint here: the run has its own
@@ -56,7 +57,7 @@ class Coordinator:
                 ),
                 run_config=RunConfig(
                     storage_path=directory,
-                    failure_config=FailureConfig(
+                    failure_config=failures(
                         max_failures=self._task.config.max_worker_failures, controller_failure_limit=_MAX_STARTS
                     ),
                 ),

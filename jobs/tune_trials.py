@@ -9,7 +9,7 @@ from typing import Any
 
 import ray.tune
 import torch
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from bertsum.storage import Folder
@@ -71,11 +71,12 @@ def run_trials(config: TuningConfig, base: TrainingConfig, output: Folder, shape
                 num_samples=config.num_trials,
                 max_concurrent_trials=config.max_concurrent_trials,
                 search_alg=_searcher(config, list(begun.values())),
-                scheduler=asha if config.early_stopping == "asha" else FIFOScheduler(),
+                scheduler=asha if config.early_stopping == "asha" else None,
             ),
             run_config=ray.tune.RunConfig(storage_path=directory, verbose=0, callbacks=[Lines()]),
         ).fit()
-        errors = {trial_name(result.config): result.error for result in grid if result.error and result.config}
+        results = [grid[place] for place in range(len(grid))]
+        errors = {trial_name(result.config): result.error for result in results if result.error and result.config}
     return [_result(output, name, values, errors.get(name)) for name, values in read_trials(output).items()]
 
 
