@@ -10,7 +10,7 @@ from torch import nn
 
 from bertsum.batching import group_documents, make_batch
 from bertsum.distributed import gather, rank
-from bertsum.errors import OutputError
+from bertsum.errors import ModelError, OutputError
 from bertsum.measure import LabelledSource, read_metric, validate
 from bertsum.model import BertSum
 from bertsum.optimization import (
@@ -36,6 +36,26 @@ def build_model(encoder: Any, config: TrainingConfig) -> BertSum:
     model = BertSum(encoder, config.model)
     open_encoder(model, config)
     return model
+
+
+def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
+    """A model shaped by `config.model` on the same encoder: `new_heads` begin anew, the others are taken over.
+
+    Raises ModelError where one that is taken over does not fit `config.model`.
+    """
+    renewed = BertSum(model.encoder, config.model)
+    began = ("encoder", *config.new_heads)
+    old, new = (
+        {name: weight for name, weight in m.state_dict().items() if name.partition(".")[0] not in began}
+        for m in (model, renewed)
+    )
+    differ = {name for name in old.keys() | new.keys() if name not in old or name not in new}
+    differ |= {name for name in old.keys() & new.keys() if old[name].shape != new[name].shape}
+    if differ:
+        heads = sorted({name.partition(".")[0] for name in differ})
+        raise ModelError(f"start_from has {', '.join(heads)} of another shape than `model` asks for: add to new_heads")
+    renewed.load_state_dict(old, strict=False)
+    return renewed
 
 
 def open_encoder(model: BertSum, config: TrainingConfig) -> None:

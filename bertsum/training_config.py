@@ -90,6 +90,9 @@ class TrainingConfig(Config):
     start_from: str | None = Field(
         None, description="checkpoint to begin with, whose `model` counts; bertsum-default: the shipped one"
     )
+    new_heads: tuple[Literal["summarization", "sentiment", "topic", "token_sentiment"], ...] = Field(
+        (), description="with start_from: heads that begin anew; then `model` here counts, and the others must fit it"
+    )
     trained: Literal["all", "heads", "summarization"] = Field(
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )

@@ -159,6 +159,8 @@ def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
         encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(None if config.start_from == SHIPPED_MODEL else config.start_from))
+    if config.new_heads:
+        model = training.renew_heads(model, config)
     if config.trained == "all":
         training.open_encoder(model, config)
     return model, tokenizer

@@ -25,17 +25,25 @@ def expected(sentences):
     for place, sentence in enumerate(sentences):
         rarity = {token: math.sqrt(token / VOCABULARY_SIZE) for token in sentence}
         topicality = sum(weight * math.log(occurrences[token]) for token, weight in rarity.items())
+        spread = sum(math.log(holders[token]) for token in rarity)
         repeated = sum(weight for token, weight in rarity.items() if holders[token] > 1)
-        whole = sum(rarity.values())
+        others = set().union(*(lead for i, lead in enumerate(sentences[:3]) if i != place))
+        shared = sum(weight for token, weight in rarity.items() if token in others)
+        whole = sum(rarity.values()) or 1
         rows.append(
             [
                 math.log(1 + place),
                 place / len(sentences),
                 math.log(len(sentences)),
+                *(float(place == lead) for lead in range(3)),
                 math.log(1 + len(sentence)),
                 math.log(1 + topicality),
+                topicality / max(1, len(sentence)),
+                math.log(1 + spread),
                 math.log(1 + repeated),
-                repeated / whole if whole else 0,
+                repeated / whole,
+                math.log(1 + shared),
+                shared / whole,
             ]
         )
     return rows
@@ -80,4 +88,4 @@ def test_no_documents_have_no_features():
 
 @pytest.mark.parametrize("tokens", [[], [3]])
 def test_one_sentence_repeats_nothing(tokens):
-    assert raw(features_of([tokens]))[0, 4:].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert raw(features_of([tokens]))[0, 7:].tolist() == pytest.approx([0] * 7, abs=1e-6)

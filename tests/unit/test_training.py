@@ -13,13 +13,13 @@ from rows import sentiment_rows, summary_rows, training_config
 
 from bertsum import measure, optimization, training
 from bertsum.batching import make_batch
-from bertsum.errors import InputError
+from bertsum.errors import InputError, ModelError
 from bertsum.loss import IGNORE
 from bertsum.measure import LabelledSource, predict_examples
 from bertsum.optimization import LossModule, WeightAverage, learning_rate_factor, train_step
 from bertsum.predictor import document_encoder
 from bertsum.training import build_model, train
-from bertsum.training_config import SourceConfig
+from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import labelled_batch, read_examples
 from bertsum.training_plan import Plan
 
@@ -629,3 +629,30 @@ def test_predictions_come_in_the_order_of_the_examples(summaries, sentiments):
         assert together.sentences[place] == pytest.approx(alone.sentences[0], abs=1e-5)
         assert together.sentiments[place] == pytest.approx(alone.sentiments[0], abs=1e-5)
         assert together.vectors[place] == pytest.approx(alone.vectors[0], abs=1e-5)
+
+
+# New heads on a trained encoder
+
+
+def test_new_heads_begin_anew_and_the_others_are_taken_over():
+    model = tiny.model()
+    values = {"encoder": "x", "sources": [{"name": "a", "sentiment": "neutral"}], "new_heads": ["summarization"]}
+    shape = tiny.model_config(surface_features=True, num_summarization_layers=1)
+    renewed = training.renew_heads(model, training_config_of(values, shape))
+    assert renewed.config == shape
+    assert renewed.encoder is model.encoder
+    for name, weight in model.sentiment.state_dict().items():
+        assert torch.equal(renewed.sentiment.state_dict()[name], weight)
+    assert not torch.equal(renewed.summarization.scorer.weight, model.summarization.scorer.weight)
+
+
+def test_a_head_that_does_not_fit_is_named():
+    values = {"encoder": "x", "sources": [{"name": "a", "sentiment": "bad"}], "new_heads": ["summarization"]}
+    with pytest.raises(ModelError, match="start_from has sentiment of another shape"):
+        training.renew_heads(
+            tiny.model(), training_config_of(values, tiny.model_config(sentiment_labels=("bad", "good")))
+        )
+
+
+def training_config_of(values, model_config) -> TrainingConfig:
+    return TrainingConfig.model_validate(values | {"model": model_config.model_dump()})
