@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow test-faults lint format clean
+DATA := ../shared/data
+MODEL := out/model
+
+.PHONY: help setup demo model test test-slow test-faults lint format clean
 
 help:
 	@echo "make setup      install into $(VENV)"
@@ -11,6 +14,7 @@ help:
 	@echo "make test       all tests that need no GPU, but the slow ones"
 	@echo "make test-slow  the slow ones: kills, big files"
 	@echo "make test-faults kills at each step, object storage that breaks, full disks, hostile files"
+	@echo "make model      train the model that ships, from DATA ($(DATA)), in three steps"
 	@echo "make lint       ruff and mypy"
 
 setup: $(VENV)/.installed
@@ -32,6 +36,11 @@ test-slow: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest -m "faults and not gpu"
+
+model: setup
+	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)
+	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
+	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2
 
 lint: setup
 	$(BIN)/ruff check .

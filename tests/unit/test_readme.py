@@ -98,7 +98,7 @@ def rows(cls: type[BaseModel], prefix: str) -> list[str]:
 
 
 def test_the_manual_of_training_has_each_key_with_its_default() -> None:
-    manual = (ROOT / "TRAINING.md").read_text(encoding="utf-8")
+    manual = (ROOT / "jobs/TRAINING.md").read_text(encoding="utf-8")
     classes = [
         (TrainingConfig, ""),
         (WorkersConfig, "resources."),
