@@ -147,7 +147,7 @@ class EvaluateWork:
 
 def models_digest(models: Mapping[str, str | None]) -> str:
     """Of the content of all models, and of their names, which are in the rows."""
-    from bertsum.checkpoint import model_digest
+    from bertsum.checkpoint_config import model_digest
     from bertsum.model_source import resolve
 
     found = json.dumps([[name, model_digest(resolve(model))] for name, model in models.items()])
