@@ -33,7 +33,7 @@ class Tracking:
     def __init__(self, names: Sequence[Tracker], output: Folder, config: Mapping[str, Any], step: int) -> None:
         """`step`: the run goes on after it. Checks as `check_trackers` does."""
         check_trackers(names, output)
-        makers = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _MLflow}
+        makers: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _MLflow}
         self._writers: list[_Writer] = [makers[name](Path(output.uri), config, step) for name in names]
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -80,12 +80,13 @@ class _Wandb:
     def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
         import wandb
 
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
             project="bertsum",
             name=directory.name,
             dir=directory,
             config=dict(config),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             settings=wandb.Settings(silent=True, console="off"),
         )
 
