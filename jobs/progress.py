@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-import ray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
@@ -78,6 +77,8 @@ class Monitor:
     def end_replica(self, unit: str) -> None:
         """End the process that has the unit, even one that does not react; Ray starts another and gives it the unit."""
         self._spoke_at[unit] = time.monotonic()
+        import ray  # a dry run shows the same display, and needs none
+
         ray.kill(self._handles[unit], no_restart=False)
 
     def _heard(self, unit: str, progress: UnitProgress) -> None:
