@@ -2,16 +2,21 @@
 
     begin    _SUCCESS goes, the plan is written
     ...      units appear, each whole (bertsum.storage.create_exclusive)
-    finish   OUTPUT holds exactly what was planned -> manifest -> superseded files go -> _SUCCESS
+    finish   OUTPUT holds exactly what was planned -> manifests -> superseded files go -> _SUCCESS
+
+A run over the whole of INPUT does it once, for all partitions at the end. A run that is narrowed to partitions does it
+for each partition by itself, as soon as its last unit is there; so old days stay complete while new ones are made.
 
 Killed between any two of these steps, the same command goes on from what exists: units are never made twice, and
 whoever reads by the manifest sees the old result until the new manifest replaces it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from bertsum.errors import IncompleteError, OutputError
+from bertsum.lake import Lake
 from bertsum.output import (
     FAILURES,
     MANIFEST,
@@ -20,15 +25,17 @@ from bertsum.output import (
     Counts,
     FileRecord,
     Job,
+    OutputFile,
+    add_counts,
     manifest_json,
-    manifest_records,
     read_back,
     read_json,
-    totals,
+    read_known,
     write_json,
 )
-from bertsum.plan import Plan, Superseded, plan_json
+from bertsum.plan import Plan, plan_json
 from bertsum.schema import Status
+from bertsum.scope import inside, partition_of
 from bertsum.storage import Folder, mask
 from bertsum.units import Limits
 
@@ -45,52 +52,105 @@ class Failure:
 
 def is_finished(output: Folder, plan: Plan) -> bool:
     """Whether nothing at all is left to do, not even the records at the end."""
-    if plan.missing or plan.superseded or plan.problems:
+    if plan.missing or plan.superseded or plan.problems or plan.expired:
         return False
     if plan.limit is not None:
         return True
+    if plan.open_partitions or not plan.scope.is_all:
+        return not plan.open_partitions
     manifest = read_json(output, MANIFEST)
     listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
-    return output.info(SUCCESS) is not None and listed == plan.units.keys()
+    return output.info(SUCCESS) is not None and listed == {*plan.units, *plan.retained}
 
 
 def begin(output: Folder, plan: Plan, job: Job, source: str, limits: Limits) -> None:
     """Say that the result is not complete any more, then what the run is going to do."""
     output.remove(SUCCESS)
-    write_json(output, PLAN, plan_json(plan, job, source, limits))
+    for place in plan.open_partitions:
+        if place in plan.published:
+            output.remove(inside(place, SUCCESS))
+        if not plan.scope.is_all:
+            part = plan.only({place})
+            write_json(output, inside(place, PLAN), plan_json(part, job, source, limits, place))
+    if plan.scope.is_all:
+        write_json(output, PLAN, plan_json(plan, job, source, limits))
 
 
-def record_failures(output: Folder, failures: Sequence[Failure]) -> None:
+def record_failures(output: Folder, failures: Sequence[Failure], place: str = "") -> None:
     """Write what could not be done, for `status` and for whoever mends it."""
     entries = [asdict(failure) | {"files": [mask(path) for path in failure.files]} for failure in failures]
-    write_json(output, FAILURES, {"failures": entries})
+    write_json(output, inside(place, FAILURES), {"failures": entries})
 
 
 def finish(
-    output: Folder, plan: Plan, job: Job, source: str, reports: Mapping[str, FileRecord], max_error_fraction: float
+    output: Folder,
+    plan: Plan,
+    job: Job,
+    source: str,
+    reports: Mapping[str, FileRecord],
+    max_error_fraction: float,
+    lake: Lake | None = None,
 ) -> Counts:
-    """Records and clean-up after the last unit; returns the totals of OUTPUT.
+    """Records and clean-up after the last unit; returns the totals of the plan's files.
 
-    `reports` are of this run. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result.
+    `reports` are of this run. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. What
+    leaves a table (`lake`) stays for a while: a query that is at work reads the snapshot from before.
     """
-    _check_listing(output, plan.units, plan.superseded)
-    records = _all_records(output, plan.units, reports)
-    counts = totals(records)
+    _check_listing(output, plan)
+    files = plan.files(job)
+    records = _all_records(output, plan, files, reports)
+    counts = add_counts(record.counts for record in records.values())
     _check_errors(counts, max_error_fraction)
     if plan.limit is not None:
         return counts
-    files = list(zip(plan.units.values(), records, strict=True))
-    write_json(output, MANIFEST, manifest_json(job, source, files))
-    for entry in plan.superseded:
-        output.remove(entry.file.name)
-    output.remove(FAILURES)
-    output.sweep_temporary()
-    output.write_replace(SUCCESS, b"")
+    places = sorted({*plan.open_partitions, *([""] if plan.scope.is_all else [])}, reverse=True)
+    superseded = [entry.file.name for entry in plan.superseded]
+    resting = dict(plan.resting) | (dict.fromkeys(superseded, time.time()) if lake else {})
+    for place in places:
+        _write_manifest(output, place, [(file, records[name]) for name, file in files.items()], resting, job, source)
+    if lake:
+        lake.publish(
+            records, plan.open_partitions, {"bertsum.job": job.fingerprint, "bertsum.model": mask(job.model_id)}
+        )
+    if superseded and not plan.scope.is_all:
+        output.remove(MANIFEST)  # the one of an earlier run over everything lists files that go now
+    for name in [*plan.expired, *([] if lake else superseded)]:
+        output.remove(name)
+    for place in places:
+        _close(output, place, {partition_of(name) for name in files})
     return counts
 
 
-def _check_listing(output: Folder, planned: Iterable[str], superseded: Iterable[Superseded]) -> None:
-    expected, present = set(planned), set(output.list_names()) - {entry.file.name for entry in superseded}
+def _write_manifest(
+    output: Folder,
+    place: str,
+    files: Sequence[tuple[OutputFile, FileRecord]],
+    resting: Mapping[str, float],
+    job: Job,
+    source: str,
+) -> None:
+    chosen = [entry for entry in files if place in ("", partition_of(entry[0].name))]
+    rests = {name: since for name, since in resting.items() if place in ("", partition_of(name))}
+    if chosen or rests or not place:
+        write_json(output, inside(place, MANIFEST), manifest_json(job, source, place, chosen, rests))
+    else:
+        output.remove(inside(place, MANIFEST))
+
+
+def _close(output: Folder, place: str, partitions: Collection[str]) -> None:
+    """What comes after the manifest of a directory; a partition that has no file any more has no _SUCCESS either."""
+    output.remove(inside(place, FAILURES))
+    output.sweep_temporary(place)
+    if not place or place in partitions:
+        output.write_replace(inside(place, SUCCESS), b"")
+
+
+def _check_listing(output: Folder, plan: Plan) -> None:
+    superseded = {*plan.resting, *plan.expired, *(entry.file.name for entry in plan.superseded)}
+    expected = {*plan.units, *plan.retained}
+    places = {partition_of(name) for name in expected | superseded}
+    listed = [name for name in plan.scope.list_names(output) if plan.scope.is_all or partition_of(name) in places]
+    present = set(listed) - superseded
     if missing := sorted(expected - present):
         raise OutputError(f"{len(missing)} file(s) vanished from OUTPUT {output} during the run: {mask(missing[0])}")
     if others := sorted(present - expected):
@@ -100,11 +160,14 @@ def _check_listing(output: Folder, planned: Iterable[str], superseded: Iterable[
         )
 
 
-def _all_records(output: Folder, names: Iterable[str], reports: Mapping[str, FileRecord]) -> list[FileRecord]:
-    known = manifest_records(output) | dict(reports)
-    unknown = [name for name in names if name not in known]
-    known |= {record.name: record for record in read_back(output, unknown)}
-    return [known[name] for name in names]
+def _all_records(
+    output: Folder, plan: Plan, names: Collection[str], reports: Mapping[str, FileRecord]
+) -> dict[str, FileRecord]:
+    known = dict(reports)
+    if unreported := [name for name in names if name not in known]:
+        known = read_known(output, unreported, plan.scope.is_all).records | known
+    known |= {record.name: record for record in read_back(output, [name for name in names if name not in known])}
+    return {name: known[name] for name in names}
 
 
 def _check_errors(counts: Counts, max_error_fraction: float) -> None:

@@ -125,10 +125,41 @@ class ResourcesConfig(Config):
         return self
 
 
+class OutputConfig(Config):
+    """What becomes of results beside being written."""
+
+    table: Literal["parquet", "iceberg", "delta"] = Field(
+        "parquet", description="parquet: files and manifests only; else the files are also a table of this format"
+    )
+    table_name: str = Field("bertsum.summaries", description="NAMESPACE.TABLE in the Iceberg catalog")
+    catalog: str | None = Field(
+        None, description="Iceberg catalog of the pyiceberg configuration; default: an SQLite file in OUTPUT/_iceberg"
+    )
+    keep_days: float = Field(
+        7, ge=0, description="days for which files that left the table stay, for readers of its earlier snapshots"
+    )
+
+    vanished_input: Literal["keep_partitions", "keep_files", "drop"] = Field(
+        "keep_partitions",
+        description="results whose input is gone: kept where the input's whole partition is gone (old days that "
+        "were deleted), kept file by file, or superseded like those of changed input",
+    )
+
+
+class DaysConfig(Config):
+    """How INPUT is partitioned by day, for `nightly` and `backfill`."""
+
+    partition: str = Field(
+        "dt=%Y-%m-%d", description="directory of a day below INPUT, in strftime codes, like `year=%Y/month=%m/day=%d`"
+    )
+    time_zone: str = Field("UTC", description="IANA name of the zone whose yesterday `nightly` means")
+
+
 class RunConfig(Config):
     """How a job runs; nothing here changes what a row holds."""
 
     resources: ResourcesConfig = ResourcesConfig()
+    output: OutputConfig = OutputConfig()
     rows_per_unit: int = Field(1000, ge=1, description="most rows of one unit of work, which is one output file")
     max_unit_bytes: int = Field(256 * 2**20, ge=1, description="most uncompressed input bytes of one unit")
     max_error_fraction: float = Field(
@@ -151,6 +182,7 @@ class JobConfig(RunConfig):
 
     summarizer: SummarizerConfig = SummarizerConfig()
     max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+    days: DaysConfig = DaysConfig()
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)

@@ -6,7 +6,9 @@
     _bertsum/manifest.json    files, rows, bytes, checksums, statuses: written when every unit exists
     _SUCCESS                  last of all; taken away before new work begins
 
-Names that start with `_` or `.` are no results for any reader of Parquet directories.
+Each partition's directory has a manifest and a _SUCCESS of its own, with names relative to it; a run that is narrowed
+to partitions writes only those, and has its plan and failures there. Names that start with `_` or `.` are no results
+for any reader of Parquet directories.
 """
 
 import json
@@ -14,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +27,7 @@ from bertsum import __version__
 from bertsum.config import Config
 from bertsum.errors import OutputError
 from bertsum.schema import Status
+from bertsum.scope import inside, partition_of
 from bertsum.storage import Folder, mask
 from bertsum.units import Unit, job_fingerprint, unit_name
 
@@ -118,14 +121,57 @@ def read_record(output: Folder, name: str) -> tuple[OutputFile, Counts] | None:
         return None
 
 
-def existing_files(output: Folder, names: Iterable[str]) -> list[OutputFile]:
-    """Whose the files are. The plan and the manifest know most of them; the others' footers are read.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the records say of files, by name, whether they exist or not.
+
+    `resting` are superseded files that stay for readers of a table's earlier snapshots, with the Unix time since when.
+    """
+
+    files: dict[str, OutputFile] = field(default_factory=dict)
+    records: dict[str, FileRecord] = field(default_factory=dict)
+    resting: dict[str, float] = field(default_factory=dict)
+
+    def add(self, record: Mapping[str, Any] | None, place: str) -> None:
+        """Take in a plan or manifest of the directory `place`."""
+        superseded = (record or {}).get("superseded", {})
+        self.resting.update({inside(place, name): since for name, since in superseded.items()})
+        for entry in record["files"] if record else ():
+            job = entry.get("job") or record["job"]  # type: ignore[index]
+            unit = Unit.from_json(entry["unit"])
+            name = unit_name(unit, job["fingerprint"])
+            self.files[name] = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
+            if "sha256" in entry:
+                counts = Counts(entry["rows"], entry["tokens"], entry["statuses"])
+                self.records[name] = FileRecord(name, entry["bytes"], entry["sha256"], counts)
+
+
+def read_known(output: Folder, names: Iterable[str], whole: bool) -> Known:
+    """What the records know of `names`; those at the top are read only by a run over the whole of OUTPUT."""
+    known = Known()
+    if whole:
+        known.add(read_json(output, PLAN), "")
+        known.add(read_json(output, MANIFEST), "")
+    places = sorted({partition_of(name) for name in names if name not in known.records} - {""})
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for place, records in zip(places, pool.map(lambda place: _records_in(output, place), places), strict=True):
+            for record in records:
+                known.add(record, place)
+    return known
+
+
+def _records_in(output: Folder, place: str) -> list[dict[str, Any] | None]:
+    return [read_json(output, inside(place, name)) for name in (PLAN, MANIFEST)]
+
+
+def existing_files(output: Folder, names: Iterable[str], known: Known) -> list[OutputFile]:
+    """Whose the files are. The records know most of them; the others' footers are read.
 
     Raises OutputError when there is a file that is not ours: nothing is written beside somebody else's data.
     """
-    known = known_files(output)
-    files = [known[name] for name in names if name in known]
-    others = [name for name in names if name not in known]
+    names = list(names)
+    files = [known.files[name] for name in names if name in known.files]
+    others = [name for name in names if name not in known.files]
     with ThreadPoolExecutor(_THREADS) as pool:
         records = list(pool.map(lambda name: read_record(output, name) if _is_ours(name) else None, others))
     foreign = [name for name, record in zip(others, records, strict=True) if record is None]
@@ -136,19 +182,6 @@ def existing_files(output: Folder, names: Iterable[str]) -> list[OutputFile]:
             "choose an empty directory, or remove them"
         )
     return files + [record[0] for record in records if record is not None]
-
-
-def known_files(output: Folder) -> dict[str, OutputFile]:
-    """Files by name that the plan or the manifest mentions, whether they exist or not."""
-    known: dict[str, OutputFile] = {}
-    for record in (read_json(output, MANIFEST), read_json(output, PLAN)):
-        if record:
-            job, entries = record["job"], record["files"]
-            units = [Unit.from_json(entry["unit"]) for entry in entries]
-            for unit in units:
-                name = unit_name(unit, job["fingerprint"])
-                known[name] = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
-    return known
 
 
 def read_json(output: Folder, name: str) -> dict[str, Any] | None:
@@ -169,46 +202,56 @@ def write_json(output: Folder, name: str, record: Mapping[str, Any]) -> None:
     output.write_replace(name, json.dumps(record, indent=1, sort_keys=False).encode("ascii"))
 
 
-def manifest_records(output: Folder) -> dict[str, FileRecord]:
-    """Files by name as the last manifest lists them: a later manifest need not read them again."""
-    manifest = read_json(output, MANIFEST) or {"files": []}
-    return {
-        entry["name"]: FileRecord(
-            entry["name"], entry["bytes"], entry["sha256"], Counts(entry["rows"], entry["tokens"], entry["statuses"])
-        )
-        for entry in manifest["files"]
-    }
-
-
 def read_back(output: Folder, names: Sequence[str]) -> list[FileRecord]:
     """Records of files whose reports nobody has any more: an earlier run made them and was killed."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda name: _read_back(output, name), names))
 
 
-def totals(records: Iterable[FileRecord]) -> Counts:
-    """Sum over files; statuses in the order of their first appearance."""
+def add_counts(parts: Iterable[Counts]) -> Counts:
+    """Their sum; statuses in the order of their first appearance."""
     rows = tokens = 0
     statuses: Counter[str] = Counter()
-    for record in records:
-        rows, tokens = rows + record.counts.rows, tokens + record.counts.tokens
-        statuses.update(record.counts.statuses)
+    for counts in parts:
+        rows, tokens = rows + counts.rows, tokens + counts.tokens
+        statuses.update(counts.statuses)
     return Counts(rows, tokens, dict(statuses))
 
 
-def manifest_json(job: Job, source: str, files: Sequence[tuple[Unit, FileRecord]]) -> dict[str, Any]:
-    """The manifest: totals, then the files in the order of the input."""
+def manifest_json(
+    job: Job,
+    source: str,
+    place: str,
+    files: Sequence[tuple[OutputFile, FileRecord]],
+    resting: Mapping[str, float],
+) -> dict[str, Any]:
+    """The manifest of the directory `place`: totals, then the files in the order of the input.
+
+    A file that is kept of another job (its input is gone) says which; `resting` see `Known`.
+    """
     records = [record for _, record in files]
     return {
         "input": mask(source),
         "job": job.to_json(),
-        **asdict(totals(records)),
+        **asdict(add_counts(record.counts for record in records)),
         "bytes": sum(record.bytes for record in records),
-        "files": [
-            {"name": r.name, "bytes": r.bytes, "sha256": r.sha256, **asdict(r.counts), "unit": unit.to_json()}
-            for unit, r in files
-        ],
-    }
+        "files": [_entry(file, record, place) | _job_of(file, job) for file, record in files],
+    } | ({"superseded": {_within(place, name): since for name, since in resting.items()}} if resting else {})
+
+
+def _within(place: str, name: str) -> str:
+    return name.removeprefix(inside(place, ""))
+
+
+def _entry(file: OutputFile, record: FileRecord, place: str) -> dict[str, Any]:
+    facts = {"name": _within(place, record.name), "bytes": record.bytes, "sha256": record.sha256}
+    return facts | asdict(record.counts) | {"unit": file.unit.to_json()}
+
+
+def _job_of(file: OutputFile, job: Job) -> dict[str, Any]:
+    if file.job == job.fingerprint:
+        return {}
+    return {"job": {"fingerprint": file.job, "model": {"id": file.model_id}}}
 
 
 def _with_status(schema: pa.Schema) -> pa.Schema:

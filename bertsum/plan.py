@@ -3,15 +3,23 @@
 Results that exist are kept, however an earlier run cut its units: same model and configuration, input unchanged. The
 rows that they leave are cut into new units. So a growing INPUT costs only what is new, `--limit` leaves nothing that a
 full run would have to redo, and a killed run goes on with the units that it had planned.
+
+Input that is gone is no reason to lose results: where a whole partition was deleted (retention), they are retained.
+Where a file vanished from a partition that is still there, the partition was rewritten, and they are superseded.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+import pyarrow as pa
+
 from bertsum.columns import Check, check_shards
+from bertsum.config import OutputConfig
 from bertsum.errors import OutputError
-from bertsum.output import PLAN, Job, OutputFile, existing_files, read_json
+from bertsum.output import PLAN, SUCCESS, Job, OutputFile, existing_files, read_json, read_known
+from bertsum.scope import Scope, inside, partition_of
 from bertsum.shards import Input, InputFile, Shard, read_footers
 from bertsum.storage import Folder, mask
 from bertsum.units import Coverage, Limits, Unit, cut, first_rows, unit_name
@@ -27,7 +35,12 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`units` by name, in the order of the input; `done` are the names that exist; `problems` the unusable files."""
+    """`units` by name, in the order of the input; `done` are the names that exist; `problems` the unusable files.
+
+    `retained` are results whose input is gone, by name; `published` the partitions whose records are complete;
+    `resting` files that left a table, with the Unix time since when, and `expired` those that need not stay any longer;
+    `schemas` those of the input files to read.
+    """
 
     units: Mapping[str, Unit]
     done: frozenset[str]
@@ -35,6 +48,12 @@ class Plan:
     problems: Mapping[str, str]
     num_files: int
     limit: int | None  # None also when the limit covers everything
+    retained: Mapping[str, OutputFile]
+    published: frozenset[str]
+    scope: Scope
+    resting: Mapping[str, float]
+    expired: frozenset[str]
+    schemas: Sequence[pa.Schema]
 
     @property
     def missing(self) -> dict[str, Unit]:
@@ -48,16 +67,62 @@ class Plan:
     def num_rows_done(self) -> int:
         return sum(unit.num_rows for name, unit in self.units.items() if name in self.done)
 
+    @property
+    def open_partitions(self) -> list[str]:
+        """Partitions whose records must be written: something is missing, wrong or superseded, or they never were."""
+        names = [*self.missing, *self.expired, *(entry.file.name for entry in self.superseded)]
+        changed = {partition_of(name) for name in (*names, *self.problems)}
+        return sorted(changed | (self.partitions - self.published))
 
-def make_plan(source: Input, output: Folder, job: Job, limits: Limits, check: Check, limit: int | None = None) -> Plan:
+    @property
+    def partitions(self) -> set[str]:
+        """Those that hold or will hold results."""
+        return {partition_of(name) for name in (*self.units, *self.retained)}
+
+    def files(self, job: Job) -> dict[str, OutputFile]:
+        """The whole result by name, in the order of the input."""
+        own = {name: OutputFile(name, unit, job.fingerprint, mask(job.model_id)) for name, unit in self.units.items()}
+        both = sorted((own | dict(self.retained)).items(), key=lambda item: (item[1].unit.order, item[0]))
+        return dict(both)
+
+    def only(self, partitions: Collection[str]) -> "Plan":
+        """The part of these partitions, as a plan of its own."""
+        return replace(
+            self,
+            units={name: unit for name, unit in self.units.items() if unit.partition in partitions},
+            superseded=[entry for entry in self.superseded if partition_of(entry.file.name) in partitions],
+            problems={path: reason for path, reason in self.problems.items() if partition_of(path) in partitions},
+            retained={name: file for name, file in self.retained.items() if partition_of(name) in partitions},
+            scope=Scope.exactly(partitions),
+            resting={name: since for name, since in self.resting.items() if partition_of(name) in partitions},
+            expired=frozenset(name for name in self.expired if partition_of(name) in partitions),
+        )
+
+
+def make_plan(
+    source: Input,
+    output: Folder,
+    job: Job,
+    limits: Limits,
+    check: Check,
+    limit: int | None = None,
+    rules: OutputConfig | None = None,
+) -> Plan:
     """What to do, where `check` tells which files have what the job needs.
 
     Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign files.
     """
-    present = output.list_names()
+    listed = source.scope.list_names(output, also=SUCCESS)
+    present = {name for name in listed if name.rpartition("/")[2] != SUCCESS}
+    known, rules = read_known(output, present, source.scope.is_all), rules or OutputConfig()
+    existing = existing_files(output, present, known)
+    is_retained = _retention(source.files, rules)
+    retained = {f.name: f for f in existing if f.name not in known.resting and is_retained(f.unit)}
     covered = Coverage()
-    kept, superseded = _sort_out(existing_files(output, present), source.files, job, covered)
-    earlier = _earlier_units(output, source.files, job, limits, covered)
+    kept, old = _sort_out([f for f in existing if f.name not in retained], source.files, job, covered)
+    resting, expired = _rest(old, known.resting, rules)
+    superseded = [entry for entry in old if entry.file.name not in known.resting]
+    earlier = _earlier_units(output, source, job, limits, covered)
     shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
     problems |= check_shards(shards, check, others_are_good=bool(kept or earlier))
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
@@ -65,19 +130,42 @@ def make_plan(source: Input, output: Folder, job: Job, limits: Limits, check: Ch
     named = {unit_name(unit, job.fingerprint): unit for unit in sorted(units, key=lambda unit: unit.order)}
     done = frozenset(name for name in named if name in present)
     wanted = named if limit is None else _limited(named, done, limit, job)
-    whole = wanted.keys() == named.keys()
-    return Plan(wanted, done, superseded, problems, len(source.files), None if whole else limit)
+    limit = None if wanted.keys() == named.keys() else limit
+    published = frozenset(partition_of(name) for name in listed.keys() - present)
+    return Plan(
+        wanted,
+        done,
+        superseded,
+        problems,
+        len(source.files),
+        limit,
+        retained,
+        published,
+        source.scope,
+        resting,
+        expired,
+        [shard.schema for shard in usable.values()],
+    )
 
 
-def plan_json(plan: Plan, job: Job, source: str, limits: Limits) -> dict[str, object]:
-    """The record `_bertsum/plan.json`, from which the next run goes on and `status` reports."""
+def with_units(plan: Plan, units: Mapping[str, Unit]) -> Plan:
+    """The plan with other units for what is missing."""
+    done = {name: unit for name, unit in plan.units.items() if name in plan.done}
+    return replace(plan, units=dict(sorted({**done, **units}.items(), key=lambda item: item[1].order)))
+
+
+def plan_json(plan: Plan, job: Job, source: str, limits: Limits, place: str = "") -> dict[str, object]:
+    """The record `plan.json` of the directory `place`, from which the next run goes on and `status` reports."""
     return {
         "input": mask(source),
         "job": job.to_json(),
         "limits": [limits.num_rows, limits.num_bytes],
         "limit": plan.limit,
         "problems": {mask(path): reason for path, reason in plan.problems.items()},
-        "files": [{"name": name, "rows": unit.num_rows, "unit": unit.to_json()} for name, unit in plan.units.items()],
+        "files": [
+            {"name": name.removeprefix(inside(place, "")), "rows": unit.num_rows, "unit": unit.to_json()}
+            for name, unit in plan.units.items()
+        ],
     }
 
 
@@ -93,6 +181,30 @@ def refuse_superseded(superseded: Sequence[Superseded], output: Folder) -> None:
         f"OUTPUT {output} holds results that do not belong to this run: {found}. `--on-existing replace` makes the new "
         "results and then removes these; or choose another OUTPUT"
     )
+
+
+def _retention(files: Iterable[InputFile], rules: OutputConfig) -> Callable[[Unit], bool]:
+    """Whether the result of a unit is retained although its input is gone."""
+    paths = {file.path for file in files}
+    partitions = {file.partition for file in files}
+
+    def is_retained(unit: Unit) -> bool:
+        gone = not any(part.path in paths for part in unit.slices)
+        if rules.vanished_input == "keep_partitions":
+            return gone and unit.partition not in partitions
+        return gone and rules.vanished_input == "keep_files"
+
+    return is_retained
+
+
+def _rest(
+    superseded: Sequence[Superseded], resting: Mapping[str, float], rules: OutputConfig
+) -> tuple[dict[str, float], frozenset[str]]:
+    """Files that readers of an earlier snapshot may still need, and those whose time is over."""
+    since = {e.file.name: resting[e.file.name] for e in superseded if e.file.name in resting}
+    days = 0 if rules.table == "parquet" else rules.keep_days
+    expired = frozenset(name for name, begun in since.items() if begun + days * 86400 <= time.time())
+    return {name: begun for name, begun in since.items() if name not in expired}, expired
 
 
 def _sort_out(
@@ -116,25 +228,25 @@ def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job
         same_name = file.model_id == mask(job.model_id)
         return f"of model {file.model_id}" + (" with other content or another configuration" if same_name else "")
     if any(part.path not in current for part in file.unit.slices):
-        return "of input that is gone"
+        return "of input that is gone from a directory that is still there"
     if any(part.file != current[part.path] for part in file.unit.slices):
         return "of input that has changed"
     return None
 
 
-def _earlier_units(
-    output: Folder, files: Iterable[InputFile], job: Job, limits: Limits, covered: Coverage
-) -> list[Unit]:
+def _earlier_units(output: Folder, source: Input, job: Job, limits: Limits, covered: Coverage) -> list[Unit]:
     """Units that an unfinished run planned and did not do; two drivers on one OUTPUT then work on the same names."""
-    record = read_json(output, PLAN)
-    if record is None or record["limit"] is not None or record["limits"] != [limits.num_rows, limits.num_bytes]:
-        return []
-    if record["job"]["fingerprint"] != job.fingerprint:
-        return []
-    current = {file.path: file for file in files}
-    units = [Unit.from_json(entry["unit"]) for entry in record["files"]]
-    alive = [unit for unit in units if all(current.get(part.path) == part.file for part in unit.slices)]
-    return [unit for unit in alive if covered.add(unit)]
+    current = {file.path: file for file in source.files}
+    open_places = {file.partition for file in source.files if not covered.is_complete(file.path)}
+    units: list[Unit] = []
+    for place in [""] if source.scope.is_all else sorted(open_places):
+        record = read_json(output, inside(place, PLAN))
+        if record is None or record["limit"] is not None or record["limits"] != [limits.num_rows, limits.num_bytes]:
+            continue
+        if record["job"]["fingerprint"] == job.fingerprint:
+            planned = [Unit.from_json(entry["unit"]) for entry in record["files"]]
+            units += [unit for unit in planned if all(current.get(part.path) == part.file for part in unit.slices)]
+    return [unit for unit in units if covered.add(unit)]
 
 
 def _cut_runs(files: Iterable[InputFile], usable: Mapping[str, Shard], covered: Coverage, limits: Limits) -> list[Unit]:

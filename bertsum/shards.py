@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from bertsum.errors import InputError
+from bertsum.scope import ALL, Scope, partition_of
 from bertsum.storage import FileInfo, Folder, describe, mask
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -33,16 +34,20 @@ class InputFile:
     @property
     def partition(self) -> str:
         """Directory below the root, like `dt=2026-11-20`, or an empty string."""
-        return self.path.rpartition("/")[0]
+        return partition_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What INPUT holds: where it starts, and its files in path order. `is_directory`: new files below count too."""
+    """What INPUT holds in a scope: where it starts, and its files in path order.
+
+    `is_directory`: new files below count too.
+    """
 
     root: Folder
     files: tuple[InputFile, ...]
     is_directory: bool = False
+    scope: Scope = ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +71,30 @@ class Shard:
         return sum(group.num_rows for group in self.row_groups)
 
 
-def list_input(uri: str) -> Input:
-    """Files of a Parquet file, a directory (walked recursively) or a glob. Raises InputError when there are none."""
+def list_input(uri: str, scope: Scope = ALL) -> Input:
+    """Files of a Parquet file, a directory (walked recursively) or a glob, that lie in the partitions of `scope`.
+
+    Raises InputError when there are none.
+    """
+    source = _list_all(uri, scope)
+    files = tuple(file for file in source.files if scope.holds(file.partition))
+    if not files:
+        raise InputError(f"INPUT {mask(uri)} has no file in {', '.join(scope.patterns[:3])}")
+    return replace(source, files=files, scope=scope)
+
+
+def _list_all(uri: str, scope: Scope) -> Input:
     if uri.lower().startswith(("http://", "https://")) and "?" in uri:
         raise InputError(f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of OUTPUT")
     folder = Folder(uri, InputError)
     if folder.is_file():
         return _single_file(uri)
-    if found := folder.list_names():
+    if found := scope.list_names(folder):
         return Input(folder, _in_order(_parquet_files(folder, found)), is_directory=True)
     if glob.has_magic(uri):
         return _match(uri)
-    raise InputError(f"INPUT {mask(uri)} does not exist, or is empty")
+    where = "" if scope.is_all else f" in {', '.join(scope.patterns[:3])}"
+    raise InputError(f"INPUT {mask(uri)} does not exist, or is empty{where}")
 
 
 def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard], dict[str, str]]:

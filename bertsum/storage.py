@@ -71,11 +71,14 @@ class Folder:
         inside = f"{self._root}/".startswith(f"{other._root}/")
         return inside and not _is_hidden(self._root[len(other._root) + 1 :])
 
-    def list_names(self) -> dict[str, FileInfo]:
-        """All files below, sorted by name; a name with a part that starts with `_` or `.` is left out."""
-        with self._reporting("list"):
-            found = self._list_local() if self.is_local else self._list_remote()
-        return dict(sorted((name, info) for name, info in found.items() if not _is_hidden(name)))
+    def list_names(self, below: str = "", also: str = "") -> dict[str, FileInfo]:
+        """All files below (of the subdirectory `below` only), sorted by name.
+
+        A name with a part that starts with `_` or `.` is left out, except files of the name `also`.
+        """
+        with self._reporting("list", below):
+            found = self._list_local(below) if self.is_local else self._list_remote(below)
+        return dict(sorted((name, info) for name, info in found.items() if not _is_hidden(name.removesuffix(also))))
 
     def info(self, name: str) -> FileInfo | None:
         """Size and version now, or None when there is no such file."""
@@ -158,10 +161,10 @@ class Folder:
             except FileNotFoundError:
                 return
 
-    def sweep_temporary(self) -> None:
-        """Remove what writers left behind that were killed half-way. Only when no writer is at work any more."""
+    def sweep_temporary(self, below: str = "") -> None:
+        """Remove what writers left behind that were killed half-way. Only when no writer is at work there any more."""
         if self.is_local:
-            for path in Path(self._root).rglob(f"{TEMPORARY_PREFIX}*.tmp"):
+            for path in Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp"):
                 path.unlink(missing_ok=True)
             return
         with self._reporting("list"):  # object stores have no half-written objects, only the probe's
@@ -190,10 +193,10 @@ class Folder:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _list_local(self) -> dict[str, FileInfo]:
+    def _list_local(self, below: str) -> dict[str, FileInfo]:
         # os.walk and not fsspec: it follows a link to a file, whose own time and size are then the ones that count
         found = {}
-        for directory, subdirectories, names in os.walk(self._root, onerror=_raise_unless_missing):
+        for directory, subdirectories, names in os.walk(Path(self._root, below), onerror=_raise_unless_missing):
             subdirectories[:] = [name for name in subdirectories if not _is_hidden(name)]
             for name in names:
                 path = Path(directory, name)
@@ -201,10 +204,10 @@ class Folder:
                     found[path.relative_to(self._root).as_posix()] = _stat(path)
         return found
 
-    def _list_remote(self) -> dict[str, FileInfo]:
+    def _list_remote(self, below: str) -> dict[str, FileInfo]:
         self._fs.invalidate_cache()
         try:
-            found = self._fs.find(self._root, detail=True)
+            found = self._fs.find(self._path(below) if below else self._root, detail=True)
         except FileNotFoundError:
             return {}
         start = len(self._root) + 1

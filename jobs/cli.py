@@ -8,6 +8,8 @@ from bertsum import __version__
 
 COMMANDS = {
     "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",
+    "nightly": "summarize the partition of one day: yesterday's, if no other is given",
+    "backfill": "summarize the partitions of many days, in waves, within a budget",
     "text": "one document, without a cluster",
     "prepare": "labelled rows in, training shards out",
     "train": "labelled Parquet files in, a checkpoint out",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -15,11 +16,32 @@ _SAMPLE_UNITS = 6
 _SAMPLE_ROWS = 48
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one replica does here, as measured on `rows` rows of the input."""
+
+    documents_per_second: float
+    rows: int
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.documents_per_second:,.1f} documents/s, measured on {self.rows} rows of this input"
+
+
 def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) -> str:
-    """One sentence that says what was measured and on what. Loads the model in this process; no Ray."""
+    """One sentence that says what was measured and on what."""
     rows_left = plan.num_rows - plan.num_rows_done
     if not rows_left:
         return "estimated time: nothing is left to do"
+    rate = measure(plan, source, model, config)
+    return (
+        f"estimated time: {format_seconds(rows_left / rate.documents_per_second)} for one replica on {rate.device}: "
+        f"{rate}. A small sample, so expect a factor of two; replicas share the time"
+    )
+
+
+def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> Rate:
+    """Loads the model in this process, no Ray, and runs a sample of what is missing."""
     import torch
 
     from bertsum.predictor import Summarizer
@@ -29,14 +51,11 @@ def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) ->
     list(summarizer.stream([tables[0].slice(0, 2)]))  # the first call allocates and compiles
     start = time.perf_counter()
     rows = sum(table.num_rows for table in summarizer.stream(tables))
-    rate = rows / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
     device = torch.cuda.get_device_name() if summarizer.device.type == "cuda" else (
         f"this machine's CPU, {torch.get_num_threads()} threads"
     )  # fmt: skip
-    return (
-        f"estimated time: {format_seconds(rows_left / rate)} for one replica on {device}: {rate:,.1f} documents/s, "
-        f"measured on {rows} rows of this input. A small sample, so expect a factor of two; replicas share the time"
-    )
+    return Rate(rows / seconds, rows, device)
 
 
 def _sample(plan: Plan, source: Input, config: JobConfig) -> Iterator[pa.Table]:

@@ -3,22 +3,29 @@
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertsum.commit import Failure, begin, finish, is_finished, record_failures
 from bertsum.config import RunConfig
 from bertsum.errors import ConfigError, IncompleteError, InputError
+from bertsum.lake import Lake
 from bertsum.output import Counts, Job
-from bertsum.plan import Plan, make_plan, refuse_superseded
-from bertsum.shards import Input
+from bertsum.plan import Plan, make_plan, refuse_superseded, with_units
+from bertsum.shards import Input, read_schema
 from bertsum.storage import Folder, mask
 from bertsum.units import Limits, Unit
 from jobs.progress import Display
 from jobs.reports import UnitReport
-from jobs.tables import console
+from jobs.tables import console, say_retained
 from jobs.work import Work
+
+if TYPE_CHECKING:
+    from jobs.cluster import Shape
+    from jobs.replica import Task
 
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
 _NOT_EXCLUSIVE = (
@@ -46,17 +53,36 @@ class Run:
     work: Work
     config: RunConfig
     address: str
+    lake: Lake | None = None
 
     @property
     def limits(self) -> Limits:
         return Limits(self.config.rows_per_unit, self.config.max_unit_bytes)
 
-    def plan(self, limit: int | None) -> Plan:
+    def plan(self, limit: int | None = None) -> Plan:
         """What is to do. Raises InputError and OutputError, see `make_plan`."""
         if limit is not None and limit < 1:
             raise ConfigError(f"--limit must be at least 1, not {limit}")
         _refuse_nesting(self.source, self.output)
-        return make_plan(self.source, self.output, self.job, self.limits, self.work.check, limit)
+        if limit is not None and not self.source.scope.is_all:
+            raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
+        rules = self.config.output
+        plan = make_plan(self.source, self.output, self.job, self.limits, self.work.check, limit, rules)
+        return self._compare_with_table(plan) if self.lake and plan.limit is None else plan
+
+    def _compare_with_table(self, plan: Plan) -> Plan:
+        """A partition is published when the table has it, too."""
+        assert self.lake is not None
+        behind = self.lake.behind([*plan.units, *plan.retained], sorted(plan.partitions & plan.published))
+        return replace(plan, published=plan.published - behind)
+
+    def prepare_table(self, plan: Plan) -> None:
+        """Before any work: the table exists and takes what the plan will bring. Raises InputError."""
+        if self.lake is not None and plan.open_partitions:
+            schemas = [self.work.output_schema(schema) for schema in plan.schemas]
+            there = [name for name in plan.files(self.job) if name in plan.done or name in plan.retained]
+            schemas += [read_schema(self.output, name) for name in there[:1] if not schemas]
+            self.lake.prepare(schemas, sorted(plan.partitions))
 
 
 Show = Callable[[Folder, Plan, Counts, Sequence[UnitReport], float], None]
@@ -68,14 +94,28 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
     Raises IncompleteError when some of it could not be done.
     """
     if is_finished(run.output, plan):
+        where = "" if plan.scope.is_all else f" in {', '.join(plan.scope.patterns[:3])}"
         console.print(
-            f"nothing to do: {run.output} holds all {plan.num_rows:,} rows of this input, model and configuration",
+            f"nothing to do: {run.output} holds all {plan.num_rows:,} rows of this input, model and configuration"
+            + where,
             soft_wrap=True,
         )
         return False
+    if plan.retained:
+        console.print(say_retained(plan), soft_wrap=True)
     if run.config.on_existing == "resume":
         refuse_superseded(plan.superseded, run.output)
+    if plan.limit is None:
+        run.prepare_table(plan)
     start = time.monotonic()
+    if not plan.scope.is_all:
+        from jobs.by_partition import publish
+
+        result = publish(run, plan)
+        if result.failures:
+            raise IncompleteError(say_failures(result.failures, run.output))
+        show(run.output, plan, result.counts, result.reports, time.monotonic() - start)
+        return True
     reports: Mapping[str, UnitReport] = {}
     exclusive = True
     failures = [Failure([path], reason, attempts=0) for path, reason in plan.problems.items()]
@@ -86,22 +126,23 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
         begin(run.output, plan, run.job, run.source_uri, run.limits)
     if failures:
         record_failures(run.output, failures)
-        raise IncompleteError(_say_failures(failures, run.output))
+        raise IncompleteError(say_failures(failures, run.output))
     # without exclusive create the file may be a later writer's by now: it is read back for its record
     records = {name: report.record for name, report in reports.items() if report.record and exclusive}
-    counts = finish(run.output, plan, run.job, run.source_uri, records, run.config.max_error_fraction)
+    counts = finish(run.output, plan, run.job, run.source_uri, records, run.config.max_error_fraction, run.lake)
     show(run.output, plan, counts, list(reports.values()), time.monotonic() - start)
     return True
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every job over INPUT and OUTPUT has."""
+def add_options(parser: argparse.ArgumentParser, limit: bool = True) -> None:
+    """The options that every job over INPUT and OUTPUT has; `limit`: whether it can be tried out on the first rows."""
     add = parser.add_argument
     add("--config", metavar="FILE", type=Path, help="YAML file with configuration values")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="one configuration value; repeatable")
     add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
     add("--on-existing", choices=["resume", "replace"], help=_ON_EXISTING)
-    add("--limit", metavar="N", type=int, help=_LIMIT)
+    if limit:
+        add("--limit", metavar="N", type=int, help=_LIMIT)
 
 
 def overrides(arguments: argparse.Namespace, short: Mapping[str, object]) -> list[str]:
@@ -120,31 +161,35 @@ def _compute(run: Run, plan: Plan) -> tuple[Plan, Mapping[str, UnitReport], list
 
     The last value says whether OUTPUT could create exclusively.
     """
-    console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
-    from jobs.cluster import connected, reserve
-    from jobs.replica import Task
     from jobs.waves import run_waves
-
-    done = {name: unit for name, unit in plan.units.items() if name in plan.done}
 
     def write_plan(units: Mapping[str, Unit]) -> None:
         nonlocal plan
-        ordered = dict(sorted({**done, **units}.items(), key=lambda item: item[1].order))
-        plan = replace(plan, units=ordered)
+        plan = with_units(plan, units)
         begin(run.output, plan, run.job, run.source_uri, run.limits)
+
+    with replicas(run, plan) as (task, shape):
+        write_plan(plan.missing)
+        limits = run.config.max_unit_attempts, run.config.replica_timeout_seconds
+        with Display(plan.num_rows, plan.num_rows_done, console) as display:
+            outcome = run_waves(plan.missing, task, shape, *limits, display, write_plan)
+    return plan, outcome.reports, outcome.failures, task.exclusive
+
+
+@contextmanager
+def replicas(run: Run, plan: Plan) -> "Iterator[tuple[Task, Shape]]":
+    """Ray, for as long as it is needed; what every replica must know; and how many there are."""
+    console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
+    from jobs.cluster import connected, reserve
+    from jobs.replica import Task
 
     with connected(run.address):
         shape = reserve(run.config.resources, len(plan.missing), can_grow=run.address != "local")
         exclusive = run.output.can_create_exclusively()
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
-        write_plan(plan.missing)
-        uris, config = (run.source.root.uri, run.output.uri), run.config
-        task = Task(*uris, run.job, run.work, shape.num_threads, exclusive, config.storage_options)
-        limits = config.max_unit_attempts, config.replica_timeout_seconds
-        with Display(plan.num_rows, plan.num_rows_done, console) as display:
-            outcome = run_waves(plan.missing, task, shape, *limits, display, write_plan)
-    return plan, outcome.reports, outcome.failures, exclusive
+        uris, options = (run.source.root.uri, run.output.uri), run.config.storage_options
+        yield Task(*uris, run.job, run.work, shape.num_threads, exclusive, options), shape
 
 
 def _refuse_nesting(source: Input, output: Folder) -> None:
@@ -156,7 +201,8 @@ def _refuse_nesting(source: Input, output: Folder) -> None:
         )
 
 
-def _say_failures(failures: Sequence[Failure], output: Folder) -> str:
+def say_failures(failures: Sequence[Failure], output: Folder) -> str:
+    """What went wrong, in some 20 lines, and what to do."""
     lines = [f"  {', '.join(mask(path) for path in failure.files[:3])}: {failure.reason}" for failure in failures[:20]]
     more = [f"  ... and {len(failures) - 20} more"] if len(failures) > 20 else []
     return "\n".join(

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertsum.errors import ConfigError
 from bertsum.output import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
+from bertsum.scope import partition_of
 from bertsum.storage import Folder, mask
 from jobs.guard import guard
 
@@ -51,9 +52,11 @@ def submission_status(submission_id: str, address: str, as_json: bool) -> int:
 
 def describe_run(output: Folder) -> dict[str, Any]:
     """Units and rows by state, the failures, and what the run was. Raises ConfigError when there is no run."""
-    plan = read_json(output, PLAN)
+    manifest = read_json(output, MANIFEST)
+    complete = output.info(SUCCESS) is not None and manifest is not None
+    plan = manifest if complete else read_json(output, PLAN)
     if plan is None:
-        raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
+        raise ConfigError(_no_run(output))
     present = output.list_names()
     failures = (read_json(output, FAILURES) or {"failures": []})["failures"]
     failed_names = {failure["unit"] for failure in failures} - set(present)
@@ -62,12 +65,10 @@ def describe_run(output: Folder) -> dict[str, Any]:
         name = entry["name"]
         state = states["done" if name in present else "failed" if name in failed_names else "missing"]
         state[0], state[1] = state[0] + 1, state[1] + entry["rows"]
-    manifest = read_json(output, MANIFEST)
-    complete = output.info(SUCCESS) is not None and manifest is not None
     return {
         "output": str(output),
         "complete": complete,
-        "limit": plan["limit"],
+        "limit": plan.get("limit"),
         "input": plan["input"],
         "model": plan["job"]["model"],
         "units": {state: count for state, (count, _) in states.items()},
@@ -75,6 +76,18 @@ def describe_run(output: Folder) -> dict[str, Any]:
         "statuses": manifest["statuses"] if complete and manifest else None,
         "failures": [failure for failure in failures if failure["unit"] not in present],
     }
+
+
+def _no_run(output: Folder) -> str:
+    """Runs that were narrowed to partitions leave their records there."""
+    names = output.list_names(also=SUCCESS)
+    published = sorted(partition_of(name) for name in names if name.endswith(f"/{SUCCESS}"))
+    if not published:
+        return f"there is no run in {output}: it has no {PLAN}"
+    return (
+        f"there was no run over everything in {output}, but {len(published):,} partition(s) are published, the last "
+        f"one {published[-1]}: `bertsum status {output}/{published[-1]}`"
+    )
 
 
 def _text(found: dict[str, Any]) -> str:

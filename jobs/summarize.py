@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 from bertsum.config import JobConfig, load_config
 from bertsum.output import Job
+from bertsum.scope import ALL, Scope
 from bertsum.shards import list_input
 from bertsum.storage import Folder, configure
+from bertsum.table_formats import open_table
 from jobs.guard import guard
 from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
 from jobs.tables import show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
 
 _SHIPPED_MODEL = "bertsum-default"
+
+
+_PARTITIONS = (
+    "only these directories of INPUT, like 'dt=2026-11-22' or 'dt=2026-11-*'; repeatable; each is published as soon as "
+    "it is complete"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,13 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def summarize(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
-    short = {
-        "summarizer.text_column": arguments.text_column,
-        "summarizer.language": arguments.language,
-        "summarizer.selection.size": arguments.sentences,
-    }
-    config = load_config(JobConfig, arguments.config, overrides(arguments, short))
-    run = _look_up(arguments, config)
+    config = read_config(arguments)
+    run = look_up(arguments, config, Scope(tuple(arguments.partitions)))
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         from jobs.estimate import estimate
@@ -44,15 +47,27 @@ def summarize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _look_up(arguments: argparse.Namespace, config: JobConfig) -> Run:
+def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
+    """The configuration file under `--set` under the short options; `more` are further ones, by key."""
+    short = {
+        "summarizer.text_column": arguments.text_column,
+        "summarizer.language": arguments.language,
+        "summarizer.selection.size": arguments.sentences,
+    }
+    return load_config(JobConfig, arguments.config, overrides(arguments, short | more))
+
+
+def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL) -> Run:
+    """What the options name: INPUT, OUTPUT and the model."""
     from bertsum.checkpoint_config import model_digest
     from bertsum.model_source import resolve
 
     configure(config.storage_options)
-    source, output = list_input(arguments.input), Folder(arguments.output)
+    source, output = list_input(arguments.input, scope), Folder(arguments.output)
     job = Job(arguments.model or _SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
     work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)
-    return Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    lake = open_table(config.output, output)
+    return Run(arguments.input, source, output, job, work, config, find_address(arguments), lake)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,17 +77,24 @@ def parser() -> argparse.ArgumentParser:
         description="Summaries and sentiment of the documents in Parquet files. One output row for each input row.",
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
+    add_summarize_options(options, limit=True)
+    add = options.add_argument
+    add("--partitions", metavar="PATTERN", action="append", default=[], help=_PARTITIONS)
+    add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
+    add("--show", metavar="N", type=int, default=0, help="print the first N rows of the result")
+    return options
+
+
+def add_summarize_options(options: argparse.ArgumentParser, limit: bool) -> None:
+    """The options that `nightly` and `backfill` have, too."""
     add = options.add_argument
     add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
     add("output", metavar="OUTPUT", help="directory for the results, local or remote")
     add("--model", metavar="M", help="checkpoint: directory, URI or hub name (default: the shipped one)")
-    add_options(options)
+    add_options(options, limit)
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
     add("--language", metavar="CODE", help="ISO 639-1 code of all documents (default: from the script of each)")
     add("--sentences", metavar="N", type=int, help="longest summary, in sentences (default: 3)")
-    add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
-    add("--show", metavar="N", type=int, default=0, help="print the first N rows of the result")
-    return options
 
 
 if __name__ == "__main__":

@@ -38,8 +38,20 @@ def show_plan(plan: Plan, output: Folder) -> None:
         table.add_row("superseded files", f"{len(plan.superseded):,}: needs --on-existing replace")
     table.add_row("output", str(output))
     console.print(table)
+    if plan.retained:
+        console.print(say_retained(plan), soft_wrap=True)
     for path, reason in plan.problems.items():
         console.print(f"not usable: {mask(path)}: {reason}", soft_wrap=True)
+
+
+def say_retained(plan: Plan) -> str:
+    """One line about results whose input is gone."""
+    models = sorted({file.model_id for file in plan.retained.values()})
+    rows = sum(file.unit.num_rows for file in plan.retained.values())
+    return (
+        f"kept: {len(plan.retained):,} file(s) with {rows:,} rows (model {', '.join(models)}) of input that is gone; "
+        "--set output.vanished_input=drop would give them up"
+    )
 
 
 def show_result(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:

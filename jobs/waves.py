@@ -67,8 +67,11 @@ def run_waves(
     replica_timeout_seconds: float,
     display: Display,
     on_split: Callable[[Mapping[str, Unit]], None],
+    on_done: Callable[[UnitReport], None] = lambda report: None,
 ) -> Outcome:
-    """Every unit, until it is done or has failed `max_attempts` times. `on_split` is told of units that replace others.
+    """Every unit, until it is done or has failed `max_attempts` times.
+
+    `on_split` is told of units that replace others, `on_done` of each unit whose file is there.
 
     Raises ModelError when a replica cannot load the model, IncompleteError when no replica makes progress.
     """
@@ -76,7 +79,7 @@ def run_waves(
     waiting = list(units)
     while waiting:
         units = {name: outcome.units[name] for name in waiting}
-        reports = _run_wave(units, task, shape, replica_timeout_seconds, display, outcome)
+        reports = _run_wave(units, task, shape, replica_timeout_seconds, display, outcome, on_done)
         failed = {name: reports.get(name) or _lost(name) for name in waiting if name not in outcome.reports}
         for name, report in failed.items():
             outcome.errors[name] = report
@@ -127,6 +130,7 @@ def _run_wave(
     replica_timeout_seconds: float,
     display: Display,
     outcome: Outcome,
+    on_done: Callable[[UnitReport], None],
 ) -> dict[str, UnitReport]:
     """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
     monitor = _start_monitor()
@@ -145,6 +149,8 @@ def _run_wave(
             if event.error_type == ModelError.__name__:
                 raise _error(event)
             outcome.add(event)
+            if event.record is not None:
+                on_done(event)
     finally:
         ray.kill(monitor)
     return reports

@@ -73,7 +73,7 @@ def test_configs_are_frozen_and_labels_must_differ() -> None:
 
 
 def test_every_field_of_the_job_says_what_it_is() -> None:
-    sections = {"summarizer", "resources", "selection"}
+    sections = {"summarizer", "resources", "selection", "output", "days"}
     for config in (JobConfig, SummarizerConfig):
         for name, field in config.model_fields.items():
             assert field.description or name in sections, f"{config.__name__}.{name}"

@@ -15,12 +15,14 @@ LAYERS = [
     {"bertsum.config"},
     {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
     | {"bertsum.tokenizing", "bertsum.windows"},
+    {"bertsum.scope"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model"}
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config"},
     {"bertsum.importing"},
-    {"bertsum.output", "bertsum.plan", "bertsum.commit"},
+    {"bertsum.output", "bertsum.plan", "bertsum.commit", "bertsum.lake"}
+    | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats"},
     {"bertsum.documents"},
     {"bertsum.predictor"},
     {"bertsum.tracking", "bertsum.curves"},

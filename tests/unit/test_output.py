@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,23 @@ import pytest
 
 from bertsum import commit, output
 from bertsum.columns import Check, check_documents, needed_columns, output_schema
-from bertsum.config import SummarizerConfig
+from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
-from bertsum.output import FAILURES, MANIFEST, PLAN, SUCCESS, FileRecord, Job, encode, read_json, read_record
+from bertsum.output import (
+    FAILURES,
+    MANIFEST,
+    PLAN,
+    SUCCESS,
+    FileRecord,
+    Job,
+    OutputFile,
+    encode,
+    read_json,
+    read_record,
+)
 from bertsum.plan import Plan, make_plan, refuse_superseded
 from bertsum.schema import Prediction, Status, predictions_to_table
+from bertsum.scope import Scope
 from bertsum.shards import list_input, stream_rows
 from bertsum.storage import Folder
 from bertsum.units import Limits, Unit
@@ -83,8 +95,17 @@ class Harness:
     def ids(self) -> list[int]:
         return sorted(pq.read_table(self.root, columns=["id"])["id"].to_pylist())
 
+    def records(self) -> set[str]:
+        """Names of the records of a finished run over all of the input."""
+        partitions = {f"{path.name}/" for path in self.root.glob("dt=*")} | {""}
+        return {PLAN} | {f"{place}{name}" for place in partitions for name in (MANIFEST, SUCCESS)}
+
     def files(self) -> set[str]:
         return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+
+
+def manifest_files(harness: Harness, plan: Plan) -> list[tuple[OutputFile, FileRecord]]:
+    return list(zip(plan.files(JOB).values(), output.read_back(harness.output, list(plan.units)), strict=True))
 
 
 @pytest.fixture
@@ -99,7 +120,7 @@ def harness(tmp_path: Path) -> Harness:
 def test_a_run_and_its_records(harness: Harness) -> None:
     plan = harness.run()
     assert harness.ids() == list(range(32))
-    assert harness.files() == {*plan.units, PLAN, MANIFEST, SUCCESS}
+    assert harness.files() == {*plan.units, *harness.records()}
     manifest = json.loads((harness.root / MANIFEST).read_text())
     assert (manifest["rows"], manifest["tokens"], manifest["statuses"]) == (32, 64, {"ok": 32})
     assert manifest["job"]["model"] == {"id": "model-a", "digest": "digest-a"}
@@ -148,15 +169,7 @@ def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness,
         lambda: harness.output.remove(SUCCESS),
         lambda: harness.begin(plan),
         *[lambda unit=unit: harness.make([unit]) for unit in units],
-        lambda: output.write_json(
-            harness.output,
-            MANIFEST,
-            output.manifest_json(
-                JOB,
-                "in",
-                list(zip(plan.units.values(), output.read_back(harness.output, list(plan.units)), strict=True)),
-            ),
-        ),
+        lambda: commit._write_manifest(harness.output, "", manifest_files(harness, plan), {}, JOB, str(harness.input)),
         lambda: harness.output.write_replace(SUCCESS, b""),
     ]
     assert len(steps) == 9
@@ -166,13 +179,12 @@ def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness,
     again = harness.plan()
     assert list(again.units) == list(plan.units)
     assert again.done == done
-    if step == 8:
-        assert commit.is_finished(harness.output, again)
-    else:
-        harness.run()
+    assert not commit.is_finished(harness.output, again)
+    harness.run()
+    assert commit.is_finished(harness.output, harness.plan())
     assert harness.ids() == list(range(32))
     assert sorted(harness.made) == sorted(plan.units)
-    assert harness.files() == {*plan.units, PLAN, MANIFEST, SUCCESS}
+    assert harness.files() == {*plan.units, *harness.records()}
 
 
 def test_a_growing_input_costs_only_what_is_new(harness: Harness) -> None:
@@ -216,7 +228,7 @@ def test_another_model_is_refused_and_then_replaced(harness: Harness) -> None:
     listed = {entry["name"] for entry in read_json(harness.output, MANIFEST)["files"]}  # type: ignore[index]
     assert listed == old.units.keys() <= harness.files()
     harness.finish(plan, OTHER_JOB)
-    assert harness.files() == {*plan.units, PLAN, MANIFEST, SUCCESS}
+    assert harness.files() == {*plan.units, *harness.records()}
     assert harness.ids() == list(range(32))
 
 
@@ -231,7 +243,7 @@ def test_a_killed_replacement_goes_on_or_goes_back(harness: Harness) -> None:
     assert (back.done, len(back.superseded)) == (old.units.keys(), 2)
     harness.begin(back)
     harness.finish(back)
-    assert harness.files() == {*old.units, PLAN, MANIFEST, SUCCESS}
+    assert harness.files() == {*old.units, *harness.records()}
 
 
 def test_another_configuration_is_refused(harness: Harness) -> None:
@@ -403,3 +415,169 @@ def test_only_needed_columns_are_read() -> None:
     assert needed_columns(schema, SummarizerConfig()) == ["a", "document", "b", "lang"]
     config = SummarizerConfig(keep_columns=("b",), language_column="lang")
     assert needed_columns(schema, config) == ["document", "b", "lang"]
+
+
+def narrow(harness: Harness, *patterns: str, job: Job = JOB, rules: OutputConfig | None = None) -> Plan:
+    source = list_input(str(harness.input), Scope(patterns))
+    return make_plan(source, harness.output, job, LIMITS, check(job), rules=rules)
+
+
+def publish(harness: Harness, plan: Plan, job: Job = JOB) -> None:
+    harness.begin(plan, job)
+    harness.make(plan.missing.items(), job)
+    for place in plan.open_partitions:
+        harness.finish(plan.only({place}), job)
+
+
+def listed(harness: Harness, place: str) -> set[str]:
+    """Names that the manifest of a directory promises, all of which must exist."""
+    manifest = read_json(harness.output, f"{place}/{MANIFEST}" if place else MANIFEST)
+    assert manifest is not None
+    names = {f"{place}/{entry['name']}".lstrip("/") for entry in manifest["files"]}
+    assert names <= harness.files()
+    return names
+
+
+def test_a_narrow_run_makes_and_publishes_only_its_partition(harness: Harness) -> None:
+    plan = narrow(harness, "dt=2")
+    assert {unit.partition for unit in plan.units.values()} == {"dt=2"}
+    publish(harness, plan)
+    assert harness.files() == {*plan.units, *(f"dt=2/{name}" for name in (PLAN, MANIFEST, SUCCESS))}
+    assert listed(harness, "dt=2") == plan.units.keys()
+    assert commit.is_finished(harness.output, narrow(harness, "dt=2"))
+    # then everything: what is published stays as it is, the rest and the records at the top are made
+    before = {name: (harness.root / name).stat().st_mtime_ns for name in harness.files()}
+    whole = harness.run()
+    assert harness.files() == {*whole.units, *harness.records(), f"dt=2/{PLAN}"}
+    assert {name: (harness.root / name).stat().st_mtime_ns for name in before} == before
+    assert commit.is_finished(harness.output, harness.plan())
+    assert commit.is_finished(harness.output, narrow(harness, "dt=*"))
+
+
+def test_a_narrow_run_replaces_one_partition_and_leaves_the_others(harness: Harness) -> None:
+    old = harness.run()
+    plan = narrow(harness, "dt=2", job=OTHER_JOB)
+    assert {entry.file.name for entry in plan.superseded} == {n for n in old.units if n.startswith("dt=2/")}
+    harness.begin(plan, OTHER_JOB)
+    assert f"dt=2/{SUCCESS}" not in harness.files()
+    assert {f"dt=1/{SUCCESS}", MANIFEST} <= harness.files()
+    harness.make(plan.missing.items(), OTHER_JOB)
+    assert listed(harness, "dt=2") <= old.units.keys()
+    harness.finish(plan.only({"dt=2"}), OTHER_JOB)
+    assert listed(harness, "dt=2") == plan.units.keys()
+    assert listed(harness, "dt=1") <= old.units.keys()
+    assert not {MANIFEST, SUCCESS} & harness.files()  # they would list what is gone
+    assert harness.ids() == list(range(32))
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing of ours catches it."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> list[str]:
+    """Let the folder change its files so often, and no more."""
+    changes: list[str] = []
+
+    def counted(kind: str) -> Callable[..., object]:
+        original = getattr(Folder, kind)
+
+        def change(folder: Folder, *arguments: object) -> object:
+            if len(changes) == step:
+                raise Killed
+            changes.append(kind)
+            return original(folder, *arguments)
+
+        return change
+
+    for kind in ("remove", "write_replace", "create_exclusive"):
+        monkeypatch.setattr(Folder, kind, counted(kind))
+    return changes
+
+
+@pytest.mark.parametrize("patterns", [(), ("dt=*",)])
+def test_killed_at_any_change_of_a_replacement_manifests_stay_true_and_the_next_run_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patterns: tuple[str, ...]
+) -> None:
+    step, killed = 0, True
+    while killed:
+        harness = Harness(tmp_path / str(step))
+        write_input(harness.input, "dt=1/a.parquet", 12)
+        write_input(harness.input, "dt=2/a.parquet", 4, first_id=12)
+        harness.run()
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            killed = False
+            try:
+                replace_all(harness, patterns)
+            except Killed:
+                killed = True
+        for place in ("dt=1", "dt=2"):
+            assert listed(harness, place)
+            if f"{place}/{SUCCESS}" in harness.files():
+                assert listed(harness, place) == {n for n in harness.files() if n.startswith(f"{place}/") and "-0" in n}
+        if MANIFEST in harness.files():
+            listed(harness, "")
+        replace_all(harness, patterns)
+        assert commit.is_finished(harness.output, narrow(harness, *patterns, job=OTHER_JOB))
+        assert harness.ids() == list(range(16))
+        step += 1
+    assert step > 12
+
+
+def replace_all(harness: Harness, patterns: tuple[str, ...]) -> None:
+    plan = narrow(harness, *patterns, job=OTHER_JOB)
+    if commit.is_finished(harness.output, plan):
+        return
+    if patterns:
+        publish(harness, plan, OTHER_JOB)
+    else:
+        harness.begin(plan, OTHER_JOB)
+        harness.make(plan.missing.items(), OTHER_JOB)
+        harness.finish(plan, OTHER_JOB)
+
+
+@pytest.mark.parametrize("job", [JOB, OTHER_JOB])
+def test_results_of_deleted_partitions_are_kept(harness: Harness, job: Job) -> None:
+    old = harness.run()
+    shutil.rmtree(harness.input / "dt=1")
+    plan = harness.plan(job)
+    assert plan.retained.keys() == {name for name in old.units if name.startswith("dt=1/")}
+    assert not [entry for entry in plan.superseded if entry.file.name in plan.retained]
+    harness.begin(plan, job)
+    harness.make(plan.missing.items(), job)
+    harness.finish(plan, job)
+    assert harness.ids() == list(range(32))
+    again = harness.plan(job)
+    assert commit.is_finished(harness.output, again)
+    assert again.retained == plan.retained
+    manifest = read_json(harness.output, MANIFEST)
+    assert manifest is not None
+    assert manifest["rows"] == 32
+    models = {entry["name"]: entry.get("job", manifest["job"])["model"]["id"] for entry in manifest["files"]}
+    assert {models[name] for name in plan.retained} == {"model-a"}
+    assert {models[name] for name in plan.units} == {job.model_id}
+
+
+def test_a_file_that_is_gone_from_a_living_partition(harness: Harness) -> None:
+    """Its partition was rewritten, unless the user says that files are what is deleted."""
+    harness.run()
+    (harness.input / "dt=1" / "b.parquet").unlink()
+    assert len(harness.plan().superseded) == 1
+    kept = narrow(harness, rules=OutputConfig(vanished_input="keep_files"))
+    assert (len(kept.superseded), len(kept.retained)) == (0, 1)
+    shutil.rmtree(harness.input / "dt=1")
+    dropped = narrow(harness, rules=OutputConfig(vanished_input="drop"))
+    assert (len(dropped.superseded), len(dropped.retained)) == (4, 0)
+    harness.begin(dropped)
+    harness.finish(dropped)
+    assert harness.ids() == list(range(28, 32))
+    assert not (harness.root / "dt=1" / SUCCESS).exists()
+    assert commit.is_finished(harness.output, harness.plan())
+
+
+def test_a_partition_with_nothing_but_a_broken_file_is_not_passed_over(harness: Harness) -> None:
+    (harness.input / "dt=3").mkdir()
+    (harness.input / "dt=3" / "a.parquet").write_bytes(b"PAR1 no")
+    plan = narrow(harness, "dt=*")
+    assert plan.open_partitions == ["dt=1", "dt=2", "dt=3"]
+    assert list(plan.only({"dt=3"}).problems) == ["dt=3/a.parquet"]

@@ -87,7 +87,7 @@ def test_no_input_is_an_error_that_says_where(tmp_path: Path, uri: str) -> None:
 )
 def test_names_that_lead_out_of_output_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """Object stores allow such keys."""
-    monkeypatch.setattr(Folder, "list_names", lambda folder: {f"{key}.parquet": FileInfo(1, "1")})
+    monkeypatch.setattr(Folder, "list_names", lambda folder, *_: {f"{key}.parquet": FileInfo(1, "1")})
     with pytest.raises(InputError, match="lead out of OUTPUT"):
         list_input(str(tmp_path))
 

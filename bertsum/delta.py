@@ -1,0 +1,94 @@
+"""Delta Lake, through the package `deltalake`: the log lies in OUTPUT/_delta_log."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+
+from bertsum.errors import OutputError
+from bertsum.lake import Change, ConflictError, Values
+from bertsum.storage import Folder, describe
+
+_NO_RETRY = 0  # deltalake would rebase an append onto what others did; we want to look again instead
+
+
+class DeltaBackend:
+    """The table in OUTPUT; see `bertsum.lake.Backend`."""
+
+    def __init__(self, output: Folder) -> None:
+        self._uri = output.uri
+        self._table: DeltaTable | None = None
+
+    def schema(self) -> pa.Schema | None:
+        table = self._load()
+        return None if table is None else pa.schema(table.schema())
+
+    def keys(self) -> list[str]:
+        table = self._load()
+        return [] if table is None else list(table.metadata().partition_columns)
+
+    def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+        try:
+            DeltaTable.create(self._uri, schema=schema, partition_by=list(keys), mode="error")
+        except DeltaError as error:
+            if self._load() is None:
+                raise OutputError(f"cannot make the Delta table in {self._uri}: {describe(error)}") from error
+            raise ConflictError from error
+
+    def add_columns(self, fields: Sequence[pa.Field]) -> None:
+        from deltalake import Field, Schema
+
+        new = Schema.from_arrow(pa.schema(fields)).fields
+        DeltaTable(self._uri).alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+
+    def files(self) -> dict[str, Values]:
+        table = self._load()
+        if table is None:
+            return {}
+        keys = self.keys()
+        rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        return {unquote(row["path"]): tuple(_text(row[f"partition.{key}"]) for key in keys) for row in rows}
+
+    def commit(self, change: Change, note: Mapping[str, str]) -> None:
+        assert self._table is not None
+        keys, now = list(self._table.metadata().partition_columns), int(time.time() * 1000)
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(
+                name,
+                record.bytes,
+                dict(zip(keys, values, strict=True)),
+                now,
+                True,
+                json.dumps({"numRecords": record.counts.rows}),
+            )
+            for name, (values, record) in change.add.items()
+        ]
+        actions += [
+            RemoveAction(name, True, now, partition_values=dict(zip(keys, values, strict=True)))
+            for name, values in change.remove.items()
+        ]
+        properties = CommitProperties(custom_metadata=dict(note), max_commit_retries=_NO_RETRY)
+        try:
+            self._table.create_write_transaction(
+                actions, mode="append", schema=self._table.schema(), partition_by=keys, commit_properties=properties
+            )
+        except CommitFailedError as error:
+            raise ConflictError from error
+
+    def _load(self) -> DeltaTable | None:
+        """The newest version."""
+        try:
+            self._table = DeltaTable(self._uri)
+        except TableNotFoundError:
+            self._table = None
+        return self._table
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

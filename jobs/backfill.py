@@ -1,0 +1,270 @@
+"""`bertsum backfill INPUT OUTPUT --from DAY --to DAY`: many days in a few large waves, each published when complete."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from bertsum.commit import is_finished
+from bertsum.config import JobConfig
+from bertsum.errors import ConfigError, IncompleteError
+from bertsum.plan import Plan, refuse_superseded
+from bertsum.scope import Scope, partition_of
+from bertsum.storage import mask
+from jobs.by_partition import Publisher
+from jobs.days import calendar, days_between, directory, parse_day, scope_of
+from jobs.guard import guard
+from jobs.progress import Display, format_seconds
+from jobs.run import RESUMES, Run, replicas, say_failures
+from jobs.summarize import add_summarize_options, look_up, read_config
+from jobs.tables import console, say_retained
+
+_FIRST_WAVE_UNITS = 8  # a replica; afterwards the rate is known
+_WAVE_SECONDS = 3600.0  # long against the start of replicas, short against waiting for a unit that is tried again
+_MARKS = {"done": "●", "partly": "◐", "to do": "○", "old": "◌", "failed": "x", "no input": "-"}
+_PLAIN_MARKS = {"done": "#", "partly": "/", "to do": ".", "old": "o", "failed": "x", "no input": "-"}
+_LEGEND = {"old": "of another model or input"}
+
+
+@dataclass
+class Day:
+    """One day of the range: the directories that it has, and its documents."""
+
+    day: date
+    partitions: list[str] = field(default_factory=list)
+    units_left: int = 0
+    rows: int = 0
+    rows_left: int = 0
+    state: str = "no input"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 all days done, 1 failed, or stopped at the budget (the same command goes on), 2 command wrong."""
+    arguments = parser().parse_args(argv)
+    return guard(lambda: backfill(arguments), RESUMES)
+
+
+def backfill(arguments: argparse.Namespace) -> int:
+    """Plan, choose what the budget allows, run, and show the calendar."""
+    config = read_config(arguments)
+    dates = days_between(parse_day(arguments.from_day), parse_day(arguments.to_day))
+    run = look_up(arguments, config, scope_of(dates, config.days))
+    plan = run.plan()
+    days = _days(plan, dates, config)
+    to_do = [day for day in days if set(day.partitions) & set(plan.open_partitions)]
+    to_do.sort(key=lambda day: day.day, reverse=arguments.newest_first)
+    if arguments.dry_run:
+        _show_plan(run, plan, days, to_do, arguments, config)
+        return 0
+    if plan.retained:
+        console.print(say_retained(plan), soft_wrap=True)
+    if is_finished(run.output, plan):
+        _show_calendar(days)
+        console.print(f"nothing to do: {_count(days, 'done')} days are done")
+        return 0
+    if run.config.on_existing == "resume":
+        refuse_superseded(plan.superseded, run.output)
+    chosen = _within(to_do, arguments.max_documents)
+    run.prepare_table(plan)
+    deadline = None if arguments.max_hours is None else time.monotonic() + 3600 * arguments.max_hours
+    publisher, left = _work(run, plan.only({place for day in chosen for place in day.partitions}), chosen, deadline)
+    return _finish(run, publisher, days, to_do, [*left, *to_do[len(chosen) :]], arguments)
+
+
+def _work(run: Run, plan: Plan, days: Sequence[Day], deadline: float | None) -> tuple[Publisher, list[Day]]:
+    """Run the days in waves; the days that are left when the time is over come back."""
+    from jobs.waves import run_waves
+
+    publisher = Publisher(run, plan)
+    publisher.begin([place for day in days if not day.units_left for place in day.partitions])
+    queue = [day for day in days if day.units_left]
+    if not queue:
+        return publisher, []
+    done, rate = plan.num_rows_done, None
+    with replicas(run, plan) as (task, shape):
+        publisher.exclusive = task.exclusive
+        while queue and (wave := _next_wave(queue, rate, shape.replicas, deadline)):
+            places = [place for day in wave for place in day.partitions]
+            publisher.begin(places)
+            start, limits = time.monotonic(), (run.config.max_unit_attempts, run.config.replica_timeout_seconds)
+            units = publisher.missing(places)
+            with Display(plan.num_rows, done, console) as display:
+                outcome = run_waves(units, task, shape, *limits, display, publisher.split, publisher.add)
+            publisher.fail(outcome.failures)
+            done += outcome.tally.documents
+            rate = outcome.tally.documents / (time.monotonic() - start) or rate
+            queue = queue[len(wave) :]
+    return publisher, queue
+
+
+def _next_wave(queue: Sequence[Day], rate: float | None, num_replicas: int, deadline: float | None) -> list[Day]:
+    """The next days: few units at first, about an hour of work once the rate (documents/s) is known.
+
+    Empty when the time is over, or when by that rate the next day would not be done in time.
+    """
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        return []
+    wave: list[Day] = []
+    units = rows = 0
+    for day in queue:
+        units, rows = units + day.units_left, rows + day.rows_left
+        if rate is None:
+            too_much = bool(wave) and units > _FIRST_WAVE_UNITS * num_replicas
+        else:
+            too_much = rows / rate > (_WAVE_SECONDS if wave else float("inf"))
+            too_much = too_much or (left is not None and rows / rate > left)
+        if too_much:
+            break
+        wave.append(day)
+    return wave
+
+
+def _days(plan: Plan, dates: Sequence[date], config: JobConfig) -> list[Day]:
+    days = [Day(day) for day in dates]
+    open_partitions = set(plan.open_partitions)
+    old = {partition_of(entry.file.name) for entry in plan.superseded}
+    by_place: dict[str, Day] = {}
+    for day in days:
+        scope = Scope((directory(day.day, config.days),))
+        by_place |= {
+            place: day for place in plan.partitions | open_partitions if place not in by_place and scope.holds(place)
+        }
+    for place, day in sorted(by_place.items()):
+        day.partitions.append(place)
+    for name, unit in plan.units.items():
+        day, missing = by_place[unit.partition], name not in plan.done
+        day.rows += unit.num_rows
+        day.rows_left += unit.num_rows * missing
+        day.units_left += missing
+    for day in days:
+        day.state = _state(day, open_partitions, old)
+    return days
+
+
+def _state(day: Day, open_partitions: set[str], old: set[str]) -> str:
+    if not day.partitions:
+        return "no input"
+    if not open_partitions & set(day.partitions):
+        return "done"
+    if old & set(day.partitions):
+        return "old"
+    return "partly" if day.rows_left < day.rows or not open_partitions >= set(day.partitions) else "to do"
+
+
+def _within(days: Sequence[Day], max_documents: int | None) -> list[Day]:
+    """The first days that the budget allows, whole: a day is never left half done on purpose."""
+    if max_documents is None:
+        return list(days)
+    chosen: list[Day] = []
+    for day in days:
+        if sum(other.rows_left for other in chosen) + day.rows_left > max_documents:
+            break
+        chosen.append(day)
+    if not chosen:
+        raise ConfigError(
+            f"--max-documents {max_documents:,} is less than the {days[0].rows_left:,} documents of the next day, "
+            f"{days[0].day}; days are done whole"
+        )
+    return chosen
+
+
+def _finish(
+    run: Run,
+    publisher: Publisher,
+    days: Sequence[Day],
+    to_do: Sequence[Day],
+    left: Sequence[Day],
+    arguments: argparse.Namespace,
+) -> int:
+    result = publisher.result
+    failed = {partition_of(failure.files[0]) for failure in result.failures}
+    for day in to_do:
+        if set(day.partitions) <= result.published.keys():
+            day.state = "done"
+        elif failed & set(day.partitions):
+            day.state = "failed"
+    _show_calendar(days)
+    counts = result.counts
+    made = sum(report.record.counts.rows for report in result.reports if report.record and report.created)
+    console.print(
+        f"backfill {days[0].day} to {days[-1].day}: {len(result.published):,} partition(s) published now with "
+        f"{counts.rows:,} rows, {made:,} of them made now; {_count(days, 'done'):,} days done, {len(left):,} to go"
+    )
+    if result.failures:
+        raise IncompleteError(say_failures(result.failures, run.output))
+    if left:
+        budget = f"--max-documents {arguments.max_documents}" if arguments.max_documents is not None else ""
+        hours = f"--max-hours {arguments.max_hours:g}" if arguments.max_hours is not None else ""
+        raise IncompleteError(
+            f"stopped at the budget ({' '.join(filter(None, (budget, hours)))}); the same command goes on"
+        )
+    return 0
+
+
+def _show_plan(
+    run: Run,
+    plan: Plan,
+    days: Sequence[Day],
+    to_do: Sequence[Day],
+    arguments: argparse.Namespace,
+    config: JobConfig,
+) -> None:
+    from jobs.estimate import measure
+
+    _show_calendar(days)
+    rows_left, units_left = sum(day.rows_left for day in to_do), sum(day.units_left for day in to_do)
+    console.print(f"to do: {len(to_do):,} days, {units_left:,} units, {rows_left:,} documents; output {run.output}")
+    for path, reason in plan.problems.items():
+        console.print(f"not usable: {mask(path)}: {reason}", soft_wrap=True)
+    if plan.retained:
+        console.print(say_retained(plan), soft_wrap=True)
+    if plan.superseded:
+        console.print(f"superseded: {len(plan.superseded):,} files; needs --on-existing replace")
+    if rows_left:
+        rate = measure(plan, run.source, arguments.model, config)
+        seconds = rows_left / rate.documents_per_second
+        count = config.resources.replicas or 1
+        line = f"estimated: {format_seconds(seconds)} of one replica on {rate.device} ({rate})"
+        line += f"; {format_seconds(seconds / count)} with {count} of them" if count > 1 else ""
+        if arguments.price_per_hour is not None:
+            price = arguments.price_per_hour
+            line += f"; cost {seconds / 3600 * price:,.2f} at {price:g} a replica-hour"
+        console.print(f"{line}. A small sample, so expect a factor of two", soft_wrap=True)
+
+
+def _show_calendar(days: Sequence[Day]) -> None:
+    marks = _MARKS if console.encoding.lower().startswith("utf") else _PLAIN_MARKS
+    for line in calendar({day.day: day.state for day in days}, marks):
+        console.print(line)
+    used = [state for state in marks if _count(days, state)]
+    console.print("  ".join(f"{marks[state]} {_LEGEND.get(state, state)} {_count(days, state):,}" for state in used))
+
+
+def _count(days: Sequence[Day], state: str) -> int:
+    return sum(day.state == state for day in days)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="bertsum backfill",
+        description="Summarize the partitions of many days; each is published as soon as it is complete.",
+        epilog="exit codes: 0 all days done, 1 failed or stopped at the budget (the same command goes on), 2 wrong",
+    )
+    add_summarize_options(options, limit=False)
+    add = options.add_argument
+    add("--from", dest="from_day", metavar="DAY", required=True, help="first day, like 2026-01-01")
+    add("--to", dest="to_day", metavar="DAY", required=True, help="last day, included")
+    add("--newest-first", action="store_true", help="begin with the last day")
+    add("--max-documents", metavar="N", type=int, help="budget: as many whole days as have at most N documents to do")
+    add("--max-hours", metavar="H", type=float, help="budget: begin no day that would not be done within H hours")
+    add("--price-per-hour", metavar="P", type=float, help="of one replica, for the estimate of --dry-run")
+    add("--dry-run", action="store_true", help="show the calendar and an estimate; write nothing")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
