@@ -127,9 +127,9 @@ class Lines:
         if "error" in news:
             raise news["error"]
         if "message" in news:
-            self._console.print(news["message"], highlight=False)
+            self._console.print(news["message"], highlight=False, soft_wrap=True)
         elif "validation" in news:
-            self._console.print(_validation_line(news), highlight=False)
+            self._console.print(_validation_line(news), highlight=False, soft_wrap=True)
         elif "num_steps" in news:
             self._show_step(news)
 
@@ -147,7 +147,8 @@ class Lines:
             f"{name.replace('_', ' ')} {news[name]:.4f}" for name in news if name.endswith("_loss") and news[name]
         ]
         parts = [f"step {news['step']:,}/{news['num_steps']:,}", *losses, f"{news['tokens_per_second']:,} tokens/s"]
-        self._console.print("  ".join(parts + ([f"{format_seconds(left)} left"] if left is not None else [])))
+        text = "  ".join(parts + ([f"{format_seconds(left)} left"] if left is not None else []))
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 def _validation_line(news: dict[str, Any]) -> str:
