@@ -191,7 +191,8 @@ def _finish(
     made = sum(report.record.counts.rows for report in result.reports if report.record and report.created)
     console.print(
         f"backfill {days[0].day} to {days[-1].day}: {len(result.published):,} partition(s) published now with "
-        f"{counts.rows:,} rows, {made:,} of them made now; {_count(days, 'done'):,} days done, {len(left):,} to go"
+        f"{counts.rows:,} rows, {made:,} of them made now; {_count(days, 'done'):,} days done, {len(left):,} to go",
+        soft_wrap=True,
     )
     if result.failures:
         raise IncompleteError(say_failures(result.failures, run.output))
