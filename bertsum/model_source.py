@@ -5,15 +5,19 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import IO
 
 from bertsum.errors import BertsumError, ModelError
 from bertsum.storage import Folder, describe
 
 DEFAULT_MODEL = Path(__file__).parent / "model_default"
+
+_MAX_WAIT_SECONDS = 900.0  # for another process that fetches; after that both do
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -55,11 +59,24 @@ def _download(uri: str) -> Path:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """One process of a node fetches, the others wait for it; a process that dies lets go of the lock."""
+    """One process of a node fetches, the others wait for it; a process that dies lets go of the lock.
+
+    Whoever waits too long goes on alone: the rename at the end is whole or not at all, so that costs a second fetch.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _MAX_WAIT_SECONDS
+        while not _try_lock(lock) and time.monotonic() < deadline:
+            time.sleep(0.1)
         yield
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_wanted(name: str) -> bool:

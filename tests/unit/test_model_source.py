@@ -1,5 +1,8 @@
 """Where a model comes from: directories, object storage, names; errors say what was asked for."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import fsspec
 import pytest
 
@@ -83,10 +86,27 @@ def test_a_failed_download_leaves_nothing(remote, monkeypatch, tmp_path):
     monkeypatch.setattr(model_source.shutil, "copyfileobj", fail_at_weights)
     with pytest.raises(ModelError, match=rf"{uri}.*No space left"):
         resolve(uri)
-    assert list((tmp_path / ".cache" / "bertsum").iterdir()) == []
+    assert [path.suffix for path in (tmp_path / ".cache" / "bertsum").iterdir()] == [".lock"]
+
+
+def test_one_fetches_and_the_others_wait(remote, monkeypatch):
+    write, uri = remote
+    write("config.json", b"{}")
+    original, copied = model_source.shutil.copyfileobj, []
+
+    def slowly(source, copy):
+        time.sleep(0.5)
+        copied.append(copy.name)
+        original(source, copy)
+
+    monkeypatch.setattr(model_source.shutil, "copyfileobj", slowly)
+    with ThreadPoolExecutor(3) as pool:  # flock holds between open files, whoever opened them
+        directories = set(pool.map(resolve, [uri] * 3))
+    assert len(directories) == len(copied) == 1
 
 
 def test_two_processes_may_fetch_at_once(remote, monkeypatch, tmp_path):
+    monkeypatch.setattr(model_source, "_MAX_WAIT_SECONDS", 0.0)
     write, uri = remote
     write("config.json", b"{}")
     original = model_source.shutil.copyfileobj
@@ -98,7 +118,8 @@ def test_two_processes_may_fetch_at_once(remote, monkeypatch, tmp_path):
 
     monkeypatch.setattr(model_source.shutil, "copyfileobj", beaten)
     directory = resolve(uri)
-    assert list((tmp_path / ".cache" / "bertsum").iterdir()) == [directory]
+    found = (tmp_path / ".cache" / "bertsum").iterdir()
+    assert [path for path in found if path.suffix != ".lock"] == [directory]
     assert (directory / "config.json").read_bytes() == b"{}"
 
 
