@@ -26,7 +26,7 @@ LAYERS = [
     {"bertsum.documents"},
     {"bertsum.predictor"},
     {"bertsum.tracking", "bertsum.curves"},
-    {"bertsum.training_config", "bertsum.tuning_config", "bertsum.distributed"},
+    {"bertsum.training_config", "bertsum.distributed"},
     {"bertsum.labels", "bertsum.prepared"},
     {"bertsum.baselines", "bertsum.evaluation", "bertsum.evaluation_report"},
     {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}
