@@ -14,7 +14,7 @@ from job_helpers import descendants, losses, make_training
 from bertsum.storage import Folder
 from bertsum.training_state import StateStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
 
 # the same machine, threads and number of workers: equal but for the order in which gloo adds up
 TOLERANCE = 1e-5
