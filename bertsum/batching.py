@@ -24,7 +24,7 @@ class Batch:
     token_type_ids: Tensor  # [T] int64
     token_sentences: Tensor  # [T] int64, into S
     cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
-    surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32
+    surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32, or [S, 0] for a model without them
     window_lengths: list[int]  # [W] ascending
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
 

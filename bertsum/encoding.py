@@ -51,7 +51,7 @@ class EncodedDocument:
     token_sentences: IntArray  # [T] sentence of each token, its [CLS] and [SEP] included
     cls_positions: IntArray  # [P] one for each piece of a sentence
     window_lengths: IntArray  # [W]
-    surface: FloatArray  # [S, NUM_SURFACE_FEATURES]
+    surface: FloatArray  # [S, NUM_SURFACE_FEATURES], or [S, 0] for a model without them
     num_read_sentences: int  # S
     num_tokens: int  # of the whole document, special tokens left out
     unknown_share: float  # of the tokens of words, those that the tokenizer could not make sense of
@@ -83,6 +83,7 @@ class DocumentEncoder:
         backend.encode_special_tokens = True  # an author's "[SEP]" is text
         self._backend, self._tokenizer = backend, Tokenizer(backend)
         self._has_segments = config.segments and num_segments > 1
+        self._has_surface = config.surface_features
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
         self._is_word, self._is_unknown = _sort_vocabulary(backend, tokenizer.unk_token_id)
         self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
@@ -110,7 +111,9 @@ class DocumentEncoder:
         sentence_bounds = np.concatenate([[0], np.cumsum(counts)])
         id_bounds = np.concatenate([[0], np.cumsum(lengths)])[sentence_bounds]
         shares = self._unknown_shares(ids, id_bounds)
-        surface = surface_features(ids, lengths, counts, len(self._is_word))
+        surface = np.zeros((len(lengths), 0), np.float32)
+        if self._has_surface:  # a sort of all tokens
+            surface = surface_features(ids, lengths, counts, len(self._is_word))
         sentences, num_tokens = sentence_bounds.tolist(), np.diff(id_bounds).tolist()
         documents = []
         for i, (text, language, spans) in enumerate(

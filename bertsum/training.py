@@ -113,19 +113,21 @@ def train(
     config: TrainingConfig,
     log: Log,
     store: StateStore | None = None,
+    before_save: Callable[[], None] = lambda: None,
 ) -> None:
     """Train in place, from the newest checkpoint in `store` on; afterwards the model has the weights to keep.
 
     These are the last ones or, with `average_share`, the mean of those of the last steps; with `best_metric` the best
     of these and of those that were measured on the way, which needs a `store`. Every worker must call it, with its
-    part of the rows. `log` gets a dict a step on the first worker (losses, tokens/s), and one for each validation.
+    part of the rows. `log` gets a dict a step on the first worker (losses, tokens/s), and one for each validation;
+    `before_save` is called there before each checkpoint, for what must never be older than one.
 
     Raises FloatingPointError when the loss is not a number, InputError when there are no rows, and OutputError when
     the checkpoint is of other rows or of another model.
     """
     if config.best_metric and store is None:
         raise ValueError("best_metric needs a store that keeps the best weights")
-    _Run(model, sources, config, log, store).go()
+    _Run(model, sources, config, log, store, before_save).go()
 
 
 class _Run:
@@ -138,8 +140,10 @@ class _Run:
         config: TrainingConfig,
         log: Log,
         store: StateStore | None,
+        before_save: Callable[[], None],
     ) -> None:
         self.model, self.sources, self.config, self.log, self.store = model, sources, config, log, store
+        self.before_save = before_save
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, config)
         self.average = WeightAverage()
@@ -228,6 +232,7 @@ class _Run:
         self.saved_at = time.monotonic()
         self.state.averaged_steps = self.average.count
         if self.store and rank() == 0:
+            self.before_save()
             self.store.save(self.state, collect(self.model, self.optimizer, self.average))
 
     def _log(self, values: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
         sources = [_with_vectors(model, source, config.dtype) for source in sources]
     store = StateStore(output, config.kept_checkpoints)
     log = Log(output, store, config, say)
-    training.train(model, sources, config, log.add, store)
+    training.train(model, sources, config, log.add, store, before_save=log.flush)
     log.close()
     training.merge_encoder(model)
     results = validate(model, sources, None, config.dtype)
@@ -115,7 +115,9 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
 
 
 class Log:
-    """`training_log.jsonl`: what was logged, a line each, written whole now and then since a store cannot append."""
+    """`training_log.jsonl`: what was logged, a line each, written whole since a store cannot append: now and then, and
+    before each checkpoint, so that a run that goes on from one finds the lines of all steps before it.
+    """
 
     def __init__(self, output: Folder, store: StateStore, config: TrainingConfig, report: Report) -> None:
         """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
@@ -132,7 +134,7 @@ class Log:
         """One more line."""
         self._lines.append(values)
         self._tracking.add(values)
-        if "validation" in values or time.monotonic() - self._written_at > _LOG_SECONDS:
+        if time.monotonic() - self._written_at > _LOG_SECONDS:
             self.flush()
         self._report(values)  # last: who listens may end the run
 

@@ -18,7 +18,7 @@ from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
-from bertsum.storage import Folder
+from bertsum.storage import Folder, configure
 from jobs.guard import guard
 from jobs.plots import check_installed, draw
 from jobs.reports import UnitReport
@@ -42,6 +42,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     short: dict[str, object] = {f"evaluation.{name}": getattr(arguments, name) for name in _COLUMNS}
     short["evaluation.num_summary_sentences"] = arguments.sentences
     config = load_config(EvaluateConfig, arguments.config, overrides(arguments, short))
+    configure(config.storage_options)
     check_installed()
     models = name_models(arguments.model or [None])
     output = Folder(arguments.output)

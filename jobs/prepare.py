@@ -9,7 +9,7 @@ from bertsum.importing import find_input
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
-from bertsum.storage import Folder
+from bertsum.storage import Folder, configure
 from jobs.guard import guard
 from jobs.progress import format_seconds
 from jobs.reports import UnitReport
@@ -30,6 +30,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
     short = {f"documents.{name}": getattr(arguments, name) for name in ("text_column", *_LABELS, "oracle")}
     config = load_config(PrepareConfig, arguments.config, overrides(arguments, short))
+    configure(config.storage_options)
     from bertsum.checkpoint import load_tokenizer  # torch takes seconds
 
     digest = make_encoder(load_tokenizer(arguments.encoder)).tokenizer_digest

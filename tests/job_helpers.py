@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,16 @@ def start_summarize(*arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
+
+
+def kill_all(job: "subprocess.Popen[str]") -> None:
+    """SIGKILL a process and all below it."""
+    for pid in [*(pid for pid, _ in descendants(job.pid)), job.pid]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    job.wait(30)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:

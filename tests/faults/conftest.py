@@ -11,7 +11,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from job_helpers import make_checkpoint
+from job_helpers import kill_all, make_checkpoint
 from proxy import Proxy
 from store import SECRET, Store
 
@@ -65,3 +65,15 @@ def store(proxy: Proxy) -> Store:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model")
+
+
+@pytest.fixture
+def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
+    """What a test starts; ended with all below it if the test fails."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for job in started:
+        if job.poll() is None:
+            kill_all(job)
+        assert job.stdout is not None
+        job.stdout.close()

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,20 +34,6 @@ def uninterrupted(source: Path, checkpoint: Path, tmp_path_factory: pytest.TempP
     printed, _ = job.communicate(timeout=120)
     assert job.returncode == 0, printed
     return output
-
-
-@pytest.fixture
-def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
-    """What a test starts; ended with all below it if the test fails."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for job in started:
-        if job.poll() is None:
-            for pid, _ in [*descendants(job.pid), (job.pid, "")]:
-                os.kill(pid, signal.SIGKILL)
-            job.wait(30)
-        assert job.stdout is not None
-        job.stdout.close()
 
 
 def start(source: Path, output: Path, checkpoint: Path) -> "subprocess.Popen[str]":

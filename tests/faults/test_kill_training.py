@@ -5,31 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import descendants, losses, make_training
+from job_helpers import descendants, kill_all, losses, make_training
 
 from bertsum.storage import Folder
 from bertsum.training_state import StateStore
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 # the same machine, threads and number of workers: equal but for the order in which gloo adds up
 TOLERANCE = 1e-5
-
-
-@pytest.fixture
-def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
-    """What a test starts; ended with all below it if the test fails."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for job in started:
-        if job.poll() is None:
-            kill_all(job)
-        assert job.stdout is not None
-        job.stdout.close()
 
 
 def start(config: Path, output: Path) -> "subprocess.Popen[str]":
@@ -39,15 +26,6 @@ def start(config: Path, output: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
-
-
-def kill_all(job: "subprocess.Popen[str]") -> None:
-    for pid in [*(pid for pid, _ in descendants(job.pid)), job.pid]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    job.wait(30)
 
 
 def step_of(output: Path) -> int:

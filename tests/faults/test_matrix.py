@@ -40,18 +40,6 @@ def nodes(proxy: object) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-@pytest.fixture
-def jobs() -> "Iterator[list[subprocess.Popen[str]]]":
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for job in started:
-        if job.poll() is None:
-            job.kill()
-            job.wait(30)
-        assert job.stdout is not None
-        job.stdout.close()
-
-
 class Bench:
     """One OUTPUT, and the command that fills it."""
 
