@@ -15,8 +15,11 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bertsum.cpu_linear import ReorderedLinear
+
 # Encoders whose modules have BERT's names and order of operations, so that their weights can be used in place.
 _BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+_LEAST_TOTAL, _MOST_TOTAL = 1e-20, 1e20  # of a row of exponentials: what is lost to underflow is below 1e-17 of it
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
@@ -52,12 +55,33 @@ def packed_attention(
     """
     shapes = [(count, length) for _, count, length in runs(lengths)]
     parts = (torch.split(t, [count * length for count, length in shapes]) for t in (query, key, value))
+    by_products = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad
     blocks = []
     for (count, length), *block in zip(shapes, *parts, strict=True):
         q, k, v = (rows.reshape(count, length, num_heads, -1).transpose(1, 2) for rows in block)  # [n, A, L, D]
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        attended = _attend_by_products(q, k, v) if by_products and not dropout else None
+        if attended is None:
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         blocks.append(attended.transpose(1, 2).reshape(count * length, -1))
     return torch.cat(blocks)
+
+
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor | None:
+    """Attention of [n, A, L, D] by two matrix products around exponentials that no maximum was taken off.
+
+    Two to four times as fast on a CPU as PyTorch's SDPA in bfloat16 with heads of 32, whose products are small, and
+    than a softmax, which is slow where L is no multiple of the vector length. bfloat16 has float32's range, so that
+    scores within +-46 are safe; None where there are others.
+    """
+    count, heads, length, size = query.shape
+    q, k, v = (t.reshape(count * heads, length, size) for t in (query, key, value))
+    scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=size**-0.5)
+    weights = scores.exp_()
+    totals = weights.sum(2, keepdim=True)
+    least, most = torch.aminmax(totals)
+    if not (least > _LEAST_TOTAL and most < _MOST_TOTAL):  # also where one is NaN
+        return None
+    return (torch.bmm(weights, v) / totals).view(count, heads, length, size)
 
 
 def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
@@ -105,8 +129,13 @@ def _run_layer(layer: Any, hidden: Tensor, lengths: Sequence[int], config: Any) 
         attention.dropout.p if layer.training else 0.0,
     )
     hidden = _add_and_norm(layer.attention.output, attended, hidden)
-    activation = _ACTIVATIONS[config.hidden_act]
-    return _add_and_norm(layer.output, activation(layer.intermediate.dense(hidden)), hidden)
+    return _add_and_norm(layer.output, _activate(layer.intermediate.dense, hidden, config.hidden_act), hidden)
+
+
+def _activate(dense: Any, hidden: Tensor, activation: str) -> Tensor:
+    if isinstance(dense, ReorderedLinear):
+        return dense(hidden, activation)  # type: ignore[no-any-return]
+    return _ACTIVATIONS[activation](dense(hidden))
 
 
 def _embed(base: Any, input_ids: Tensor, token_type_ids: Tensor, lengths: Sequence[int]) -> Tensor:

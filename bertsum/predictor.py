@@ -21,6 +21,7 @@ import bertsum
 from bertsum.batching import group_documents, make_batch
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
+from bertsum.cpu_linear import reorder_weights
 from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import DeviceError, InputError
@@ -77,6 +78,8 @@ class Summarizer:
         self.encoder = document_encoder(self.model, self.tokenizer)
         self.dtype = _choose_dtype(self.config.dtype, self.device)
         self.model.to(self.device).encoder.to(self.dtype)
+        if self.device.type == "cpu" and self.model.is_packed:
+            reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
 
     @classmethod

@@ -12,8 +12,10 @@ from torch import nn
 
 from bertsum import model as model_module
 from bertsum.batching import make_batch
+from bertsum.cpu_linear import reorder_weights
 from bertsum.errors import ModelError
 from bertsum.model import BertSum, SentenceLayer, SummarizationLayers, sinusoidal_positions
+from bertsum.packed import packed_attention
 from bertsum.predictor import document_encoder
 from bertsum.surface import NUM_SURFACE_FEATURES
 
@@ -105,6 +107,50 @@ def test_only_encoders_that_it_can_compute_are_packed(kind, changes, is_packed):
     batch = batch_of(documents_for(model, kind))
     expected = reference_token_vectors(model.encoder, batch, kind in ("bert", "electra"))
     torch.testing.assert_close(model.token_vectors(batch), expected, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+@torch.inference_mode()
+def test_reordered_weights_give_the_token_vectors_of_the_encoder(kind):
+    model = tiny.model(kind)
+    batch = batch_of(documents_for(model, kind))
+    expected = reference_token_vectors(model.encoder, batch, kind != "roberta")
+    model.encoder.to(torch.bfloat16)
+    reorder_weights(model.encoder)
+    weights = model.encoder.state_dict()
+    assert weights.keys() == tiny.encoder(kind).state_dict().keys() - {"pooler.dense.weight", "pooler.dense.bias"}
+    found = model.token_vectors(batch).float()
+    assert (found - expected).norm() < 0.02 * expected.norm()  # ten roundings to 8 binary digits
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@torch.inference_mode()
+def test_a_reordered_layer_is_the_layer(activation):
+    layers = nn.Sequential(nn.Linear(48, 80), nn.Linear(80, 7, bias=False)).to(torch.bfloat16)
+    plain = copy.deepcopy(layers)
+    reorder_weights(layers)
+    values = torch.randn(33, 48, dtype=torch.bfloat16)
+    then = {"none": nn.Identity(), "relu": nn.ReLU(), "gelu": nn.GELU()}[activation]
+    inner = layers[0](values, activation)
+    torch.testing.assert_close(inner, then(plain[0](values)), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(layers[1](inner), plain[1](inner), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0, 1e4])
+@torch.inference_mode()
+def test_attention_in_bfloat16_on_a_cpu_holds_scores_of_any_size(size):
+    torch.manual_seed(2)
+    lengths = [1, 3, 3, 64, 127]
+    query, key, value = (torch.randn(sum(lengths), 64).to(torch.bfloat16) for _ in range(3))
+    found = packed_attention(query * size, key, value, lengths, 2)
+    start = 0
+    for length in lengths:
+        q, k, v = (t[start : start + length].view(length, 2, 32).transpose(0, 1).double() for t in (query, key, value))
+        expected = torch.softmax((q * size) @ k.transpose(1, 2) / 32**0.5, -1) @ v
+        found_here = found[start : start + length].view(length, 2, 32).transpose(0, 1).double()
+        assert (found_here - expected).norm() < (0.02 if size == 1 else 0.1) * expected.norm()
+        start += length
 
 
 def test_packed_gradients_are_those_of_the_encoder():

@@ -1,0 +1,249 @@
+"""How the cost of a job grows, with work that sleeps in place of a model.
+
+python tests/benchmarks/scale.py rerun      # a finished job of 10,000 units, run again
+python tests/benchmarks/scale.py overhead   # Ray's part of a unit, and the driver's memory from first unit to last
+python tests/benchmarks/scale.py replicas   # 32 replicas over four raylets: the share of time in which they work
+python tests/benchmarks/scale.py plan       # planning 100,000 objects on moto's S3 server
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # job_helpers
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # ray_nodes
+
+from bertsum.columns import check_documents, needed_columns, output_schema
+from bertsum.commit import begin, finish
+from bertsum.config import JobConfig, ResourcesConfig, SummarizerConfig
+from bertsum.documents import output_table
+from bertsum.output import Job, encode
+from bertsum.schema import Prediction, Status
+from bertsum.shards import Shard, list_input
+from bertsum.storage import Folder
+from jobs.run import Run, replicas
+from jobs.work import Progress
+
+CONFIG = SummarizerConfig()
+JOB = Job("asleep", "0" * 64, CONFIG)
+
+
+@dataclass
+class Asleep:
+    """A Stream that takes `seconds` for a unit."""
+
+    seconds: float
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+        for table in tables:
+            time.sleep(self.seconds)
+            yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, CONFIG)
+
+
+@dataclass(frozen=True)
+class SleepingWork:
+    """A Work of the job, as `SummarizeWork`."""
+
+    seconds: float
+
+    def check(self, shard: Shard) -> str | None:
+        return check_documents(shard, CONFIG)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return needed_columns(schema, CONFIG)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return output_schema(schema, CONFIG)
+
+    def load(self, num_threads: int) -> Asleep:
+        return Asleep(self.seconds)
+
+
+def make_run(folder: Path, num_units: int, seconds: float, address: str = "local", num_replicas: int = 1) -> Run:
+    """A run of units of one row each."""
+    source = folder / "input.parquet"
+    pq.write_table(pa.table({"document": [f"Document {i}." for i in range(num_units)]}), source)
+    resources = ResourcesConfig(replicas=num_replicas, num_cpus=1, timeout_seconds=300)
+    config = JobConfig(rows_per_unit=1, resources=resources)
+    output = Folder(str(folder / "output"))
+    return Run(str(source), list_input(str(source)), output, JOB, SleepingWork(seconds), config, address)
+
+
+def compute(run: Run) -> tuple[list[Any], list[float]]:
+    """Reports of all units, and the driver's memory in MB after each."""
+    from jobs.progress import Display
+    from jobs.waves import run_waves
+
+    plan, memory = run.plan(), []
+    with replicas(run, plan) as (task, shape), Display(plan.num_rows, 0) as display:
+        begin(run.output, plan, run.job, run.source_uri, run.limits)
+        limits = run.config.max_unit_attempts, run.config.replica_timeout_seconds
+        note = memory.append
+        outcome = run_waves(
+            plan.missing, task, shape, *limits, display, lambda units: None, lambda report: note(_resident())
+        )
+    assert len(outcome.reports) == len(plan.units), outcome.failures
+    return sorted(outcome.reports.values(), key=lambda report: report.begun), memory
+
+
+def _resident() -> float:
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def measure_overhead(num_units: int) -> None:
+    """Wall time of units that take none."""
+    with tempfile.TemporaryDirectory() as folder:
+        reports, memory = compute(make_run(Path(folder), num_units, seconds=0.0))
+    seconds = reports[-1].begun + reports[-1].wall_seconds - reports[0].begun
+    inside = sum(report.wall_seconds for report in reports)
+    print(
+        f"{num_units:,} units: {1000 * seconds / num_units:.1f} ms each, {1000 * inside / num_units:.1f} ms of it in "
+        f"the replica (read and write of one row)"
+    )
+    tenth = len(memory) // 10
+    print(f"driver: {memory[tenth]:.0f} MB after a tenth of the units, {memory[-1]:.0f} MB after all")
+
+
+def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: float) -> None:
+    """From when every replica has begun until the first has no more: the share of time in which they sleep."""
+    from ray_nodes import Cluster
+
+    count = num_nodes * per_node
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder) / "cluster", per_node)
+        try:
+            for node in [cluster.add(f"--num-cpus={per_node}") for _ in range(num_nodes - 1)]:
+                node.wait_until_started()
+            run = make_run(Path(folder), count * units_each, seconds, f"127.0.0.1:{cluster.port}", count)
+            reports, _ = compute(run)
+        finally:
+            cluster.stop()
+    by_replica: dict[str, list[Any]] = {}
+    for report in reports:
+        by_replica.setdefault(report.replica, []).append(report)
+    assert len(by_replica) == count, f"{len(by_replica)} replicas worked"
+    start = max(own[0].begun for own in by_replica.values())
+    stop = min(own[-1].begun + own[-1].wall_seconds for own in by_replica.values())
+    # a unit begins with its sleep
+    asleep = sum(max(0.0, min(r.begun + seconds, stop) - max(r.begun, start)) for r in reports)
+    print(
+        f"{count} replicas on {num_nodes} raylets, units of {seconds:g} s: efficiency "
+        f"{asleep / (stop - start) / count:.3f} over {stop - start:.0f} s"
+    )
+
+
+def measure_rerun(num_units: int) -> None:
+    """Units are made here, without Ray; the second run is a process of its own, as a user starts it."""
+    with tempfile.TemporaryDirectory() as name:
+        run = make_run(Path(name), num_units, seconds=0.0)
+        plan = run.plan()
+        begin(run.output, plan, run.job, run.source_uri, run.limits)
+        row = pq.read_table(run.source_uri).slice(0, 1)
+        for unit_name, unit in plan.units.items():
+            tables = list(Asleep(0.0).stream([row]))
+            data, _ = encode(tables, run.work.output_schema(row.schema), unit, run.job)
+            run.output.create_exclusive(unit_name, memoryview(data))
+        start = time.perf_counter()
+        finish(run.output, plan, run.job, run.source_uri, {}, run.config.max_error_fraction, None)
+        print(f"commit of {num_units:,} units without any record in memory: {time.perf_counter() - start:.1f} s")
+        command = [sys.executable, __file__, "again", name, str(num_units)]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        print(f"run again: {time.perf_counter() - start:.1f} s, the start of Python included")
+
+
+def again(folder: Path) -> None:
+    """The finished job of `measure_rerun`, whose input is there."""
+    from jobs.run import complete
+    from jobs.tables import show_result
+
+    source, config = str(folder / "input.parquet"), JobConfig(rows_per_unit=1)
+    run = Run(source, list_input(source), Folder(str(folder / "output")), JOB, SleepingWork(0.0), config, "local")
+    assert not complete(run, run.plan(), show_result)
+
+
+def measure_planning(num_objects: int) -> None:
+    """Objects are put into the server's memory without HTTP; they are listed and read through it."""
+    from moto.s3.models import s3_backends
+    from moto.server import ThreadedMotoServer
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.parquet"
+        pq.write_table(pa.table({"document": ["A document."] * 1000}), path)
+        data = path.read_bytes()
+    backend: Any = s3_backends["123456789012"]["aws"]
+    backend.create_bucket("lake", "us-east-1")
+    for number in range(num_objects):
+        backend.put_object("lake", f"news/dt={number % 1000:04d}/part-{number:06d}.parquet", data)
+    backend.create_bucket("out", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = os.environ | {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # fmt: skip
+    subprocess.run([sys.executable, __file__, "plan-here"], check=True, env=environment)
+    server.stop()
+
+
+def plan_here() -> None:
+    """In a process that knows the server."""
+    import s3fs
+
+    requests: dict[str, int] = {}
+    call = s3fs.S3FileSystem._call_s3
+
+    async def counted(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        requests[method] = requests.get(method, 0) + 1
+        return await call(self, method, *arguments, **options)
+
+    s3fs.S3FileSystem._call_s3 = counted
+    start = time.perf_counter()
+    source = list_input("s3://lake/news")
+    listed = time.perf_counter()
+    plan = Run("s3://lake/news", source, Folder("s3://out/o"), JOB, SleepingWork(0.0), JobConfig(), "local").plan()
+    ended = time.perf_counter()
+    print(
+        f"{len(source.files):,} objects: listed in {listed - start:.0f} s, planned in {ended - listed:.0f} s more; "
+        f"{len(plan.units):,} units; requests {requests}; {_resident():,.0f} MB at the end, "
+        f"{time.process_time():.0f} s of CPU in this process"
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=["rerun", "overhead", "replicas", "plan", "plan-here", "again"])
+    options.add_argument("rest", nargs="*")
+    options.add_argument("--units", type=int, help="or objects")
+    options.add_argument("--nodes", type=int, default=4)
+    options.add_argument("--seconds", type=float, default=10.0)
+    arguments = options.parse_args(argv)
+    if arguments.what == "rerun":
+        measure_rerun(arguments.units or 10_000)
+    elif arguments.what == "overhead":
+        measure_overhead(arguments.units or 2_000)
+    elif arguments.what == "replicas":
+        measure_replicas(arguments.nodes, 8, units_each=8, seconds=arguments.seconds)
+    elif arguments.what == "plan":
+        measure_planning(arguments.units or 100_000)
+    elif arguments.what == "plan-here":
+        plan_here()
+    else:
+        again(Path(arguments.rest[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
