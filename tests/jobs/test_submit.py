@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from job_helpers import documents, read_result, write
-from ray_nodes import Cluster, free_port
+from ray_nodes import Cluster, free_port, start_submit
 
 from bertsum.errors import ConfigError
 from jobs.submit import make_request
@@ -39,12 +39,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def start(*arguments: object, **variables: str) -> "subprocess.Popen[str]":
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, "-m", "jobs.cli", "submit", *map(str, arguments)]
-    variables = {"RAY_AUTH_TOKEN": TOKEN, **variables}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment | variables
-    )
+    return start_submit(*arguments, **{"RAY_AUTH_TOKEN": TOKEN, **variables})
 
 
 def run(*arguments: object, **variables: str) -> tuple[int, str]:

@@ -10,13 +10,22 @@ from pathlib import Path
 
 from job_helpers import descendants
 
-_START_SECONDS = 150
+_START_SECONDS = 250
 
 
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def start_submit(*arguments: object, **variables: str) -> "subprocess.Popen[str]":
+    """`bertsum submit` as a process of its own, without a Ray of this environment."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    command = [sys.executable, "-m", "jobs.cli", "submit", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment | variables
+    )
 
 
 class Node:
@@ -28,7 +37,7 @@ class Node:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # `python` of the entry point
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-        environment["RAY_raylet_start_wait_time_s"] = "120"  # a busy machine
+        environment["RAY_raylet_start_wait_time_s"] = "240"  # a busy machine
         # a raylet waits half a minute for its agents to tell their ports, unless it knows them; on a busy machine that
         # is too short
         names = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
