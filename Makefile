@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA := ../shared/data
 MODEL := out/model
 
-.PHONY: help setup demo model test test-slow test-faults lint format clean
+.PHONY: help setup demo model test test-slow test-faults test-gpu lint format clean
 
 help:
 	@echo "make setup      install into $(VENV)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       all tests that need no GPU, but the slow ones"
 	@echo "make test-slow  the slow ones: kills, big files"
 	@echo "make test-faults kills at each step, object storage that breaks, full disks, hostile files"
+	@echo "make test-gpu   what differs on a GPU"
 	@echo "make model      train the model that ships, from DATA ($(DATA)), in three steps"
 	@echo "make lint       ruff and mypy"
 
@@ -36,6 +37,9 @@ test-slow: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest -m "faults and not gpu"
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
 
 model: setup
 	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bertsum.encoding import EncodedDocument, IntArray
+from bertsum.packed import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,14 @@ class Batch:
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on `device`; copies from pinned memory do not block."""
+        """The same batch with its tensors on `device`; the host does not wait for a GPU."""
         return replace(
             self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            token_type_ids=self.token_type_ids.to(device, non_blocking=True),
-            token_sentences=self.token_sentences.to(device, non_blocking=True),
-            cls_positions=self.cls_positions.to(device, non_blocking=True),
-            surface=self.surface.to(device, non_blocking=True),
+            input_ids=to_device(self.input_ids, device),
+            token_type_ids=to_device(self.token_type_ids, device),
+            token_sentences=to_device(self.token_sentences, device),
+            cls_positions=to_device(self.cls_positions, device),
+            surface=to_device(self.surface, device),
         )
 
 

@@ -94,7 +94,10 @@ class BertSum(nn.Module):
             vectors, places = vectors[batch.cls_positions], places[batch.cls_positions]
         sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
         sums = sums.index_add(0, places, vectors.float())
-        return sums / torch.bincount(places, minlength=num_sentences).unsqueeze(1)
+        ones = torch.ones_like(places, dtype=torch.float32)
+        # not `bincount`, for which the host waits for the device
+        counts = ones.new_zeros(num_sentences).index_add(0, places, ones)
+        return sums / counts.unsqueeze(1)
 
     def token_vectors(self, batch: Batch) -> Tensor:
         """[T, H] last hidden states; windows see only themselves."""

@@ -1,13 +1,15 @@
 """Attention and BERT-family encoders over packed sequences: all tokens in one [T, H] tensor, no padding.
 
-Linear layers, norms and activations do not know where one sequence ends; only attention does, and it takes each run of
-sequences of equal length as one [n, L] block. Packing as in ByteTransformer (Zhai et al. 2023).
+Linear layers, norms and activations do not know where one sequence ends; only attention does. On a GPU one kernel of
+FlashAttention takes all sequences; elsewhere each run of sequences of equal length is one [n, L] block. Packing as in
+ByteTransformer (Zhai et al. 2023). Nothing here waits for a device.
 
 Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A heads, D = H / A.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from functools import lru_cache
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -50,9 +52,15 @@ def packed_attention(
 ) -> Tensor:
     """Softmax attention inside each sequence: three [N, H] and the sequences' lengths -> [N, H].
 
-    Equal to scaled dot-product attention (Vaswani et al. 2017) on each sequence alone. Sort sequences by length: each
-    run of equal ones is one call.
+    Equal to scaled dot-product attention (Vaswani et al. 2017) on each sequence alone. Sort sequences by length: where
+    no kernel takes them all, each run of equal ones is one call.
     """
+    if _has_varlen(query) and not query.requires_grad and not dropout:
+        from torch.nn.attention.varlen import varlen_attn
+
+        q, k, v = (t.reshape(len(t), num_heads, -1) for t in (query, key, value))
+        bounds, most = _bounds(tuple(lengths), query.device), max(lengths)
+        return varlen_attn(q, k, v, bounds, bounds, most, most).reshape(len(q), -1)  # type: ignore[union-attr]
     shapes = [(count, length) for _, count, length in runs(lengths)]
     parts = (torch.split(t, [count * length for count, length in shapes]) for t in (query, key, value))
     by_products = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad
@@ -84,11 +92,30 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor | N
     return (torch.bmm(weights, v) / totals).view(count, heads, length, size)
 
 
+def _has_varlen(values: Tensor) -> bool:
+    """FlashAttention takes half precision, on GPUs from Ampere (8.0) on."""
+    is_half = values.dtype in (torch.bfloat16, torch.float16)
+    return is_half and values.is_cuda and torch.cuda.get_device_capability(values.device) >= (8, 0)
+
+
+@lru_cache(maxsize=8)
+def _bounds(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """[n + 1] int32 first row of each sequence, and the end. Cached: all layers of an encoder ask for the same."""
+    return to_device(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
+
+
 def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
     """[N] place of each row in its sequence, from 0."""
-    counts = torch.tensor(lengths, device=device)
+    counts = torch.tensor(lengths)
     starts = counts.cumsum(0) - counts
-    return torch.arange(int(sum(lengths)), device=device) - torch.repeat_interleave(starts, counts)
+    return to_device(torch.arange(int(sum(lengths))) - torch.repeat_interleave(starts, counts), device)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A copy that the host does not wait for, where `device` is a GPU."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def can_pack(encoder: Any) -> bool:

@@ -24,9 +24,10 @@ from bertsum.config import SummarizerConfig
 from bertsum.cpu_linear import reorder_weights
 from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
-from bertsum.errors import DeviceError, InputError
+from bertsum.errors import InputError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
+from bertsum.running import Running, Scores, one_line, refuse_lost_device
 from bertsum.schema import Document, Prediction, Status
 from bertsum.selection import join_sentences, select_sentences
 
@@ -35,15 +36,6 @@ Progress = Callable[[int, int], None]
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What the model says of one document: probabilities, or why there are none."""
-
-    sentence_scores: npt.NDArray[np.float32] | None = None  # [S]
-    sentiment_scores: npt.NDArray[np.float32] | None = None  # [C]
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +140,27 @@ class Summarizer:
         return Prepared(encoded, predictions)
 
     def forward(self, prepared: Prepared, on_progress: Progress | None = None) -> list[Scores | None]:
-        """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
+        """Scores of each document that has an encoding. A batch that fails is halved until the document is found.
+
+        A GPU has the next batch before the scores of the last are waited for.
+        """
         places = [place for place, document in enumerate(prepared.encoded) if document is not None]
         documents = [document for document in prepared.encoded if document is not None]
         scores: list[Scores | None] = [None] * len(prepared.encoded)
-        for group in group_documents(documents, self.max_batch_tokens):
-            for place, result in self._forward_group(documents, group).items():
+        waiting: list[Running] = []
+
+        def take(running: Running) -> None:
+            for place, result in running.results().items():
                 scores[places[place]] = result
             if on_progress:
-                on_progress(len(group), sum(documents[place].num_tokens for place in group))
+                on_progress(len(running.places), sum(documents[place].num_tokens for place in running.places))
+
+        for group in group_documents(documents, self.max_batch_tokens):
+            waiting += self._start_group(documents, group)
+            while len(waiting) > (1 if self.device.type == "cuda" else 0):
+                take(waiting.pop(0))
+        for running in waiting:
+            take(running)
         return scores
 
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
@@ -204,7 +208,7 @@ class Summarizer:
             return list(self._encode_together(documents))
         except Exception as error:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
             if len(documents) == 1:
-                return [Prediction(Status.ERROR, error=f"preparing failed: {_one_line(error)}")]
+                return [Prediction(Status.ERROR, error=f"preparing failed: {one_line(error)}")]
             half = len(documents) // 2
             return self._encode(documents[:half]) + self._encode(documents[half:])
 
@@ -213,32 +217,25 @@ class Summarizer:
         languages = [document.language or self.config.language for document in documents]
         return self.encoder.encode(texts, languages, self.config.max_windows)
 
-    def _forward_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> dict[int, Scores]:
+    def _start_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Running]:
         try:
-            return self._compute(documents, group)
+            return [self._start(documents, group)]
         except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
-            _refuse_lost_device(error)
-            reason = _one_line(error)
+            refuse_lost_device(error)
+            reason = one_line(error)
         # outside of the handler: the error's traceback holds the tensors of the batch that found no memory
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(group) == 1:
-            return {group[0]: Scores(error=f"the model failed: {reason}")}
+            return [Running(list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
-        return self._forward_group(documents, group[:half]) | self._forward_group(documents, group[half:])
+        return self._start_group(documents, group[:half]) + self._start_group(documents, group[half:])
 
     @torch.inference_mode()
-    def _compute(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> dict[int, Scores]:
+    def _start(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         batch = make_batch(documents, group)
         logits = self.model(batch.to(self.device))
-        sentences = torch.split(logits.sentence_logits.sigmoid().float().cpu(), batch.num_sentences)
-        sentiments: list[Any] = [None] * len(batch.documents)
-        if logits.sentiment_logits is not None:
-            sentiments = list(logits.sentiment_logits.float().softmax(1).cpu().numpy())
-        return {
-            place: Scores(scores.numpy(), sentiment)
-            for place, scores, sentiment in zip(batch.documents, sentences, sentiments, strict=True)
-        }
+        return Running.of(batch, logits)
 
     def _predict_one(self, document: EncodedDocument, scores: Scores) -> Prediction:
         sentences, error = scores.sentence_scores, scores.error
@@ -328,14 +325,3 @@ def _counted(status: Status, document: EncodedDocument, **values: Any) -> Predic
         truncated=document.truncated,
         **values,
     )
-
-
-def _refuse_lost_device(error: Exception) -> None:
-    """Out of memory is a RuntimeError of its own; other errors of CUDA stay until the process ends."""
-    if isinstance(error, torch.AcceleratorError):
-        raise DeviceError(f"the device failed: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"

@@ -16,7 +16,7 @@ LAYERS = [
     {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
     | {"bertsum.tokenizing", "bertsum.windows"},
     {"bertsum.scope"},
-    {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model"}
+    {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config"},

@@ -17,6 +17,7 @@ from bertsum.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.errors import DeviceError, InputError, ModelError
 from bertsum.predictor import Summarizer
+from bertsum.running import Running
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
 from bertsum.selection import join_sentences
 from bertsum.sentences import UNSPACED_LANGUAGES, detect_language, split_sentences
@@ -292,6 +293,22 @@ def test_pools_are_bounded_in_documents_and_characters(monkeypatch):
     assert [len(pool) for pool in pools] == [3, 2, 1, 3, 3, 1]
     assert [document for pool in pools for document in pool] == documents
     assert predictor._pools([]) == []
+
+
+def test_scores_are_read_when_the_device_is_done_and_a_device_that_is_lost_then_says_so():
+    class Event:
+        def synchronize(self):
+            scores[:] = torch.tensor([0.5, 0.25, 0.125])
+
+    class Lost:
+        def synchronize(self):
+            raise torch.AcceleratorError("an illegal address")
+
+    scores = torch.zeros(3)
+    found = Running([7, 4], [1, 2], scores, None, done=Event()).results()
+    assert {place: one.sentence_scores.tolist() for place, one in found.items()} == {7: [0.5], 4: [0.25, 0.125]}
+    with pytest.raises(DeviceError, match="an illegal address"):
+        Running([7], [3], scores, None, done=Lost()).results()
 
 
 def test_bfloat16_is_near(checkpoint, summarizer):

