@@ -99,3 +99,11 @@ def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
     new_starts = np.cumsum(lengths) - lengths
     order: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts[by_length] - new_starts, lengths)
     return order
+
+
+def split_tokens(values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]) -> list[npt.NDArray[np.int64]]:
+    """[T] values of a batch's packed tokens -> those of each document, in its own order. `documents`: the batch's."""
+    lengths = np.concatenate([document.window_lengths for document in documents])
+    own = np.empty_like(values)
+    own[packed_order(lengths)] = values
+    return np.split(own, np.cumsum([len(document.input_ids) for document in documents])[:-1])

@@ -1,8 +1,8 @@
-"""Labelled rows -> one row of measures a row: ROUGE of every system, and what each model says of the sentiment."""
+"""Labelled rows -> a row of measures each: ROUGE of every system; what models say of sentiment, topic and words."""
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, cast
 
@@ -13,22 +13,25 @@ from bertsum.baselines import Baseline, choose
 from bertsum.columns import columns_text, is_text
 from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.documents import read_texts, unreadable
-from bertsum.encoding import base_language
+from bertsum.encoding import EncodedDocument, base_language
 from bertsum.errors import InputError
-from bertsum.labels import label_columns, sentiment_of
+from bertsum.labels import label_columns, sentiment_of, topic_of, word_labels
 from bertsum.oracle import words
 from bertsum.predictor import Summarizer
+from bertsum.running import Scores
 from bertsum.rouge import rouge
 from bertsum.schema import Document, Prediction
 from bertsum.sentences import detect_language, split_sentences
 from bertsum.shards import Shard
+from bertsum.spans import OUTSIDE
 from bertsum.storage import mask
 from bertsum.training_config import LabelsConfig
 
 _ROUGE = pa.struct(
     [pa.field("system", pa.string()), *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum"))]
 )
-_SENTIMENT = pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))])
+_SCORES = pa.list_(pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))]))
+_TAGS = pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))
 MEASURES = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -36,10 +39,20 @@ MEASURES = pa.schema(
         pa.field("num_sentences", pa.int32(), nullable=False),
         pa.field("rouge", pa.list_(_ROUGE)),
         pa.field("expected_sentiment", pa.string()),
-        pa.field("sentiment", pa.list_(_SENTIMENT)),
+        pa.field("sentiment", _SCORES),
+        pa.field("expected_topic", pa.string()),
+        pa.field("topic", _SCORES),
+        pa.field("expected_words", pa.list_(pa.string())),
+        pa.field("words", _TAGS),
     ]
 )
-"""Columns of the result beside those that are kept: status and sizes are those that the first model gives."""
+"""Columns of the result beside those that are kept: status and sizes are those that the first model gives.
+
+`words` has one label for each of `expected_words`, which are those that stand in the text; `O` where a model has not
+read a word, or its tokenizer begins no token there.
+"""
+
+Found = tuple[Prediction, EncodedDocument | None, Scores | None]
 
 
 class EvaluationConfig(LabelsConfig):
@@ -98,7 +111,7 @@ class Evaluator:
 
     def _evaluate(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)
-        predictions = {name: model.predict(documents) for name, model in self.models.items()}
+        predictions = {name: model.predict_all_heads(documents) for name, model in self.models.items()}
         for model in self.models.values():
             for stage, seconds in model.stage_seconds.items():
                 self.stage_seconds[stage] += seconds
@@ -114,21 +127,53 @@ class Evaluator:
         columns += [pa.array([row[field.name] for row in measured], field.type) for field in MEASURES]
         return pa.Table.from_arrays(columns, schema=result_schema(table.schema, self.config))
 
-    def _measure(self, document: Document, row: Mapping[str, Any], own: Mapping[str, Prediction]) -> dict[str, Any]:
-        first = next(iter(own.values()))
-        sentiment = [
-            {"model": name, "scores": list(found.sentiment_scores.items())}
-            for name, found in own.items()
-            if found.sentiment_scores
-        ]
+    def _measure(self, document: Document, row: Mapping[str, Any], own: Mapping[str, Found]) -> dict[str, Any]:
+        predictions = {name: prediction for name, (prediction, _, _) in own.items()}
+        first = next(iter(predictions.values()))
+        topics = {name: self._topic_scores(name, scores) for name, (_, _, scores) in own.items()}
+        wanted, words = self._words(document, row, own)
         return {
             "status": first.status,
             "num_tokens": first.num_tokens,
             "num_sentences": first.num_sentences,
-            "rouge": self._rouge(document, row, own) if self.config.summary_column else None,
+            "rouge": self._rouge(document, row, predictions) if self.config.summary_column else None,
             "expected_sentiment": sentiment_of(row, self.config),
-            "sentiment": sentiment,
+            "sentiment": _by_model({name: found.sentiment_scores for name, found in predictions.items()}),
+            "expected_topic": topic_of(row, self.config),
+            "topic": _by_model(topics) if self.config.topic_column else None,
+            "expected_words": wanted,
+            "words": words,
         }
+
+    def _topic_scores(self, model: str, scores: Scores | None) -> dict[str, float] | None:
+        if scores is None or scores.topic_scores is None:
+            return None
+        labels = self.models[model].model.config.topic_labels
+        return dict(zip(labels, scores.topic_scores.tolist(), strict=True))
+
+    def _words(
+        self, document: Document, row: Mapping[str, Any], own: Mapping[str, Found]
+    ) -> tuple[list[str] | None, list[dict[str, Any]] | None]:
+        """Labels of the words of a row, and those that each model with a head for them gives them."""
+        if not self.config.tokens_column or unreadable(document) is not None:
+            return None, None
+        starts, tags = word_labels(document.text or "", row, self.config)
+        known = [(start, tag) for start, tag in zip(starts, tags, strict=True) if start is not None and tag is not None]
+        found = [
+            {"model": name, "tags": self._tags(name, encoded, scores, [start for start, _ in known])}
+            for name, (_, encoded, scores) in own.items()
+            if self.models[name].model.token_sentiment is not None
+        ]
+        return [tag for _, tag in known], found
+
+    def _tags(
+        self, model: str, document: EncodedDocument | None, scores: Scores | None, starts: Sequence[int]
+    ) -> list[str]:
+        if document is None or scores is None or scores.token_labels is None:
+            return [OUTSIDE] * len(starts)
+        labels = self.models[model].model.config.token_sentiment_labels
+        places = self.models[model].encoder.first_tokens(document, starts)
+        return [OUTSIDE if place is None else labels[scores.token_labels[place]] for place in places]
 
     def _rouge(
         self, document: Document, row: Mapping[str, Any], own: Mapping[str, Prediction]
@@ -155,6 +200,11 @@ class Evaluator:
         column = self.config.language_column
         languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
         return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+
+
+def _by_model(scores: Mapping[str, Mapping[str, float] | None]) -> list[dict[str, Any]]:
+    """Of the models that have any, as Arrow takes it."""
+    return [{"model": name, "scores": list(values.items())} for name, values in scores.items() if values]
 
 
 def _split(document: Document) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from bertsum.errors import InputError
 from bertsum.metrics import bootstrap_intervals, calibration, classification_report, confusion_matrix
+from bertsum.spans import OUTSIDE, span_report, word_report
 
 ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
 
@@ -18,14 +19,17 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> dict
     """Plain values, ready for JSON. `table`: see `bertsum.evaluation.MEASURES`.
 
     `rouge` holds for each system its means in percent with 95 % intervals, and the differences to the lead on the same
-    rows; `sentiment` holds a report for each model that has sentiment, on the rows with a label.
+    rows; `sentiment` and `topic` hold a report for each model that has such a head, on the rows with a label; `words`
+    one of words and one of spans.
     """
     statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
     return {
         "rows": table.num_rows,
         "statuses": statuses,
         "rouge": _rouge(table["rouge"], lead),
-        "sentiment": _sentiment(table, models),
+        "sentiment": _classes(table, "sentiment", models),
+        "topic": _classes(table, "topic", models),
+        "words": _words(table, models),
     }
 
 
@@ -59,27 +63,27 @@ def _named(means: np.ndarray, intervals: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _sentiment(table: pa.Table, models: Sequence[str]) -> dict[str, Any]:
-    labelled = table.filter(pc.is_valid(table["expected_sentiment"])).select(["expected_sentiment", "sentiment"])
-    expected = labelled["expected_sentiment"].to_pylist()
+def _classes(table: pa.Table, head: str, models: Sequence[str]) -> dict[str, Any]:
+    labelled = table.filter(pc.is_valid(table[f"expected_{head}"])).select([f"expected_{head}", head])
+    expected = labelled[f"expected_{head}"].to_pylist()
     scores: dict[str, list[Mapping[str, float] | None]] = {model: [] for model in models}
-    for row in labelled["sentiment"].to_pylist():
+    for row in labelled[head].to_pylist():
         found = {entry["model"]: dict(entry["scores"]) for entry in row or ()}
         for model, values in scores.items():
             values.append(found.get(model))
-    reports = {model: _model_sentiment(model, values, expected) for model, values in scores.items()}
+    reports = {model: _model_classes(model, head, values, expected) for model, values in scores.items()}
     return {model: report for model, report in reports.items() if report is not None}
 
 
-def _model_sentiment(
-    model: str, scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]
+def _model_classes(
+    model: str, head: str, scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]
 ) -> dict[str, Any] | None:
     kept = [(values, label) for values, label in zip(scores, expected, strict=True) if values is not None]
     if not kept:
         return None
     labels = list(kept[0][0])
     if unknown := sorted({label for _, label in kept} - set(labels)):
-        raise InputError(f"the data has the sentiment labels {unknown}; the model {model} knows {labels}")
+        raise InputError(f"the data has the {head} labels {unknown}; the model {model} knows {labels}")
     probabilities = np.array([[values[label] for label in labels] for values, _ in kept])
     wanted = np.array([labels.index(label) for _, label in kept])
     predicted = probabilities.argmax(1)
@@ -99,3 +103,29 @@ def _model_sentiment(
         "confusion": confusion_matrix(predicted, wanted, len(labels)).tolist(),
         "calibration": asdict(calibration(probabilities, wanted)),
     }
+
+
+def _words(table: pa.Table, models: Sequence[str]) -> dict[str, Any]:
+    labelled = table.filter(pc.is_valid(table["words"])).select(["expected_words", "words"])
+    expected = labelled["expected_words"].to_pylist()
+    found: dict[str, list[list[str]]] = {model: [] for model in models}
+    for row in labelled["words"].to_pylist():
+        for entry in row:
+            found[entry["model"]].append(entry["tags"])
+    return {model: _model_words(expected, tags) for model, tags in found.items() if any(tags)}
+
+
+def _model_words(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Its labels are those that occur, `O` first: data and model may have different ones."""
+    labels = sorted({tag for rows in (expected, predicted) for tags in rows for tag in tags}, key=_outside_first)
+    return {
+        "rows": len(expected),
+        "words": sum(map(len, expected)),
+        "labels": labels,
+        **word_report(expected, predicted, labels),
+        "spans": span_report(expected, predicted),
+    }
+
+
+def _outside_first(tag: str) -> tuple[bool, str]:
+    return tag != OUTSIDE, tag

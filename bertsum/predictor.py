@@ -105,7 +105,14 @@ class Summarizer:
     def predict(self, documents: Sequence[Document]) -> list[Prediction]:
         """One prediction a document, in order."""
         pools = _pools(documents)
-        return [prediction for part in self._run(pools, None) for prediction in part]
+        return [prediction for _, _, predictions in self._run(pools, None) for prediction in predictions]
+
+    def predict_all_heads(
+        self, documents: Sequence[Document]
+    ) -> list[tuple[Prediction, EncodedDocument | None, Scores | None]]:
+        """The same, and what the heads say whose results are in no output row."""
+        parts = self._run(_pools(documents), None)
+        return [one for prepared, scores, found in parts for one in zip(found, prepared.encoded, scores, strict=True)]
 
     def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
         """Tables with the text column in; the same rows, kept columns and predictions out, in order, in smaller tables.
@@ -122,7 +129,7 @@ class Summarizer:
                     start += len(pool)
                     yield pool
 
-        for predictions in self._run(pools(), on_progress):
+        for _, _, predictions in self._run(pools(), on_progress):
             yield output_table(waiting.pop(0), predictions, self.config)
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
@@ -177,7 +184,9 @@ class Summarizer:
         """A row of status `error` for each row of the table, without computing anything."""
         return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config)
 
-    def _run(self, pools: Iterable[Sequence[Document]], on_progress: Progress | None) -> Iterator[list[Prediction]]:
+    def _run(
+        self, pools: Iterable[Sequence[Document]], on_progress: Progress | None
+    ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
         """The three steps over pools of documents; a thread prepares the next pool while this one is computed."""
         iterator = iter(pools)
 
@@ -193,7 +202,7 @@ class Summarizer:
                 if on_progress and known:
                     on_progress(len(known), sum(prediction.num_tokens for prediction in known))
                 scores = self._timed("forward", self.forward, prepared, on_progress)
-                yield self._timed("finish", self.finish, prepared, scores)
+                yield prepared, scores, self._timed("finish", self.finish, prepared, scores)
                 prepared = following.result()
 
     def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:
@@ -235,7 +244,7 @@ class Summarizer:
     def _start(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         batch = make_batch(documents, group)
         logits = self.model(batch.to(self.device))
-        return Running.of(batch, logits)
+        return Running.of(batch, logits, [documents[place] for place in batch.documents])
 
     def _predict_one(self, document: EncodedDocument, scores: Scores) -> Prediction:
         sentences, error = scores.sentence_scores, scores.error

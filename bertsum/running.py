@@ -1,5 +1,6 @@
 """Batches that a device has been given, and the scores that come of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -8,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertsum.batching import Batch
+from bertsum.batching import Batch, split_tokens
+from bertsum.encoding import EncodedDocument
 from bertsum.errors import DeviceError
 from bertsum.model import Logits
 
@@ -20,6 +22,8 @@ class Scores:
     sentence_scores: npt.NDArray[np.float32] | None = None  # [S]
     sentiment_scores: npt.NDArray[np.float32] | None = None  # [C]
     error: str | None = None
+    topic_scores: npt.NDArray[np.float32] | None = None  # [C]
+    token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
 
 
 @dataclass(slots=True)
@@ -30,17 +34,22 @@ class Running:
     num_sentences: list[int] = field(default_factory=list)  # [B]
     sentence_scores: Tensor | None = None  # [S]
     sentiment_scores: Tensor | None = None  # [B, C]
+    topic_scores: Tensor | None = None  # [B, C]
+    token_labels: Tensor | None = None  # [T] in the order of the batch
+    documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: Any = None  # a torch.cuda.Event
 
     @classmethod
-    def of(cls, batch: Batch, logits: Logits) -> Self:
-        """Ask for the probabilities of a batch whose logits are being computed."""
+    def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
+        """Ask for the probabilities of a batch whose logits are being computed. `documents`: the batch's, in its order."""
         sentences = to_host(logits.sentence_logits.sigmoid().float())
-        sentiments = logits.sentiment_logits
-        if sentiments is not None:
-            sentiments = to_host(sentiments.float().softmax(1))
-        running = cls(batch.documents, batch.num_sentences, sentences, sentiments)
+        sentiments, topics = (
+            None if values is None else to_host(values.float().softmax(1))
+            for values in (logits.sentiment_logits, logits.topic_logits)
+        )
+        tokens = None if logits.token_sentiment_logits is None else to_host(logits.token_sentiment_logits.argmax(1))
+        running = cls(batch.documents, batch.num_sentences, sentences, sentiments, topics, tokens, documents)
         if logits.sentence_logits.is_cuda:
             event: Any = torch.cuda.Event  # carries no types
             running.done = event()
@@ -58,12 +67,16 @@ class Running:
             refuse_lost_device(error)
             raise
         sentences = torch.split(self.sentence_scores, self.num_sentences)
-        sentiments: Any = [None] * len(self.places)
-        if self.sentiment_scores is not None:
-            sentiments = list(self.sentiment_scores.numpy())
+        nothing: list[Any] = [None] * len(self.places)
+        sentiments, topics = (
+            nothing if values is None else list(values.numpy()) for values in (self.sentiment_scores, self.topic_scores)
+        )
+        tokens = nothing if self.token_labels is None else split_tokens(self.token_labels.numpy(), self.documents)
         return {
-            place: Scores(scores.numpy(), sentiment)
-            for place, scores, sentiment in zip(self.places, sentences, sentiments, strict=True)
+            place: Scores(scores.numpy(), sentiment, topic_scores=topic, token_labels=labels)
+            for place, scores, sentiment, topic, labels in zip(
+                self.places, sentences, sentiments, topics, tokens, strict=True
+            )
         }
 
 

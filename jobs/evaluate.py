@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bertsum.config import load_config
 from bertsum.errors import ConfigError
-from bertsum.evaluation import EvaluateConfig
+from bertsum.evaluation import MEASURES, EvaluateConfig
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.output import Counts, Job
@@ -28,6 +28,7 @@ from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
 _SHIPPED_MODEL = "bertsum-default"
+_REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
 _COLUMNS = ("text_column", "summary_column", "sentiment_column")
 
 
@@ -79,13 +80,16 @@ def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
 
 
 def show_report(report: Mapping[str, Any]) -> None:
-    """Tables of ROUGE and of sentiment."""
+    """Tables of ROUGE, sentiment, topic and words."""
     statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
     console.print(f"{report['rows']:,} rows: {statuses}")
     if report["rouge"]:
         console.print(_rouge_table(report["rouge"]))
-    for model, values in report["sentiment"].items():
-        console.print(_sentiment_table(model, values))
+    for head in ("sentiment", "topic"):
+        for model, values in report[head].items():
+            console.print(_class_table(head, model, values))
+    for model, values in report["words"].items():
+        console.print(_word_table(model, values))
 
 
 def _rouge_table(rouge: Mapping[str, Any]) -> Table:
@@ -105,13 +109,32 @@ def _interval(value: Mapping[str, float], sign: str) -> str:
     return f"{value['mean']:{sign}.2f} ({value['low']:{sign}.2f} {value['high']:{sign}.2f})"
 
 
-def _sentiment_table(model: str, values: Mapping[str, Any]) -> Table:
+def _class_table(head: str, model: str, values: Mapping[str, Any]) -> Table:
     low, high = values["accuracy_95"]
     title = (
-        f"sentiment by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} ({low:.3f} {high:.3f}), "
+        f"{head} by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} ({low:.3f} {high:.3f}), "
         f"{values['accuracy_among_present_labels']:.3f} among the labels of the data; macro-F1 "
         f"{values['macro_f1']:.3f}; calibration error {values['calibration']['error']:.3f}"
     )
+    return _label_table(title, values)
+
+
+def _word_table(model: str, values: Mapping[str, Any]) -> Table:
+    """Of single words, and below, of spans."""
+    micro = values["spans"]["micro"]
+    title = (
+        f"words by {model}, {values['words']:,} in {values['rows']:,} rows: accuracy {values['accuracy']:.3f}, "
+        f"macro-F1 {values['macro_f1']:.3f}; {micro['support']:,} spans: F1 {micro['f1']:.3f} (precision "
+        f"{micro['precision']:.3f}, recall {micro['recall']:.3f}), macro-F1 {values['spans']['macro_f1']:.3f}"
+    )
+    table = _label_table(title, values)
+    for kind, found in values["spans"]["by_kind"].items():
+        measures = [f"{found[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(f"spans {kind}", *measures, f"{found['support']:,}", *[""] * len(values["labels"]))
+    return table
+
+
+def _label_table(title: str, values: Mapping[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), min_width=100)
     labels = values["labels"]
     for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in labels)):
@@ -127,7 +150,7 @@ def _read(output: Folder, names: Sequence[str]) -> pa.Table:
     tables = []
     for name in names:
         with output.open(name) as stream:
-            tables.append(pq.read_table(stream, columns=["status", "rouge", "expected_sentiment", "sentiment"]))
+            tables.append(pq.read_table(stream, columns=_REPORTED))
     return pa.concat_tables(tables)
 
 
@@ -141,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum evaluate",
-        description="ROUGE beside baselines, and sentiment reports, of one or several models on labelled rows.",
+        description="ROUGE beside baselines, and reports of the other heads, of models on labelled rows.",
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
     add = options.add_argument

@@ -15,10 +15,12 @@ def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
     files = {}
     if report["rouge"]:
         files["rouge.png"] = _rouge(report["rouge"])
-    for number, (model, values) in enumerate(report["sentiment"].items()):
-        ending = f"_{number + 1}" if number else ""
-        files[f"confusion{ending}.png"] = _confusion(model, values)
-        files[f"calibration{ending}.png"] = _calibration(model, values)
+    for head, prefix in (("sentiment", ""), ("topic", "topic_"), ("words", "words_")):
+        for number, (model, values) in enumerate(report[head].items()):
+            ending = f"_{number + 1}" if number else ""
+            files[f"{prefix}confusion{ending}.png"] = _confusion(f"{head} by {model}", values)
+            if "calibration" in values:
+                files[f"{prefix}calibration{ending}.png"] = _calibration(f"{head} by {model}", values)
     return files
 
 
@@ -27,13 +29,14 @@ def check_installed() -> None:
     _figure(1, 1)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+    """Figure and axes, row after row."""
     try:
         from matplotlib.figure import Figure  # without pyplot: no window system, no state
     except ImportError as error:
         raise ConfigError("the plots need matplotlib: pip install 'bertsum[evaluate]'") from error
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
 def _png(figure: Any) -> bytes:

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from job_helpers import read_result, result_files, write
+import yaml
+from job_helpers import losses, make_training, read_result, result_files, write
 
 from bertsum.evaluation import EvaluationConfig
 from bertsum.prepared import is_prepared
-from jobs import evaluate, prepare, status
+from jobs import evaluate, prepare, status, train
 from jobs.evaluate import name_models
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -56,6 +57,30 @@ def test_preparing(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytes
     assert prepare.main([*command, "--oracle", "combination"]) == 1
     assert "--on-existing replace" in capsys.readouterr().err
     assert status.main([str(output)]) == 0
+
+
+def test_shards_train_as_rows_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prepared in several units, one file each, and read as one source: the same steps and the same weights."""
+    config = make_training(tmp_path, epochs=3)
+    common = ["--encoder", str(tmp_path / "encoder"), "--set", "rows_per_unit=7", "--set", "resources.num_cpus=1"]
+    for name, column in (("news", "summary"), ("reviews", "sentiment")):
+        arguments = [f"--{column}-column", {"summary": "summary", "sentiment": "label"}[column]]
+        assert (
+            prepare.main([str(tmp_path / f"{name}.parquet"), str(tmp_path / f"{name}-shards"), *arguments, *common])
+            == 0
+        )
+    assert len(result_files(tmp_path / "news-shards")) == 4
+    values = yaml.safe_load(config.read_text())
+    for source in values["sources"]:
+        source["train_uri"] = f"{source['name']}-shards"
+    prepared = tmp_path / "prepared.yaml"
+    prepared.write_text(yaml.safe_dump(values))
+    for path, output in ((config, "raw"), (prepared, "shards")):
+        assert train.main([str(path), str(tmp_path / output), "--address", "local"]) == 0, capsys.readouterr().err
+    assert losses(tmp_path / "raw") == losses(tmp_path / "shards")
+    assert len(losses(tmp_path / "raw")) > 5
+    raw, shards = (tmp_path / output / "model.safetensors" for output in ("raw", "shards"))
+    assert raw.read_bytes() == shards.read_bytes()
 
 
 def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

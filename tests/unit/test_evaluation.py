@@ -10,6 +10,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score
 
 from bertsum.baselines import choose
+from bertsum.batching import make_batch, split_tokens
+from bertsum.checkpoint import save_checkpoint
 from bertsum.columns import check_shards
 from bertsum.errors import ConfigError, InputError
 from bertsum.evaluation import (
@@ -123,6 +125,55 @@ def test_sentiment_alone(models):
     report = evaluation_report(table, ["first"], config.lead)
     assert report["rouge"] is None
     assert report["sentiment"]["first"]["support"] == {"negative": 0, "neutral": 3, "positive": 0}
+
+
+def test_topic_and_words(tmp_path):
+    """Each model says what its heads say; a word that no token begins is O, and one that is not in the text is left."""
+    tags = ("O", "positive", "negative")
+    heads = {"topic_labels": ("animals", "money"), "token_sentiment_labels": tags}
+    save_checkpoint(tmp_path / "model", tiny.model(**heads), tiny.wordpiece(), "tiny", "0.0.0")
+    config = EvaluationConfig(
+        topic_column="topic",
+        topic_names={"pets": "animals"},
+        tokens_column="words",
+        token_sentiments_column="tags",
+        max_windows=1,
+        dtype="float32",
+    )
+    words = [["The", "cat", "leeps", "."], ["Zebra", "dog", "nowhere"], ["The", "Zebra"], None]
+    rows = {
+        "document": ["The cat sleeps. " + tiny.text(9), "Zebra. A dog runs.", tiny.text(20) + " Zebra.", None],
+        "topic": ["pets", "money", None, "pets"],
+        "words": words,
+        "tags": [["O", "positive", "O", "O"], ["O", "negative", "O"], ["O", "positive"], None],
+    }
+    model = Summarizer(tmp_path / "model", config.summarizer, device="cpu")
+    plain = Summarizer(tmp_path / "model", config.summarizer, device="cpu")
+    plain.model.topic = plain.model.token_sentiment = None
+    (table,) = Evaluator({"own": model, "plain": plain}, config).stream([pa.table(rows)])
+    assert table["expected_topic"].to_pylist() == ["animals", "money", None, "animals"]
+    assert table["expected_words"].to_pylist() == [rows["tags"][0], ["O", "negative"], ["O", "positive"], None]
+    for place in range(2):
+        document = model.encoder.encode([rows["document"][place]], ["en"], 1)[0]
+        batch = make_batch([document], [0])
+        logits = model.model(batch)
+        ids = [model.tokenizer.convert_ids_to_tokens(int(token)) for token in document.input_ids]
+        labels = split_tokens(logits.token_sentiment_logits.argmax(1).numpy(), [document])[0]
+        chosen = {token: tags[label] for token, label in reversed(list(zip(ids, labels, strict=True)))}
+        ((name, found),) = [tuple(entry.values()) for entry in table["words"][place].as_py()]
+        assert name == "own"
+        texts = [word.lower() for word in words[place] if word != "nowhere"]
+        assert found == [chosen.get(word, "O") for word in texts]
+        topic = dict(table["topic"][place].as_py()[0]["scores"])
+        expected = logits.topic_logits.softmax(1)[0].tolist()
+        assert topic == pytest.approx(dict(zip(heads["topic_labels"], expected, strict=True)), abs=1e-6)
+    assert table["words"][2].as_py() == [{"model": "own", "tags": [table["words"][2].as_py()[0]["tags"][0], "O"]}]
+
+    report = evaluation_report(table, ["own", "plain"], config.lead)
+    assert list(report["topic"]) == list(report["words"]) == ["own"]
+    assert (report["topic"]["own"]["rows"], report["topic"]["own"]["rows_without_prediction"]) == (2, 1)
+    assert (report["words"]["own"]["rows"], report["words"]["own"]["words"]) == (3, 8)
+    assert report["words"]["own"]["spans"]["micro"]["support"] == 3
 
 
 def test_graph_baselines_find_the_sentence_that_the_others_repeat():

@@ -28,9 +28,9 @@ LAYERS = [
     {"bertsum.tracking", "bertsum.curves"},
     {"bertsum.training_config", "bertsum.distributed"},
     {"bertsum.labels", "bertsum.prepared"},
-    {"bertsum.baselines", "bertsum.evaluation", "bertsum.evaluation_report"},
+    {"bertsum.baselines", "bertsum.spans", "bertsum.evaluation", "bertsum.evaluation_report"},
     {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}
-    | {"bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
+    | {"bertsum.adapters", "bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
     {"bertsum.new_encoder"},
     {"bertsum.training_run"},
 ]
