@@ -1,5 +1,6 @@
 """Losses and measures of a run for TensorBoard, Weights & Biases and MLflow; their packages are extras."""
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -98,12 +99,14 @@ class _Wandb:
 
 
 class _MLflow:
-    """`OUTPUT/mlruns`, unless MLFLOW_TRACKING_URI names a server."""
+    """`OUTPUT/mlflow.db`, unless MLFLOW_TRACKING_URI names a server or another place."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
         import mlflow
 
-        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", (directory / "mlruns").as_uri()))
+        for name in ("mlflow", "alembic"):  # which tell of each table that they make
+            logging.getLogger(name).setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db"))
         mlflow.set_experiment("bertsum")
         mlflow.start_run(run_name=directory.name)
         simple = {

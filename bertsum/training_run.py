@@ -17,6 +17,7 @@ import torch
 
 import bertsum
 from bertsum import training
+from bertsum.adapters import merge_adapter
 from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
 from bertsum.checkpoint_config import CONFIG_FILE, package_encoder
 from bertsum.config import ModelConfig, SummarizerConfig
@@ -102,9 +103,12 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
         sources = [_with_vectors(model, source, config.dtype) for source in sources]
     store = StateStore(output, config.kept_checkpoints)
     log = Log(output, store, config, say)
-    training.train(model, sources, config, log.add, store, before_save=log.flush)
-    log.close()
-    training.merge_encoder(model)
+    try:
+        training.train(model, sources, config, log.add, store, before_save=log.flush)
+        log.close()
+    finally:
+        log.close_trackers()  # this process may go on to another run
+    merge_adapter(model)
     results = validate(model, sources, None, config.dtype)
     counts = _count_labelled(sources)
     if rank() == 0:
@@ -148,9 +152,12 @@ class Log:
     def close(self) -> None:
         """Write everything, also the curves."""
         self.flush()
-        self._tracking.close()
         if rank() == 0 and can_draw() and self._lines:
             self._output.write_replace(CURVES_FILE, draw_curves(self._lines))
+
+    def close_trackers(self) -> None:
+        """End the run in all trackers, however it ended."""
+        self._tracking.close()
 
 
 def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
