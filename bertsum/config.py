@@ -29,6 +29,9 @@ class ModelConfig(Config):
     )
     segments: bool = Field(True, description="alternate token_type_ids 0/1 by sentence, where the encoder has two")
     max_window_tokens: int = Field(512, ge=16, description="longest window, in tokens, special tokens included")
+    prefix_tokens: int = Field(
+        0, ge=0, description="learned keys and values that all tokens see, in each layer of an encoder of BERT's family"
+    )
     summarization_layers: Literal["linear", "lstm", "transformer"] = Field(
         "transformer", description="what sentences go through before the linear layer that scores them"
     )
@@ -202,10 +205,14 @@ def load_config(cls: type[ConfigType], file_path: Path | None = None, overrides:
             _set(values, key.strip().split("."), yaml.safe_load(text), override)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override!r}: the value is not YAML ({error})") from error
+    return validated(cls, values, f"{file_path} and --set" if file_path else "--set")
+
+
+def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
+    """Raises ConfigError that names each wrong key or value, and `source`: where they came from."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        source = f"{file_path} and --set" if file_path else "--set"
         raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
 
 

@@ -18,8 +18,8 @@ from bertsum.errors import InputError
 from bertsum.labels import label_columns, sentiment_of, topic_of, word_labels
 from bertsum.oracle import words
 from bertsum.predictor import Summarizer
-from bertsum.running import Scores
 from bertsum.rouge import rouge
+from bertsum.running import Scores
 from bertsum.schema import Document, Prediction
 from bertsum.sentences import detect_language, split_sentences
 from bertsum.shards import Shard

@@ -48,7 +48,7 @@ class BertSum(nn.Module):
     """An encoder of Transformers and the heads on it."""
 
     def __init__(self, encoder: Any, config: ModelConfig):
-        """`encoder`: a BERT-like `AutoModel`. Raises ModelError where its hidden size does not fit `num_heads`."""
+        """`encoder`: a BERT-like `AutoModel`. Raises ModelError where `num_heads` or `prefix_tokens` do not fit it."""
         super().__init__()
         hidden_size = encoder.config.hidden_size
         if hidden_size % config.num_heads:
@@ -58,6 +58,7 @@ class BertSum(nn.Module):
         self.config = config
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
+        self.prefix = _make_prefix(encoder, config.prefix_tokens) if config.prefix_tokens else None
         self.summarization = SummarizationLayers(hidden_size, config)
         self.sentiment = _document_head(hidden_size, config, config.sentiment_labels)
         self.topic = _document_head(hidden_size, config, config.topic_labels)
@@ -102,12 +103,16 @@ class BertSum(nn.Module):
     def token_vectors(self, batch: Batch) -> Tensor:
         """[T, H] last hidden states; windows see only themselves."""
         if self.is_packed and (batch.input_ids.is_cuda or self.training):
-            return encode_packed(self.encoder, batch.input_ids, batch.token_type_ids, batch.window_lengths)
+            return encode_packed(self.encoder, batch.input_ids, batch.token_type_ids, batch.window_lengths, self.prefix)
         if self.is_packed:
             groups = runs_of_tokens(batch.window_lengths, _CPU_GROUP_TOKENS)
             sizes = [sum(lengths) for lengths in groups]
             parts = (torch.split(values, sizes) for values in (batch.input_ids, batch.token_type_ids))
-            return torch.cat([encode_packed(self.encoder, *part) for part in zip(*parts, groups, strict=True)])
+            vectors = [
+                encode_packed(self.encoder, ids, segments, lengths, self.prefix)
+                for ids, segments, lengths in zip(*parts, groups, strict=True)
+            ]
+            return torch.cat(vectors)
         return self._padded_token_vectors(batch)
 
     def _padded_token_vectors(self, batch: Batch) -> Tensor:
@@ -240,6 +245,15 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output: PackedSequence
     output, (state, _) = lstm(packed)
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+
+
+def _make_prefix(encoder: Any, num_tokens: int) -> nn.Parameter:
+    """[layers, 2, P, H], small: at first a token's own window decides (prefix tuning, Li & Liang 2021, section 4)."""
+    config = encoder.config
+    if not can_pack(encoder):
+        raise ModelError(f"prefix_tokens needs an encoder of BERT's family, not {config.model_type}")
+    shape = (config.num_hidden_layers, 2, num_tokens, config.hidden_size)
+    return nn.Parameter(torch.empty(shape).normal_(std=0.02))
 
 
 def _document_head(hidden_size: int, config: ModelConfig, labels: Sequence[str]) -> DocumentHead | None:

@@ -1,7 +1,7 @@
 """One optimizer step over batches and workers, the schedule of its rates, and the average of weights."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -63,11 +63,16 @@ def distribute(module: LossModule) -> nn.Module:
 
 
 def train_step(
-    module: nn.Module, micro_batches: Sequence[LabelledBatch], optimizer: torch.optim.Optimizer, config: TrainingConfig
+    module: nn.Module,
+    micro_batches: Sequence[LabelledBatch],
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    penalize: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """One optimizer step. Each loss is a sum over all batches of all workers, divided once by the count over all.
 
-    `module`: of `distribute`; every worker must call it, with as many batches as it has. Where the gradient is not
+    `module`: of `distribute`; every worker must call it, with as many batches as it has. `penalize`: adds to the
+    gradient what is no loss of labels. Where the gradient is not
     finite nothing is updated, and `skipped` says so. Raises FloatingPointError, on all workers, before anything
     changes, when the loss is not a number.
     """
@@ -87,6 +92,8 @@ def train_step(
     means = (sum_over_workers(sums) / counts).tolist()
     if not all(math.isfinite(value) for value in means):
         raise FloatingPointError(f"the loss is not a number: {dict(zip(HEADS, means, strict=True))}")
+    if penalize is not None:
+        penalize()
     norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip_norm))
     if math.isfinite(norm):
         optimizer.step()
@@ -99,7 +106,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            groups.setdefault((name.startswith("encoder."), weight.dim() > 1), []).append(weight)
+            groups.setdefault((name.startswith(("encoder.", "prefix")), weight.dim() > 1), []).append(weight)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(
         [

@@ -42,7 +42,7 @@ class Running:
 
     @classmethod
     def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
-        """Ask for the probabilities of a batch whose logits are being computed. `documents`: the batch's, in its order."""
+        """Ask for the probabilities of a batch whose logits are being computed. `documents`: its own, in its order."""
         sentences = to_host(logits.sentence_logits.sigmoid().float())
         sentiments, topics = (
             None if values is None else to_host(values.float().softmax(1))

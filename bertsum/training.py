@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bertsum.adapters import RankSchedule, add_adapter
 from bertsum.batching import group_documents, make_batch
 from bertsum.distributed import gather, rank
 from bertsum.errors import ModelError, OutputError
@@ -44,7 +45,7 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
     Raises ModelError where one that is taken over does not fit `config.model`.
     """
     renewed = BertSum(model.encoder, config.model)
-    began = ("encoder", *config.new_heads)
+    began = ("encoder", *config.new_heads, *(["prefix"] if model.prefix is None else []))
     old, new = (
         {name: weight for name, weight in m.state_dict().items() if name.partition(".")[0] not in began}
         for m in (model, renewed)
@@ -59,31 +60,18 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
 
 
 def open_encoder(model: BertSum, config: TrainingConfig) -> None:
-    """Let the encoder learn, in place: whole or, with `lora_rank`, by low-rank deltas."""
+    """Let the encoder learn, in place: whole, or by what an adapter adds to it."""
     _set_dropout(model.encoder, config.encoder_dropout)
     if config.gradient_checkpointing:
         model.encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    if config.lora_rank:
-        from peft import get_peft_model
-
-        model.encoder = get_peft_model(model.encoder, _adapter(config))
-
-
-def _adapter(config: TrainingConfig) -> Any:
-    """LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021) or LoKr, on all linear layers."""
-    from peft import LoHaConfig, LoKrConfig, LoraConfig
-
-    shared: dict[str, Any] = {"r": config.lora_rank, "target_modules": "all-linear"}
-    if config.adapter in ("lora", "dora"):
-        return LoraConfig(**shared, lora_alpha=config.lora_alpha, use_dora=config.adapter == "dora")
-    return (LoHaConfig if config.adapter == "loha" else LoKrConfig)(**shared, alpha=config.lora_alpha)
+    add_adapter(model, config)
 
 
 def freeze(model: BertSum, trained: str) -> None:
     """Let only the heads, or only the summarization layers, learn, in place."""
     for name, weight in model.named_parameters():
         is_other_head = trained == "summarization" and not name.startswith("summarization.")
-        weight.requires_grad_(not (name.startswith("encoder.") or is_other_head))
+        weight.requires_grad_(not (name.startswith(("encoder.", "prefix")) or is_other_head))
 
 
 @torch.no_grad()
@@ -99,12 +87,6 @@ def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> 
         for place, part in zip(batch.documents, vectors, strict=True):
             results[place] = replace(examples[place], vectors=part.cpu().clone())
     return results
-
-
-def merge_encoder(model: BertSum) -> None:
-    """Fold low-rank deltas into the encoder's own weights, in place."""
-    if hasattr(model.encoder, "merge_and_unload"):
-        model.encoder = model.encoder.merge_and_unload()
 
 
 def train(
@@ -148,6 +130,7 @@ class _Run:
         self.optimizer = make_optimizer(model, config)
         self.average = WeightAverage()
         self.plan = Plan([(source.config.weight, source.train) for source in sources], config)
+        self.ranks = RankSchedule.of(model, config, self.plan.num_steps)
         self.state = RunState(plan_digest=self.plan.digest)
         self._go_on()
         self.module = distribute(LossModule(model, config))
@@ -175,7 +158,10 @@ class _Run:
             raise OutputError("the sources have other rows than when the run began; train into an empty OUTPUT")
         self.state = state
         self.average.count = state.averaged_steps
-        restore(self.store.read_tensors(state.step), self.model, self.optimizer, self.average)
+        tensors = self.store.read_tensors(state.step)
+        restore(tensors, self.model, self.optimizer, self.average)
+        if self.ranks:
+            self.ranks.load(tensors)
 
     def _step(self, step: Step) -> None:
         start = time.monotonic()
@@ -185,8 +171,11 @@ class _Run:
         self.model.train()
         set_learning_rates(self.optimizer, number, self.plan.num_steps, self.config)
         batches = [batch.to(self.device) for batch in step.batches]
-        losses = train_step(self.module, batches, self.optimizer, self.config)
+        penalize = self.ranks.add_penalty if self.ranks else None
+        losses = train_step(self.module, batches, self.optimizer, self.config, penalize)
         self.state.step = number + 1
+        if self.ranks and "skipped" not in losses:
+            self.ranks.allocate(self.state.step)
         self.state.skipped_steps = self.state.skipped_steps + 1 if "skipped" in losses else 0
         if self.state.skipped_steps == _MAX_SKIPPED_STEPS:
             raise FloatingPointError(f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row")
@@ -233,7 +222,8 @@ class _Run:
         self.state.averaged_steps = self.average.count
         if self.store and rank() == 0:
             self.before_save()
-            self.store.save(self.state, collect(self.model, self.optimizer, self.average))
+            tensors = collect(self.model, self.optimizer, self.average)
+            self.store.save(self.state, tensors | (self.ranks.tensors() if self.ranks else {}))
 
     def _log(self, values: dict[str, Any]) -> None:
         if rank() == 0:

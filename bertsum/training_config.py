@@ -1,5 +1,6 @@
 """Configuration of a training run: where labelled rows lie, what is trained on them, and how."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -97,11 +98,13 @@ class TrainingConfig(Config):
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )
     lora_rank: int | None = Field(None, ge=1, description="train the encoder as deltas of this rank, by `adapter`")
-    adapter: Literal["lora", "dora", "loha", "lokr"] = Field(
-        "lora", description="kind of the deltas with lora_rank; all are merged into the weights at the end"
+    adapter: Literal["lora", "dora", "loha", "lokr", "adalora", "prefix"] = Field(
+        "lora",
+        description="kind of the deltas with lora_rank, which are merged into the weights at the end; prefix, without "
+        "lora_rank: only the model.prefix_tokens and the heads learn",
     )
     saved_rank: int | None = Field(
-        None, ge=1, description="save the difference to the package's encoder at this rank; default: lora_rank of lora"
+        None, ge=1, description="save the difference to the package's encoder at this rank; default: what lora needs"
     )
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
@@ -160,10 +163,21 @@ class TrainingConfig(Config):
     max_worker_failures: int = Field(3, ge=0, description="times that the workers start again after one has died")
 
     @property
+    def first_rank(self) -> int:
+        """Rank that adalora begins with: half as much again as it ends with (12 and 8 in Zhang et al. 2023)."""
+        return math.ceil(1.5 * (self.lora_rank or 1))
+
+    @property
     def delta_rank(self) -> int | None:
-        """Rank at which the encoder is saved as a delta; None: whole. Only deltas of lora have a low rank as such."""
-        is_low = self.adapter == "lora" and self.encoder.startswith("package:")
-        return self.saved_rank or (self.lora_rank if is_low else None)
+        """Rank at which the encoder is saved as a delta; None: whole. loha, lokr and dora are of no low rank."""
+        ranks = {"lora": self.lora_rank, "adalora": self.lora_rank and self.first_rank, "prefix": 1}
+        return self.saved_rank or (ranks.get(self.adapter) if self.encoder.startswith("package:") else None)
+
+    @model_validator(mode="after")
+    def _adapter_has_its_size(self) -> Self:
+        if self.adapter == "prefix" and (self.lora_rank or not self.model.prefix_tokens or self.trained != "all"):
+            raise ValueError("adapter: prefix needs model.prefix_tokens and trained: all, and has no lora_rank")
+        return self
 
     @model_validator(mode="after")
     def _tokens_are_computed(self) -> Self:

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bertsum
+from bertsum.adapters import merge_adapter
 from bertsum.batching import make_batch
 from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
 from bertsum.checkpoint_config import BaseEncoder, model_digest, package_encoder, read_config
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.predictor import document_encoder
-from bertsum.training import build_model, merge_encoder
+from bertsum.training import build_model
 from bertsum.training_config import TrainingConfig
 
 TEXTS = [tiny.text(3), tiny.text(15, 7, first=9), "Die Größe: 猫 дом."]
@@ -186,7 +187,7 @@ def test_a_delta_of_low_rank_training_reproduces_its_logits(base, tmp_path):
         model.train()(make_batch(documents, range(3))).sentence_logits.square().mean().backward()
         optimizer.step()
     trained = logits(model.eval(), tokenizer)
-    merge_encoder(model)
+    merge_adapter(model)
     torch.testing.assert_close(logits(model, tokenizer), trained, rtol=0, atol=1e-4)
     assert save_delta(tmp_path, model, base, 4, "", bertsum.__version__) < 1e-3
     loaded, _ = load_checkpoint(tmp_path)

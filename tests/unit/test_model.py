@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import tiny
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import nn
 
 from bertsum import model as model_module
@@ -178,6 +178,34 @@ def test_low_rank_layers_are_part_of_a_packed_encoder():
     expected = reference_token_vectors(wrapped, batch, True)
     assert (expected - without).abs().max() > 0.1
     torch.testing.assert_close(model.token_vectors(batch), expected, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # of peft's own call
+@torch.inference_mode()
+def test_a_prefix_is_that_of_peft():
+    """peft counts a prefix as positions before the window's, and passes no segments on; else both compute the same."""
+    model = BertSum(tiny.encoder(), tiny.model_config(prefix_tokens=5, segments=False)).eval()
+    model.prefix.normal_()
+    batch = batch_of(documents_for(model))
+    reference = get_peft_model(tiny.encoder(), PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=5))
+    rows = model.prefix.permute(2, 0, 1, 3).flatten(1)  # [P, layers * 2 * H]
+    reference.prompt_encoder["default"].embedding.weight.copy_(rows)
+    expected = []
+    assert not batch.token_type_ids.any()
+    for input_ids in torch.split(batch.input_ids[None], batch.window_lengths, dim=1):
+        places = torch.arange(input_ids.shape[1])[None] - 5
+        mask = torch.ones_like(input_ids)
+        found = reference.eval()(input_ids=input_ids, attention_mask=mask, position_ids=places)
+        expected.append(found.last_hidden_state[0])
+    found = model.token_vectors(batch)
+    torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=FLOAT32_TOLERANCE)
+    model.prefix = None
+    assert (model.token_vectors(batch) - found).abs().max() > 0.1
+
+
+def test_a_prefix_needs_an_encoder_that_is_packed():
+    with pytest.raises(ModelError, match="needs an encoder of BERT's family, not distilbert"):
+        tiny.model("distilbert", prefix_tokens=2)
 
 
 def test_dropout_of_the_encoder_works_in_training_only():

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rows import sentiment_rows, summary_rows, training_config
 
 from bertsum import measure, optimization, training
+from bertsum.adapters import merge_adapter
 from bertsum.batching import make_batch
 from bertsum.errors import InputError, ModelError
 from bertsum.loss import IGNORE
@@ -473,7 +474,7 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
         if "lora_" not in name:
             assert torch.equal(weight, before[name.replace(".base_layer", "")]), name
     expected = predict_examples(model, summaries, "float32").sentences
-    training.merge_encoder(model)
+    merge_adapter(model)
     assert model.encoder.state_dict().keys() == {name for name in before if not name.startswith("pooler.")}
     for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
         assert found == pytest.approx(score, abs=1e-4)
@@ -482,7 +483,7 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
     assert all(before[name].dim() == 2 and "embeddings" not in name for name in changed)
 
 
-@pytest.mark.parametrize("adapter", ["dora", "loha", "lokr"])
+@pytest.mark.parametrize("adapter", ["dora", "loha", "lokr", "adalora"])
 def test_other_adapters_learn_and_are_merged(adapter, summaries):
     config = training_config(epochs=10, lora_rank=2, adapter=adapter, encoder_learning_rate=1e-2)
     torch.manual_seed(0)
@@ -493,7 +494,7 @@ def test_other_adapters_learn_and_are_merged(adapter, summaries):
     assert any(name.startswith("encoder.") for name in changed)
     assert not any("base_layer" in name for name in changed)
     expected = predict_examples(model, summaries, "float32").sentences
-    training.merge_encoder(model)
+    merge_adapter(model)
     assert model.encoder.state_dict().keys() == tiny.model().encoder.state_dict().keys()
     for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
         assert found == pytest.approx(score, abs=1e-3)
