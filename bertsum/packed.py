@@ -92,8 +92,9 @@ def _prepend(prefix: Tensor, rows: Tensor) -> Tensor:
 
 
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor | None:
-    """Attention of [n, A, L, D] to [n, A, P + L, D] by two matrix products around exponentials that no maximum was taken off.
+    """Attention of [n, A, L, D] by two matrix products around exponentials that no maximum was taken off.
 
+    Keys and values may have a prefix, [n, A, P + L, D].
     Two to four times as fast on a CPU as PyTorch's SDPA in bfloat16 with heads of 32, whose products are small, and
     than a softmax, which is slow where L is no multiple of the vector length. bfloat16 has float32's range, so that
     scores within +-46 are safe; None where there are others.

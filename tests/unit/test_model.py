@@ -203,6 +203,20 @@ def test_a_prefix_is_that_of_peft():
     assert (model.token_vectors(batch) - found).abs().max() > 0.1
 
 
+@torch.inference_mode()
+def test_a_prefix_in_bfloat16_is_near_float32():
+    """Another way through the attention on a CPU."""
+    torch.manual_seed(3)
+    lengths = [3, 3, 8, 11]
+    query, key, value = (torch.randn(sum(lengths), 32) for _ in range(3))
+    prefix = torch.randn(2, 5, 32)
+    expected = packed_attention(query, key, value, lengths, 4, prefix=prefix)
+    halves = (t.bfloat16() for t in (query, key, value))
+    found = packed_attention(*halves, lengths, 4, prefix=prefix).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    assert (packed_attention(query, key, value, lengths, 4) - expected).abs().max() > 0.5
+
+
 def test_a_prefix_needs_an_encoder_that_is_packed():
     with pytest.raises(ModelError, match="needs an encoder of BERT's family, not distilbert"):
         tiny.model("distilbert", prefix_tokens=2)
