@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 
 DATA := ../shared/data
 MODEL := out/model
 
-.PHONY: help setup demo model test test-slow test-faults test-gpu lint format clean
+.PHONY: help setup demo model test test-slow test-faults test-oldest test-gpu lint format clean
 
 help:
 	@echo "make setup      install into $(VENV)"
@@ -15,6 +16,7 @@ help:
 	@echo "make test-slow  the slow ones: kills, big files"
 	@echo "make test-faults kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu   what differs on a GPU"
+	@echo "make test-oldest  the tests of the library with the oldest versions that pyproject.toml claims"
 	@echo "make model      train the model that ships, from DATA ($(DATA)), in three steps"
 	@echo "make lint       ruff and mypy"
 
@@ -41,6 +43,12 @@ test-faults: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
+test-oldest: setup
+	$(PYTHON) -m venv $(OLDEST)
+	$(BIN)/python tests/oldest_versions.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[dev]'
+	$(OLDEST)/bin/python -m pytest -m "not slow and not faults and not gpu" tests/unit
+
 model: setup
 	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)
 	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
@@ -56,4 +64,4 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(OLDEST) out

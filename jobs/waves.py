@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import bertsum.errors
@@ -225,8 +225,11 @@ class _Watch:
             self._pending = self._monitor.snapshot.remote(done)
         ready, _ = ray.wait([self._pending], timeout=0)
         if ready:
-            messages, self._units, restarted = ray.get(self._pending)
-            self._pending = None
+            pending, self._pending = self._pending, None
+            try:
+                messages, self._units, restarted = ray.get(pending)
+            except RayActorError:  # it went with its process, and Ray starts it again
+                return
             self._say_deaths(restarted)
             self._replace_hanging(outcome)
             if messages != self._messages:

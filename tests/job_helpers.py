@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,10 +48,10 @@ def read_result(output: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(output / name, partitioning=None) for name in result_files(output))
 
 
-def start_summarize(*arguments: object) -> "subprocess.Popen[str]":
-    """The job as a process of its own, with a Ray of its own."""
+def start_summarize(*arguments: object, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """The job as a process of its own, with a Ray of its own; `variables` go over those of the environment."""
     command = [sys.executable, "-m", "jobs.summarize", *map(str, arguments)]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | dict(variables or {})
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )

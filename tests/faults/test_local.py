@@ -1,9 +1,11 @@
 """Local disks that are full, read-only or without hard links, and documents that crash the process that reads them."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,25 +67,66 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
     texts = table["document"].to_pylist()
     texts[170] = "The zebra crash. The cat sleeps."
     write(table.set_column(1, "document", [texts]), tmp_path / "in" / "a.parquet")
-    os.environ["PYTHONPATH"] = f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"
-    try:
-        command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
-        job = start_summarize(*command, "--set", "max_error_fraction=0.001")
-        printed, _ = job.communicate(timeout=300)
-        assert job.returncode == 1, printed
-        assert "1 of 400 rows have status `error`, more than max_error_fraction=0.001" in printed
-        assert not (tmp_path / "out" / "_SUCCESS").exists()
-        before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in result_files(tmp_path / "out")}
-        job = start_summarize(*command)
-        printed, _ = job.communicate(timeout=100)
-        assert job.returncode == 0, printed
-    finally:
-        os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].removeprefix(f"{HOOKS}:")
+    variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"}
+    command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
+    job = start_summarize(*command, "--set", "max_error_fraction=0.001", variables=variables)
+    printed, _ = job.communicate(timeout=300)
+    assert job.returncode == 1, printed
+    assert "1 of 400 rows have status `error`, more than max_error_fraction=0.001" in printed
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in result_files(tmp_path / "out")}
+    job = start_summarize(*command, variables=variables)
+    printed, _ = job.communicate(timeout=100)
+    assert job.returncode == 0, printed
     assert before == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
     result = read_result(tmp_path / "out").to_pylist()
     assert [row["id"] for row in result] == list(range(400))
     assert [row["id"] for row in result if row["status"] != "ok"] == [170]
     assert "died each time" in result[170]["error"]
+
+
+def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    """A day ahead and then two days back, for the driver, the replicas and Ray alike, while units are at work."""
+    spec = importlib.util.find_spec("libfaketime")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    library = Path(spec.submodule_search_locations[0]) / "vendor/libfaketime/src/libfaketime.so.1"
+    clock = tmp_path / "clock"
+    clock.write_text("+86400")
+    variables = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+    tell = [sys.executable, "-c", "import time; print(time.time())"]
+    told = subprocess.run(tell, capture_output=True, env=os.environ | variables, timeout=60, check=True).stdout
+    assert float(told) - time.time() > 80_000, "the clock does not jump"
+    clock.write_text("+0")
+    write(documents(3000), tmp_path / "in" / "a.parquet", row_group_size=100)
+    command = (tmp_path / "in", "--model", checkpoint, "--set", "rows_per_unit=100")
+    outputs = tmp_path / "undisturbed", tmp_path / "out"
+    for output, more in zip(outputs, ({}, variables), strict=True):
+        jobs.append(start_summarize(command[0], output, *command[1:], variables=more))
+        for num_files, jump in ((1, "+86400"), (4, "-172800")):
+            _wait_for_files(output, num_files, jobs[-1])
+            clock.write_text(jump)
+        printed, _ = jobs[-1].communicate(timeout=240)
+        assert jobs[-1].returncode == 0, printed
+        clock.write_text("+0")
+    before, after = ({name: (output / name).read_bytes() for name in result_files(output)} for output in outputs)
+    assert len(before) == 30
+    assert before == after
+    assert (outputs[1] / "_SUCCESS").exists()
+
+
+def _wait_for_files(output: Path, number: int, job: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 240
+    while len(result_files(output)) < number:
+        assert time.monotonic() < deadline, f"not {number} files in {output}"
+        assert job.poll() is None, job.stdout and job.stdout.read()
+        time.sleep(0.02)
 
 
 def test_without_hard_links_files_still_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,8 +161,8 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "before the put": ("PUT", DATA, "before"),
     "after the put": ("PUT", DATA, "after"),
     "before the manifest": ("PUT", "manifest.json", "before"),
-    "before _SUCCESS": ("PUT", "_SUCCESS", "before"),
-    "after _SUCCESS": ("PUT", "_SUCCESS", "after"),
+    "before _SUCCESS": ("PUT", "/out/_SUCCESS", "before"),
+    "after _SUCCESS": ("PUT", "/out/_SUCCESS", "after"),
 }
 OF_REPLICAS = ("loading the model", "reading a unit", "before the put", "after the put")
 CASES: list[tuple[str, Callable[..., None]]] = [
