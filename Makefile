@@ -10,15 +10,15 @@ MODEL := out/model
 .PHONY: help setup demo model test test-slow test-faults test-oldest test-gpu lint format clean
 
 help:
-	@echo "make setup      install into $(VENV)"
-	@echo "make demo       summarize the sample corpus into out/demo"
-	@echo "make test       all tests that need no GPU, but the slow ones"
-	@echo "make test-slow  the slow ones: kills, big files"
-	@echo "make test-faults kills at each step, object storage that breaks, full disks, hostile files"
-	@echo "make test-gpu   what differs on a GPU"
+	@echo "make setup        install into $(VENV)"
+	@echo "make demo         summarize the sample corpus into out/demo"
+	@echo "make test         all tests that need no GPU, but the slow ones"
+	@echo "make test-slow    the slow ones: kills, big files"
+	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
+	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the tests of the library with the oldest versions that pyproject.toml claims"
-	@echo "make model      train the model that ships, from DATA ($(DATA)), in three steps"
-	@echo "make lint       ruff and mypy"
+	@echo "make model        train the model that ships, from DATA ($(DATA)), in three steps"
+	@echo "make lint         ruff and mypy"
 
 setup: $(VENV)/.installed
 
