@@ -27,6 +27,11 @@ class ReorderedLinear(nn.Linear):
         found: Tensor = _operators()._linear_pointwise(input, self._reordered, self.bias, activation, [], algorithm)
         return found
 
+    def plus(self, input: Tensor, other: Tensor) -> Tensor:
+        """The output with `other`, [..., out], added to it in the same pass."""
+        found: Tensor = _operators()._linear_pointwise.binary(input, other, self._reordered, self.bias, "add")
+        return found
+
 
 def reorder_weights(module: nn.Module) -> None:
     """Put a ReorderedLinear in place of each linear layer, where the CPU and this build of torch can."""

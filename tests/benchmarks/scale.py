@@ -7,6 +7,7 @@ python tests/benchmarks/scale.py plan       # planning 100,000 objects on moto's
 """
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -188,6 +189,7 @@ def measure_planning(num_objects: int) -> None:
     for number in range(num_objects):
         backend.put_object("lake", f"news/dt={number % 1000:04d}/part-{number:06d}.parquet", data)
     backend.create_bucket("out", "us-east-1")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()

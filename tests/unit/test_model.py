@@ -135,6 +135,8 @@ def test_a_reordered_layer_is_the_layer(activation):
     inner = layers[0](values, activation)
     torch.testing.assert_close(inner, then(plain[0](values)), rtol=0.01, atol=0.01)
     torch.testing.assert_close(layers[1](inner), plain[1](inner), rtol=0.01, atol=0.01)
+    residual = torch.randn(33, 80, dtype=torch.bfloat16)
+    torch.testing.assert_close(layers[0].plus(values, residual), plain[0](values) + residual, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("size", [1.0, 40.0, 1e4])
