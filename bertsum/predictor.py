@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -73,6 +73,8 @@ class Summarizer:
         if self.device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
+        # A GPU has the batches of the next pool before the scores of the last one are waited for.
+        self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None, config: SummarizerConfig | None = None) -> Self:
@@ -147,28 +149,8 @@ class Summarizer:
         return Prepared(encoded, predictions)
 
     def forward(self, prepared: Prepared, on_progress: Progress | None = None) -> list[Scores | None]:
-        """Scores of each document that has an encoding. A batch that fails is halved until the document is found.
-
-        A GPU has the next batch before the scores of the last are waited for.
-        """
-        places = [place for place, document in enumerate(prepared.encoded) if document is not None]
-        documents = [document for document in prepared.encoded if document is not None]
-        scores: list[Scores | None] = [None] * len(prepared.encoded)
-        waiting: list[Running] = []
-
-        def take(running: Running) -> None:
-            for place, result in running.results().items():
-                scores[places[place]] = result
-            if on_progress:
-                on_progress(len(running.places), sum(documents[place].num_tokens for place in running.places))
-
-        for group in group_documents(documents, self.max_batch_tokens):
-            waiting += self._start_group(documents, group)
-            while len(waiting) > (1 if self.device.type == "cuda" else 0):
-                take(waiting.pop(0))
-        for running in waiting:
-            take(running)
-        return scores
+        """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
+        return self._collect(prepared, self._start(prepared), on_progress)
 
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
         """Select sentences and name the sentiment: one prediction a document, in the order of `prepared`."""
@@ -194,16 +176,52 @@ class Summarizer:
             pool = next(iterator, None)
             return None if pool is None else self._timed("prepare", self.prepare, pool)
 
+        waiting: list[tuple[Prepared, Iterable[Running]]] = []
         with ThreadPoolExecutor(1) as executor:
             prepared = executor.submit(prepare_next).result()
             while prepared is not None:
                 following = executor.submit(prepare_next)
-                known = [prediction for prediction in prepared.predictions if prediction is not None]
-                if on_progress and known:
-                    on_progress(len(known), sum(prediction.num_tokens for prediction in known))
-                scores = self._timed("forward", self.forward, prepared, on_progress)
-                yield prepared, scores, self._timed("finish", self.finish, prepared, scores)
+                waiting.append((prepared, self._timed("forward", self._start, prepared)))
+                if len(waiting) > self._pools_ahead:
+                    yield self._end(*waiting.pop(0), on_progress)
                 prepared = following.result()
+            for pool in waiting:
+                yield self._end(*pool, on_progress)
+
+    def _end(
+        self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
+    ) -> tuple[Prepared, list[Scores | None], list[Prediction]]:
+        """What is left to do of a pool whose batches were started."""
+        known = [prediction for prediction in prepared.predictions if prediction is not None]
+        if on_progress and known:
+            on_progress(len(known), sum(prediction.num_tokens for prediction in known))
+        scores = self._timed("forward", self._collect, prepared, batches, on_progress)
+        return prepared, scores, self._timed("finish", self.finish, prepared, scores)
+
+    def _start(self, prepared: Prepared) -> Iterable[Running]:
+        """Batches that a GPU has been given; on a CPU each is computed when the iteration comes to it."""
+        places = [place for place, document in enumerate(prepared.encoded) if document is not None]
+        documents = [document for document in prepared.encoded if document is not None]
+
+        def batches() -> Iterator[Running]:
+            for group in group_documents(documents, self.max_batch_tokens):
+                for running in self._start_group(documents, group):
+                    yield replace(running, places=[places[place] for place in running.places])
+
+        return list(batches()) if self._pools_ahead else batches()
+
+    def _collect(
+        self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
+    ) -> list[Scores | None]:
+        scores: list[Scores | None] = [None] * len(prepared.encoded)
+        for running in batches:
+            results = running.results()
+            for place, result in results.items():
+                scores[place] = result
+            if on_progress:
+                documents = [prepared.encoded[place] for place in results]
+                on_progress(len(documents), sum(document.num_tokens for document in documents if document))
+        return scores
 
     def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:
         start = time.perf_counter()
@@ -228,7 +246,7 @@ class Summarizer:
 
     def _start_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Running]:
         try:
-            return [self._start(documents, group)]
+            return [self._start_batch(documents, group)]
         except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
             refuse_lost_device(error)
             reason = one_line(error)
@@ -241,7 +259,7 @@ class Summarizer:
         return self._start_group(documents, group[:half]) + self._start_group(documents, group[half:])
 
     @torch.inference_mode()
-    def _start(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
+    def _start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         batch = make_batch(documents, group)
         logits = self.model(batch.to(self.device))
         return Running.of(batch, logits, [documents[place] for place in batch.documents])

