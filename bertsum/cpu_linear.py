@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ROWS = 2048  # of a product, as model.py cuts them; the order of weights is chosen for about so many
+_ROWS = 4096  # of a product, as model.py cuts them; the order of weights is chosen for about so many
 
 
 class ReorderedLinear(nn.Linear):

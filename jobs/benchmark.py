@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bertsum.predictor import Summarizer
 
 _SAMPLE_FILES = 8
-_PRODUCT_ROWS = {"cpu": 2048, "cuda": 16384}  # of a product: what the engine multiplies at once
+_PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _product_rate(summarizer: "Summarizer") -> float:
     config = summarizer.model.encoder.config
     hidden = int(config.hidden_size)
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 2048)
+    device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 4096)
     shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
     factors = [
         (

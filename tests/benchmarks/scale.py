@@ -28,7 +28,7 @@ from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.commit import begin, finish
 from bertsum.config import JobConfig, ResourcesConfig, SummarizerConfig
 from bertsum.documents import output_table
-from bertsum.output import Job, encode
+from bertsum.output import MANIFEST, PLAN, Job, encode
 from bertsum.schema import Prediction, Status
 from bertsum.shards import Shard, list_input
 from bertsum.storage import Folder
@@ -161,7 +161,12 @@ def measure_rerun(num_units: int) -> None:
             run.output.create_exclusive(unit_name, memoryview(data))
         start = time.perf_counter()
         finish(run.output, plan, run.job, run.source_uri, {}, run.config.max_error_fraction, None)
-        print(f"commit of {num_units:,} units without any record in memory: {time.perf_counter() - start:.1f} s")
+        seconds = time.perf_counter() - start
+        sizes = [(Path(name) / "output" / record).stat().st_size / num_units for record in (PLAN, MANIFEST)]
+        print(
+            f"commit of {num_units:,} units without any record in memory: {seconds:.1f} s; plan and manifest take "
+            f"{sizes[0]:.0f} and {sizes[1]:.0f} bytes a unit"
+        )
         command = [sys.executable, __file__, "again", name, str(num_units)]
         start = time.perf_counter()
         subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
