@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from bertsum.compaction import compact
 from bertsum.errors import IncompleteError, OutputError
 from bertsum.lake import Lake
 from bertsum.output import (
@@ -52,7 +53,7 @@ class Failure:
 
 def is_finished(output: Folder, plan: Plan) -> bool:
     """Whether nothing at all is left to do, not even the records at the end."""
-    if plan.missing or plan.superseded or plan.problems or plan.expired:
+    if plan.missing or plan.superseded or plan.repeated or plan.problems or plan.expired:
         return False
     if plan.limit is not None:
         return True
@@ -93,19 +94,23 @@ def finish(
 ) -> Counts:
     """Records and clean-up after the last unit; returns the totals of the plan's files.
 
-    `reports` are of this run. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. What
-    leaves a table (`lake`) stays for a while: a query that is at work reads the snapshot from before.
+    `reports` are of this run. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. The
+    small files of a table (`lake`) are put together first. What leaves the table stays for a while: a query that is at
+    work reads the snapshot from before.
     """
-    _check_listing(output, plan)
-    files = plan.files(job)
-    records = _all_records(output, plan, files, reports)
+    listed = _list(output, plan)
+    records = _all_records(output, plan, plan.files(job), reports)
     counts = add_counts(record.counts for record in records.values())
     _check_errors(counts, max_error_fraction)
+    if lake and plan.limit is None:
+        plan, records = compact(output, plan, job, records, lake.file_bytes)
+    _refuse_others(output, plan, listed)  # not before: another run may have put the same files together
     if plan.limit is not None:
         return counts
+    files = plan.files(job)
     places = sorted({*plan.open_partitions, *([""] if plan.scope.is_all else [])}, reverse=True)
-    superseded = [entry.file.name for entry in plan.superseded]
-    resting = dict(plan.resting) | (dict.fromkeys(superseded, time.time()) if lake else {})
+    superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
+    resting = dict(plan.resting) | (dict.fromkeys(lake.holds(superseded), time.time()) if lake else {})
     for place in places:
         _write_manifest(output, place, [(file, records[name]) for name, file in files.items()], resting, job, source)
     if lake:
@@ -114,7 +119,7 @@ def finish(
         )
     if superseded and not plan.scope.is_all:
         output.remove(MANIFEST)  # the one of an earlier run over everything lists files that go now
-    for name in [*plan.expired, *([] if lake else superseded)]:
+    for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
         output.remove(name)
     for place in places:
         _close(output, place, {partition_of(name) for name in files})
@@ -145,19 +150,30 @@ def _close(output: Folder, place: str, partitions: Collection[str]) -> None:
         output.write_replace(inside(place, SUCCESS), b"")
 
 
-def _check_listing(output: Folder, plan: Plan) -> None:
-    superseded = {*plan.resting, *plan.expired, *(entry.file.name for entry in plan.superseded)}
-    expected = {*plan.units, *plan.retained}
-    places = {partition_of(name) for name in expected | superseded}
-    listed = [name for name in plan.scope.list_names(output) if plan.scope.is_all or partition_of(name) in places]
-    present = set(listed) - superseded
-    if missing := sorted(expected - present):
+def _list(output: Folder, plan: Plan) -> set[str]:
+    """The results that are there, in the directories that the plan is about. Raises OutputError when one is missing."""
+    places = {partition_of(name) for name in _expected(plan) | _outdated(plan)}
+    names = plan.scope.list_names(output)
+    listed = {name for name in names if plan.scope.is_all or partition_of(name) in places}
+    if missing := sorted(_expected(plan) - listed):
         raise OutputError(f"{len(missing)} file(s) vanished from OUTPUT {output} during the run: {mask(missing[0])}")
-    if others := sorted(present - expected):
+    return listed
+
+
+def _refuse_others(output: Folder, plan: Plan, listed: set[str]) -> None:
+    if others := sorted(listed - _expected(plan) - _outdated(plan)):
         raise OutputError(
             f"{len(others)} file(s) appeared in OUTPUT {output} that this run did not plan, like {mask(others[0])}: is "
             "another run at work there? Run the command again when it has ended"
         )
+
+
+def _expected(plan: Plan) -> set[str]:
+    return {*plan.units, *plan.retained}
+
+
+def _outdated(plan: Plan) -> set[str]:
+    return {*plan.resting, *plan.expired, *plan.repeated, *(entry.file.name for entry in plan.superseded)}
 
 
 def _all_records(

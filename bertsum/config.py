@@ -141,6 +141,11 @@ class OutputConfig(Config):
     keep_days: float = Field(
         7, ge=0, description="days for which files that left the table stay, for readers of its earlier snapshots"
     )
+    file_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="how big files of a table should be; those smaller than a quarter are put together; 0: left alone",
+    )
 
     vanished_input: Literal["keep_partitions", "keep_files", "drop"] = Field(
         "keep_partitions",

@@ -1,6 +1,7 @@
 """Delta Lake, through the package `deltalake`: the log lies in OUTPUT/_delta_log."""
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,13 @@ from bertsum.errors import OutputError
 from bertsum.lake import Change, ConflictError, Values
 from bertsum.storage import Folder, describe
 
+_S3 = ("s3", "s3a")
+_S3_OPTIONS = {
+    "key": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "token": "aws_session_token",
+    "region_name": "aws_region",
+}
 _NO_RETRY = 0  # deltalake would rebase an append onto what others did; we want to look again instead
 
 
@@ -22,7 +30,7 @@ class DeltaBackend:
     """The table in OUTPUT; see `bertsum.lake.Backend`."""
 
     def __init__(self, output: Folder) -> None:
-        self._uri = output.uri
+        self._uri, self._options = output.uri, _store_options(output)
         self._table: DeltaTable | None = None
 
     def schema(self) -> pa.Schema | None:
@@ -35,7 +43,9 @@ class DeltaBackend:
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         try:
-            DeltaTable.create(self._uri, schema=schema, partition_by=list(keys), mode="error")
+            DeltaTable.create(
+                self._uri, schema=schema, partition_by=list(keys), mode="error", storage_options=self._options
+            )
         except DeltaError as error:
             if self._load() is None:
                 raise OutputError(f"cannot make the Delta table in {self._uri}: {describe(error)}") from error
@@ -45,7 +55,7 @@ class DeltaBackend:
         from deltalake import Field, Schema
 
         new = Schema.from_arrow(pa.schema(fields)).fields
-        DeltaTable(self._uri).alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+        self._open().alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
 
     def files(self) -> dict[str, Values]:
         table = self._load()
@@ -84,10 +94,25 @@ class DeltaBackend:
     def _load(self) -> DeltaTable | None:
         """The newest version."""
         try:
-            self._table = DeltaTable(self._uri)
+            self._table = self._open()
         except TableNotFoundError:
             self._table = None
         return self._table
+
+    def _open(self) -> DeltaTable:
+        return DeltaTable(self._uri, storage_options=self._options)
+
+
+def _store_options(output: Folder) -> dict[str, str]:
+    """What `deltalake` does not find in the environment: our `storage_options`, and leave to speak http."""
+    if output.uri.partition("://")[0] not in _S3:
+        return {}
+    given = {**output.options, **output.options.get("client_kwargs", {})}
+    endpoint = given.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    found = {option: given.get(name) for name, option in _S3_OPTIONS.items()} | {"aws_endpoint_url": endpoint}
+    if endpoint and endpoint.startswith("http://"):
+        found["aws_allow_http"] = "true"
+    return {option: str(value) for option, value in found.items() if value}
 
 
 def _text(value: object) -> str | None:

@@ -20,6 +20,8 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     ValidationException,
 )
+from pyiceberg.io import FileIO, InputFile, OutputFile
+from pyiceberg.io.fsspec import FsspecInputFile, FsspecOutputFile
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -36,11 +38,31 @@ from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError, OutputError
 from bertsum.lake import Change, ConflictError, Values
 from bertsum.output import FileRecord
-from bertsum.storage import Folder, describe
+from bertsum.storage import Folder, describe, open_filesystem
 
 _EPOCH = date(1970, 1, 1)
 _FIRST_PARTITION_ID = 1000
 _DIRECTORY = "_iceberg"
+
+
+class StoreIO(FileIO):
+    """Metadata files through the same filesystems, with the same options and credentials, as everything else here."""
+
+    def new_input(self, location: str) -> InputFile:
+        return FsspecInputFile(location, _filesystem(location))
+
+    def new_output(self, location: str) -> OutputFile:
+        return FsspecOutputFile(location, _filesystem(location))
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        path = location if isinstance(location, str) else location.location
+        _filesystem(path).rm_file(path)
+
+
+def _filesystem(location: str) -> Any:
+    filesystem, _ = open_filesystem(location)
+    filesystem.invalidate_cache()  # what another writer has just made is in no listing that we remember
+    return filesystem
 
 
 class IcebergBackend:
@@ -150,7 +172,8 @@ def _catalog(config: OutputConfig, output: Folder) -> Catalog:
         raise ConfigError(f"output.table_name must be NAMESPACE.TABLE, not {config.table_name!r}")
     try:
         if config.catalog is not None:
-            return load_catalog(config.catalog)
+            own = {} if output.is_local else {"py-io-impl": f"{__name__}.StoreIO"}
+            return load_catalog(config.catalog, **own)
         directory = Path(output.uri, _DIRECTORY)
         directory.mkdir(parents=True, exist_ok=True)
         return load_catalog("bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory))

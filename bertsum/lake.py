@@ -8,7 +8,8 @@ writes.
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -17,9 +18,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.types as pt
 
-from bertsum.errors import InputError, OutputError
+from bertsum.errors import BertsumError, InputError, OutputError
 from bertsum.output import FileRecord
 from bertsum.scope import partition_of
+from bertsum.storage import describe
 
 Values = tuple[str | None, ...]
 _ATTEMPTS = 20
@@ -64,8 +66,9 @@ class Backend(Protocol):
 class Lake:
     """A table, whatever its format."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, place: str, file_bytes: int) -> None:
+        """`place`: how messages name it; `file_bytes`: how big its files should be."""
+        self._backend, self._place, self.file_bytes = backend, place, file_bytes
 
     def prepare(self, schemas: Iterable[pa.Schema], partitions: Iterable[str]) -> None:
         """Create the table, or make sure that it takes files of these schemas and partitions, before any work.
@@ -75,13 +78,17 @@ class Lake:
         wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
         for key in keys:
             wanted[key] = pa.date32() if key in dates else pa.string()
+        with self._reporting("prepare"):
+            if self._backend.schema() is None:
+                try:
+                    self._backend.create(pa.schema(list(wanted.items())), keys)
+                    return
+                except ConflictError:
+                    pass  # somebody else was faster: theirs must take our files, too
+            self._fit(wanted, keys)
+
+    def _fit(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
         found = self._backend.schema()
-        if found is None:
-            try:
-                self._backend.create(pa.schema(list(wanted.items())), keys)
-                return
-            except ConflictError:
-                found = self._backend.schema()
         assert found is not None
         if self._backend.keys() != keys:
             raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
@@ -97,6 +104,14 @@ class Lake:
         wrong = {*add.values(), *remove.values()}
         return {place for place in partitions if values_of(place) in wrong}
 
+    def holds(self, names: Iterable[str]) -> set[str]:
+        """Which of these files are in the table now."""
+        names = set(names)
+        if not names:
+            return names
+        with self._reporting("read"):
+            return names & self._backend.files().keys()
+
     def publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
         """Make the table hold exactly these files of these partitions, by one commit; False when it did already.
 
@@ -107,7 +122,8 @@ class Lake:
             if not add and not remove:
                 return False
             try:
-                self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
+                with self._reporting("change"):
+                    self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
                 return True
             except ConflictError:
                 time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
@@ -118,11 +134,22 @@ class Lake:
     ) -> tuple[dict[str, Values], dict[str, Values]]:
         """What the table lacks and what it has too much, of these partitions."""
         wanted = {name: values_of(partition_of(name)) for name in names}
-        present = self._backend.files()
+        with self._reporting("read"):
+            present = self._backend.files()
         chosen = {values_of(place) for place in partitions}
         add = {name: values for name, values in wanted.items() if values in chosen and present.get(name) != values}
         remove = {name: values for name, values in present.items() if values in chosen and name not in wanted}
         return add, remove
+
+    @contextmanager
+    def _reporting(self, verb: str) -> Iterator[None]:
+        """The libraries of table formats, catalogs and stores have errors of their own: one kind comes out."""
+        try:
+            yield
+        except (BertsumError, ConflictError, AssertionError):
+            raise
+        except Exception as error:
+            raise OutputError(f"cannot {verb} the table in {self._place}: {describe(error)}") from error
 
 
 def values_of(partition: str) -> Values:

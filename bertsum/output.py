@@ -35,7 +35,7 @@ PLAN = "_bertsum/plan.json"
 FAILURES = "_bertsum/failures.json"
 MANIFEST = "_bertsum/manifest.json"
 SUCCESS = "_SUCCESS"
-_FOOTER_KEY = b"bertsum"
+FOOTER_KEY = b"bertsum"
 _OUR_NAME = re.compile(r".+-\d{9,}-[0-9a-f]{16}\.parquet")
 _ROW_GROUP_ROWS = 5000
 _THREADS = 16
@@ -101,19 +101,26 @@ def encode(tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job) 
     if "status" not in schema.names:
         table = table.filter(pc.equal(table["status"], Status.OK.value)).select(schema.names)
     counts = Counts(table.num_rows, pc.sum(table["num_tokens"]).as_py() or 0, statuses)
+    pieces = (table.slice(start, _ROW_GROUP_ROWS) for start in range(0, table.num_rows, _ROW_GROUP_ROWS))
+    return write_file(pieces, schema, unit, job, counts), counts
+
+
+def write_file(row_groups: Iterable[pa.Table], schema: pa.Schema, unit: Unit, job: Job, counts: Counts) -> pa.Buffer:
+    """A whole Parquet file in memory, with the footer that says what it is."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
-        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+        for table in row_groups:
+            writer.write_table(table, row_group_size=table.num_rows)
         record = {"job": job.to_json(), "unit": unit.to_json(), **asdict(counts)}
-        writer.add_key_value_metadata({_FOOTER_KEY.decode(): json.dumps(record, sort_keys=True)})
-    return sink.getvalue(), counts
+        writer.add_key_value_metadata({FOOTER_KEY.decode(): json.dumps(record, sort_keys=True)})
+    return sink.getvalue()
 
 
 def read_record(output: Folder, name: str) -> tuple[OutputFile, Counts] | None:
     """What the footer says, or None when the file is not one of ours, or damaged."""
     try:
         with output.open(name) as stream:
-            record = json.loads((pq.read_metadata(stream).metadata or {})[_FOOTER_KEY])
+            record = json.loads((pq.read_metadata(stream).metadata or {})[FOOTER_KEY])
         unit, job = Unit.from_json(record["unit"]), record["job"]
         file = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
         return file, Counts(record["rows"], record["tokens"], record["statuses"])

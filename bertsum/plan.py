@@ -39,7 +39,7 @@ class Plan:
 
     `retained` are results whose input is gone, by name; `published` the partitions whose records are complete;
     `resting` files that left a table, with the Unix time since when, and `expired` those that need not stay any longer;
-    `schemas` those of the input files to read.
+    `schemas` those of the input files to read; `repeated` files of which other ones hold all rows.
     """
 
     units: Mapping[str, Unit]
@@ -54,6 +54,7 @@ class Plan:
     resting: Mapping[str, float]
     expired: frozenset[str]
     schemas: Sequence[pa.Schema]
+    repeated: frozenset[str]
 
     @property
     def missing(self) -> dict[str, Unit]:
@@ -70,7 +71,7 @@ class Plan:
     @property
     def open_partitions(self) -> list[str]:
         """Partitions whose records must be written: something is missing, wrong or superseded, or they never were."""
-        names = [*self.missing, *self.expired, *(entry.file.name for entry in self.superseded)]
+        names = [*self.missing, *self.expired, *self.repeated, *(entry.file.name for entry in self.superseded)]
         changed = {partition_of(name) for name in (*names, *self.problems)}
         return sorted(changed | (self.partitions - self.published))
 
@@ -96,6 +97,7 @@ class Plan:
             scope=Scope.exactly(partitions),
             resting={name: since for name, since in self.resting.items() if partition_of(name) in partitions},
             expired=frozenset(name for name in self.expired if partition_of(name) in partitions),
+            repeated=frozenset(name for name in self.repeated if partition_of(name) in partitions),
         )
 
 
@@ -122,6 +124,9 @@ def make_plan(
     kept, old = _sort_out([f for f in existing if f.name not in retained], source.files, job, covered)
     resting, expired = _rest(old, known.resting, rules)
     superseded = [entry for entry in old if entry.file.name not in known.resting]
+    repeated = frozenset(
+        e.file.name for e in superseded if e.file.job == job.fingerprint and covered.holds(e.file.unit)
+    )
     earlier = _earlier_units(output, source, job, limits, covered)
     shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
     problems |= check_shards(shards, check, others_are_good=bool(kept or earlier))
@@ -135,7 +140,7 @@ def make_plan(
     return Plan(
         wanted,
         done,
-        superseded,
+        [entry for entry in superseded if entry.file.name not in repeated],
         problems,
         len(source.files),
         limit,
@@ -145,6 +150,7 @@ def make_plan(
         resting,
         expired,
         [shard.schema for shard in usable.values()],
+        repeated,
     )
 
 
@@ -214,7 +220,8 @@ def _sort_out(
     current = {file.path: file for file in files}
     kept: list[Unit] = []
     superseded: list[Superseded] = []
-    for file in sorted(existing, key=lambda file: (file.unit.order, file.name)):
+    # of files that begin with the same row the one with most: it was put together of others
+    for file in sorted(existing, key=lambda file: (file.unit.order, -file.unit.num_rows, file.name)):
         reason = _why_superseded(file, current, job)
         if reason is None and covered.add(file.unit):
             kept.append(file.unit)

@@ -24,7 +24,7 @@ from bertsum.atomic_files import TEMPORARY_PREFIX, create_file, replace_file
 from bertsum.errors import BertsumError, ConfigError, OutputError
 from bertsum.masking import describe, hide, mask
 
-__all__ = ["TEMPORARY_PREFIX", "FileInfo", "Folder", "configure", "describe", "mask"]
+__all__ = ["TEMPORARY_PREFIX", "FileInfo", "Folder", "configure", "describe", "mask", "open_filesystem"]
 
 _READ_BYTES = 2**20
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "updated",
@@ -57,12 +57,17 @@ class Folder:
     def __init__(self, uri: str, error: type[BertsumError] = OutputError, *, exclusive: bool = True) -> None:
         """`exclusive`: False where `can_create_exclusively` says so."""
         self._error, self._exclusive = error, exclusive
-        self._fs, self._root = _open_filesystem(uri)
+        self._fs, self._root = open_filesystem(uri)
         self.is_local = isinstance(self._fs, LocalFileSystem)
         self.uri = self._root if self.is_local else uri.rstrip("/")
 
     def __str__(self) -> str:
         return mask(self.uri)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """With which its filesystem was opened, by the names that fsspec's have for them; credentials too."""
+        return cast(Mapping[str, Any], self._fs.storage_options)
 
     def is_below(self, other: "Folder") -> bool:
         """Whether it is `other`, or in it and not hidden from its `list_names`."""
@@ -239,7 +244,8 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
         fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
 
 
-def _open_filesystem(uri: str) -> tuple[Any, str]:
+def open_filesystem(uri: str) -> tuple[Any, str]:
+    """The filesystem of a path or URI with the options of `configure`, and the path in it; raises ConfigError."""
     if "\0" in uri or not uri.strip():
         raise ConfigError(f"{uri!r} is not a path or URI")
     try:

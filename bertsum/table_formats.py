@@ -10,14 +10,16 @@ def open_table(config: OutputConfig, output: Folder) -> Lake | None:
     """The table that the configuration names; None for plain Parquet."""
     if config.table == "parquet":
         return None
+    # where each result stands for its own input file, none is put together with others
+    file_bytes = 0 if config.vanished_input == "keep_files" else config.file_bytes
     try:
         if config.table == "iceberg":
             from bertsum.iceberg import IcebergBackend
 
-            return Lake(IcebergBackend(config, output))
+            return Lake(IcebergBackend(config, output), str(output), file_bytes)
         from bertsum.delta import DeltaBackend
 
-        return Lake(DeltaBackend(output))
+        return Lake(DeltaBackend(output), str(output), file_bytes)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"output.table={config.table} needs `pip install 'bertsum[{config.table}]'`: {error}"

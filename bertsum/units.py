@@ -10,7 +10,7 @@ import json
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from math import ceil
 from typing import Any, Self
@@ -125,6 +125,14 @@ class Coverage:
                 yield position, start
             position = max(position, stop)
 
+    def holds(self, unit: Unit) -> bool:
+        """Whether all rows of the unit are covered."""
+        return all(
+            part.path in self._file_rows
+            and not any(low < part.stop and part.start < high for low, high in self.open_ranges(part.path, part.stop))
+            for part in unit.slices
+        )
+
     def is_complete(self, path: str) -> bool:
         """Whether all rows of a file are covered; known without reading its footer again."""
         return path in self._file_rows and not any(self.open_ranges(path, self._file_rows[path]))
@@ -168,6 +176,17 @@ def cut(shards: Iterable[Shard], covered: Coverage, limits: Limits) -> list[Unit
 def split(unit: Unit) -> list[Unit]:
     """One unit for each file, so that one damaged file does not hold up the others."""
     return [Unit((part,)) for part in unit.slices]
+
+
+def joined(units: Sequence[Unit]) -> Unit:
+    """One unit of all their rows; slices of a file that touch become one."""
+    slices: list[FileSlice] = []
+    for part in (part for unit in units for part in unit.slices):
+        if slices and slices[-1].path == part.path and slices[-1].stop == part.start:
+            slices[-1] = replace(slices[-1], stop=part.stop)
+        else:
+            slices.append(part)
+    return Unit(tuple(slices))
 
 
 def first_rows(unit: Unit, num_rows: int) -> Unit:

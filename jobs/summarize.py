@@ -43,7 +43,8 @@ def summarize(arguments: argparse.Namespace) -> int:
         return 0
     complete(run, plan, show_result)
     if arguments.show > 0:
-        show_rows(run.output, list(plan.units), arguments.show)
+        made = plan if run.lake is None else run.plan(arguments.limit)  # its files were put together meanwhile
+        show_rows(run.output, list(made.units), arguments.show)
     return 0
 
 

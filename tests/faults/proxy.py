@@ -28,7 +28,7 @@ class Rule:
     """What happens to requests that match, `times` times. `when`: before or after the server has answered."""
 
     method: str
-    path: str  # a regular expression that is searched in the decoded path and query
+    path: str  # a regular expression that is searched in the decoded path and query; of other services, `#Operation`
     action: str  # slow_down, internal, denied, reset, silence, hold, or drop_header
     when: str = "before"
     times: int = 1
@@ -101,7 +101,8 @@ class Proxy:
         return None
 
     def _handle(self, handler: Any, target_port: int) -> None:
-        path = unquote(handler.path)
+        operation = handler.headers.get("X-Amz-Target")  # of services that are not S3
+        path = unquote(handler.path) + (f"#{operation}" if operation else "")
         body = _read_body(handler)
         rule = self._take(handler.command, path)
         if rule and rule.action == "drop_header":

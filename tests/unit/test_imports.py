@@ -22,7 +22,7 @@ LAYERS = [
     | {"bertsum.checkpoint_config"},
     {"bertsum.importing"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit", "bertsum.lake"}
-    | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats"},
+    | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats", "bertsum.compaction"},
     {"bertsum.documents"},
     {"bertsum.predictor"},
     {"bertsum.tracking", "bertsum.curves"},

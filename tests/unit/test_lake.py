@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,8 +35,28 @@ class LakeHarness(Harness):
 
     def __init__(self, root: Path, table: str, **rules: Any) -> None:
         super().__init__(root)
-        self.rules = OutputConfig.model_validate({"table": table} | rules)
-        self.table = table
+        self.rules = OutputConfig.model_validate({"table": table, "file_bytes": 0} | rules)
+        self.table, self.place = table, str(self.root)
+
+    def catalog(self) -> Any:
+        """The Iceberg catalog, for a reader."""
+        from pyiceberg.catalog import load_catalog
+
+        return load_catalog("bertsum", type="sql", uri=f"sqlite:///{self.root}/_iceberg/catalog.db")
+
+    def delta(self) -> Any:
+        """The Delta table, for a reader."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.place)
+
+    def connect(self) -> Any:
+        """DuckDB with the extensions for the table."""
+        duckdb = pytest.importorskip("duckdb")
+        connection = duckdb.connect()
+        for extension in ("avro", "iceberg") if self.table == "iceberg" else ("delta",):
+            load_extension(connection, extension)
+        return connection
 
     @property
     def lake(self) -> Lake:
@@ -70,14 +91,16 @@ class LakeHarness(Harness):
         return {engine: sorted(read(self)) for engine, read in READERS.items()}
 
 
+def load_extension(connection: Any, name: str) -> None:
+    """Of the package that brings it: DuckDB itself would fetch it from the network."""
+    package = pytest.importorskip(f"duckdb_extension_{name}")
+    (file,) = Path(package.__file__).parent.rglob("*.duckdb_extension")
+    connection.execute(f"LOAD '{file}'")
+
+
 def read_duckdb(harness: LakeHarness) -> list[tuple[Any, ...]]:
-    duckdb = pytest.importorskip("duckdb")
-    connection = duckdb.connect()
-    for extension in ("avro", "iceberg") if harness.table == "iceberg" else ("delta",):
-        package = pytest.importorskip(f"duckdb_extension_{extension}")
-        (file,) = Path(package.__file__).parent.rglob("*.duckdb_extension")
-        connection.execute(f"LOAD '{file}'")
-    place = f"delta_scan('{harness.root}')"
+    connection = harness.connect()
+    place = f"delta_scan('{harness.place}')"
     if harness.table == "iceberg":
         place = f"iceberg_scan('{iceberg_table(harness).metadata_location}')"
     rows = connection.execute(f"SELECT id, CAST(dt AS VARCHAR), summary, status FROM {place}").fetchall()
@@ -91,9 +114,7 @@ def read_own(harness: LakeHarness) -> list[tuple[Any, ...]]:
     if harness.table == "iceberg":
         table = iceberg_table(harness).scan().to_arrow()
     else:
-        from deltalake import DeltaTable
-
-        table = DeltaTable(str(harness.root)).to_pyarrow_table()
+        table = harness.delta().to_pyarrow_table()
     days = [day.isoformat() for day in table["dt"].to_pylist()]
     return list(
         zip(table["id"].to_pylist(), days, table["summary"].to_pylist(), table["status"].to_pylist(), strict=True)
@@ -104,18 +125,14 @@ READERS: dict[str, Callable[[LakeHarness], list[tuple[Any, ...]]]] = {"duckdb": 
 
 
 def iceberg_table(harness: LakeHarness) -> Any:
-    from pyiceberg.catalog import load_catalog
-
-    catalog = load_catalog("bertsum", type="sql", uri=f"sqlite:///{harness.root}/_iceberg/catalog.db")
-    return catalog.load_table("bertsum.summaries")
+    return harness.catalog().load_table(harness.rules.table_name)
 
 
 def num_commits(harness: LakeHarness) -> int:
     if harness.table == "iceberg":
         return len(iceberg_table(harness).snapshots())
-    from deltalake import DeltaTable
-
-    return sum("bertsum.job" in entry for entry in DeltaTable(str(harness.root)).history())
+    with fsspec.open_files(f"{harness.place}/_delta_log/*.json", "rt") as entries:
+        return sum("bertsum.job" in entry.read() for entry in entries)
 
 
 def expected(days: dict[str, range]) -> list[tuple[int, str, str, str]]:
@@ -180,9 +197,7 @@ def earlier_reader(harness: LakeHarness) -> Callable[[], list[int]]:
         table = iceberg_table(harness)
         scan = table.scan()
         return lambda: [tuple(row.values()) for row in rows_of(scan.to_arrow())]
-    from deltalake import DeltaTable
-
-    found = DeltaTable(str(harness.root))
+    found = harness.delta()
     return lambda: [tuple(row.values()) for row in rows_of(found.to_pyarrow_table())]
 
 
@@ -202,7 +217,7 @@ def test_files_that_left_the_table_go_when_their_days_are_over(tmp_path: Path) -
     harness.work(OTHER_JOB)
     assert old.units.keys() <= harness.files()
     assert commit.is_finished(harness.output, harness.look(OTHER_JOB))
-    harness.rules = OutputConfig(table="delta", keep_days=0)
+    harness.rules = OutputConfig(table="delta", keep_days=0, file_bytes=0)
     plan = harness.work(OTHER_JOB)
     assert plan.expired == old.units.keys()
     assert not old.units.keys() & harness.files()
@@ -245,9 +260,8 @@ def test_killed_at_any_change_of_files(harness: LakeHarness, tmp_path: Path, mon
     assert step >= 15
 
 
-def publish_often(root: Path, table: str, day: str, variant: int, start: Any) -> None:
+def publish_often(own: LakeHarness, day: str, variant: int, start: Any) -> None:
     """A writer that puts its own file set into the table again and again."""
-    own = LakeHarness(root, table)
     names = [name for name in own.files() if name.startswith(f"dt={day}/") and name.endswith(".parquet")]
     names = sorted(names)[variant::2]
     records = {record.name: record for record in read_back(own.output, names)}
@@ -264,9 +278,7 @@ def test_two_writers_at_once(harness: LakeHarness, same: bool) -> None:
     start = context.Event()
     days = ["2026-11-20", "2026-11-20" if same else "2026-11-21"]
     writers = [
-        context.Process(
-            target=publish_often, args=(harness.root.parent, harness.table, day, variant if same else 0, start)
-        )
+        context.Process(target=publish_often, args=(harness, day, variant if same else 0, start))
         for variant, day in enumerate(days)
     ]
     for writer in writers:
@@ -284,8 +296,7 @@ def test_two_writers_at_once(harness: LakeHarness, same: bool) -> None:
     assert len(rows) == len({row[0] for row in rows})
 
 
-def sleep_before_commit(root: Path, table: str, ready: Any) -> None:
-    own = LakeHarness(root, table)
+def sleep_before_commit(own: LakeHarness, ready: Any) -> None:
     plan = own.look()
     own.lake.prepare(own.schemas(), sorted(plan.partitions))
     own.begin(plan)
@@ -297,7 +308,7 @@ def sleep_before_commit(root: Path, table: str, ready: Any) -> None:
 def test_sigkill_between_write_and_commit(harness: LakeHarness) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    writer = context.Process(target=sleep_before_commit, args=(harness.root.parent, harness.table, ready))
+    writer = context.Process(target=sleep_before_commit, args=(harness, ready))
     writer.start()
     assert ready.wait(60)
     assert writer.pid is not None

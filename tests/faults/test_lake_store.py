@@ -1,0 +1,155 @@
+"""Tables on object storage: what holds on local files holds there, with a catalog service and lost answers, too."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import fsspec
+import pytest
+from job_helpers import documents, start_summarize, write
+from store import SECRET, Store
+from test_lake import (
+    DAYS,
+    FORMATS,
+    READERS,
+    LakeHarness,
+    expected,
+    load_extension,
+    num_commits,
+    read_own,
+    table_files,
+    write_input,
+)
+from test_lake import test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work as test_schemas
+from test_lake import test_a_replacement_is_atomic_and_the_earlier_snapshot_stays_readable as test_replacement
+from test_lake import test_a_run_is_one_commit_that_three_engines_read as test_one_commit
+from test_lake import test_back_to_the_old_model_costs_no_work as test_back
+from test_lake import test_partition_after_partition as test_partitions
+from test_lake import test_two_writers_at_once as test_writers
+
+from bertsum import commit
+from bertsum.storage import Folder
+
+__all__ = ["test_back", "test_one_commit", "test_partitions", "test_replacement", "test_schemas", "test_writers"]
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+# the request that makes a commit: of Delta the next entry of the log, of Iceberg the call of the catalog
+COMMIT = {"delta": ("PUT", r"_delta_log/0+[1-9]\d*\.json"), "iceberg": ("POST", "#AWSGlue.UpdateTable")}
+
+
+class StoreHarness(LakeHarness):
+    """INPUT lies here, OUTPUT in a bucket; the Iceberg catalog is AWS Glue, as moto plays it."""
+
+    def __init__(self, root: Path, table: str, uri: str) -> None:
+        super().__init__(root, table, catalog="lake", table_name=f"{uri.removeprefix('s3://')}.summaries")
+        self.place = f"{uri}/out"
+        self.output = Folder(self.place)
+
+    def catalog(self) -> Any:
+        from pyiceberg.catalog import load_catalog
+
+        return load_catalog("lake", **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
+
+    def delta(self) -> Any:
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.place, storage_options={"aws_allow_http": "true"})
+
+    def connect(self) -> Any:
+        connection = super().connect()
+        load_extension(connection, "httpfs")
+        connection.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID 'test', SECRET '{SECRET}', REGION 'us-east-1', URL_STYLE 'path', "
+            f"ENDPOINT '{urlparse(os.environ['AWS_ENDPOINT_URL']).netloc}', USE_SSL false)"
+        )
+        return connection
+
+    def files(self) -> set[str]:
+        fs = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+        return {path.partition("/out/")[2] for path in fs.find(self.place)}
+
+
+@pytest.fixture(params=FORMATS)
+def harness(request: pytest.FixtureRequest, store: Store, tmp_path: Path, catalog: None) -> StoreHarness:
+    write_input(tmp_path / "in", "dt=2026-11-20/a 0%.parquet", 25)
+    write_input(tmp_path / "in", "dt=2026-11-21/ü.parquet", 4, first_id=25)
+    return StoreHarness(tmp_path, request.param, store.uri)
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyiceberg.catalog
+    from pyiceberg.utils.config import Config
+
+    monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__TYPE", "glue")
+    monkeypatch.setattr(pyiceberg.catalog, "_ENV_CONFIG", Config())  # it is read at import
+
+
+def run_once(own: StoreHarness) -> None:
+    own.work()
+
+
+def start(target: Callable[..., None], harness: StoreHarness) -> Any:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(harness,))
+    process.start()
+    return process
+
+
+def test_sigkill_between_write_and_commit(harness: StoreHarness, store: Store) -> None:
+    """The commit is on its way and never arrives; the next run makes it and writes no unit again."""
+    harness.lake.prepare(harness.schemas(), sorted(f"dt={day}" for day in DAYS))
+    method, path = COMMIT[harness.table]
+    with store.proxy.rule(method, path, "hold", forward=False) as rule:
+        writer = start(run_once, harness)
+        rule.wait(90)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join(30)
+    assert table_files(harness) == set()
+    made = {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
+    assert len(made) == 4
+    assert harness.work().done == made
+    assert harness.read() == dict.fromkeys(READERS, expected(DAYS))
+    assert num_commits(harness) == 1
+
+
+def test_the_answer_to_a_commit_is_lost(harness: StoreHarness, store: Store) -> None:
+    """It took effect; whether it is asked again at once or by the next run, it is there once."""
+    harness.lake.prepare(harness.schemas(), sorted(f"dt={day}" for day in DAYS))
+    method, path = COMMIT[harness.table]
+    with store.proxy.rule(method, path, "reset", when="after") as rule:
+        harness.work()
+    assert rule.seen == 1
+    harness.work()
+    assert commit.is_finished(harness.output, harness.look())
+    assert harness.read() == dict.fromkeys(READERS, expected(DAYS))
+    assert num_commits(harness) == 1
+
+
+def test_the_job_is_killed_at_its_commit(
+    harness: StoreHarness, store: Store, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    """The whole command, with Ray: SIGKILL of the driver, the same command, then another model in its place."""
+    write(documents(600), harness.input / "dt=2026-11-20" / "b.parquet")
+    output = ("--set", f"output.table={harness.table}", "--set", f"output.table_name={harness.rules.table_name}")
+    command = (harness.input, harness.place, "--model", checkpoint, "--set", "rows_per_unit=100", *output)
+    command += ("--set", "output.catalog=lake")
+    method, path = COMMIT[harness.table]
+    with store.proxy.rule(method, path, "hold", forward=False) as rule:
+        jobs.append(start_summarize(*command))
+        rule.wait(180)
+        jobs[0].kill()
+        jobs[0].wait(30)
+    assert table_files(harness) == set()
+    for more in ((), (), ("--sentences", 1, "--on-existing", "replace")):
+        jobs.append(start_summarize(*command, *more))
+        printed, _ = jobs[-1].communicate(timeout=180)
+        assert jobs[-1].returncode == 0, printed
+        assert SECRET not in printed
+    assert sorted(row[0] for row in read_own(harness)) == sorted([*range(600), *range(29)])
+    assert num_commits(harness) == 2

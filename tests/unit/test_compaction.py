@@ -1,0 +1,179 @@
+"""Small files of a table put together: every row once and in order, whatever is killed, grows or runs beside it."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_lake import DAYS, FORMATS, READERS, LakeHarness, earlier_reader, expected, make, num_commits, table_files
+from test_output import JOB, OTHER_JOB, Killed, kill_at, write_input
+
+from bertsum import commit
+from bertsum.output import encode, read_back
+from bertsum.shards import list_input, stream_rows
+from bertsum.units import Coverage, FileSlice, Unit, joined
+
+BIG = 2**20
+
+
+@pytest.fixture(params=FORMATS)
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> LakeHarness:
+    pytest.importorskip({"iceberg": "pyiceberg", "delta": "deltalake"}[request.param])
+    return make(tmp_path, request.param, file_bytes=BIG)
+
+
+def results(harness: LakeHarness) -> set[str]:
+    return {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
+
+
+def ids_in_order(harness: LakeHarness) -> list[int]:
+    names = sorted(table_files(harness))
+    return [i for name in names for i in pq.read_table(harness.root / name, partitioning=None)["id"].to_pylist()]
+
+
+def test_one_file_for_each_partition(harness: LakeHarness) -> None:
+    plan = harness.work()
+    assert len(plan.units) == 4
+    assert results(harness) == table_files(harness)
+    assert len(results(harness)) == 2
+    assert ids_in_order(harness) == list(range(29))
+    assert harness.read() == dict.fromkeys(READERS, expected(DAYS))
+    assert num_commits(harness) == 1
+    again = harness.look()
+    assert commit.is_finished(harness.output, again)
+    assert again.units.keys() == results(harness)
+    (file,) = [name for name in results(harness) if "2026-11-20" in name]
+    metadata = pq.read_metadata(harness.root / file)
+    assert (metadata.num_rows, metadata.num_row_groups) == (25, 1)
+    record = read_back(harness.output, [file])[0]
+    assert (record.counts.rows, record.counts.tokens, record.counts.statuses) == (25, 50, {"ok": 25})
+
+
+def test_what_comes_later_is_put_to_it_and_readers_keep_what_they_read(harness: LakeHarness) -> None:
+    harness.work()
+    first = table_files(harness)
+    earlier = earlier_reader(harness)
+    write_input(harness.input, "dt=2026-11-21/z.parquet", 12, first_id=29)
+    plan = harness.work()
+    assert len(plan.missing) == 2
+    assert len(table_files(harness)) == 2
+    assert len(table_files(harness) & first) == 1
+    assert results(harness) == table_files(harness) | first  # of 4 rows and of 16
+    assert sorted(earlier()) == expected(DAYS)
+    days = DAYS | {"2026-11-21": range(25, 41)}
+    assert harness.read() == dict.fromkeys(READERS, expected(days))
+    assert num_commits(harness) == 2
+    assert commit.is_finished(harness.output, harness.look())
+    harness.work(OTHER_JOB)
+    assert len(table_files(harness)) == 2
+    assert not table_files(harness) & first
+    assert harness.read() == dict.fromkeys(READERS, expected(days))
+
+
+def test_files_are_as_big_as_asked_and_big_ones_are_left_alone(tmp_path: Path) -> None:
+    harness = make(tmp_path, "delta", file_bytes=0)
+    for i in range(12):
+        write_input(harness.input, f"dt=2026-11-22/{i:02d}.parquet", 10, first_id=100 + 10 * i)
+    harness.work()
+    sizes = sorted((harness.root / name).stat().st_size for name in table_files(harness))
+    file_bytes = sizes[-1] * 5
+    shutil.rmtree(harness.root)
+    harness = LakeHarness(tmp_path, "delta", file_bytes=file_bytes)
+    harness.work()
+    made = {name: (harness.root / name).stat().st_size for name in table_files(harness)}
+    assert len(made) == 5  # one, one, and three of 12 files of which 4 or 5 make one
+    assert max(made.values()) <= file_bytes
+    assert ids_in_order(harness) == [*range(29), *range(100, 220)]
+    smaller = LakeHarness(tmp_path, "delta", file_bytes=min(made.values()))
+    write_input(harness.input, "dt=2026-11-22/99.parquet", 1, first_id=220)
+    smaller.work()
+    assert made.keys() < table_files(smaller)
+
+
+def test_columns_that_change_are_not_put_together(tmp_path: Path) -> None:
+    harness = make(tmp_path, "delta", file_bytes=BIG)
+    pq.write_table(
+        pa.table({"id": [29], "document": ["text 29"], "more": ["x"]}), harness.input / "dt=2026-11-21" / "z.parquet"
+    )
+    plan = harness.look()
+    harness.lake.prepare([s.append(pa.field("more", pa.string())) for s in harness.schemas()], sorted(plan.partitions))
+    harness.begin(plan)
+    extra = [name for name in plan.units if "/z-" in name]
+    harness.make([(name, unit) for name, unit in plan.missing.items() if name not in extra])
+    (name,) = extra
+    (part,) = plan.units[name].slices
+    source = list_input(str(harness.input))
+    (rows,) = stream_rows(source.root, part.file, 0, 1, ["id", "more"])
+    schema = pa.schema([*rows.schema, ("status", pa.string()), ("num_tokens", pa.int32())])
+    whole = pa.table([*rows.columns, ["ok"], pa.array([2], pa.int32())], schema=schema)
+    assert harness.output.create_exclusive(name, encode([whole], schema, plan.units[name], JOB)[0])
+    commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+    assert name in table_files(harness)
+    assert len(table_files(harness)) == 3
+
+
+@pytest.mark.parametrize("patterns", [(), ("dt=*",)])
+def test_killed_at_any_change_of_files(
+    harness: LakeHarness, patterns: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run ends with the rows of both days, each once, in one file a day, and leaves nothing behind."""
+    step, killed = 0, True
+    while killed:
+        own = make(tmp_path / str(step), harness.table, file_bytes=BIG)
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            killed = False
+            try:
+                own.work(JOB, *patterns)
+            except Killed:
+                killed = True
+        assert {len(rows) for rows in own.read().values()} <= {0, 4, 25, 29} if table_exists(own) else True
+        own.work(JOB, *patterns)
+        assert results(own) == table_files(own)
+        assert len(results(own)) == 2
+        assert ids_in_order(own) == list(range(29))
+        assert commit.is_finished(own.output, own.look(JOB, *patterns))
+        step += 3
+    assert step >= 20
+
+
+def table_exists(harness: LakeHarness) -> bool:
+    return harness.lake._backend.schema() is not None
+
+
+def test_two_runs_at_once_put_the_same_together(harness: LakeHarness) -> None:
+    """Both have made or found every unit; one is done before the other looks."""
+    plan = harness.look()
+    harness.lake.prepare(harness.schemas(), sorted(plan.partitions))
+    harness.begin(plan)
+    harness.make(plan.missing.items())
+    records = {record.name: record for record in read_back(harness.output, list(plan.units))}
+    commit.finish(harness.output, plan, JOB, str(harness.input), records, 0.5, harness.lake)
+    gone = [(name, unit) for name, unit in plan.missing.items() if name not in results(harness)]
+    assert len(gone) == 3
+    harness.make(gone)  # the other one makes them again
+    commit.finish(harness.output, plan, JOB, str(harness.input), records, 0.5, harness.lake)
+    assert results(harness) == table_files(harness)
+    assert ids_in_order(harness) == list(range(29))
+    assert num_commits(harness) == 1
+
+
+def test_results_that_stand_for_their_input_files_stay_apart(tmp_path: Path) -> None:
+    harness = make(tmp_path, "delta", file_bytes=BIG, vanished_input="keep_files")
+    plan = harness.work()
+    assert table_files(harness) == plan.units.keys()
+
+
+def test_joined_units() -> None:
+    def part(path: str, start: int, stop: int) -> FileSlice:
+        return FileSlice(path, 1, "v", 10, start, stop)
+
+    units = [Unit((part("a", 0, 5),)), Unit((part("a", 5, 10),)), Unit((part("b", 0, 0), part("c", 2, 4)))]
+    whole = joined(units)
+    assert whole.slices == (part("a", 0, 10), part("b", 0, 0), part("c", 2, 4))
+    covered = Coverage([whole])
+    assert all(covered.holds(unit) for unit in units)
+    assert not covered.holds(Unit((part("c", 3, 5),)))
+    assert not covered.holds(Unit((part("d", 0, 1),)))
+    assert not Coverage([units[0]]).holds(whole)
