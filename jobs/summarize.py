@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from bertsum.config import JobConfig, load_config
 from bertsum.output import Job
@@ -41,7 +42,7 @@ def summarize(arguments: argparse.Namespace) -> int:
         show_plan(plan, run.output)
         print(estimate(plan, run.source, arguments.model, config))
         return 0
-    complete(run, plan, show_result)
+    complete(run, plan, partial(show_result, table_format=config.output.table))
     if arguments.show > 0:
         made = plan if run.lake is None else run.plan(arguments.limit)  # its files were put together meanwhile
         show_rows(run.output, list(made.units), arguments.show)

@@ -54,13 +54,20 @@ def say_retained(plan: Plan) -> str:
     )
 
 
-def show_result(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
+def show_result(
+    output: Folder,
+    plan: Plan,
+    counts: Counts,
+    reports: Sequence[UnitReport],
+    seconds: float,
+    table_format: str = "parquet",
+) -> None:
     """Totals of OUTPUT, the rate of this run, and where its time went."""
     made = [report.record for report in reports if report.record is not None and report.created]
     table = grid()
     for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
         table.add_row(f"rows {status}", f"{count:,}")
-    table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} files")
+    table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} units")
     if made:
         rows, tokens = sum(record.counts.rows for record in made), sum(record.counts.tokens for record in made)
         table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
@@ -72,7 +79,10 @@ def show_result(output: Folder, plan: Plan, counts: Counts, reports: Sequence[Un
     console.print(table)
     if plan.limit is not None:
         console.print(f"a try-out (--limit {plan.limit}): no manifest, no _SUCCESS; run without --limit for the rest")
-    console.print(f"look at it: python -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True)
+    if table_format == "parquet":  # a table's directory also holds what has left it
+        console.print(
+            f"look at it: python -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True
+        )
 
 
 def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:

@@ -45,7 +45,7 @@ def test_a_run_from_beginning_to_end(
     output = tmp_path / "out"
     command = (source, output, "--model", checkpoint, "--set", "rows_per_unit=16", "--set", "summarizer.dtype=float32")
     assert run(*command, "--show", 3) == 0
-    assert "43 in 4 files" in capsys.readouterr().out
+    assert "43 in 4 units" in capsys.readouterr().out
     files = result_files(output)
     assert [pq.read_metadata(output / name).num_rows for name in files] == [16, 14, 7, 6]
 
