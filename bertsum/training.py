@@ -132,9 +132,10 @@ class _Run:
         self.plan = Plan([(source.config.weight, source.train) for source in sources], config)
         self.ranks = RankSchedule.of(model, config, self.plan.num_steps)
         self.state = RunState(plan_digest=self.plan.digest)
+        self.trained = list(trained_weights(model).values())
+        self.first_weights = [weight.detach().clone() for weight in self.trained] if config.repeats > 1 else []
         self._go_on()
         self.module = distribute(LossModule(model, config))
-        self.trained = list(trained_weights(model).values())
         self.step_seconds, self.num_tokens = 0.0, 0
         self.saved_at = time.monotonic()
 
@@ -169,7 +170,10 @@ class _Run:
         # random numbers of dropout are a function of the step and the worker, so that a run can go on at any step
         torch.manual_seed(((self.config.seed << 32) + number) * 4096 + rank())
         self.model.train()
-        set_learning_rates(self.optimizer, number, self.plan.num_steps, self.config)
+        place = number % self.plan.steps_a_repeat
+        if number and not place:
+            self._begin_again()
+        set_learning_rates(self.optimizer, place, self.plan.steps_a_repeat, self.config)
         batches = [batch.to(self.device) for batch in step.batches]
         penalize = self.ranks.add_penalty if self.ranks else None
         losses = train_step(self.module, batches, self.optimizer, self.config, penalize)
@@ -179,12 +183,21 @@ class _Run:
         self.state.skipped_steps = self.state.skipped_steps + 1 if "skipped" in losses else 0
         if self.state.skipped_steps == _MAX_SKIPPED_STEPS:
             raise FloatingPointError(f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row")
-        if self.state.step > (1 - self.config.average_share) * self.plan.num_steps:
+        if place + 1 > (1 - self.config.average_share) * self.plan.steps_a_repeat:
             self.average.add(self.trained)
         self.step_seconds += time.monotonic() - start
         self.num_tokens += step.num_tokens
         progress = {"step": self.state.step, "num_steps": self.plan.num_steps}
         self._log({**progress, "tokens_per_second": round(self.num_tokens / self.step_seconds), **losses})
+
+    @torch.no_grad()
+    def _begin_again(self) -> None:
+        """The next repeat, from the first weights: only what begins together can be averaged (Wortsman et al. 2022,
+        "Model soups").
+        """
+        self.optimizer.state.clear()
+        for weight, first in zip(self.trained, self.first_weights, strict=True):
+            weight.copy_(first)
 
     def _validate(self) -> None:
         score = self._measure()

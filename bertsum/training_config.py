@@ -125,7 +125,9 @@ class TrainingConfig(Config):
         None, ge=0, le=1, description="the same for the heads; default: warmup_share"
     )
     epochs: float = Field(2, gt=0, description="passes over the sources, each as often as its weight says")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps of the run, in place of `epochs`")
+    max_steps: int | None = Field(
+        None, ge=1, description="optimizer steps of the run, or of each repeat, in place of `epochs`"
+    )
     max_batch_tokens: int = Field(4096, ge=64, description="tokens of one optimizer step, of all workers together")
     max_micro_batch_tokens: int | None = Field(
         None, ge=64, description="tokens at once on a device; gradients of several are added up (default: all at once)"
@@ -138,6 +140,12 @@ class TrainingConfig(Config):
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     average_share: float = Field(
         0.0, ge=0, lt=1, description="share of the steps, at the end of the run, over which weights are averaged"
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        description="times that the steps are done, each from the first weights and with the rows in another order; "
+        "the average of weights is over all",
     )
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="number format of products (autocast)")
     notes: str = Field("", description="Markdown for the model card: what the model is for, its limits")
@@ -185,6 +193,14 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"the head over tokens cannot learn with trained={self.trained}, which keeps sentences only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_come_together(self) -> Self:
+        if self.repeats > 1 and not self.average_share:
+            raise ValueError("repeats needs average_share: without an average only the last of them would count")
+        if self.repeats > 1 and self.patience:
+            raise ValueError("repeats and patience do not go together: patience would end the first of them")
         return self
 
     @model_validator(mode="after")

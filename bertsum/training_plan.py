@@ -44,7 +44,8 @@ class Plan:
             self._own |= dict(enumerate(examples, first + sum(map(len, parts[: rank()]))))
             self._lengths.append(np.concatenate(parts))
             first += len(self._lengths[-1])
-        self.num_steps = config.max_steps or self._count_steps()
+        self.steps_a_repeat = config.max_steps or self._count_steps()
+        self.num_steps = config.repeats * self.steps_a_repeat
 
     @property
     def digest(self) -> str:

@@ -425,6 +425,20 @@ def test_the_average_is_of_the_last_steps(summaries):
     assert not torch.equal(model.summarization.scorer.weight, seen[-1])
 
 
+def test_repeats_are_runs_from_the_same_weights_and_are_averaged(summaries):
+    """Without dropout only the order of the rows differs, and the second repeat has that of the epochs after 4."""
+    values = {"epochs": 4, "average_share": 0.5}
+    both, log = run(summaries, repeats=2, **values)
+    (first, first_log), (second, second_log) = (
+        run(summaries, config=training_config(**values, seed=seed)) for seed in (0, 4)
+    )
+    assert losses_of(log) == losses_of(first_log) + losses_of(second_log)
+    assert losses_of(first_log) != losses_of(second_log)
+    expected = second.state_dict()
+    for name, weight in first.state_dict().items():
+        torch.testing.assert_close(both.state_dict()[name], (weight + expected[name]) / 2)
+
+
 def test_without_an_average_the_last_weights_stay(summaries):
     config = training_config(epochs=2)
     model = build_model(tiny.encoder(), config)

@@ -67,12 +67,14 @@ def losses(log: list) -> list[tuple[int, float, float]]:
     return [(line["step"], line["summary_loss"], line["gradient_norm"]) for line in log if "summary_loss" in line]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
-def test_a_run_goes_on_as_if_it_had_not_stopped(optimizer: str, examples: list, tmp_path: Path) -> None:
-    model, log = run(examples, tmp_path / "a", optimizer=optimizer)
+@pytest.mark.parametrize(
+    "values", [{"optimizer": "adamw"}, {"optimizer": "adam"}, {"repeats": 3, "epochs": 2}], ids=str
+)
+def test_a_run_goes_on_as_if_it_had_not_stopped(values: dict, examples: list, tmp_path: Path) -> None:
+    model, log = run(examples, tmp_path / "a", **values)
     num_steps = log[-1]["num_steps"]
-    first, second = (losses(run(examples, tmp_path / "b", stop_at=step, optimizer=optimizer)[1]) for step in (3, 8))
-    last, rest = run(examples, tmp_path / "b", optimizer=optimizer)
+    first, second = (losses(run(examples, tmp_path / "b", stop_at=step, **values)[1]) for step in (3, 8))
+    last, rest = run(examples, tmp_path / "b", **values)
     assert first == losses(log)[:3]
     assert second == losses(log)[2:8]  # the third step was told, but not yet saved
     assert losses(rest) == losses(log)[7:num_steps]
@@ -155,6 +157,12 @@ def test_patience_ends_a_run(examples: list, tmp_path: Path) -> None:
     assert scores[-2] <= max(scores[:-3]) >= scores[-3]  # the last is that of the weights at the end, again
     _, rest = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
     assert losses(rest) == []
+
+
+@pytest.mark.parametrize("values", [{"average_share": 0.0}, {"patience": 1, "best_metric": ["news.summary_loss"]}])
+def test_repeats_without_an_average_or_with_patience_are_refused(values: dict) -> None:
+    with pytest.raises(ValueError, match="repeats"):
+        training_config(**(VALUES | {"repeats": 2} | values))
 
 
 def test_a_measure_that_is_none() -> None:
