@@ -66,6 +66,8 @@ def _labels(source: SourceConfig) -> str:
         labels.append("sentiment, where all aspects of a sentence have the same")
     if source.sentiment:
         labels.append(f"sentiment, all {source.sentiment}")
+    if source.removed_pattern:
+        labels.append(f"without what matches `{source.removed_pattern}`")
     if source.excerpt_sentences:
         labels.append(f"excerpts of up to {source.excerpt_sentences} sentences")
     return "; ".join(labels)

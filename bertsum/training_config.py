@@ -1,9 +1,10 @@
 """Configuration of a training run: where labelled rows lie, what is trained on them, and how."""
 
 import math
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bertsum.config import Config, ModelConfig, ResourcesConfig
 from bertsum.schema import TEXT_COLUMN
@@ -53,12 +54,26 @@ class SourceConfig(LabelsConfig):
     name: str = Field(description="as it is called in measures and in the model card")
     train_uri: str | None = Field(None, description="Parquet with the rows to train on")
     validation_uri: str | None = Field(None, description="Parquet with rows to measure on; never trained on")
+    removed_pattern: str | None = Field(
+        None,
+        description="regular expression; what it matches is taken out of each document, like a publisher's mark that "
+        "the model should not lean on",
+    )
     excerpt_sentences: int | None = Field(
         None, ge=1, description="take 1 to this many consecutive sentences of each document in place of the whole"
     )
     max_documents: int | None = Field(None, ge=1, description="rows used, drawn at random with the run's seed")
     weight: float = Field(1.0, gt=0, description="passes over the source in one epoch")
     max_windows: int = Field(8, ge=1, description="windows read of one document in training")
+
+    @field_validator("removed_pattern")
+    @classmethod
+    def _can_be_compiled(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from error
+        return value
 
 
 class WorkersConfig(ResourcesConfig):
@@ -201,6 +216,8 @@ class TrainingConfig(Config):
             raise ValueError("repeats needs average_share: without an average only the last of them would count")
         if self.repeats > 1 and self.patience:
             raise ValueError("repeats and patience do not go together: patience would end the first of them")
+        if self.repeats > 1 and self.lora_rank and self.adapter == "adalora":
+            raise ValueError("repeats and adapter=adalora do not go together: each repeat would end with other ranks")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Labelled Parquet -> this worker's examples, with encoded documents and labels, and batches of them."""
 
 import random
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,8 @@ def read_examples(
     """
     examples = []
     for rows in _read_rows(uri, source, encoder, seed, max_rows):
+        if source.removed_pattern:
+            rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
         rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
         documents, labels = _encode(rows, source, encoder, seed, max_windows)
         examples += [
@@ -91,6 +94,12 @@ def read_examples(
             if document.num_read_sentences
         ]
     return examples
+
+
+def _without(row: dict[str, Any], pattern: str, text_column: str) -> dict[str, Any]:
+    """The row with another text, so that what a training shard says of its text goes, too."""
+    kept = {key: value for key, value in row.items() if key != PREPARED_COLUMN}
+    return kept | {text_column: re.sub(pattern, "", row[text_column] or "")}
 
 
 def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:

@@ -148,6 +148,18 @@ def test_excerpts_are_consecutive_sentences(tmp_path):
     ]
 
 
+def test_a_pattern_is_taken_out_before_labels_are_made(tmp_path):
+    text = tiny.text(4, 5)
+    rows = {"document": [f"(CNN) {text}", text, None], "summary": [text.split(". ")[0] + "."] * 3}
+    config = source_config(summary_column="summary", removed_pattern=r"^\(CNN\)\s*")
+    marked, plain = read(tmp_path, rows, config)
+    assert marked.document.text == plain.document.text == text
+    assert marked.document.input_ids.tolist() == plain.document.input_ids.tolist()
+    assert marked.sentence_labels.tolist() == plain.sentence_labels.tolist() == [1, 0, 0, 0]
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+        source_config(sentiment="neutral", removed_pattern="(")
+
+
 def test_missing_files_and_columns_are_named(tmp_path):
     encoder = tiny.document_encoder()
     with pytest.raises(InputError, match=r"source news: cannot read .*nowhere\.parquet"):

@@ -159,8 +159,16 @@ def test_patience_ends_a_run(examples: list, tmp_path: Path) -> None:
     assert losses(rest) == []
 
 
-@pytest.mark.parametrize("values", [{"average_share": 0.0}, {"patience": 1, "best_metric": ["news.summary_loss"]}])
-def test_repeats_without_an_average_or_with_patience_are_refused(values: dict) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"average_share": 0.0},
+        {"patience": 1, "best_metric": ["news.summary_loss"]},
+        {"adapter": "adalora", "lora_rank": 2},
+    ],
+    ids=str,
+)
+def test_repeats_that_cannot_be_averaged_are_refused(values: dict) -> None:
     with pytest.raises(ValueError, match="repeats"):
         training_config(**(VALUES | {"repeats": 2} | values))
 
