@@ -13,6 +13,7 @@ COMMANDS = {
     "text": "one document, without a cluster",
     "prepare": "labelled rows in, training shards out",
     "train": "labelled Parquet files in, a checkpoint out",
+    "tune": "many training runs, and the best configuration",
     "evaluate": "what models are worth on labelled rows, beside baselines",
     "submit": "a job on a cluster, from outside it",
     "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",

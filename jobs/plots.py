@@ -1,11 +1,12 @@
-"""The pictures of an evaluation, as PNG files in memory."""
+"""The pictures of an evaluation and of a search, as PNG files in memory."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertsum.errors import ConfigError
 from bertsum.evaluation_report import ROUGE_NAMES
+from bertsum.trials import Trial
 
 _TITLES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_lsum": "ROUGE-Lsum"}
 
@@ -27,6 +28,49 @@ def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
 def check_installed() -> None:
     """Better known before the work than after it."""
     _figure(1, 1)
+
+
+def draw_trials(keys: Sequence[str], trials: Sequence[Trial]) -> bytes:
+    """PNG: the scores of each trial over its run, and its best score over each key. The first trial is the best one."""
+    columns = min(3, 1 + len(keys))
+    rows = -(-(1 + len(keys)) // columns)
+    figure, axes = _figure(4.6 * columns, 3.8 * rows, columns, rows)
+    scored = [trial for trial in trials if trial.scores]
+    for place, trial in reversed(list(enumerate(scored))):
+        points = [[100 * score.share for score in trial.scores], [score.score for score in trial.scores]]
+        color, width = ("#b04030", 2.2) if place == 0 else ("#4878a8", 1.0)
+        label = f"best: trial {trial.number}" if place == 0 else None
+        axes[0].plot(*points, color=color, linewidth=width, marker="o", markersize=3 * width**0.5, label=label)
+    axes[0].set_xlabel("share of the run in percent")
+    axes[0].set_ylabel("score")
+    axes[0].legend(fontsize="small")
+    axes[0].grid(alpha=0.3)
+    for axis, key in zip(axes[1:], keys, strict=False):
+        _score_by_value(axis, key, scored)
+    for axis in axes[1 + len(keys) :]:
+        axis.set_axis_off()
+    return _png(figure)
+
+
+def _score_by_value(axis: Any, key: str, trials: Sequence[Trial]) -> None:
+    values: list[Any] = [trial.values[key] for trial in trials]
+    scores = [trial.best.score for trial in trials if trial.best]
+    colors = ["#b04030", *["#4878a8"] * (len(trials) - 1)]
+    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if not is_number:  # in alphabetical order, not in that of the trials
+        values = [str(value) for value in values]
+        axis.set_xticks(range(len(set(values))), sorted(set(values)))
+        values = [sorted(set(values)).index(value) for value in values]
+        axis.set_xlim(-0.5, max(values) + 0.5)
+    elif min(values) > 0 and max(values) > 8 * min(values):
+        axis.set_xscale("log")
+    else:
+        axis.locator_params(axis="x", nbins=5)
+    axis.set_axisbelow(True)
+    axis.scatter(values, scores, c=colors)
+    axis.set_xlabel(key)
+    axis.set_ylabel("best score")
+    axis.grid(alpha=0.3)
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:

@@ -27,6 +27,8 @@ LAYERS = [
     {"bertsum.predictor"},
     {"bertsum.tracking", "bertsum.curves"},
     {"bertsum.training_config", "bertsum.distributed"},
+    {"bertsum.tuning_config"},
+    {"bertsum.trials", "bertsum.draws"},
     {"bertsum.labels", "bertsum.prepared"},
     {"bertsum.baselines", "bertsum.spans", "bertsum.evaluation", "bertsum.evaluation_report"},
     {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}

@@ -12,6 +12,7 @@ from bertsum.evaluation import EvaluationConfig
 from bertsum.preparation import LEFT_OUT, DocumentsConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
 from bertsum.training_config import NewEncoderConfig, SourceConfig, TrainingConfig, WorkersConfig
+from bertsum.tuning_config import RangeConfig, TuningConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,4 +107,5 @@ def test_the_manual_of_training_has_each_key_with_its_default() -> None:
     ]
     classes.append((NewEncoderConfig, "new_encoder."))
     expected = [row for cls, prefix in classes for row in rows(cls, prefix)]
+    expected += [row for cls, prefix in ((TuningConfig, ""), (RangeConfig, "space.KEY.")) for row in rows(cls, prefix)]
     assert [line for line in manual.splitlines() if line.startswith("| `")] == expected

@@ -1,0 +1,78 @@
+"""The trials of a search on disk: `trials/NUMBER/trial.json` says what is tried there, and what came of it.
+
+Everything that a search needs to go on is in these files. Beside each lies the trial's training run.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from bertsum.storage import Folder
+from bertsum.tuning_config import Value
+
+DIRECTORY, _FILE, _CHECKPOINTS = "trials", "trial.json", "checkpoints"
+
+Outcome = Literal["finished", "stopped", "failed"]
+
+
+class Score(NamedTuple):
+    """What a trial's weights were worth at a step; `share` of its steps were done."""
+
+    step: int
+    share: float
+    score: float
+
+
+class Trial(BaseModel):
+    """Content of `trial.json`. Without an outcome it has still to go on."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    number: int
+    values: dict[str, Value]
+    scores: list[Score] = []
+    outcome: Outcome | None = None
+    error: str | None = None
+
+    @property
+    def directory(self) -> str:
+        """Of its training run, in OUTPUT."""
+        return f"{DIRECTORY}/{self.number:04d}"
+
+    @property
+    def best(self) -> Score | None:
+        """Its best score: a run keeps the weights that have it."""
+        return max(self.scores, key=lambda score: score.score, default=None)
+
+    def add(self, score: Score) -> None:
+        """A run that goes on says again what it had measured."""
+        self.scores = sorted({**{known.step: known for known in self.scores}, score.step: score}.values())
+
+
+class TrialStore:
+    """All trials in the OUTPUT of a search."""
+
+    def __init__(self, output: Folder) -> None:
+        self._output = output
+
+    def read(self) -> list[Trial]:
+        """In the order of their numbers."""
+        names = [name for name in self._output.list_names(DIRECTORY) if name.endswith(f"/{_FILE}")]
+        return sorted(
+            (Trial.model_validate_json(self._output.read_bytes(name)) for name in names), key=lambda t: t.number
+        )
+
+    def write(self, trial: Trial) -> None:
+        """Replace what there is of it."""
+        self._output.write_replace(f"{trial.directory}/{_FILE}", trial.model_dump_json(indent=1).encode())
+
+    def remove_checkpoints(self, trial: Trial) -> None:
+        """Those that only going on would need, which are several times as large as the model."""
+        for name in self._output.list_names(f"{trial.directory}/{_CHECKPOINTS}"):
+            self._output.remove(name)
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """The best first, those without a score last."""
+    return sorted(trials, key=lambda t: (t.best is None, -t.best.score if t.best else 0.0, t.number))

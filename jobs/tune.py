@@ -1,0 +1,180 @@
+"""`bertsum tune CONFIG OUTPUT`: many training runs -> the best configuration, by Ray Tune.
+
+OUTPUT gets `best.yaml` for `bertsum train`, `trials.csv`, `trials.png`, and `trials/NUMBER` with a training run each.
+"""
+
+import argparse
+import csv
+import importlib.util
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bertsum.config import load_config
+from bertsum.errors import ConfigError, IncompleteError
+from bertsum.storage import Folder, mask
+from bertsum.training_config import TrainingConfig, WorkersConfig
+from bertsum.trials import Trial, TrialStore, ranked
+from bertsum.tuning_config import TuningConfig, with_values
+from jobs.guard import guard
+from jobs.plots import draw_trials
+from jobs.tables import console
+from jobs.train import absolute
+
+_CONFIG_FILE = "tuning_config.json"
+_BEST_FILE = "best.yaml"
+_RESUMES = "the same command goes on, each trial from its last checkpoint"
+# These may change when a search goes on.
+_FREE_KEYS = ("training", "num_trials", "max_concurrent_trials", "silence_seconds")
+_FREE_TRAINING_KEYS = ("resources", "max_worker_failures", "checkpoint_every_minutes", "kept_checkpoints")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done or nothing to do, 1 trials are missing (the same command goes on), 2 configuration wrong."""
+    arguments = parser().parse_args(argv)
+    return guard(lambda: tune(arguments), f"interrupted; {_RESUMES}")
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """The command behind its options."""
+    config = load_config(TuningConfig, arguments.config, arguments.set)
+    _check_extras(config)
+    base = absolute(config.read_training())
+    output = Folder(arguments.output)
+    _claim(output, config, base)
+    trials = TrialStore(output).read()
+    if sum(trial.outcome is not None for trial in trials) < config.most_trials:
+        address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+        trials = _search(config, base, output, trials, address)
+    else:
+        print(f"nothing to do: {output} holds all {config.most_trials} trials")
+    _finish(config, base, output, trials)
+    return 0
+
+
+def _claim(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
+    """Raise ConfigError where OUTPUT holds another search."""
+    ours = config.model_dump(mode="json", exclude=set(_FREE_KEYS))
+    ours["training"] = base.model_dump(mode="json", exclude=set(_FREE_TRAINING_KEYS))
+    if output.create_exclusive(_CONFIG_FILE, json.dumps(ours, indent=1).encode()):
+        return
+    theirs = json.loads(output.read_bytes(_CONFIG_FILE))
+    keys = [key for key in ours if ours[key] != theirs.get(key)]
+    if keys:
+        raise ConfigError(
+            f"{output} holds a search with another configuration; these differ: {', '.join(keys)}. Give another "
+            "directory"
+        )
+
+
+def _search(
+    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial], address: str
+) -> list[Trial]:
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"tuning does not run behind {mask(address)}: use bertsum submit tune, or run on a machine of the cluster"
+        )
+    errors = Console(stderr=True)
+    errors.print(f"starting Ray ({mask(address)})")
+    from jobs.cluster import connected, reserve
+    from jobs.tune_trials import run_trials
+
+    def say(text: str) -> None:
+        errors.print(text, highlight=False, soft_wrap=True)
+
+    wanted = WorkersConfig.model_validate({**base.resources.model_dump(), "replicas": None})
+    with connected(address):
+        shape = reserve(wanted, config.most_trials, can_grow=address != "local")
+        return run_trials(config, base, output, trials, shape, say)
+
+
+def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial]) -> None:
+    """Table, plot and best configuration. Raises IncompleteError where trials are missing, or none has a score."""
+    order = ranked(trials)
+    keys = list(config.space)
+    output.write_replace("trials.csv", _csv(keys, order, output).encode())
+    _show(keys, order)
+    best = order[0].best if order else None
+    if best is not None:
+        if importlib.util.find_spec("matplotlib") is not None:
+            output.write_replace("trials.png", draw_trials(keys, order))
+        values = with_values(base, order[0].values).model_dump(mode="json")
+        output.write_replace(_BEST_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
+    for trial in trials:
+        if trial.outcome is not None:
+            TrialStore(output).remove_checkpoints(trial)
+    if broken := [trial for trial in trials if trial.outcome is None]:
+        raise IncompleteError(f"trial {broken[0].number} has not ended: {broken[0].error}; {_RESUMES}")
+    if best is None:
+        raise IncompleteError(f"no trial gave a result; the first: {order[0].error}")
+    print(f"best: trial {order[0].number}, score {best.score:.4f}; bertsum train {output}/{_BEST_FILE} OUTPUT")
+
+
+def _csv(keys: Sequence[str], trials: Sequence[Trial], output: Folder) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["trial", *keys, "score", "step", "share", "outcome", "error", "directory"])
+    for trial in trials:
+        last = trial.scores[-1].share if trial.scores else None
+        best = [trial.best.score, trial.best.step] if trial.best else [None, None]
+        values = [trial.values.get(key) for key in keys]
+        row = [trial.number, *values, *best, last, trial.outcome, trial.error, f"{output}/{trial.directory}"]
+        writer.writerow(row)
+    return stream.getvalue()
+
+
+def _show(keys: Sequence[str], trials: Sequence[Trial]) -> None:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("trial", *keys, "score", "at step", "measured to", "outcome"):
+        table.add_column(name, justify="left" if name == "outcome" else "right", overflow="fold")
+    for trial in trials:
+        best = trial.best
+        measured = [f"{best.score:.4f}", f"{best.step:,}", f"{trial.scores[-1].share:.0%}"] if best else [""] * 3
+        outcome = f"{trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}"
+        table.add_row(str(trial.number), *(short(trial.values.get(key)) for key in keys), *measured, outcome)
+    console.print(table)
+
+
+def show_values(trial: Trial) -> str:
+    """What a trial tries, for people."""
+    return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
+
+
+def short(value: Any) -> str:
+    """A number with four digits; anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _check_extras(config: TuningConfig) -> None:
+    names = ["peft", "rouge_score", "pandas", "tensorboardX"]  # the last two are Ray Tune's
+    needed = [*names, *(["optuna"] if config.searcher == "optuna" else [])]
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"tuning needs {', '.join(missing)}: pip install 'bertsum[train,tune]'")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; `bertsum submit` looks them up before it sends a job away."""
+    options = argparse.ArgumentParser(
+        prog="bertsum tune",
+        description="Many training runs -> the best configuration. Start the same command again, and it goes on.",
+        epilog="exit codes: 0 done, 1 trials are missing (the same command goes on), 2 command or config wrong",
+    )
+    add = options.add_argument
+    add("config", metavar="CONFIG", type=Path, help="YAML file: training, space, num_trials, ...")
+    add("output", metavar="OUTPUT", help="directory for trials and results; all nodes must reach it")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one configuration value; repeatable")
+    add("--address", metavar="A", help="local, auto or HOST:PORT (default: RAY_ADDRESS, else local)")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
