@@ -67,3 +67,16 @@ def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) 
         assert part["measures"]["news"]["summary_loss"] == pytest.approx(
             alone["measures"]["news"]["summary_loss"], abs=1e-4
         )
+
+
+def test_workers_give_ranks_as_one_does(directory: Path) -> None:
+    """AdaLoRA's penalty and the ranks that it takes away are the same on all workers, and as without others."""
+    values = VALUES | {"adapter": "adalora", "lora_rank": 2, "encoder_learning_rate": 1e-2, "epochs": 2}
+    alone = workers.train_part(directory, values)
+    multiprocessing.start_processes(workers.main, (2, directory, values), nprocs=2, start_method="spawn")
+    found = [torch.load(directory / f"2-{number}.pt", weights_only=True) for number in range(2)]
+    torch.testing.assert_close(torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
+    ranks = {name: weight != 0 for name, weight in alone["weights"].items() if "lora_E" in name}
+    assert 0 < sum(int(kept.sum()) for kept in ranks.values()) <= 12 * 2
+    for part in found:
+        assert all(torch.equal(part["weights"][name] != 0, kept) for name, kept in ranks.items())
