@@ -74,7 +74,7 @@ class BertSum(nn.Module):
         logits = self.heads(self._pool(tokens, batch), batch)
         if self.token_sentiment is None:
             return logits
-        return replace(logits, token_sentiment_logits=self.token_sentiment(tokens))
+        return replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
 
     def heads(self, vectors: Tensor, batch: Batch) -> Logits:
         """The same from the batch's [S, H] sentence vectors, without the encoder and the head over tokens."""

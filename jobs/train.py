@@ -165,6 +165,10 @@ def _validation_line(news: dict[str, Any]) -> str:
                 f"{name} accuracy {result['sentiment']['accuracy']:.3f} "
                 f"({result['sentiment']['accuracy_among_present_labels']:.3f} among its labels)"
             )
+        for head in ("topic", "token_sentiment"):
+            if head in result:
+                accuracy, macro_f1 = result[head]["accuracy"], result[head]["macro_f1"]
+                parts.append(f"{name} {head.replace('_', ' ')} accuracy {accuracy:.3f}, macro-F1 {macro_f1:.3f}")
     return "; ".join(parts)
 
 

@@ -13,6 +13,7 @@ from bertsum.baselines import choose
 from bertsum.batching import make_batch, split_tokens
 from bertsum.checkpoint import save_checkpoint
 from bertsum.columns import check_shards
+from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.evaluation import (
     MEASURES,
@@ -168,6 +169,11 @@ def test_topic_and_words(tmp_path):
         expected = logits.topic_logits.softmax(1)[0].tolist()
         assert topic == pytest.approx(dict(zip(heads["topic_labels"], expected, strict=True)), abs=1e-6)
     assert table["words"][2].as_py() == [{"model": "own", "tags": [table["words"][2].as_py()[0]["tags"][0], "O"]}]
+
+    assert table["status"].to_pylist() == ["ok", "ok", "ok", "empty"]
+    half = Summarizer(tmp_path / "model", SummarizerConfig(dtype="bfloat16", max_windows=1), device="cpu")
+    (again,) = Evaluator({"own": half}, config).stream([pa.table(rows)])
+    assert again["status"].to_pylist() == table["status"].to_pylist()
 
     report = evaluation_report(table, ["own", "plain"], config.lead)
     assert list(report["topic"]) == list(report["words"]) == ["own"]
