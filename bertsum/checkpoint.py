@@ -6,6 +6,7 @@ safetensors are read, remote code never runs, and names and shapes are checked a
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def load_encoder(source: str) -> tuple[Any, Any]:
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        _refuse_other_models(config.to_dict())
         encoder, report = AutoModel.from_pretrained(
             directory,
             config=config,
@@ -143,12 +145,24 @@ def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, ca
     return worst
 
 
+def _refuse_other_models(values: Mapping[str, Any]) -> None:
+    """Some architectures hold a second model, which Transformers would fetch from the hub while it builds the first."""
+    for key, value in values.items():
+        if "backbone" in str(key) and value:
+            raise ModelError(
+                f"config.json names another model to load ({key}: {value!r}); allowed are BERT-like encoders"
+            )
+        if isinstance(value, Mapping):
+            _refuse_other_models(value)
+
+
 def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
     """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
     from transformers import AutoConfig, AutoModel
 
     values = dict(config.encoder or {})
     try:
+        _refuse_other_models(values)
         encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
         build: Any = AutoModel.from_config
         encoder = build(

@@ -98,5 +98,5 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
         if key in names:
             raise InputError(
                 f"{path}: the partition key {key!r} is also a column of the file, so readers of OUTPUT would find it "
-                "twice; leave the column out with --set 'keep_columns=[...]'"
+                "twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
             )

@@ -4,6 +4,7 @@ A value goes one way: default here <- YAML file <- `--set key=value`; the three 
 once by `load_config`. Nothing changes a config afterwards.
 """
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -241,6 +242,10 @@ def _set(values: dict[str, Any], path: list[str], value: object, override: str) 
     values[path[-1]] = value
 
 
+_GIVEN = reprlib.Repr()
+_GIVEN.maxstring = _GIVEN.maxother = 200
+
+
 def _explain(cls: type[Config], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
@@ -249,7 +254,8 @@ def _explain(cls: type[Config], error: ValidationError) -> str:
             allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
             lines.append(f"  {place}: there is no such key; allowed here: {allowed}")
         else:
-            lines.append(f"  {place or cls.__name__}: {problem['msg']} (given: {problem['input']!r})")
+            given = "(not shown)" if place.startswith("storage_options") else _GIVEN.repr(problem["input"])
+            lines.append(f"  {place or cls.__name__}: {problem['msg']} (given: {given})")
     return "\n".join(lines)
 
 

@@ -1,10 +1,12 @@
 """Document -> tokens in windows, as the model reads them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
+from unicodedata import name as unicode_name
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ from bertsum.windows import SpecialIds, make_windows
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+
+_LAST_LATIN = "\u024f"
+_EAST_ASIAN = "CJK"  # with kana: one token a character, in any vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +182,44 @@ def base_language(tag: str) -> str:
 def _sort_vocabulary(backend: Any, unk_id: int | None) -> tuple[BoolArray, BoolArray]:
     """[V] which tokens are of words (not digits or punctuation), and which say that the language is not known.
 
-    The latter are [UNK], and single letters of a non-Latin script inside a word ("##ж"): a WordPiece vocabulary that
-    has only the alphabet of a language spells each word letter by letter, and a model of it has nothing to go by.
+    The latter are [UNK]; single letters of a non-Latin script inside a word ("##ж"): a WordPiece vocabulary that has
+    only the alphabet of a language spells each word letter by letter, and a model of it has nothing to go by; and all
+    tokens of a script of which such a vocabulary has hardly more than letters, or only a few common Chinese characters.
     """
     vocabulary = backend.get_vocab(with_added_tokens=True)
     size = max(vocabulary.values()) + 1  # more than the number of tokens where ids have gaps
     is_word, is_unknown = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+    foreign = _foreign_scripts(vocabulary)
     for token, index in vocabulary.items():
         is_word[index] = any(category(character)[0] in "LM" for character in token)
-        is_unknown[index] = token.startswith("##") and len(token) == 3 and is_word[index] and token[2] > "\u024f"
+        is_letter = token.startswith("##") and len(token) == 3 and is_word[index] and token[2] > _LAST_LATIN
+        is_unknown[index] = is_letter or _script(token.removeprefix("##")) in foreign
     if unk_id is not None:
         is_word[unk_id] = is_unknown[unk_id] = True
     return is_word, is_unknown
+
+
+def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
+    """Scripts with hardly a word in a WordPiece vocabulary, measured by its Latin words; of others, none.
+
+    The vocabulary of English BERT has 26,482 Latin words and pieces, 8 of Cyrillic and 244 Chinese characters; that of
+    multilingual BERT has thousands of each.
+    """
+    words: Counter[str] = Counter()
+    is_wordpiece = False
+    for token in vocabulary:
+        is_piece = token.startswith("##")
+        is_wordpiece |= is_piece
+        letters = token.removeprefix("##")
+        script = _script(letters)
+        words[script] += not is_piece if script == _EAST_ASIAN else len(letters) > 1
+    least = {script: words["LATIN"] / (20 if script == _EAST_ASIAN else 500) for script in words}
+    return {script for script in words if script and words[script] < least[script]} if is_wordpiece else set()
+
+
+def _script(letters: str) -> str:
+    """Of the first letter, as Unicode names it; empty for what is not a letter."""
+    if not letters or category(letters[0])[0] != "L":
+        return ""
+    script = unicode_name(letters[0], "").partition(" ")[0]
+    return _EAST_ASIAN if script in ("CJK", "HIRAGANA", "KATAKANA") else script

@@ -9,13 +9,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s]+)@")
+# A secret may hold slashes and at signs: after `name:`, which is no port, all up to the last at sign is taken for it.
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s:]+:(?!\d+(?:/|\s|$))[^\s'\"]*|[^/@\s]+)@")
 _PARAMETER = re.compile(
-    r"(?P<key>[?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|credential|auth)[\w.-]*=)[^&;\s'\"]+", re.IGNORECASE
+    r"(?P<key>[?&;#][\w.-]*(?i:token|key|secret|passw|pwd|sig|credential|auth)[\w.-]*="
+    r"|\b[A-Z][A-Z0-9_]*(?:SECRET|TOKEN|PASSW|ACCESS_KEY|ACCOUNT_KEY|CREDENTIAL|_SAS)[A-Z0-9_]*="
+    r"|\b(?i:AccountKey|SharedAccessKey|SharedAccessSignature)=)[^&;\s'\"]+",
 )
-_SETTING_NAMES = "secret[a-z_]*|client_secret|[a-z_]*password|[a-z]+_key|[a-z]+_token|connection_string"
+_SETTING_NAMES = (
+    "[a-z_]*secret[a-z_]*|[a-z_]*passw(?:or)?d|[a-z_]+_key|[a-z_]+_token|[a-z_]*credentials?|authorization"
+    "|connection_string"
+)
+_SHORT_NAMES = "key|token|sas|auth|pwd"  # in messages such words mean other things, too
 _SETTING = re.compile(
-    rf"(?P<key>(?<![\w/.])['\"]?(?:{_SETTING_NAMES})['\"]?:\s*['\"]?)[^\s,}}'\"]{{6,}}", re.IGNORECASE
+    rf"(?P<key>(?<![\w/.])(?:['\"]?(?:{_SETTING_NAMES})['\"]?|(?P<quote>['\"])(?:{_SHORT_NAMES})(?P=quote)):\s*['\"]?)"
+    r"(?:Bearer |Basic )?[^\s,}'\"]{6,}",
+    re.IGNORECASE,
 )
 _SECRET_VARIABLE = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|ACCOUNT_KEY|CONNECTION_STRING|CREDENTIAL|_SAS")
 _SHORTEST_SECRET = 8  # characters; a shorter value would hide parts of ordinary words
@@ -28,12 +37,18 @@ def hide(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, Mapping):
             hide(value)
-        elif (
-            isinstance(value, str)
-            and len(value) >= _SHORTEST_SECRET
-            and re.fullmatch(f"{_SETTING_NAMES}|key|token", name.lower())
-        ):
-            _hidden.add(value)
+        elif re.fullmatch(f"{_SETTING_NAMES}|{_SHORT_NAMES}", name.lower()):
+            found = value if isinstance(value, list | tuple) else [value]
+            _hidden.update(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET)
+
+
+def mask_values(value: Any) -> Any:
+    """A copy of nested lists and mappings in which every text is masked, for a record."""
+    if isinstance(value, Mapping):
+        return {key: mask_values(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_values(part) for part in value]
+    return mask(value) if isinstance(value, str) else value
 
 
 def mask(text: str) -> str:

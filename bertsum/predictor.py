@@ -25,6 +25,7 @@ from bertsum.cpu_linear import reorder_weights
 from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
+from bertsum.heap import HeapTrimmer
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
 from bertsum.running import Running, Scores, one_line, refuse_lost_device
@@ -74,6 +75,7 @@ class Summarizer:
             reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
+        self._trim_heap = HeapTrimmer()
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
     @classmethod
@@ -196,6 +198,7 @@ class Summarizer:
         if on_progress and known:
             on_progress(len(known), sum(prediction.num_tokens for prediction in known))
         scores = self._timed("forward", self._collect, prepared, batches, on_progress)
+        self._trim_heap()
         return prepared, scores, self._timed("finish", self.finish, prepared, scores)
 
     def _start(self, prepared: Prepared) -> Iterable[Running]:

@@ -25,6 +25,7 @@ from bertsum.curves import can_draw, draw_curves
 from bertsum.distributed import gather, rank, world_size
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import OutputError
+from bertsum.masking import mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
 from bertsum.model_card import model_card
@@ -61,12 +62,13 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
     Raises OutputError where OUTPUT holds the run of another configuration, or a checkpoint that is of no run.
     """
     is_finished = output.info(CONFIG_FILE) is not None
-    if output.create_exclusive(RUN_FILE, _dump(config.model_dump(mode="json"))):
+    record = mask_values(config.model_dump(mode="json"))
+    if output.create_exclusive(RUN_FILE, _dump(record)):
         if is_finished:
             output.remove(RUN_FILE)
             raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
         return True
-    theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(config.model_dump(mode="json"))
+    theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(record)
     if theirs != ours:
         keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
         raise OutputError(
@@ -127,7 +129,8 @@ class Log:
         """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
         state = store.latest()
         trackers = config.tracking if rank() == 0 else ()
-        self._tracking = Tracking(trackers, output, config.model_dump(mode="json"), state.step if state else 0)
+        record = mask_values(config.model_dump(mode="json"))
+        self._tracking = Tracking(trackers, output, record, state.step if state else 0)
         self._lines = read_log(output, LOG_FILE, state.step) if state else []
         if state:
             report({"message": f"going on from step {state.step}"})

@@ -61,8 +61,7 @@ class Replica:
 
     def _report(self, name: str, unit: Unit) -> UnitReport:
         try:
-            # a zombie, or a second driver, may have been faster
-            return self._existing(name) or self._begin(name, unit)
+            return self._begin(name, unit)
         except DeviceError as error:
             print(f"bertsum: {mask(str(error))}; this process ends, Ray starts another", file=sys.stderr, flush=True)
             os._exit(1)  # nothing that needs the device would work in this process any more
@@ -79,9 +78,10 @@ class Replica:
         """Ray restarts a dead process and gives it the same unit again, without end; see `jobs.suspects`."""
         handle = ray.get_runtime_context().current_actor
         advice: Advice = ray.get(self._monitor.begin.remote(self._id, name, handle), timeout=_MONITOR_SECONDS)
-        if advice.refusal:
+        existing = self._existing(name)  # a zombie, or a second driver, may have been faster
+        if existing is None and advice.refusal:
             return UnitReport(name, self._id, error=advice.refusal)
-        return self._make(name, unit, advice)
+        return existing or self._make(name, unit, advice)
 
     def _make(self, name: str, unit: Unit, advice: Advice) -> UnitReport:
         seconds: dict[str, float] = defaultdict(float)
@@ -108,6 +108,13 @@ class Replica:
         """Piece by piece, announced before it is computed. The same batches, and bits, unless there are suspects."""
         whole_budget = getattr(loaded, "max_batch_tokens", 0)
         loaded.max_batch_tokens = max(_SMALLEST_BATCH, whole_budget >> max(0, advice.starts - 2))
+        try:
+            yield from self._announced(loaded, name, rows, advice)
+        finally:
+            loaded.max_batch_tokens = whole_budget
+        ray.get(self._monitor.announce.remote(name, 0, 0), timeout=_MONITOR_SECONDS)
+
+    def _announced(self, loaded: Any, name: str, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
         position = 0
         for table in rows:
             for start, stop, is_killer in advice.pieces(position, position + table.num_rows):
@@ -120,8 +127,6 @@ class Replica:
                     ray.get(self._monitor.announce.remote(name, start, stop), timeout=_MONITOR_SECONDS)
                     yield from loaded.stream([piece], partial(self._tell, name, "forward"))
             position += table.num_rows
-        ray.get(self._monitor.announce.remote(name, 0, 0), timeout=_MONITOR_SECONDS)
-        loaded.max_batch_tokens = whole_budget
 
     def _write(self, name: str, unit: Unit, tables: list[pa.Table]) -> tuple[FileRecord, bool]:
         schema = self._task.work.output_schema(read_schema(self._input, unit.slices[0].path))

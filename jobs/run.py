@@ -20,7 +20,7 @@ from bertsum.storage import Folder, mask
 from bertsum.units import Limits, Unit
 from jobs.progress import Display
 from jobs.reports import UnitReport
-from jobs.tables import console, say_retained
+from jobs.tables import console, say_retained, show_incomplete
 from jobs.work import Work
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
 
         result = publish(run, plan)
         if result.failures:
+            show_incomplete(plan, result.reports, time.monotonic() - start)
             raise IncompleteError(say_failures(result.failures, run.output))
         show(run.output, plan, result.counts, result.reports, time.monotonic() - start)
         return True
@@ -126,6 +127,7 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
         begin(run.output, plan, run.job, run.source_uri, run.limits)
     if failures:
         record_failures(run.output, failures)
+        show_incomplete(plan, list(reports.values()), time.monotonic() - start)
         raise IncompleteError(say_failures(failures, run.output))
     # without exclusive create the file may be a later writer's by now: it is read back for its record
     records = {name: report.record for name, report in reports.items() if report.record and exclusive}

@@ -65,6 +65,7 @@ def describe_run(output: Folder) -> dict[str, Any]:
         name = entry["name"]
         state = states["done" if name in present else "failed" if name in failed_names else "missing"]
         state[0], state[1] = state[0] + 1, state[1] + entry["rows"]
+    left = [failure for failure in failures if failure["unit"] not in present]
     return {
         "output": str(output),
         "complete": complete,
@@ -74,7 +75,8 @@ def describe_run(output: Folder) -> dict[str, Any]:
         "units": {state: count for state, (count, _) in states.items()},
         "rows": {state: rows for state, (_, rows) in states.items()},
         "statuses": manifest["statuses"] if complete and manifest else None,
-        "failures": [failure for failure in failures if failure["unit"] not in present],
+        "unreadable_files": sum(not failure["unit"] for failure in left),  # in no unit, their rows unknown
+        "failures": left,
     }
 
 
@@ -95,6 +97,8 @@ def _text(found: dict[str, Any]) -> str:
     for state, units in found["units"].items():
         if units or state == "done":
             lines.append(f"{state:<8} {units:>8,} units {found['rows'][state]:>12,} rows")
+    if found["unreadable_files"]:
+        lines.append(f"{'failed':<8} {found['unreadable_files']:>8,} files that cannot be read")
     if found["statuses"]:
         lines.append("statuses " + ", ".join(f"{name} {count:,}" for name, count in found["statuses"].items()))
     for failure in found["failures"]:

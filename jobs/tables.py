@@ -1,5 +1,7 @@
 """What a person reads at the end of a run: totals, stages, and some rows."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -63,26 +65,43 @@ def show_result(
     table_format: str = "parquet",
 ) -> None:
     """Totals of OUTPUT, the rate of this run, and where its time went."""
-    made = [report.record for report in reports if report.record is not None and report.created]
     table = grid()
     for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
         table.add_row(f"rows {status}", f"{count:,}")
     table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} units")
-    if made:
-        rows, tokens = sum(record.counts.rows for record in made), sum(record.counts.tokens for record in made)
-        table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
-        busy = _busy_seconds(reports)
-        table.add_row("  rate", f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)")
-        table.add_row("  time in stages", _stages(reports))
-        table.add_row("  written", f"{len(made):,} files, {sum(record.bytes for record in made) / 2**20:,.1f} MiB")
+    _add_rows_of_run(table, reports, seconds)
     table.add_row("output", str(output))
     console.print(table)
     if plan.limit is not None:
         console.print(f"a try-out (--limit {plan.limit}): no manifest, no _SUCCESS; run without --limit for the rest")
     if table_format == "parquet":  # a table's directory also holds what has left it
         console.print(
-            f"look at it: python -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True
+            f"look at it: {sys.executable} -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True
         )
+
+
+def show_incomplete(plan: Plan, reports: Sequence[UnitReport], seconds: float) -> None:
+    """What a run did that leaves something undone."""
+    made = [report.record for report in reports if report.record is not None]
+    table = grid()
+    for status, count in sorted(sum((Counter(record.counts.statuses) for record in made), Counter()).items()):
+        table.add_row(f"rows {status}, this run", f"{count:,}")
+    rows = plan.num_rows_done + sum(record.counts.rows for record in made)
+    table.add_row("rows done", f"{rows:,} of {plan.num_rows:,} in files that can be read")
+    _add_rows_of_run(table, reports, seconds)
+    console.print(table)
+
+
+def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float) -> None:
+    made = [report.record for report in reports if report.record is not None and report.created]
+    if not made:
+        return
+    rows, tokens = sum(record.counts.rows for record in made), sum(record.counts.tokens for record in made)
+    table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
+    busy = _busy_seconds(reports)
+    table.add_row("  rate", f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)")
+    table.add_row("  time in stages", _stages(reports))
+    table.add_row("  written", f"{len(made):,} files, {sum(record.bytes for record in made) / 2**20:,.1f} MiB")
 
 
 def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:

@@ -1,5 +1,6 @@
 """Folder on S3 over real HTTP: exclusive create, its probe, retries and their limits, permissions, one fetch a node."""
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -116,6 +117,9 @@ def test_retries_wait_longer_and_longer_and_have_a_limit(store: Store) -> None:
         stop.set()
         thread.join()
     assert 5 <= rule.seen <= 25
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert max(pauses[-3:]) > 4 * max(pauses[:2]), pauses
+    assert len({round(pause, 2) for pause in pauses}) > len(pauses) / 2, f"no jitter: {pauses}"
     assert time.monotonic() - start < 120
     assert folder(store).info("unit") is None
 

@@ -12,6 +12,7 @@ from job_helpers import documents, write
 
 from bertsum.checkpoint_config import model_digest
 from bertsum.config import SummarizerConfig
+from bertsum.errors import InputError
 from bertsum.output import Job
 from bertsum.plan import make_plan
 from bertsum.shards import list_input
@@ -20,6 +21,7 @@ from bertsum.units import Limits
 from jobs.progress import Monitor
 from jobs.replica import Replica, Task
 from jobs.reports import UnitReport
+from jobs.suspects import Advice
 from jobs.work import SummarizeWork
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -60,7 +62,9 @@ def call(replica: Any, task: Task) -> UnitReport:
 
 
 def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: Any) -> None:
-    made, found = call(replica, task), call(replica, task)
+    made = call(replica, task)
+    messages, units, _ = ray.get(monitor.snapshot.remote([]))
+    found = call(replica, task)
     assert made.error is None
     assert (made.created, found.created) == (True, False)
     assert made.record == found.record
@@ -68,7 +72,6 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: A
     assert made.record.sha256 == Folder(task.output_uri).sha256(made.name)
     assert made.record.counts.rows == 12
     assert set(made.seconds) == {"read", "prepare", "forward", "finish", "write"}
-    messages, units, _ = ray.get(monitor.snapshot.remote([]))
     assert messages >= 3
     assert units[made.name].documents == 12
     assert units[made.name].tokens == made.record.counts.tokens
@@ -114,3 +117,35 @@ def test_input_that_changed_is_a_report(task: Task, replica: Any) -> None:
     assert report.error_type == "InputError"
     assert "changed after the job was planned" in str(report.error)
     assert Folder(task.output_uri).list_names() == {}
+
+
+class Budgets:
+    """A stream that remembers how many tokens a batch might have, and fails on demand."""
+
+    max_batch_tokens = 4096
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def stream(self, tables: Any, on_progress: Any) -> Any:
+        self.seen.append(self.max_batch_tokens)
+        yield from tables
+
+
+def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_afterwards(
+    task: Task, monitor: Any
+) -> None:
+    replica, loaded = Replica(task, monitor), Budgets()
+    table = documents(2)
+    for starts in (2, 3, 4):
+        list(replica._carefully(loaded, "unit", [table], Advice(starts)))
+    assert loaded.seen == [4096, 2048, 1024]
+    assert loaded.max_batch_tokens == 4096
+
+    def damaged() -> Any:
+        yield table
+        raise InputError("the file ends here")
+
+    with pytest.raises(InputError):
+        list(replica._carefully(loaded, "unit", damaged(), Advice(4)))
+    assert loaded.max_batch_tokens == 4096

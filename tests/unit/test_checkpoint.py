@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import socket
 import sys
 
 import pytest
@@ -427,6 +428,16 @@ def test_code_in_a_bare_encoder_never_runs(name, tmp_path, evil):
     except ModelError:
         return
     assert encoder.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_encoder_that_would_fetch_a_second_model_is_refused(nested, copy, monkeypatch):
+    backbone = {"model_type": "detr", "use_timm_backbone": False, "backbone": "evil/x", "use_pretrained_backbone": True}
+    encoder = {"model_type": "encoder-decoder", "encoder": backbone, "decoder": backbone} if nested else backbone
+    edit_config(copy, encoder=encoder)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("went to the network"))
+    with pytest.raises(ModelError, match="names another model to load"):
+        load_checkpoint(copy)
 
 
 def test_an_unknown_key_of_a_checkpoint_is_refused(copy):

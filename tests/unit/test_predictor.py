@@ -188,6 +188,45 @@ def test_an_unknown_language_is_summarized_by_position(summarizer):
     assert prediction.num_sentences == 4
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return Summarizer(device="cpu")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "中国人民大学。",
+        "我是中国人。",
+        "上海是中国大城市。",
+        "大学生",
+        "中国人大。大学。 一二三。",
+        "東京大学",
+        "日本の大学",
+        "я",
+        "Он и она",
+        "αβγ",
+    ],
+)
+def test_the_shipped_model_makes_no_guess_on_a_script_of_which_it_knows_some_letters(shipped, text):
+    prediction = shipped(text)
+    assert prediction.status == Status.UNKNOWN_LANGUAGE
+    assert prediction.sentiment is None
+
+
+def test_the_shipped_model_reads_english_with_foreign_names(shipped):
+    text = "The author 莫言 was born in the county of Gaomi and won the prize for literature in the autumn of 2012."
+    assert shipped(text).status == Status.OK
+
+
+def test_batches_change_bfloat16_only_in_its_last_digits(shipped):
+    bfloat16 = Summarizer(config=SummarizerConfig(dtype="bfloat16"), device="cpu")
+    texts = ["The hotel was clean and the staff were kind. " * count + "We left on Monday." for count in range(1, 30)]
+    for together, text in zip(bfloat16(texts), texts, strict=True):
+        alone = bfloat16(text)
+        assert alone.sentiment_scores == pytest.approx(together.sentiment_scores, abs=0.01)
+
+
 MARKER = tiny.wordpiece().convert_tokens_to_ids("zebra")
 WITH_MARKER = "The cat sleeps. A zebra falls."
 

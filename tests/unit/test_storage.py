@@ -137,6 +137,20 @@ def test_errors_name_the_uri_and_have_the_type_of_the_folder(tmp_path: Path) -> 
         ("bad \udcff name", "bad \\udcff name"),
         ("{'secret': 'abcdefgh', 'endpoint_url': 'http://h'}", "{'secret': '***', 'endpoint_url': 'http://h'}"),
         ("client_secret: abcdefgh", "client_secret: ***"),
+        ("cannot list s3://AKIA:wJalr/K7@MD@bucket/in: no", "cannot list s3://***@bucket/in: no"),
+        ("https://user:p@ssw0rd@127.0.0.1:9/in.parquet", "https://***@127.0.0.1:9/in.parquet"),
+        ("no answer from http://head:8265/api/a@b", "no answer from http://head:8265/api/a@b"),
+        ("http://h/x#access_token=abc", "http://h/x#access_token=***"),
+        ("AWS_SECRET_ACCESS_KEY=wJalr/K7 bertsum", "AWS_SECRET_ACCESS_KEY=*** bertsum"),
+        ("AccountKey=abc==;EndpointSuffix=x", "AccountKey=***;EndpointSuffix=x"),
+        (
+            "{s3: {client_kwargs: {aws_secret_access_key: abcdefgh}}}",
+            "{s3: {client_kwargs: {aws_secret_access_key: ***}}}",
+        ),
+        ("{'token': 'abcdefgh'}", "{'token': '***'}"),
+        ("{'Authorization': 'Bearer abcdefgh'}", "{'Authorization': '***'}"),
+        ("--set max_batch_tokens=16384", "--set max_batch_tokens=16384"),
+        ("unknown token: something", "unknown token: something"),
         ("there is no such key: rows_per_unit", "there is no such key: rows_per_unit"),
     ],
 )
@@ -149,6 +163,16 @@ def test_mask_hides_what_environment_and_options_hold(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef")
     monkeypatch.setenv("HARMLESS", "an ordinary value")
     hide({"client_kwargs": {"password": "correct horse"}, "endpoint_url": "http://store", "key": "short"})
+    hide(
+        {
+            "s3": {
+                "auth": ["somebody", "swordfish"],
+                "headers": {"Authorization": "Bearer abc"},
+                "credential": "sesame open",
+            }
+        }
+    )
+    assert mask("somebody swordfish, Bearer abc, sesame open") == "*** ***, ***, ***"
     shown = mask("wJalrXUtnFEMI 0123456789abcdef correct horse an ordinary value http://store short")
     assert shown == "*** *** *** an ordinary value http://store short"
 
