@@ -139,6 +139,7 @@ def test_flipped_bytes_and_cut_files_are_errors_or_whole(tmp_path: Path) -> None
     errors = [text for text in outcome.values() if isinstance(text, str)]
     assert len(errors) > 100
     assert all("a.parquet" in text for text in errors)
+    assert {count for count in outcome.values() if not isinstance(count, str)} == {60}
 
 
 def _environment() -> dict[str, str]:

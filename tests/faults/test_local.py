@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import pytest
-from job_helpers import documents, read_result, result_files, start_summarize, write
+from job_helpers import descendants, documents, read_result, result_files, start_summarize, write
 
 from bertsum import atomic_files
 from bertsum.storage import Folder
@@ -127,6 +129,21 @@ def _wait_for_files(output: Path, number: int, job: "subprocess.Popen[str]") -> 
         assert time.monotonic() < deadline, f"not {number} files in {output}"
         assert job.poll() is None, job.stdout and job.stdout.read()
         time.sleep(0.02)
+
+
+def test_a_local_run_listens_on_loopback_only(
+    tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    write(documents(2000), tmp_path / "in" / "a.parquet", row_group_size=100)
+    command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=100")
+    jobs.append(start_summarize(*command))
+    _wait_for_files(tmp_path / "out", 1, jobs[0])
+    own = {jobs[0].pid, *(pid for pid, _ in descendants(jobs[0].pid))}
+    sockets = [found for found in psutil.net_connections("tcp") if found.status == "LISTEN" and found.pid in own]
+    printed, _ = jobs[0].communicate(timeout=240)
+    assert jobs[0].returncode == 0, printed
+    assert len(sockets) > 3, "Ray listens somewhere"
+    assert [found for found in sockets if not ip_address(found.laddr.ip.removeprefix("::ffff:")).is_loopback] == []
 
 
 def test_without_hard_links_files_still_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

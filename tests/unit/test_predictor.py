@@ -499,6 +499,13 @@ def test_clashes_and_missing_kept_columns_are_found_before_any_work(summarizer, 
         make_like(summarizer, **config)(table(["a cat"], **columns))
 
 
+def test_rows_of_one_id_and_one_text_are_rows(summarizer):
+    table = pa.table({"id": [7, 7, 7], "document": [TEXTS[0], TEXTS[0], TEXTS[1]]})
+    result = summarizer(table)
+    assert result["id"].to_pylist() == [7, 7, 7]
+    assert result["summary"].to_pylist() == [summarizer(text).summary for text in (TEXTS[0], TEXTS[0], TEXTS[1])]
+
+
 def test_a_clash_may_be_left_out(summarizer):
     result = make_like(summarizer, keep_columns=("id",))(table(["a cat"], summary=["old"]))
     assert result["summary"].to_pylist() == ["a cat"]
