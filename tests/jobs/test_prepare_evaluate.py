@@ -69,7 +69,7 @@ def test_shards_train_as_rows_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
             prepare.main([str(tmp_path / f"{name}.parquet"), str(tmp_path / f"{name}-shards"), *arguments, *common])
             == 0
         )
-    assert len(result_files(tmp_path / "news-shards")) == 4
+    assert len(result_files(tmp_path / "news-shards")) == 5  # one row group each
     values = yaml.safe_load(config.read_text())
     for source in values["sources"]:
         source["train_uri"] = f"{source['name']}-shards"
