@@ -100,6 +100,8 @@ def load_checkpoint(directory: Path) -> tuple[BertSum, Any]:
     if config.base_encoder is not None:
         weights = _apply_delta(model, weights)
     _load_strictly(model, weights, directory)
+    if config.weights_sha256 is not None:
+        _check_weights(directory / WEIGHTS_FILE, config.weights_sha256)
     return model.eval(), tokenizer
 
 
@@ -252,8 +254,15 @@ def _write(directory: Path, config: CheckpointConfig, weights: dict[str, Tensor]
     """The configuration comes last: a directory without one is not a checkpoint."""
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, directory / WEIGHTS_FILE)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
-    text = json.dumps(config.model_dump(exclude_none=True), indent=2, ensure_ascii=False)
+    values = config.model_dump(exclude_none=True) | {"weights_sha256": sha256_of(directory / WEIGHTS_FILE)}
+    text = json.dumps(values, indent=2, ensure_ascii=False)
     (directory / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _check_weights(path: Path, expected: str) -> None:
+    found = sha256_of(path)
+    if found != expected:
+        raise ModelError(f"{path} has the digest {found[:12]}, but {CONFIG_FILE} says {expected[:12]}: it was changed")
 
 
 def _check_digest(base: BaseEncoder) -> None:

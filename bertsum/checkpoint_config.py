@@ -43,6 +43,7 @@ class CheckpointConfig(Config):
     model: ModelConfig
     encoder: dict[str, Any] | None = None
     base_encoder: BaseEncoder | None = None
+    weights_sha256: str | None = Field(None, description="digest of model.safetensors; checked where it is given")
 
 
 def package_encoder(name: str) -> BaseEncoder:

@@ -430,6 +430,17 @@ def test_code_in_a_bare_encoder_never_runs(name, tmp_path, evil):
     assert encoder.config._attn_implementation == "sdpa"
 
 
+def test_weights_that_were_changed_after_they_were_saved_are_refused(copy):
+    path = copy / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # in a number, not in names and shapes
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="it was changed"):
+        load_checkpoint(copy)
+    edit_config(copy, weights_sha256=None)  # an older checkpoint has no digest
+    load_checkpoint(copy)
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_encoder_that_would_fetch_a_second_model_is_refused(nested, copy, monkeypatch):
     backbone = {"model_type": "detr", "use_timm_backbone": False, "backbone": "evil/x", "use_pretrained_backbone": True}
