@@ -39,15 +39,14 @@ def load_encoder(source: str) -> tuple[Any, Any]:
 
     Raises ModelError also where weights are missing: Transformers would fill them with random numbers.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for 90 MB, on every start
 
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        _refuse_other_models(config.to_dict())
+        config = _bare_encoder_config(directory)
         encoder, report = AutoModel.from_pretrained(
             directory,
             config=config,
@@ -71,18 +70,14 @@ def load_encoder(source: str) -> tuple[Any, Any]:
 
 def load_tokenizer(source: str) -> Any:
     """Tokenizer of an encoder (see `load_encoder`) or of a checkpoint, without any weights. Raises ModelError."""
-    from transformers import AutoConfig
-
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:
         if b'"bertsum_version"' not in (directory / CONFIG_FILE).read_bytes():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-            return _load_tokenizer(directory, config)
+            return _load_tokenizer(directory, _bare_encoder_config(directory))
         checkpoint = read_config(directory)
         if checkpoint.base_encoder is not None:
             return load_tokenizer(str(checkpoint.base_encoder.path))
-        values = dict(checkpoint.encoder or {})
-        return _load_tokenizer(directory, AutoConfig.for_model(values.pop("model_type"), **values))
+        return _load_tokenizer(directory, _encoder_config(checkpoint))
     except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{source} ({directory}) has no tokenizer that Transformers can load: {error}") from error
 
@@ -147,8 +142,26 @@ def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, ca
     return worst
 
 
+def _bare_encoder_config(directory: Path) -> Any:
+    from transformers import AutoConfig
+
+    _refuse_other_models(json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")))
+    return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+def _encoder_config(config: CheckpointConfig) -> Any:
+    from transformers import AutoConfig
+
+    values = dict(config.encoder or {})
+    _refuse_other_models(values)
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
 def _refuse_other_models(values: Mapping[str, Any]) -> None:
-    """Some architectures hold a second model, which Transformers would fetch from the hub while it builds the first."""
+    """Some architectures hold a second model, which Transformers would fetch from the hub for the first one's sake.
+
+    Called before Transformers sees the configuration: reading it is enough to fetch the second one's.
+    """
     for key, value in values.items():
         if "backbone" in str(key) and value:
             raise ModelError(
@@ -160,12 +173,10 @@ def _refuse_other_models(values: Mapping[str, Any]) -> None:
 
 def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
     """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    values = dict(config.encoder or {})
     try:
-        _refuse_other_models(values)
-        encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        encoder_config = _encoder_config(config)
         build: Any = AutoModel.from_config
         encoder = build(
             encoder_config,

@@ -74,8 +74,8 @@ class Summarizer:
         if self.device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
-        # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._trim_heap = HeapTrimmer()
+        # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
     @classmethod

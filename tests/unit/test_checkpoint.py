@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import bertsum
 from bertsum.adapters import merge_adapter
 from bertsum.batching import make_batch
-from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
+from bertsum.checkpoint import load_checkpoint, load_encoder, load_tokenizer, save_checkpoint, save_delta
 from bertsum.checkpoint_config import BaseEncoder, model_digest, package_encoder, read_config
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
@@ -442,13 +442,21 @@ def test_weights_that_were_changed_after_they_were_saved_are_refused(copy):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_an_encoder_that_would_fetch_a_second_model_is_refused(nested, copy, monkeypatch):
+def test_an_encoder_that_would_fetch_a_second_model_is_refused(nested, copy, tmp_path, monkeypatch):
     backbone = {"model_type": "detr", "use_timm_backbone": False, "backbone": "evil/x", "use_pretrained_backbone": True}
     encoder = {"model_type": "encoder-decoder", "encoder": backbone, "decoder": backbone} if nested else backbone
     edit_config(copy, encoder=encoder)
+    bare = tiny.save(tmp_path / "bare", tiny.encoder(), tiny.wordpiece())
+    (bare / "config.json").write_text(json.dumps(encoder))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("went to the network"))
-    with pytest.raises(ModelError, match="names another model to load"):
-        load_checkpoint(copy)
+    for load, source in (
+        (load_checkpoint, copy),
+        (load_tokenizer, str(copy)),
+        (load_encoder, str(bare)),
+        (load_tokenizer, str(bare)),
+    ):
+        with pytest.raises(ModelError, match="names another model to load"):
+            load(source)
 
 
 def test_an_unknown_key_of_a_checkpoint_is_refused(copy):
