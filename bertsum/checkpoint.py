@@ -25,6 +25,7 @@ from bertsum.checkpoint_config import (
     read_config,
     sha256_of,
 )
+from bertsum.checkpoint_sizes import Shapes, check_amount, check_numbers, check_shapes, file_shapes, skeleton
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
@@ -47,6 +48,9 @@ def load_encoder(source: str) -> tuple[Any, Any]:
     directory = package_encoder(source).path if source.startswith(PACKAGE_PREFIX) else resolve(source)
     try:
         config = _bare_encoder_config(directory)
+        check_amount(
+            directory / CONFIG_FILE, config.to_dict(), skeleton(lambda: _build(config)), _bare_shapes(directory)
+        )
         encoder, report = AutoModel.from_pretrained(
             directory,
             config=config,
@@ -85,11 +89,15 @@ def load_tokenizer(source: str) -> Any:
 def load_checkpoint(directory: Path) -> tuple[BertSum, Any]:
     """Model in evaluation mode, float32, on the CPU, and its tokenizer. Raises ModelError that names what is wrong."""
     config = read_config(directory)
+    shapes = file_shapes([directory / WEIGHTS_FILE])
+    check_numbers(directory / CONFIG_FILE, config.model_dump(), shapes)
     if config.base_encoder is not None:
         _check_digest(config.base_encoder)
         encoder, tokenizer = load_encoder(str(config.base_encoder.path))
+        expected = skeleton(lambda: BertSum(encoder, config.model))
+        check_shapes(directory / CONFIG_FILE, config.model_dump(), *map(_of_heads, (expected, shapes)))
     else:
-        encoder, tokenizer = _empty_encoder(config, directory)
+        encoder, tokenizer = _empty_encoder(config, directory, shapes)
     model = BertSum(encoder, config.model)
     weights = _read_weights(directory / WEIGHTS_FILE)
     if config.base_encoder is not None:
@@ -145,7 +153,9 @@ def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, ca
 def _bare_encoder_config(directory: Path) -> Any:
     from transformers import AutoConfig
 
-    _refuse_other_models(json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")))
+    values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    _refuse_other_models(values)
+    check_numbers(directory / CONFIG_FILE, values, _bare_shapes(directory))
     return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
@@ -171,23 +181,42 @@ def _refuse_other_models(values: Mapping[str, Any]) -> None:
             _refuse_other_models(value)
 
 
-def _empty_encoder(config: CheckpointConfig, directory: Path) -> tuple[Any, Any]:
+def _empty_encoder(config: CheckpointConfig, directory: Path, shapes: Shapes) -> tuple[Any, Any]:
     """The encoder of a whole checkpoint, its weights not yet loaded, and the tokenizer."""
-    from transformers import AutoModel
-
+    config_path, values = directory / CONFIG_FILE, config.model_dump()
     try:
         encoder_config = _encoder_config(config)
-        build: Any = AutoModel.from_config
-        encoder = build(
-            encoder_config,
-            attn_implementation=_attention(encoder_config),
-            dtype=torch.float32,
-            trust_remote_code=False,
-        )
+        check_shapes(config_path, values, skeleton(lambda: BertSum(_build(encoder_config), config.model)), shapes)
+        encoder = _build(encoder_config)
         tokenizer = _load_tokenizer(directory, encoder_config)
+    except ModelError:
+        raise
     except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{directory}: Transformers cannot build its encoder or tokenizer: {error}") from error
     return encoder, tokenizer
+
+
+def _build(config: Any) -> Any:
+    from transformers import AutoModel
+
+    from_config: Any = AutoModel.from_config
+    return from_config(config, attn_implementation=_attention(config), dtype=torch.float32, trust_remote_code=False)
+
+
+def _of_heads(shapes: Shapes) -> Shapes:
+    return {name: shape for name, shape in shapes.items() if not name.startswith("encoder.")}
+
+
+def _bare_shapes(directory: Path) -> Shapes:
+    """Raises ModelError where Transformers would read other files, or a second model."""
+    paths = sorted(directory.glob("*.safetensors"))
+    for index in directory.glob("*.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not named <= {path.name for path in paths}:
+            raise ModelError(f"{index} names files that are not beside it: {', '.join(sorted(map(str, named))[:3])}")
+    if (directory / "adapter_config.json").exists():
+        raise ModelError(f"{directory} holds an adapter (adapter_config.json); merge it into its encoder first")
+    return file_shapes(paths)
 
 
 def _attention(config: Any) -> str:
@@ -243,12 +272,7 @@ def _add(weight: Tensor, difference: Tensor) -> Tensor:
 def _load_strictly(model: BertSum, weights: dict[str, Tensor], directory: Path) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if expected != given:
-        wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
-        details = "; ".join(f"{name}: {given.get(name)}, expected {expected.get(name)}" for name in wrong[:5])
-        raise ModelError(
-            f"{directory / WEIGHTS_FILE} does not fit its configuration in {len(wrong)} weights: {details}"
-        )
+    check_shapes(directory / CONFIG_FILE, model.config.model_dump(), expected, given)
     model.load_state_dict(weights, assign=False)
 
 

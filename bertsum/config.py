@@ -208,8 +208,8 @@ def load_config(cls: type[ConfigType], file_path: Path | None = None, overrides:
         if not separator or not key:
             raise ConfigError(f"--set takes key=value, not {override!r}")
         try:
-            _set(values, key.strip().split("."), yaml.safe_load(text), override)
-        except yaml.YAMLError as error:
+            _set(values, key.strip().split("."), _parse(text), override)
+        except _NOT_YAML as error:
             raise ConfigError(f"--set {override!r}: the value is not YAML ({error})") from error
     return validated(cls, values, f"{file_path} and --set" if file_path else "--set")
 
@@ -222,12 +222,32 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
         raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Without aliases: ten lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(
+                problem=f"aliases are not allowed here: *{event.anchor}", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+# ValueError: a date or a number that is none, or bytes that are no text; RecursionError: thousands of brackets.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
 def _read_yaml(file_path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file_path.read_text(encoding="utf-8")) or {}
+        values = _parse(file_path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{file_path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file_path} holds a {type(values).__name__}; a mapping of keys to values is expected")

@@ -39,7 +39,8 @@ _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _SAMPLE_CHARACTERS = 4000
 _KANA_SHARE = 0.1  # Japanese mixes kana into Han; a Chinese text may quote a few kana
 
-_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")
+# Where sentencex cuts a white space of several bytes in two and panics, behind what may be an abbreviation: "A\u00a0.".
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=[.。．])")
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n|\u2029")
 
 # sentencex is quadratic in runs of quotes and brackets (300,000 apostrophes: 6 s); pieces of this size keep it linear.
@@ -104,16 +105,14 @@ def _split_paragraph(text: str, start: int, stop: int, language: str, spans: lis
 
 
 def _lengths(chunk: str, language: str) -> list[int]:
-    """Of the sentences that together are the chunk; of one where sentencex panics even on plain spaces.
-
-    It panics on "A\\u00a0.": a white space of several bytes behind what may be an abbreviation is cut in two.
-    """
-    for text in (chunk, _WIDE_SPACE.sub(" ", chunk)):
-        try:
-            return list(map(len, sentencex.segment(language, text)))
-        except BaseException as error:  # a panic of Rust is no Exception, so that it would end the process
-            if type(error).__name__ != "PanicException":
-                raise
+    """Of the sentences that together are the chunk; of one where sentencex panics."""
+    if not chunk.isascii():
+        chunk = _WIDE_SPACE.sub(" ", chunk)  # each panic would print two lines to stderr
+    try:
+        return list(map(len, sentencex.segment(language, chunk)))
+    except BaseException as error:  # a panic of Rust is no Exception, so that it would end the process
+        if type(error).__name__ != "PanicException":
+            raise
     return [len(chunk)]
 
 

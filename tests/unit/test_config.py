@@ -1,12 +1,16 @@
 """One way for a value: default <- YAML <- --set; and messages that help."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from bertsum.config import JobConfig, ModelConfig, SelectionConfig, SummarizerConfig, load_config
+from bertsum.config import Config, JobConfig, ModelConfig, SelectionConfig, SummarizerConfig, load_config
 from bertsum.errors import ConfigError
+from bertsum.training_config import TrainingConfig
+from bertsum.tuning_config import TuningConfig
 
 
 def test_set_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -56,6 +60,36 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
         load_config(JobConfig, tmp_path / "bad.yaml")
     with pytest.raises(ConfigError, match=r"gone\.yaml"):
         load_config(JobConfig, tmp_path / "gone.yaml")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + below] * 10)}]\n" for below, name in itertools.pairwise("abcdefghijkl")
+)
+
+
+@pytest.mark.parametrize("config", [JobConfig, TrainingConfig, TuningConfig])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB + "summarizer: {keep_columns: *l}\n", r"aliases are not allowed here: \*a(.|\n)*line 2"),
+        ("a: &a {<<: *a}\n", "aliases are not allowed"),
+        ("a: " + "[" * 100_000, "recursion"),
+        ("rows_per_unit: " + "9" * 5000, "4300 digits"),
+        ("rows_per_unit: 2026-13-45", "month"),
+        ("a: !!python/object/apply:os.system [exit]", "python/object"),
+        ("a: !include /etc/passwd", "!include"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_a_moment(tmp_path: Path, config: type[Config], text: str, words: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    start = time.process_time()
+    with pytest.raises(ConfigError, match=rf"(?s)job\.yaml is not YAML.*{words}") as caught:
+        load_config(config, tmp_path / "job.yaml")
+    assert time.process_time() - start < 5
+    assert len(str(caught.value)) < 1000
+    key, _, value = text.splitlines()[-1].partition(": ")
+    with pytest.raises(ConfigError, match="the value is not YAML"):
+        load_config(config, None, [f"{key}={value}"])
 
 
 def test_a_section_cannot_be_set_below_a_value(tmp_path: Path) -> None:

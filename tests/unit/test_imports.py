@@ -20,7 +20,7 @@ LAYERS = [
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
-    | {"bertsum.checkpoint_config"},
+    | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes"},
     {"bertsum.importing"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit", "bertsum.lake"}
     | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats", "bertsum.compaction"},

@@ -1,6 +1,7 @@
 """Sentence spans: exact offsets, scripts, and linear time."""
 
 import pytest
+import sentencex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -157,7 +158,12 @@ def test_language_of_a_script(text, language):
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2003"])
-def test_a_text_that_makes_the_splitter_panic_is_split(space):
+def test_a_text_that_makes_the_splitter_panic_is_split_and_nothing_is_printed(space, capfd):
     """sentencex cuts such a space in two; the panic is no Exception, and would end the process."""
     text = f"The cat sleeps. The plan A{space}. A dog runs."
+    with pytest.raises(BaseException, match="not a char boundary"):
+        sentencex.segment("en", text)
+    assert "panicked" in capfd.readouterr().err
     assert split(text) == [text[:15], text[16:]]  # "A." is taken for an abbreviation
+    assert len(split_sentences(text * 2000, "en")) > 2000
+    assert capfd.readouterr() == ("", "")
