@@ -222,6 +222,20 @@ def test_versions_are_those_of_the_project(path: Path) -> None:
         assert version == "3.11"
 
 
+def test_the_operator_is_one_that_knows_what_the_files_use() -> None:
+    text = "".join(path.read_text() for path in CLUSTER.glob("*.*"))
+    (chart,) = re.findall(r"helm install kuberay-operator .*--version (\S+)", text)
+    assert set(re.findall(r"KubeRay (\d+\.\d+) or newer", text)) == {chart.rpartition(".")[0]}
+
+
+def test_a_night_is_that_of_the_schedule() -> None:
+    """At 02:30 in Tokyo UTC's yesterday is the day before yesterday."""
+    for path in CLUSTER.glob("nightly-*.yaml"):
+        config, schedule = yaml.safe_load_all(path.read_text())
+        nightly = yaml.safe_load(config["data"]["job.yaml"])
+        assert nightly["days"]["time_zone"] == schedule["spec"]["timeZone"]
+
+
 @pytest.mark.parametrize("path", [*MANIFESTS, *MACHINES], ids=lambda path: path.name)
 def test_what_a_user_must_change_is_marked(path: Path) -> None:
     lines = path.read_text().splitlines()
