@@ -79,10 +79,11 @@ class Folder:
     def list_names(self, below: str = "", also: str = "") -> dict[str, FileInfo]:
         """All files below (of the subdirectory `below` only), sorted by name.
 
-        A name with a part that starts with `_` or `.` is left out, except files of the name `also`.
+        A name with a part that starts with `_` or `.` is left out, except files of the name `also`, which may begin
+        with a directory.
         """
         with self._reporting("list", below):
-            found = self._list_local(below) if self.is_local else self._list_remote(below)
+            found = self._list_local(below, also) if self.is_local else self._list_remote(below)
         return dict(sorted((name, info) for name, info in found.items() if not _is_hidden(name.removesuffix(also))))
 
     def info(self, name: str) -> FileInfo | None:
@@ -198,11 +199,11 @@ class Folder:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _list_local(self, below: str) -> dict[str, FileInfo]:
+    def _list_local(self, below: str, also: str) -> dict[str, FileInfo]:
         # os.walk and not fsspec: it follows a link to a file, whose own time and size are then the ones that count
-        found = {}
+        found, needed = {}, also.rpartition("/")[0]
         for directory, subdirectories, names in os.walk(Path(self._root, below), onerror=_raise_unless_missing):
-            subdirectories[:] = [name for name in subdirectories if not _is_hidden(name)]
+            subdirectories[:] = [name for name in subdirectories if name == needed or not _is_hidden(name)]
             for name in names:
                 path = Path(directory, name)
                 if path.is_file():

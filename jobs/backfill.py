@@ -213,7 +213,7 @@ def _show_plan(
     arguments: argparse.Namespace,
     config: JobConfig,
 ) -> None:
-    from jobs.estimate import measure
+    from jobs.estimate import CAVEAT, measure
 
     _show_calendar(days)
     rows_left, units_left = sum(day.rows_left for day in to_do), sum(day.units_left for day in to_do)
@@ -232,8 +232,9 @@ def _show_plan(
         line += f"; {format_seconds(seconds / count)} with {count} of them" if count > 1 else ""
         if arguments.price_per_hour is not None:
             price = arguments.price_per_hour
-            line += f"; cost {seconds / 3600 * price:,.2f} at {price:g} a replica-hour"
-        console.print(f"{line}. A small sample, so expect a factor of two", soft_wrap=True)
+            cost = seconds / 3600 * price
+            line += f"; cost {f'{cost:,.2f}' if cost >= 0.01 else 'below 0.01'} at {price:g} a replica-hour"
+        console.print(f"{line}. {CAVEAT}", soft_wrap=True)
 
 
 def _show_calendar(days: Sequence[Day]) -> None:

@@ -12,6 +12,7 @@ from bertsum.plan import Plan
 from bertsum.shards import Input, read_schema, stream_rows
 from jobs.progress import format_seconds
 
+CAVEAT = "The start of nodes, of Ray and of replicas comes on top. A small sample: expect a factor of two"
 _SAMPLE_UNITS = 6
 _SAMPLE_ROWS = 48
 
@@ -36,7 +37,7 @@ def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) ->
     rate = measure(plan, source, model, config)
     return (
         f"estimated time: {format_seconds(rows_left / rate.documents_per_second)} for one replica on {rate.device}: "
-        f"{rate}. A small sample, so expect a factor of two; replicas share the time"
+        f"{rate}; replicas share the time. {CAVEAT}"
     )
 
 

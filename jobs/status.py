@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 def status(output_uri: str, as_json: bool) -> int:
     """Print it, and say whether the run is complete."""
-    found = describe_run(Folder(output_uri))
+    found = describe_output(Folder(output_uri))
     print(json.dumps(found, indent=1) if as_json else _text(found))
     return 0 if found["complete"] else 1
 
@@ -50,20 +50,53 @@ def submission_status(submission_id: str, address: str, as_json: bool) -> int:
     return 0 if found["state"] == "SUCCEEDED" else 1
 
 
+def describe_output(output: Folder) -> dict[str, Any]:
+    """`describe_run` or, where only chosen partitions were run since (`nightly`, `backfill`), `describe_partitions`."""
+    if read_json(output, PLAN) is None:
+        return describe_partitions(output)
+    found = describe_run(output)
+    if found["complete"] or found["limit"] is not None or found["units"]["missing"] or found["units"]["failed"]:
+        return found
+    return describe_partitions(output, found)
+
+
+def describe_partitions(output: Folder, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Partitions that are published and those that are begun. Raises ConfigError when there are none.
+
+    `otherwise`: what to say where no partition is published.
+    """
+    published = _places(output, SUCCESS)
+    begun = sorted(set(_places(output, PLAN)) - set(published))
+    if not published and otherwise is not None:
+        return otherwise
+    if not published and not begun:
+        raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
+    incomplete = {place: describe_run(Folder(f"{output.uri}/{place}"))["units"] for place in begun}
+    return {"output": str(output), "complete": not incomplete, "published": published, "incomplete": incomplete}
+
+
+def _places(output: Folder, record: str) -> list[str]:
+    """Partitions that have this file, sorted."""
+    names = output.list_names(also=record)
+    return sorted(name.removesuffix(f"/{record}") for name in names if name.endswith(f"/{record}"))
+
+
 def describe_run(output: Folder) -> dict[str, Any]:
     """Units and rows by state, the failures, and what the run was. Raises ConfigError when there is no run."""
     manifest = read_json(output, MANIFEST)
     complete = output.info(SUCCESS) is not None and manifest is not None
     plan = manifest if complete else read_json(output, PLAN)
     if plan is None:
-        raise ConfigError(_no_run(output))
+        raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
     present = output.list_names()
+    published = set() if complete else set(_places(output, SUCCESS))  # perhaps by a later run, with other units
     failures = (read_json(output, FAILURES) or {"failures": []})["failures"]
     failed_names = {failure["unit"] for failure in failures} - set(present)
     states = {"done": [0, 0], "missing": [0, 0], "failed": [0, 0]}
     for entry in plan["files"]:
         name = entry["name"]
-        state = states["done" if name in present else "failed" if name in failed_names else "missing"]
+        done = name in present or partition_of(name) in published
+        state = states["done" if done else "failed" if name in failed_names else "missing"]
         state[0], state[1] = state[0] + 1, state[1] + entry["rows"]
     left = [failure for failure in failures if failure["unit"] not in present]
     return {
@@ -80,19 +113,20 @@ def describe_run(output: Folder) -> dict[str, Any]:
     }
 
 
-def _no_run(output: Folder) -> str:
-    """Runs that were narrowed to partitions leave their records there."""
-    names = output.list_names(also=SUCCESS)
-    published = sorted(partition_of(name) for name in names if name.endswith(f"/{SUCCESS}"))
-    if not published:
-        return f"there is no run in {output}: it has no {PLAN}"
-    return (
-        f"there was no run over everything in {output}, but {len(published):,} partition(s) are published, the last "
-        f"one {published[-1]}: `bertsum status {output}/{published[-1]}`"
-    )
+def _text_of_partitions(found: dict[str, Any]) -> str:
+    published, output = found["published"], found["output"]
+    which = f", {published[0]} to {published[-1]}" if published else ""
+    lines = [f"{output}: {len(published):,} partition(s) published{which}"]
+    for place, units in found["incomplete"].items():
+        failed = f", {units['failed']:,} failed" if units["failed"] else ""
+        lines.append(f"incomplete: {place}: {units['done']:,} of {sum(units.values()):,} units{failed}")
+    lines.append(f"more of one of them: bertsum status {output}/{[*found['incomplete'], *published[-1:]][0]}")
+    return "\n".join(lines)
 
 
 def _text(found: dict[str, Any]) -> str:
+    if "published" in found:
+        return _text_of_partitions(found)
     lines = [f"{found['output']}: {_headline(found)}", f"input {found['input']}, model {found['model']['id']}"]
     for state, units in found["units"].items():
         if units or state == "done":

@@ -27,7 +27,7 @@ from bertsum.storage import Folder, mask
 from jobs.cli import COMMANDS
 from jobs.guard import guard
 from jobs.shipped import ENVIRONMENT_FILE
-from jobs.status import describe_run
+from jobs.status import describe_output
 
 _NOT_JOBS = ("submit", "status", "text", "report", "monitor")  # they run where the terminal is
 _JOBS = [name for name in COMMANDS if name not in _NOT_JOBS]
@@ -281,9 +281,12 @@ def _how_far(request: Request) -> str:
     if request.output is None:
         return "what it had done stays"
     try:
-        units = describe_run(Folder(request.output))["units"]
+        found = describe_output(Folder(request.output))
     except (BertsumError, KeyError):
         return f"{mask(request.output)} cannot be read from here, or holds nothing yet"
+    if "published" in found:
+        return f"{mask(request.output)} has {len(found['published']):,} partition(s) published"
+    units = found["units"]
     return f"{mask(request.output)} has {units['done']:,} of {sum(units.values()):,} units"
 
 

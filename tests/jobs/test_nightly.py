@@ -1,6 +1,7 @@
 """`nightly` and `summarize --partitions` on a real Ray: one day at a time, and what a scheduler sees."""
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,8 +41,8 @@ def test_one_day_then_the_next_then_late_data(
     assert read_result(output)["id"].to_pylist() == list(range(12))
     assert (output / "dt=2026-11-20" / "_SUCCESS").exists()
     assert status.main([str(output / "dt=2026-11-20")]) == 0
-    assert status.main([str(output)]) == 2
-    assert "dt=2026-11-20" in capsys.readouterr().err
+    assert status.main([str(output)]) == 0
+    assert "1 partition(s) published, dt=2026-11-20 to dt=2026-11-20" in capsys.readouterr().out
 
     first = {name: (output / name).stat().st_mtime_ns for name in result_files(output)}
     assert run(capsys, *command, "--date", "2026-11-21")[:2][0] == 0
@@ -56,6 +57,12 @@ def test_one_day_then_the_next_then_late_data(
     assert summarize.main([str(argument) for argument in command]) == 0
     assert read_result(output)["id"].to_pylist() == list(range(27))
     assert "starting Ray" not in capsys.readouterr().out
+    assert status.main([str(output)]) == 0
+    assert f"{output}: complete" in capsys.readouterr().out
+    write(documents(2, first_id=27), source / "dt=2026-11-21" / "later.parquet")
+    assert run(capsys, *command, "--date", "2026-11-21")[:2][0] == 0  # takes the mark of the whole away
+    assert status.main([str(output)]) == 0
+    assert "2 partition(s) published, dt=2026-11-20 to dt=2026-11-21" in capsys.readouterr().out
 
 
 def test_a_day_without_input_and_a_wrong_day(
@@ -117,6 +124,10 @@ def test_one_bad_partition_holds_up_no_other(
     assert not (output / "dt=2026-11-20" / "_SUCCESS").exists()
     assert status.main([str(output / "dt=2026-11-20")]) == 1
     assert "b.parquet" in capsys.readouterr().out
+    assert status.main([str(output)]) == 1
+    said = capsys.readouterr().out
+    assert "1 partition(s) published, dt=2026-11-21 to dt=2026-11-21" in said
+    assert re.search(r"incomplete: dt=2026-11-20: \d+ of \d+ units", said)
     (source / "dt=2026-11-20" / "b.parquet").unlink()
     assert summarize.main(command) == 0
     assert (output / "dt=2026-11-20" / "_SUCCESS").exists()

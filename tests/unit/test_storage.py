@@ -84,6 +84,10 @@ def test_listing_leaves_out_hidden_names_and_a_missing_folder_is_empty(folder: F
     for name in ("_SUCCESS", "_bertsum/plan.json", ".hidden/a", "x/.tmp", "x/_y", "x/z"):
         folder.write_replace(name, b"-")
     assert list(folder.list_names()) == ["x/z"]
+    folder.write_replace("x/_bertsum/plan.json", b"-")
+    folder.write_replace("x/_bertsum/manifest.json", b"-")
+    assert list(folder.list_names(also="_SUCCESS")) == ["_SUCCESS", "x/z"]
+    assert list(folder.list_names(also="_bertsum/plan.json")) == ["_bertsum/plan.json", "x/_bertsum/plan.json", "x/z"]
 
 
 def test_remove_is_no_error_for_a_missing_file(folder: Folder) -> None:
