@@ -12,6 +12,8 @@ from bertsum.scope import partition_of
 from bertsum.storage import Folder, mask
 from jobs.guard import guard
 
+_MOST_LINES = 10  # of incomplete partitions; a wave of `backfill` may begin hundreds
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
@@ -117,9 +119,11 @@ def _text_of_partitions(found: dict[str, Any]) -> str:
     published, output = found["published"], found["output"]
     which = f", {published[0]} to {published[-1]}" if published else ""
     lines = [f"{output}: {len(published):,} partition(s) published{which}"]
-    for place, units in found["incomplete"].items():
+    for place, units in list(found["incomplete"].items())[:_MOST_LINES]:
         failed = f", {units['failed']:,} failed" if units["failed"] else ""
         lines.append(f"incomplete: {place}: {units['done']:,} of {sum(units.values()):,} units{failed}")
+    if (others := len(found["incomplete"]) - _MOST_LINES) > 0:
+        lines.append(f"incomplete: {others:,} more")
     lines.append(f"more of one of them: bertsum status {output}/{[*found['incomplete'], *published[-1:]][0]}")
     return "\n".join(lines)
 
