@@ -2,9 +2,12 @@
 
 import importlib
 import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from bertsum.config import JobConfig, ModelConfig
@@ -109,3 +112,31 @@ def test_the_manual_of_training_has_each_key_with_its_default() -> None:
     expected = [row for cls, prefix in classes for row in rows(cls, prefix)]
     expected += [row for cls, prefix in ((TuningConfig, ""), (RangeConfig, "space.KEY.")) for row in rows(cls, prefix)]
     assert [line for line in manual.splitlines() if line.startswith("| `")] == expected
+
+
+def licence(name: str) -> str:
+    """As the metadata of an installed package gives it: its expression, else what it calls itself."""
+    found = metadata(name)
+    own = found.get("License-Expression") or found.get("License") or ""
+    classes = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier") or [] if line.startswith("License")]
+    return own if (own and len(own) < 80) or not classes else ", ".join(classes)
+
+
+def test_every_direct_dependency_has_its_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
+    needed = {Requirement(line).name for lines in (project["dependencies"], *extras.values()) for line in lines}
+    table = dict(re.findall(r"^\| ([\w-]+) \| ([^|]+?) \|(?: always| `\[)", README, re.MULTILINE))
+    assert table.keys() == needed
+    installed = {name for name in needed if is_installed(name)}
+    assert len(installed) > 15
+    for name in installed:
+        expected = licence(name)
+        assert table[name].startswith(expected), f"{name}: {expected}"
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return bool(metadata(name))
+    except PackageNotFoundError:
+        return False
