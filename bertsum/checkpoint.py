@@ -81,6 +81,7 @@ def load_tokenizer(source: str) -> Any:
         checkpoint = read_config(directory)
         if checkpoint.base_encoder is not None:
             return load_tokenizer(str(checkpoint.base_encoder.path))
+        check_numbers(directory / CONFIG_FILE, checkpoint.model_dump(), {})
         return _load_tokenizer(directory, _encoder_config(checkpoint))
     except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{source} ({directory}) has no tokenizer that Transformers can load: {error}") from error

@@ -30,10 +30,11 @@ def yesterday(config: DaysConfig) -> date:
 
 
 def directory(day: date, config: DaysConfig) -> str:
-    """Where the day lies below INPUT. Raises ConfigError when the pattern gives two days one directory."""
+    """Where the day lies below INPUT. Raises ConfigError for a place elsewhere, or when two days have one directory."""
     if day.strftime(config.partition) == (day + timedelta(days=1)).strftime(config.partition):
         raise ConfigError(f"days.partition {config.partition!r} has no code for the day; like dt=%Y-%m-%d")
-    return day.strftime(config.partition)
+    (name,) = Scope((day.strftime(config.partition),)).patterns
+    return name
 
 
 def days_between(first: date, last: date) -> list[date]:

@@ -1,14 +1,19 @@
 """What runs on the cluster for `bertsum train`: the coordinator with Ray Train's trainer, and the workers."""
 
 import os
+import socket
+import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
 
 import ray
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.backend import Backend
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from bertsum.errors import BertsumError, IncompleteError
@@ -18,6 +23,8 @@ from bertsum.training_run import run
 from jobs.cluster import Shape
 
 _COLLECTIVE_SECONDS = 1800  # how long a worker waits for the others, who may be reading or measuring
+
+_LOOPBACK = "127.0.0.1"
 
 _START_SECONDS, _MAX_STARTS = "300", 3  # until all workers run, which takes long where a machine is busy
 
@@ -43,18 +50,23 @@ class Coordinator:
         """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
         shape = self._task.shape
         failures: Any = FailureConfig  # its types are those of an older Ray Train
+        node_address: Any = ray.util.get_node_ip_address  # which carries no types
+        on_loopback = node_address() == _LOOPBACK  # a Ray that this command started: one machine
+        backend = "cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo"
         me = ray.get_runtime_context().current_actor
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
         with tempfile.TemporaryDirectory() as directory:  # Ray Train keeps no checkpoint here: the run has its own
             TorchTrainer(
                 work,
-                train_loop_config={"task": self._task, "coordinator": me},
+                train_loop_config={
+                    "task": self._task,
+                    "coordinator": me,
+                    "loopback_backend": backend if on_loopback else None,
+                },
                 scaling_config=ScalingConfig(
                     num_workers=shape.replicas, use_gpu=shape.num_gpus > 0, resources_per_worker=shape.bundle
                 ),
-                torch_config=TorchConfig(
-                    backend="cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS
-                ),
+                torch_config=_NoGroup() if on_loopback else TorchConfig(backend=backend, timeout_s=_COLLECTIVE_SECONDS),
                 run_config=RunConfig(
                     storage_path=directory,
                     failure_config=failures(
@@ -81,9 +93,36 @@ def work(arguments: dict[str, Any]) -> None:
         coordinator.tell.remote(news)
 
     try:
+        if arguments["loopback_backend"]:
+            _meet_on_loopback(arguments["loopback_backend"])
         run(task.config, Folder(task.output_uri), get_device(), task.command, tell)
     except (BertsumError, FloatingPointError) as error:
         # the same would happen again: the driver is told, and ends the run before Ray Train repeats it
         told = error if isinstance(error, BertsumError) else IncompleteError(str(error))
         ray.get(coordinator.tell.remote({"error": told}))
         raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+class _NoGroup(TorchConfig):
+    """Leaves it to the workers to find each other."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
+
+
+def _meet_on_loopback(backend: str) -> None:
+    """As Ray Train's TorchConfig, which has the first worker listen on all interfaces of the machine."""
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    listener = socket.create_server((_LOOPBACK, 0)) if rank == 0 else None
+    port = broadcast_from_rank_zero(listener.getsockname()[1] if listener else 0)
+    timeout = timedelta(seconds=_COLLECTIVE_SECONDS)
+    store: Any = torch.distributed.TCPStore(  # type: ignore[attr-defined]  # public, and documented
+        _LOOPBACK, port, size, rank == 0, timeout, master_listen_fd=listener.detach() if listener else None
+    )
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)

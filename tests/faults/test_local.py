@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from job_helpers import descendants, documents, read_result, result_files, start_summarize, write
+from job_helpers import descendants, documents, make_training, read_result, result_files, start_summarize, write
 
 from bertsum import atomic_files
 from bertsum.storage import Folder
+from bertsum.training_state import StateStore
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -138,12 +139,45 @@ def test_a_local_run_listens_on_loopback_only(
     command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=100")
     jobs.append(start_summarize(*command))
     _wait_for_files(tmp_path / "out", 1, jobs[0])
-    own = {jobs[0].pid, *(pid for pid, _ in descendants(jobs[0].pid))}
-    sockets = [found for found in psutil.net_connections("tcp") if found.status == "LISTEN" and found.pid in own]
+    sockets = listening(jobs[0])
     printed, _ = jobs[0].communicate(timeout=240)
     assert jobs[0].returncode == 0, printed
     assert len(sockets) > 3, "Ray listens somewhere"
-    assert [found for found in sockets if not ip_address(found.laddr.ip.removeprefix("::ffff:")).is_loopback] == []
+    assert not_on_loopback(sockets) == []
+
+
+def test_training_here_listens_on_loopback_only(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    """Two workers, who have to find each other."""
+    config = make_training(tmp_path, epochs=40, checkpoint_every_minutes=0)
+    command = [sys.executable, "-m", "jobs.train", config, tmp_path / "out", "--set", "resources.replicas=2"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    with (tmp_path / "log").open("w+") as log:
+        job = subprocess.Popen(
+            [*map(str, command), "--set", "resources.num_cpus=1"],
+            stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True,
+        )  # fmt: skip
+        jobs.append(job)
+        deadline = time.monotonic() + 200
+        while StateStore(Folder(str(tmp_path / "out")), 2).latest() is None:
+            assert job.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, "no step"
+            time.sleep(0.05)
+        of_ray, found = listening(job), listening(job, "RayTrainWorker")
+        job.communicate(timeout=200)
+    assert job.returncode == 0, (tmp_path / "log").read_text()
+    assert len(found) > 2, "the workers of Ray and of torch listen somewhere"
+    assert not_on_loopback(of_ray) == []
+
+
+def listening(job: "subprocess.Popen[str]", command: str = "") -> list[object]:
+    """Addresses at which the processes of a job listen, or those whose command line holds `command`."""
+    own = {pid for pid, line in [(job.pid, ""), *descendants(job.pid)] if command in line}
+    found = [found for found in psutil.net_connections("tcp") if found.status == "LISTEN" and found.pid in own]
+    return [socket.laddr for socket in found]
+
+
+def not_on_loopback(sockets: list[object]) -> list[object]:
+    return [found for found in sockets if not ip_address(found.ip.removeprefix("::ffff:")).is_loopback]
 
 
 def test_without_hard_links_files_still_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,12 @@ def test_a_day_without_input_and_a_wrong_day(
     assert "Mars/Base" in capsys.readouterr().err
     code, night, _ = run(capsys, source, tmp_path / "out", "--model", tmp_path, "--date", "2026-11-20")
     assert (code, night["state"]) == (2, "wrong")
+    hostile = tmp_path / "hostile.yaml"
+    before = sorted(tmp_path.rglob("*"))
+    for days in ("partition: ../../dt=%Y-%m-%d", "partition: /tmp/dt=%d", "time_zone: ../../../../../etc/passwd"):
+        hostile.write_text(f"days: {{{days}}}")
+        assert nightly.main([*map(str, command), "--config", str(hostile)]) == 2, days
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, hostile])
 
 
 def test_yesterday_is_that_of_the_time_zone(

@@ -20,7 +20,8 @@ import bertsum
 LOAD = """
 import json, resource, sys, time
 from pathlib import Path
-from bertsum.checkpoint import load_checkpoint, load_encoder
+from contextlib import suppress
+from bertsum.checkpoint import load_checkpoint, load_encoder, load_tokenizer
 from bertsum.errors import ModelError
 good, *rest = map(Path, sys.stdin.read().splitlines())
 load_checkpoint(good / "whole"), load_encoder(str(good / "bare"))
@@ -33,6 +34,8 @@ for path in rest:
         said = "loaded"
     except ModelError as error:
         said = str(error)
+    with suppress(ModelError):
+        load_tokenizer(str(path))  # which may do, since weights are not its business, but at no greater cost
     print(json.dumps([said, time.process_time() - start]))
 """
 HUGE = [
