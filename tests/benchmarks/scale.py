@@ -4,6 +4,9 @@ python tests/benchmarks/scale.py rerun      # a finished job of 10,000 units, ru
 python tests/benchmarks/scale.py overhead   # Ray's part of a unit, and the driver's memory from first unit to last
 python tests/benchmarks/scale.py replicas   # 32 replicas over four raylets: the share of time in which they work
 python tests/benchmarks/scale.py plan       # planning 100,000 objects on moto's S3 server
+python tests/benchmarks/scale.py memory DOCUMENTS.parquet [FOLDER]  # a replica's memory over a file of 5 GB
+
+The last one runs the model that ships, and needs 6 GB of disk in FOLDER (or where temporary files go).
 """
 
 import argparse
@@ -15,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # ray_nodes
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # what it needs
 
 from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.commit import begin, finish
@@ -100,7 +106,11 @@ def compute(run: Run) -> tuple[list[Any], list[float]]:
 
 
 def _resident() -> float:
-    return psutil.Process().memory_info().rss / 2**20
+    return _megabytes(psutil.Process())
+
+
+def _megabytes(process: psutil.Process) -> float:
+    return float(process.memory_info().rss / 2**20)
 
 
 def measure_overhead(num_units: int) -> None:
@@ -113,11 +123,8 @@ def measure_overhead(num_units: int) -> None:
         f"{num_units:,} units: {1000 * seconds / num_units:.1f} ms each, {1000 * inside / num_units:.1f} ms of it in "
         f"the replica (read and write of one row)"
     )
-    tenth = len(memory) // 10
-    print(
-        f"driver: {memory[0]:.0f} MB before work, {memory[tenth]:.0f} MB after a tenth of the units, "
-        f"{memory[-1]:.0f} MB after all"
-    )
+    print("driver's MB before work and after each tenth of the units:", end=" ")
+    print(*(f"{memory[(len(memory) - 1) * tenth // 10]:.0f}" for tenth in range(11)))
 
 
 def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: float) -> None:
@@ -128,8 +135,8 @@ def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: fl
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder) / "cluster", per_node)
         try:
-            for node in [cluster.add(f"--num-cpus={per_node}") for _ in range(num_nodes - 1)]:
-                node.wait_until_started()
+            for _ in range(num_nodes - 1):
+                cluster.add(f"--num-cpus={per_node}").wait_until_started()
             run = make_run(Path(folder), count * units_each, seconds, f"127.0.0.1:{cluster.port}", count)
             reports, _ = compute(run)
         finally:
@@ -234,12 +241,59 @@ def plan_here() -> None:
     )
 
 
+def write_file(documents: Path, path: Path, gigabytes: float, row_bytes: int) -> None:
+    """One row group, uncompressed, of rows of `row_bytes` that join the documents in turn."""
+    texts = cycle(filter(None, pq.read_table(documents, columns=["document"])["document"].to_pylist()))
+    num_rows = int(gigabytes * 1e9 / row_bytes)
+    schema = pa.schema({"document": pa.large_string()})
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        rows = []
+        for _ in range(num_rows):
+            size, parts = 0, []
+            while size < row_bytes:
+                parts.append(next(texts))
+                size += len(parts[-1].encode())
+            rows.append("\n\n".join(parts))
+        writer.write_table(pa.table({"document": rows}, schema), row_group_size=num_rows)
+
+
+def measure_memory(documents: Path, parent: Path | None, gigabytes: float) -> None:
+    """`bertsum summarize` as a user runs it, its replica's resident memory looked at each second."""
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        path = Path(name) / "input.parquet"
+        maker = Process(target=write_file, args=(documents, path, gigabytes, 250_000))  # its memory goes with it
+        maker.start()
+        maker.join()
+        num_rows = pq.read_metadata(path).num_rows
+        print(f"{path.stat().st_size / 1e9:.2f} GB, {num_rows:,} rows in one row group", flush=True)
+        command = [sys.executable, "-m", "jobs.cli", "summarize", str(path), f"{name}/output",
+                   "--set", "summarizer.max_windows=1"]  # fmt: skip
+        start, seen = time.perf_counter(), list[float]()
+        job = psutil.Popen(command)
+        while job.poll() is None:
+            seen.append(max((_replica_memory(child) for child in job.children(recursive=True)), default=0.0))
+            time.sleep(1)
+        assert job.returncode == 0, job.returncode
+    seen = seen[next(i for i, megabytes in enumerate(seen) if megabytes) :]
+    tenths = [max(seen[len(seen) * i // 10 : len(seen) * (i + 1) // 10]) for i in range(10)]
+    print(f"{time.perf_counter() - start:.0f} s; most MB of the replica in each tenth of the time:", end=" ")
+    print(*(f"{megabytes:,.0f}" for megabytes in tenths))
+
+
+def _replica_memory(process: psutil.Process) -> float:
+    try:
+        return _megabytes(process) if "ray::MapWorker" in " ".join(process.cmdline()) else 0.0
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
 def main(argv: Sequence[str]) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=["rerun", "overhead", "replicas", "plan", "plan-here", "again"])
+    options.add_argument("what", choices=["rerun", "overhead", "replicas", "plan", "plan-here", "again", "memory"])
     options.add_argument("rest", nargs="*")
     options.add_argument("--units", type=int, help="or objects")
     options.add_argument("--nodes", type=int, default=4)
+    options.add_argument("--gigabytes", type=float, default=5.0)
     options.add_argument("--seconds", type=float, default=10.0)
     arguments = options.parse_args(argv)
     os.environ |= {"RAY_worker_niceness": "0"}  # else workers stand behind whatever else the machine does
@@ -251,6 +305,9 @@ def main(argv: Sequence[str]) -> None:
         measure_replicas(arguments.nodes, 8, units_each=8, seconds=arguments.seconds)
     elif arguments.what == "plan":
         measure_planning(arguments.units or 100_000)
+    elif arguments.what == "memory":
+        documents, *folder = map(Path, arguments.rest)
+        measure_memory(documents, folder[0] if folder else None, arguments.gigabytes)
     elif arguments.what == "plan-here":
         plan_here()
     else:
