@@ -9,7 +9,7 @@ import ray.data
 from ray.util.client import ray as ray_client
 
 from bertsum.units import Unit
-from jobs.cluster import Shape
+from jobs.cluster import Shape, beside_the_driver
 from jobs.replica import Replica, Task
 from jobs.reports import UnitReport
 
@@ -21,7 +21,7 @@ def stream_reports(units: Mapping[str, Unit], task: Task, shape: Shape, monitor:
     client: Any = ray_client  # carries no types
     if client.is_connected():
         # Ray Data needs a full driver, which a process behind ray:// is not: an actor on the cluster is one.
-        far: Any = ray.remote(num_cpus=0)(Driver).remote(units, task, shape, monitor)
+        far: Any = ray.remote(Driver).options(**beside_the_driver()).remote(units, task, shape, monitor)
         reports = iter(lambda: ray.get(far.next_report.remote()), None)
     else:
         reports = iter(Driver(units, task, shape, monitor).next_report, None)

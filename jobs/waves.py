@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import bertsum.errors
 from bertsum.commit import Failure
@@ -21,7 +20,7 @@ from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
 from bertsum.output import FileRecord
 from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
-from jobs.cluster import Shape
+from jobs.cluster import Shape, beside_the_driver
 from jobs.pipeline import stream_reports
 from jobs.progress import Display, Monitor, Tally, UnitProgress
 from jobs.replica import Task
@@ -244,9 +243,8 @@ def _activity(in_work: Iterable[UnitProgress]) -> str:
 
 
 def _start_monitor() -> Any:
-    """On the driver's node and without a CPU of its own: it must run where the replicas have taken them all."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(Monitor).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
+    """A call that finds it dead waits until it is there again: no unit must fail because of that."""
+    return ray.remote(Monitor).options(**beside_the_driver(), max_restarts=-1, max_task_retries=-1).remote()
 
 
 def _pump(reports: Iterator[UnitReport], events: "queue.SimpleQueue[UnitReport | BaseException | None]") -> None:

@@ -5,6 +5,7 @@ Head and nodes are raylets on this machine; their GPUs are numbers in Ray's book
 
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, write
+from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, start_summarize, write
 from ray_nodes import Cluster, Node, start_submit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -42,31 +43,38 @@ class Bench:
         lines = {name: [line for _, line in descendants(node.process.pid)] for name, node in nodes.items()}
         return {name: count for name, found in lines.items() if (count := sum(word in line for line in found))}
 
-    def run(self, output: Path, *resources: str, meanwhile: Callable[[], None] = lambda: None) -> Mapping[str, int]:
-        """Submit, and wait for the end; the most replicas that each node had at once. The driver is on the head."""
+    def start(self, output: Path, *resources: str, client: bool = False) -> "subprocess.Popen[str]":
+        options = (part for value in resources for part in ("--set", f"resources.{value}"))
+        command = (self._source, output, "--model", self._checkpoint, "--set", "rows_per_unit=50", *options)
+        if client:
+            return start_summarize(*command, "--address", f"ray://127.0.0.1:{self.cluster.client_port}")
+        return start_submit("summarize", *command, "--address", self.cluster.address)
+
+    def run(
+        self, output: Path, *resources: str, client: bool = False, meanwhile: Callable[[], None] = lambda: None
+    ) -> Mapping[str, int]:
+        """Submit, and wait for the end; the most replicas that each node had at once. All else is on the head."""
         deadline = time.monotonic() + 60
         while self.who("MapWorker"):  # of the test before
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        options = (part for value in resources for part in ("--set", f"resources.{value}"))
-        job = start_submit(
-            *("summarize", self._source, output, "--model", self._checkpoint, "--address", self.cluster.address),
-            *("--set", "rows_per_unit=50", "--set", "resources.num_cpus=1", *options),
-        )
+        job = self.start(output, "num_cpus=1", *resources, client=client)
         most: Counter[str] = Counter()
-        drivers: Counter[str] = Counter()
+        others: Counter[str] = Counter()
         try:
             deadline = time.monotonic() + 240
             while job.poll() is None and time.monotonic() < deadline:
                 most |= Counter(self.who("MapWorker"))
-                drivers |= Counter(self.who("-m jobs.shipped summarize"))
+                for word in ("-m jobs.shipped summarize", "ray::Monitor", "ray::Driver"):
+                    others |= Counter(self.who(word))
                 meanwhile()
                 time.sleep(0.2)
             printed, _ = job.communicate(timeout=10)
         finally:
             job.kill()
         assert job.returncode == 0, printed
-        assert set(drivers) == {"head"}
+        assert set(others) == {"head"}
+        assert "attempt 1 of" not in printed  # a node that goes away is no failure of a unit
         assert read_result(output)["id"].to_pylist() == list(range(ROWS))
         return most
 
@@ -92,6 +100,10 @@ def test_a_replica_on_each_gpu_and_none_elsewhere(bench: Bench, tmp_path: Path) 
 
 def test_two_replicas_on_half_a_gpu_of_one_type(bench: Bench, tmp_path: Path) -> None:
     assert bench.run(tmp_path / "out", "num_gpus=0.5", "accelerator_type=H100") == {"h100": 2}
+
+
+def test_a_driver_outside_of_the_cluster(bench: Bench, tmp_path: Path) -> None:
+    assert bench.run(tmp_path / "out", client=True) == {"a10g": 1, "h100": 1}
 
 
 def test_without_gpus_every_core_counts(bench: Bench, tmp_path: Path) -> None:
