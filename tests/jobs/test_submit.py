@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import documents, read_result, write
+from job_helpers import documents, losses, make_training, read_result, write
 from ray_nodes import Cluster, free_port, start_submit
 
 from bertsum.errors import ConfigError
@@ -138,6 +138,22 @@ def test_a_job_that_is_wrong_ends_with_its_own_code_and_can_be_sent_again(
         assert code == 2, printed
         assert "rows_per_unit: Input should be greater than or equal to 1" in printed
         assert submission_of(printed).endswith(f"-{attempt}")
+
+
+@pytest.mark.slow
+def test_other_jobs_go_the_same_way(cluster: Cluster, source: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """A night without input, a night with input, then a training run, whose configuration is an argument of its own."""
+    night = ["nightly", tmp_path / "nights", tmp_path / "out", "--model", checkpoint, "--address", cluster.address]
+    night += ["--date", "2026-11-22", "--json"]
+    code, printed = run(*night)
+    assert (code, '"state": "no_input"' in printed) == (1, True), printed
+    write(documents(30), tmp_path / "nights" / "dt=2026-11-22" / "a.parquet")
+    code, printed = run(*night)
+    assert (code, '"rows_made": 30' in printed) == (0, True), printed
+    config = make_training(tmp_path / "training", resources={"replicas": 1, "num_cpus": 1}, max_steps=3)
+    code, printed = run("train", config, tmp_path / "model", "--address", cluster.address)
+    assert code == 0, printed
+    assert len(losses(tmp_path / "model")) == 3
 
 
 @pytest.mark.slow
