@@ -1,52 +1,52 @@
-"""`bertsum benchmark INPUT`: what this machine does with these documents, what holds it up, and what a corpus costs.
+"""`bertsum benchmark INPUT`: what a replica does with these documents, what holds it up, and what a corpus costs.
 
-Rates are of one replica in this process, without Ray. The engine's rate is measured between two measurements of the
-machine's own rate of matrix products, so that what else runs on the machine weighs on both.
+First the engine by itself: in this process, or on the node of a cluster that would have a replica. Then the job, with
+Ray and files, on the same documents and with one replica, for long enough that its beginning does not count.
 """
 
 import argparse
 import json
-import os
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bertsum.columns import check_documents, needed_columns
-from bertsum.config import JobConfig, load_config
-from bertsum.errors import ConfigError, InputError
+from bertsum.config import JobConfig, OutputConfig, load_config
+from bertsum.errors import ConfigError, InputError, ResourceError
+from bertsum.output import Counts
+from bertsum.plan import Plan
 from bertsum.shards import Input, Shard, list_input, read_footers, stream_rows
+from bertsum.storage import Folder, configure, open_filesystem
 from jobs.guard import guard
-
-if TYPE_CHECKING:
-    from bertsum.encoding import EncodedDocument
-    from bertsum.predictor import Summarizer
+from jobs.rates import Measured, measure_model
+from jobs.reports import UnitReport
+from jobs.run import complete, find_address
+from jobs.summarize import look_up
+from jobs.summarize import parser as summarize_parser
 
 _SAMPLE_FILES = 8
-_PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
+_JOB_SECONDS, _JOB_BYTES = 20.0, 256 * 2**20  # documents are repeated until the job takes this long, or is this big
+_FED = 0.8  # share of the rate from rows to rows below which the job is held up by something else
+_NOT_MEASURED = "not measured: --scratch names a directory that all nodes reach"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Rates a second. Tokens are real ones: special tokens in, padding out."""
+class JobMeasured:
+    """`bertsum summarize` with one replica."""
 
-    device: str
-    dtype: str
-    threads: int
-    documents: int
-    tokens_per_document: float
-    matrix_flops: float  # floating-point operations of products of the encoder's shapes
-    engine_tokens: float
-    engine_documents: float
-    engine_share: float  # of `matrix_flops`, counting the operations that real tokens need
-    prepare_documents_per_core: float
-    end_to_end_documents: float  # Arrow rows in, Arrow rows out
-    bottleneck: str
+    documents_per_second: float  # from the first unit's begin to the last one's end
+    startup_seconds: float  # from the start of the run, Ray's included, until the model is loaded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,119 +61,103 @@ def benchmark(arguments: argparse.Namespace) -> int:
         raise ConfigError("--documents and --repetitions must be at least 1")
     text_column = [f"summarizer.text_column={arguments.text_column}"] if arguments.text_column else []
     config = load_config(JobConfig, arguments.config, [*arguments.set, *text_column])
+    configure(config.storage_options)
     source = list_input(arguments.input)
     shards, problems = read_footers(source, source.files)
     usable = [shard for shard in shards if check_documents(shard, config.summarizer) is None and shard.num_rows]
     if not usable:
         raise InputError(f"no file of {arguments.input} has documents: {next(iter(problems.values()), 'no rows')}")
-    from bertsum.predictor import Summarizer  # torch takes seconds: only once the options are known to be right
-
-    summarizer = Summarizer(arguments.model, config.summarizer, max_batch_tokens=config.max_batch_tokens)
     tables = list(_sample(source, usable, arguments.documents, config))
-    measured = measure(summarizer, tables, arguments.repetitions)
+    address = find_address(arguments)
+    measured, job = _measure(arguments, config, tables, address)
     corpus = arguments.corpus or sum(shard.num_rows for shard in usable)
-    hours = corpus / measured.end_to_end_documents / 3600
+    hours = corpus / (job.documents_per_second if job else measured.end_to_end_documents) / 3600
     cost = None if arguments.price is None else hours * arguments.price
-    found = asdict(measured) | {"corpus_documents": corpus, "replica_hours": hours, "cost": cost}
-    print(json.dumps(found, indent=1) if arguments.json else _text(measured, corpus, hours, cost))
+    found = asdict(measured) | {"job": asdict(job) if job else None}
+    found |= {"corpus_documents": corpus, "replica_hours": hours, "cost": cost}
+    print(json.dumps(found, indent=1) if arguments.json else _text(measured, job, corpus, hours, cost))
     return 0
 
 
-def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: int) -> Measured:
-    """Medians over interleaved repetitions, after one that is not counted. Raises InputError without any text."""
-    import torch
+def _measure(
+    arguments: argparse.Namespace, config: JobConfig, tables: Sequence[pa.Table], address: str
+) -> tuple[Measured, JobMeasured | None]:
+    """The engine, then the job."""
+    engine = arguments.model, config, tables, arguments.repetitions
+    if address == "local":
+        measured = measure_model(*engine)
+        with TemporaryDirectory() as folder:
+            return measured, _measure_job(arguments, config, _repeated(tables, measured), address, folder)
+    from jobs.cluster import connected
 
-    from bertsum.documents import read_documents
-
-    documents = [document for table in tables for document in read_documents(table, summarizer.config)]
-    prepared = summarizer.prepare(documents)
-    encoded = [document for document in prepared.encoded if document is not None]
-    if not encoded:
-        raise InputError("no document of the sample is text in a language of the model")
-    tokens = sum(len(document.input_ids) for document in encoded)
-    operations = _operations(summarizer, encoded)
-    products, shares, engines, cores, walls = [], [], [], [], []
-    for _ in range(repetitions + 1):
-        before = _product_rate(summarizer)
-        engine = _seconds(lambda: summarizer.forward(prepared))
-        product = (before + _product_rate(summarizer)) / 2
-        products.append(product)
-        engines.append(engine)
-        shares.append(operations / engine / product)
-        start = time.process_time()
-        summarizer.prepare(documents)
-        cores.append(time.process_time() - start)
-        walls.append(_seconds(lambda: list(summarizer.stream(tables))))
-    engine, core, wall = (median(values[1:]) for values in (engines, cores, walls))
-    on_gpu = summarizer.device.type == "cuda"
-    return Measured(
-        device=torch.cuda.get_device_name() if on_gpu else "CPU",
-        dtype=str(summarizer.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        documents=len(documents),
-        tokens_per_document=tokens / len(encoded),
-        matrix_flops=median(products[1:]),
-        engine_tokens=tokens / engine,
-        engine_documents=len(encoded) / engine,
-        engine_share=median(shares[1:]),
-        prepare_documents_per_core=len(documents) / core,
-        end_to_end_documents=len(documents) / wall,
-        bottleneck=_bottleneck(core, engine, on_gpu),
-    )
+    with connected(address):
+        measured = _measure_far(config, engine)
+        if arguments.scratch is None:
+            return measured, None
+        with _scratch(arguments.scratch) as folder:
+            return measured, _measure_job(arguments, config, _repeated(tables, measured), address, folder)
 
 
-def _bottleneck(prepare: float, engine: float, on_gpu: bool) -> str:
-    """From seconds for the same documents. One thread prepares while the device computes."""
-    if not on_gpu:
-        return f"the CPU, which spends {prepare / (prepare + engine):.0%} of the time on preparing"
-    if prepare > engine:
-        return f"preparing: {prepare / engine:.1f} replicas a GPU (resources.num_gpus) would keep it busy"
-    return "the GPU"
+def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
+    """Where a replica would be, with what it would have."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+
+    from jobs.cluster import reserve
+
+    shape = reserve(config.resources.model_copy(update={"replicas": 1, "min_replicas": None}), 1, can_grow=True)
+    kind = {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}
+    far = ray.remote(measure_model).options(num_cpus=shape.num_cpus, num_gpus=shape.num_gpus, max_retries=0, **kind)
+    limit = config.resources.timeout_seconds + config.replica_timeout_seconds
+    try:
+        found: Measured = ray.get(far.remote(*engine, shape.num_threads), timeout=limit)
+    except GetTimeoutError:
+        raise ResourceError(
+            f"no measurement from a node of the cluster within {limit:g} s; measure fewer --documents"
+        ) from None
+    return found
 
 
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()  # ends with a copy to the host, so that a GPU has done its work
-    return time.perf_counter() - start
+def _measure_job(
+    arguments: argparse.Namespace, config: JobConfig, rows: pa.Table, address: str, folder: str
+) -> JobMeasured:
+    """The job in `folder`; its progress goes to stderr."""
+    data = BytesIO()
+    pq.write_table(rows, data)
+    Folder(f"{folder}/input").create_exclusive("sample.parquet", data.getbuffer())
+    model = ["--model", arguments.model] if arguments.model else []
+    options = summarize_parser().parse_args([f"{folder}/input", f"{folder}/output", "--address", address, *model])
+    resources = config.resources.model_copy(update={"replicas": 1, "min_replicas": None})
+    run = look_up(options, config.model_copy(update={"resources": resources, "output": OutputConfig()}))
+    measured: list[JobMeasured] = []
+    start = time.time()
+
+    def note(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
+        begin = min(report.begun for report in reports)
+        end = max(report.begun + report.wall_seconds for report in reports)
+        measured.append(JobMeasured(counts.rows / (end - begin), begin - start))
+
+    with redirect_stdout(sys.stderr):
+        complete(run, run.plan(), note)
+    return measured[0]
 
 
-def _operations(summarizer: "Summarizer", documents: Sequence["EncodedDocument"]) -> float:
-    """Multiplications and additions that the encoder needs for these tokens, attention included, padding not."""
-    config = summarizer.model.encoder.config
-    hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
-    inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    tokens = float(sum(document.window_lengths.sum() for document in documents))
-    pairs = float(sum((document.window_lengths.astype("int64") ** 2).sum() for document in documents))
-    return 2 * layers * (tokens * (4 * hidden**2 + 2 * hidden * inner) + 2 * pairs * hidden)
+def _repeated(tables: Sequence[pa.Table], measured: Measured) -> pa.Table:
+    rows = pa.concat_tables(tables)
+    wanted = math.ceil(_JOB_SECONDS * measured.end_to_end_documents / rows.num_rows)
+    return pa.concat_tables([rows] * max(1, min(wanted, _JOB_BYTES // rows.nbytes)))
 
 
-def _product_rate(summarizer: "Summarizer") -> float:
-    """Operations a second of products of the encoder's shapes, in its number format."""
-    import torch
-
-    config = summarizer.model.encoder.config
-    hidden = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 4096)
-    shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
-    factors = [
-        (
-            torch.randn(rows, k, device=device, dtype=summarizer.dtype),
-            torch.randn(n, k, device=device, dtype=summarizer.dtype),
-        )
-        for k, n in shapes
-    ]
-    repetitions = 2 if device.type == "cpu" else 50
-    with torch.inference_mode():
-        for values, weight in factors:
-            torch.nn.functional.linear(values, weight)
-        start = time.perf_counter()
-        for _ in range(repetitions):
-            for values, weight in factors:
-                last = torch.nn.functional.linear(values, weight)
-        last[0, 0].item()
-    seconds = time.perf_counter() - start
-    return repetitions * sum(2 * rows * k * n for k, n in shapes) / seconds
+@contextmanager
+def _scratch(parent: str) -> Iterator[str]:
+    """A directory that goes away again."""
+    uri = f"{parent.rstrip('/')}/bertsum-benchmark-{uuid4().hex[:12]}"
+    try:
+        yield uri
+    finally:
+        filesystem, path = open_filesystem(uri)
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
 
 
 def _sample(source: Input, shards: Sequence[Shard], rows: int, config: JobConfig) -> Iterator[pa.Table]:
@@ -189,8 +173,20 @@ def _sample(source: Input, shards: Sequence[Shard], rows: int, config: JobConfig
             return
 
 
-def _text(found: Measured, corpus: int, hours: float, cost: float | None) -> str:
-    device = found.device + (f", {found.threads} threads" if found.device == "CPU" else f", {os.cpu_count()} CPU cores")
+def _bottleneck(found: Measured, job: JobMeasured | None) -> str:
+    if job and job.documents_per_second < _FED * found.end_to_end_documents:
+        return "reading, writing and Ray, which take the rest of the job's time; larger units or a nearer store help"
+    return found.bottleneck
+
+
+def _text(found: Measured, job: JobMeasured | None, corpus: int, hours: float, cost: float | None) -> str:
+    device = found.device + f", {found.threads if found.device == 'CPU' else found.cpus} CPU cores"
+    end_to_end = (
+        f"{job.documents_per_second:,.1f} documents/s (bertsum summarize, one replica; it began after "
+        f"{job.startup_seconds:.0f} s)"
+        if job
+        else _NOT_MEASURED
+    )
     rows = [
         ("measured on", f"{device}, {found.dtype}; {found.documents:,} documents"),
         ("a document", f"{found.tokens_per_document:,.0f} tokens"),
@@ -198,8 +194,9 @@ def _text(found: Measured, corpus: int, hours: float, cost: float | None) -> str
         ("engine", f"{found.engine_documents:,.1f} documents/s, {found.engine_tokens:,.0f} tokens/s"),
         ("  of the products' rate", f"{found.engine_share:.2f}"),
         ("preparing", f"{found.prepare_documents_per_core:,.0f} documents/s a core"),
-        ("end to end", f"{found.end_to_end_documents:,.1f} documents/s (one replica, without Ray)"),
-        ("bottleneck", found.bottleneck),
+        ("rows to rows", f"{found.end_to_end_documents:,.1f} documents/s (without Ray and files)"),
+        ("the job", end_to_end),
+        ("bottleneck", _bottleneck(found, job)),
         (f"{corpus:,} documents", f"{hours:,.2f} hours of one replica" + ("" if cost is None else f", {cost:,.2f}")),
     ]
     return "\n".join(f"{name:<24}{value}" for name, value in rows)
@@ -209,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     options = argparse.ArgumentParser(
         prog="bertsum benchmark",
-        description="How fast this machine summarizes the documents of INPUT, and what it costs.",
+        description="How fast this machine or a node of a cluster summarizes the documents of INPUT, and the cost.",
     )
     add = options.add_argument
     add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
@@ -219,6 +216,10 @@ def parser() -> argparse.ArgumentParser:
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
     add("--documents", metavar="N", type=int, default=256, help="rows of the sample (default: 256)")
     add("--repetitions", metavar="N", type=int, default=3, help="counted repetitions (default: 3)")
+    add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
+    add(
+        "--scratch", metavar="URI", help="directory that all nodes of a cluster reach, for files of the job; left clean"
+    )
     add("--corpus", metavar="N", type=int, help="documents to estimate for (default: the rows of INPUT)")
     add("--price", metavar="P", type=float, help="price of one replica's machine an hour, in any currency")
     add("--json", action="store_true", help="the same for machines")

@@ -9,7 +9,16 @@ import tiny
 
 import bertsum
 from bertsum.checkpoint import save_checkpoint
+from jobs import benchmark
 from jobs.benchmark import main
+
+pytestmark = pytest.mark.usefixtures("cluster", "short")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A job of seconds is for models that take some."""
+    monkeypatch.setattr(benchmark, "_JOB_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +40,8 @@ def test_rates_and_the_estimate(paths, capsys):
     rates = ["matrix_flops", "engine_tokens", "engine_documents", "engine_share", "prepare_documents_per_core"]
     assert all(found[name] > 0 for name in rates)
     assert found["engine_tokens"] == pytest.approx(found["engine_documents"] * found["tokens_per_document"])
-    assert found["replica_hours"] == pytest.approx(2 / found["end_to_end_documents"])
+    assert found["end_to_end_documents"] > 0 and found["job"]["startup_seconds"] > 0
+    assert found["replica_hours"] == pytest.approx(2 / found["job"]["documents_per_second"])
     assert found["cost"] == pytest.approx(2 * found["replica_hours"])
 
 
@@ -42,10 +52,23 @@ def test_a_sample_is_as_big_as_asked_and_the_corpus_is_the_input(paths, capsys):
     assert (found["documents"], found["corpus_documents"], found["cost"]) == (4, 9, None)
 
 
-def test_the_table_names_the_bottleneck(paths, capsys):
+def test_on_a_cluster_the_engine_is_measured_by_a_task_and_the_job_where_all_nodes_reach(paths, tmp_path, capsys):
     source, model = paths
-    assert main([source, "--model", model, "--repetitions", "1"]) == 0
-    assert "bottleneck              the CPU" in capsys.readouterr().out
+    command = [source, "--model", model, "--repetitions", "1", "--address", "auto"]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "the job                 not measured: --scratch" in table
+    assert "bottleneck              the CPU" in table
+    assert main([*command, "--scratch", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["threads"] == 2
+    assert found["replica_hours"] == pytest.approx(9 / found["job"]["documents_per_second"] / 3600)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_the_cluster_cannot_read_is_named(paths, capsys):
+    assert main([paths[0], "--model", "/nowhere", "--address", "auto"]) != 0
+    assert "/nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--documents", "0"], ["--text-column", "nowhere"], ["--set", "nonsense=1"]])
