@@ -64,8 +64,12 @@ class EncodedDocument:
     @property
     def truncated(self) -> bool:
         """Whether some of the document lies beyond `max_windows`."""
-        num_special = 2 * len(self.cls_positions)
-        return len(self.input_ids) - num_special < self.num_tokens or self.num_read_sentences < len(self.spans)
+        return self.num_read_tokens < self.num_tokens or self.num_read_sentences < len(self.spans)
+
+    @property
+    def num_read_tokens(self) -> int:
+        """Of `num_tokens`, those that the windows hold."""
+        return len(self.input_ids) - 2 * len(self.cls_positions)
 
 
 class DocumentEncoder:

@@ -196,7 +196,7 @@ class Summarizer:
         """What is left to do of a pool whose batches were started."""
         known = [prediction for prediction in prepared.predictions if prediction is not None]
         if on_progress and known:
-            on_progress(len(known), sum(prediction.num_tokens for prediction in known))
+            on_progress(len(known), 0)  # the model reads none of them
         scores = self._timed("forward", self._collect, prepared, batches, on_progress)
         self._trim_heap()
         return prepared, scores, self._timed("finish", self.finish, prepared, scores)
@@ -223,7 +223,7 @@ class Summarizer:
                 scores[place] = result
             if on_progress:
                 documents = [prepared.encoded[place] for place in results]
-                on_progress(len(documents), sum(document.num_tokens for document in documents if document))
+                on_progress(len(documents), sum(document.num_read_tokens for document in documents if document))
         return scores
 
     def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:

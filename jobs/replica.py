@@ -53,7 +53,7 @@ class Replica:
         self._input = Folder(task.input_uri, InputError)
         self._output = Folder(task.output_uri, exclusive=task.exclusive)
         self._stream: Any = None  # a Stream
-        self._unit = ""  # in work
+        self._unit, self._tokens = "", 0  # in work, and read of it
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         units = [(str(name), Unit.from_json(json.loads(text))) for name, text in zip(*batch.values(), strict=True)]
@@ -85,7 +85,7 @@ class Replica:
 
     def _make(self, name: str, unit: Unit, advice: Advice) -> UnitReport:
         seconds: dict[str, float] = defaultdict(float)
-        self._unit = name
+        self._unit, self._tokens = name, 0
         loaded = self._load()
         begun, begun_at = time.perf_counter(), time.time()
         before = dict(loaded.stage_seconds)
@@ -102,7 +102,8 @@ class Replica:
         record, created = self._write(name, unit, tables)
         seconds["write"] = time.perf_counter() - start
         stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
-        return UnitReport(name, self._id, record, created, stages, begun_at, time.perf_counter() - begun)
+        seconds_in_all = time.perf_counter() - begun
+        return UnitReport(name, self._id, record, created, stages, begun_at, seconds_in_all, self._tokens)
 
     def _carefully(self, loaded: Any, name: str, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
         """Piece by piece, announced before it is computed. The same batches, and bits, unless there are suspects."""
@@ -157,4 +158,5 @@ class Replica:
         return self._stream
 
     def _tell(self, name: str, stage: str, documents: int, tokens: int) -> None:
+        self._tokens += tokens
         self._monitor.update.remote(self._id, name, stage, documents, tokens)

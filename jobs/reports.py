@@ -21,6 +21,7 @@ class UnitReport:
     seconds: Mapping[str, float] = field(default_factory=dict)  # by stage, see STAGES; some stages overlap
     begun: float = 0.0  # Unix time, when the model was loaded
     wall_seconds: float = 0.0
+    tokens: int = 0  # that were read, without what lies beyond `max_windows`
     error: str | None = None
     error_type: str | None = None  # name of its class in bertsum.errors, or of Python's
 

@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from bertsum.config import JobConfig, load_config
+from bertsum.errors import BertsumError, IncompleteError
 from bertsum.output import Job
 from bertsum.scope import ALL, Scope
 from bertsum.shards import list_input
@@ -42,11 +44,21 @@ def summarize(arguments: argparse.Namespace) -> int:
         show_plan(plan, run.output)
         print(estimate(plan, run.source, arguments.model, config))
         return 0
-    complete(run, plan, partial(show_result, table_format=config.output.table))
-    if arguments.show > 0:
-        made = plan if run.lake is None else run.plan(arguments.limit)  # its files were put together meanwhile
-        show_rows(run.output, list(made.units), arguments.show)
+    try:
+        complete(run, plan, partial(show_result, table_format=config.output.table))
+    except IncompleteError:
+        with suppress(BertsumError):  # of a second look, which must not stand in for the first
+            _show(run, arguments)
+        raise
+    _show(run, arguments)
     return 0
+
+
+def _show(run: Run, arguments: argparse.Namespace) -> None:
+    """The first rows that are there; files may have been split or put together since the plan was made."""
+    if arguments.show > 0:
+        made = run.plan(arguments.limit)
+        show_rows(run.output, [name for name in made.units if name in made.done], arguments.show)
 
 
 def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:

@@ -93,10 +93,11 @@ def show_incomplete(plan: Plan, reports: Sequence[UnitReport], seconds: float) -
 
 
 def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float) -> None:
-    made = [report.record for report in reports if report.record is not None and report.created]
-    if not made:
+    new = [(report.tokens, report.record) for report in reports if report.record is not None and report.created]
+    if not new:
         return
-    rows, tokens = sum(record.counts.rows for record in made), sum(record.counts.tokens for record in made)
+    made = [record for _, record in new]
+    rows, tokens = sum(record.counts.rows for record in made), sum(tokens for tokens, _ in new)
     table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
     busy = _busy_seconds(reports)
     table.add_row("  rate", f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)")

@@ -31,7 +31,17 @@ Job = "subprocess.Popen[str]"
 
 
 @pytest.fixture(scope="module")
-def nodes(proxy: object) -> Iterator[Cluster]:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file; while it exists, replicas stay in their forward pass. For what is started after this."""
+    path = tmp_path_factory.mktemp("hold") / "forward"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTSUM_TEST_HOLD", str(path))
+        patch.setenv("PYTHONPATH", f"{Path(__file__).parent / 'hooks'}:{os.environ.get('PYTHONPATH', '')}")
+        yield path
+
+
+@pytest.fixture(scope="module")
+def nodes(proxy: object, hold: Path) -> Iterator[Cluster]:
     """A head without CPUs and two nodes of one CPU, each a raylet of its own, on this machine."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
@@ -158,13 +168,15 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "planning": ("GET", r"/in/dt=1/", "before"),
     "loading the model": ("", "", ""),
     "reading a unit": ("GET", r"/in/dt=\d/", "before"),
+    "in the forward pass": ("", "", ""),
     "before the put": ("PUT", DATA, "before"),
     "after the put": ("PUT", DATA, "after"),
     "before the manifest": ("PUT", "manifest.json", "before"),
     "before _SUCCESS": ("PUT", "/out/_SUCCESS", "before"),
     "after _SUCCESS": ("PUT", "/out/_SUCCESS", "after"),
 }
-OF_REPLICAS = ("loading the model", "reading a unit", "before the put", "after the put")
+# at the other steps there is no replica: either none yet, or none any more
+OF_REPLICAS = ("loading the model", "reading a unit", "in the forward pass", "before the put", "after the put")
 CASES: list[tuple[str, Callable[..., None]]] = [
     *((step, kill_driver) for step in STEPS),
     *((step, kill_replica) for step in OF_REPLICAS),
@@ -173,13 +185,23 @@ CASES: list[tuple[str, Callable[..., None]]] = [
 
 
 @pytest.mark.parametrize(("step", "kill"), CASES, ids=[f"{kill.__name__} {step}" for step, kill in CASES])
-def test_killed(bench: Bench, expected: dict[str, bytes], step: str, kill: Callable[..., None]) -> None:
+def test_killed(bench: Bench, expected: dict[str, bytes], hold: Path, step: str, kill: Callable[..., None]) -> None:
     method, path, when = STEPS[step]
     bench.store.proxy.requests.clear()
     if step == "loading the model":
         job = bench.start()
         bench.wait_for_replica()
         kill(bench, job)
+    elif step == "in the forward pass":
+        held = hold.with_suffix(".held")
+        held.unlink(missing_ok=True)
+        hold.touch()
+        try:
+            job = bench.start()
+            wait_for_file(held, job)
+            kill(bench, job)
+        finally:
+            hold.unlink()
     elif step == "reading a unit":
         job = bench.start()
         bench.wait_for("PUT", "plan.json", job)
@@ -197,6 +219,14 @@ def test_killed(bench: Bench, expected: dict[str, bytes], step: str, kill: Calla
         job = bench.start()
     bench.finish(job)
     bench.check(expected)
+
+
+def wait_for_file(path: Path, job: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        assert job.poll() is None, job.stdout and job.stdout.read()
+        time.sleep(0.02)
 
 
 def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected: dict[str, bytes]) -> None:

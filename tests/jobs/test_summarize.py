@@ -131,8 +131,10 @@ def test_bad_files_are_named_and_the_others_finish(
     write(pa.table({"id": [1], "text": ["a"]}), source / "other.parquet")
 
     command = (source, output, "--model", checkpoint, "--set", "max_unit_attempts=2")
-    assert run(*command) == 1
-    message = capsys.readouterr().err
+    assert run(*command, "--show", 10) == 1
+    printed, message = capsys.readouterr()
+    shown = printed.rpartition("sentiment")[2].splitlines()[1:]
+    assert [line.split()[0] for line in shown] == [*map(str, range(8)), "16", "17"], printed
     for part in ("1.parquet", "cut.parquet", "other.parquet: there is no column 'document'", "text: string"):
         assert part in message
     assert read_result(output)["id"].to_pylist() == [*range(8), *range(16, 32)]
