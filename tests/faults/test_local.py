@@ -88,6 +88,20 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
     assert "died each time" in result[170]["error"]
 
 
+def test_batches_that_memory_does_not_hold_cost_no_row(tmp_path: Path, checkpoint: Path) -> None:
+    """SIGKILL in the forward pass, each time that a batch is too big; no document is blamed for it."""
+    write(documents(300), tmp_path / "in" / "a.parquet")
+    variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}", "BERTSUM_TEST_MAX_TOKENS": "2000"}
+    job = start_summarize(tmp_path / "in", tmp_path / "out", "--model", checkpoint, variables=variables)
+    printed, _ = job.communicate(timeout=300)
+    assert job.returncode == 0, printed
+    assert "starts" in printed or "died" in printed, printed
+    result = read_result(tmp_path / "out")
+    assert result["id"].to_pylist() == list(range(300))
+    assert set(result["status"].to_pylist()) == {"ok"}
+    assert sum(result["num_tokens"].to_pylist()) > 3 * 2000
+
+
 def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]") -> None:
     """A day ahead and then two days back, for the driver, the replicas and Ray alike, while units are at work."""
     spec = importlib.util.find_spec("libfaketime")

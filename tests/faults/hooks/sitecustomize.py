@@ -1,7 +1,9 @@
-"""First on PYTHONPATH of a job under test: a document with a marker crashes the native library that splits it.
+"""First on PYTHONPATH of a job under test: what goes wrong in a process of a replica, at the wish of a test.
 
-And while the file $BERTSUM_TEST_HOLD exists, a replica stays in its forward pass, and makes a file that says so.
-Nothing in bertsum knows of this: functions are replaced before anything uses them.
+A document with a marker crashes the native library that splits it. While the file $BERTSUM_TEST_HOLD exists, a replica
+stays in its forward pass, and makes a file that says so. A batch of more than $BERTSUM_TEST_MAX_TOKENS is more than the
+memory holds: the process is killed, as Linux does it. Nothing in bertsum knows of this: functions are replaced before
+anything uses them.
 """
 
 import os
@@ -9,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import sentencex
 
@@ -19,25 +22,25 @@ def _crash_at_marker(language: str, text: str) -> object:
     if "zebra crash" in text:
         os.kill(os.getpid(), signal.SIGSEGV)
     model = sys.modules.get("bertsum.model")  # loaded by now, wherever documents are split to be computed
-    if model is not None and "BERTSUM_TEST_HOLD" in os.environ:
-        _hold_forward(model.BertSum, Path(os.environ["BERTSUM_TEST_HOLD"]))
+    if model is not None and not hasattr(model.BertSum, "is_watched"):
+        _watch_forward(model.BertSum)
     return _split(language, text)
 
 
-def _hold_forward(model: type, hold: Path) -> None:
-    forward = model.forward
-    if getattr(forward, "is_held", False):
-        return
+def _watch_forward(model: Any) -> None:
+    forward, model.is_watched = model.forward, True
+    hold, most = os.environ.get("BERTSUM_TEST_HOLD"), os.environ.get("BERTSUM_TEST_MAX_TOKENS")
 
-    def held(self: object, batch: object) -> object:
+    def watched(self: object, batch: Any) -> object:
+        if most is not None and len(batch.input_ids) > int(most):
+            os.kill(os.getpid(), signal.SIGKILL)
         deadline = time.monotonic() + 120
-        while hold.exists() and time.monotonic() < deadline:
-            hold.with_suffix(".held").touch()
+        while hold is not None and Path(hold).exists() and time.monotonic() < deadline:
+            Path(hold).with_suffix(".held").touch()
             time.sleep(0.02)
         return forward(self, batch)
 
-    held.is_held = True
-    model.forward = held
+    model.forward = watched
 
 
 sentencex.segment = _crash_at_marker
