@@ -16,6 +16,7 @@ from bertsum.errors import ConfigError
 from bertsum.evaluation import MEASURES, EvaluateConfig
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
+from bertsum.masking import mask, mask_values
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
@@ -58,7 +59,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     complete(run, plan, _show_counts)
     report = evaluation_report(_read(output, list(plan.units)), list(models), config.evaluation.lead)
     show_report(report)
-    output.write_replace(f"{REPORT}/metrics.json", json.dumps({"models": models, **report}, indent=1).encode())
+    output.write_replace(
+        f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
+    )
     for name, data in draw(report).items():
         output.write_replace(f"{REPORT}/{name}", data)
     console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
@@ -70,12 +73,14 @@ def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
     named: dict[str, str | None] = {}
     for model in models:
         given, separator, place = (model or "").partition("=")
-        name = given if separator else (model or _SHIPPED_MODEL).rstrip("/").rpartition("/")[2]
+        is_named = bool(separator) and "/" not in given  # else it is the query of a URI
+        name = given if is_named else mask((model or _SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
         if name in named:
+            shown = mask(str(model))
             raise ConfigError(
-                f"--model {model}: {name!r} is the name of two models; give one with --model NAME={model}"
+                f"--model {shown}: {name!r} is the name of two models; give one with --model NAME={shown}"
             )
-        named[name] = (place if separator else model) or None
+        named[name] = (place if is_named else model) or None
     return named
 
 

@@ -134,6 +134,8 @@ def test_a_label_must_be_named(command, message: str, source: Path, tmp_path: Pa
 
 def test_models_have_names() -> None:
     assert name_models([None]) == {"bertsum-default": None}
+    signed = "https://user:password@host/m?token=abcdefgh"
+    assert name_models([signed]) == {"m?token=***": signed}
     assert name_models(["s3://a/b/", "x=/c/d", "base="]) == {"b": "s3://a/b/", "x": "/c/d", "base": None}
     with pytest.raises(evaluate.ConfigError, match="'b' is the name of two models"):
         name_models(["a/b", "c/b"])
