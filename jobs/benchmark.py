@@ -83,19 +83,22 @@ def _measure(
     arguments: argparse.Namespace, config: JobConfig, tables: Sequence[pa.Table], address: str
 ) -> tuple[Measured, JobMeasured | None]:
     """The engine, then the job."""
-    engine = arguments.model, config, tables, arguments.repetitions
+    model = arguments.model
+    engine = model, config, tables, arguments.repetitions
     if address == "local":
         measured = measure_model(*engine)
+        rows = repeated(tables, measured.end_to_end_documents)
         with TemporaryDirectory() as folder:
-            return measured, _measure_job(arguments, config, _repeated(tables, measured), address, folder)
+            return measured, measure_job(model, config, rows, address, folder)
     from jobs.cluster import connected
 
     with connected(address):
         measured = _measure_far(config, engine)
         if arguments.scratch is None:
             return measured, None
+        rows = repeated(tables, measured.end_to_end_documents)
         with _scratch(arguments.scratch) as folder:
-            return measured, _measure_job(arguments, config, _repeated(tables, measured), address, folder)
+            return measured, measure_job(model, config, rows, address, folder)
 
 
 def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
@@ -118,15 +121,13 @@ def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
     return found
 
 
-def _measure_job(
-    arguments: argparse.Namespace, config: JobConfig, rows: pa.Table, address: str, folder: str
-) -> JobMeasured:
-    """The job in `folder`; its progress goes to stderr."""
+def measure_job(model: str | None, config: JobConfig, rows: pa.Table, address: str, folder: str) -> JobMeasured:
+    """The job on these rows, in `folder`; its progress goes to stderr."""
     data = BytesIO()
     pq.write_table(rows, data)
     Folder(f"{folder}/input").create_exclusive("sample.parquet", data.getbuffer())
-    model = ["--model", arguments.model] if arguments.model else []
-    options = summarize_parser().parse_args([f"{folder}/input", f"{folder}/output", "--address", address, *model])
+    named = ["--model", model] if model else []
+    options = summarize_parser().parse_args([f"{folder}/input", f"{folder}/output", "--address", address, *named])
     resources = config.resources.model_copy(update={"replicas": 1, "min_replicas": None})
     run = look_up(options, config.model_copy(update={"resources": resources, "output": OutputConfig()}))
     measured: list[JobMeasured] = []
@@ -142,9 +143,10 @@ def _measure_job(
     return measured[0]
 
 
-def _repeated(tables: Sequence[pa.Table], measured: Measured) -> pa.Table:
+def repeated(tables: Sequence[pa.Table], documents_per_second: float) -> pa.Table:
+    """The rows again and again, enough for a job of some 20 s at that rate unless they are too big."""
     rows = pa.concat_tables(tables)
-    wanted = math.ceil(_JOB_SECONDS * measured.end_to_end_documents / rows.num_rows)
+    wanted = math.ceil(_JOB_SECONDS * documents_per_second / rows.num_rows)
     return pa.concat_tables([rows] * max(1, min(wanted, _JOB_BYTES // rows.nbytes)))
 
 
