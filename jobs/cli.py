@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bertsum import __version__
+from jobs.guard import guard
 
 COMMANDS = {
     "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",
@@ -23,7 +24,18 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the job failed or is incomplete, 2 the command or its configuration is wrong."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guard(lambda: _flushed(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _flushed(arguments: list[str]) -> int:
+    """At exit Python would complain of a pipe whose reader (`| head`) has left; here `guard` knows what to do."""
+    try:
+        return _run(arguments)
+    finally:  # `--help` of a command leaves by SystemExit
+        sys.stdout.flush()
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"]):
         print(_usage())
         return 0
