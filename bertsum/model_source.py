@@ -16,6 +16,7 @@ from bertsum.errors import BertsumError, ModelError
 from bertsum.storage import Folder, describe
 
 DEFAULT_MODEL = Path(__file__).parent / "model_default"
+SHIPPED_MODEL = "bertsum-default"  # its name, wherever a model is asked for
 
 _MAX_WAIT_SECONDS = 900.0  # for another process that fetches; after that both do
 
@@ -23,7 +24,7 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 def resolve(model: str | None) -> Path:
-    """Local directory of a checkpoint: the shipped model for None, a directory, a URI (downloaded), or a hub name."""
+    """Local directory of a checkpoint: the shipped one (None, or by name), a directory, a URI (fetched), a hub name."""
     if model is None:
         return DEFAULT_MODEL
     if "://" in model:
@@ -31,6 +32,8 @@ def resolve(model: str | None) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return path
+    if model == SHIPPED_MODEL:
+        return DEFAULT_MODEL
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"model {model!r}: there is no such directory; give a directory, a URI, or a hub name")
     return _download_from_hub(model)

@@ -52,8 +52,8 @@ class SourceConfig(LabelsConfig):
     """One labelled set. Each row trains the heads that it has a label for."""
 
     name: str = Field(description="as it is called in measures and in the model card")
-    train_uri: str | None = Field(None, description="Parquet with the rows to train on")
-    validation_uri: str | None = Field(None, description="Parquet with rows to measure on; never trained on")
+    train_uri: str | None = Field(None, description="Parquet, or shards of bertsum prepare, with the rows to train on")
+    validation_uri: str | None = Field(None, description="the same with rows to measure on; never trained on")
     removed_pattern: str | None = Field(
         None,
         description="regular expression; what it matches is taken out of each document, like a publisher's mark that "
@@ -170,7 +170,8 @@ class TrainingConfig(Config):
     best_metric: tuple[str, ...] = Field(
         (),
         description="measures like `cnn_dailymail.rouge.rouge_1`, whose mean picks the weights to keep; higher is "
-        "better, but for names that end in `loss`. Default: the last weights",
+        "better, but for names that end in `loss`; ROUGE counts in percent, shares from 0 to 1. Default: the last "
+        "weights",
     )
     patience: int | None = Field(
         None, ge=1, description="end the run after this many validations without a better best_metric"

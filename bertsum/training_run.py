@@ -40,7 +40,7 @@ from bertsum.training_state import StateStore, read_log
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
 CURVES_FILE = "curves.png"
-SHIPPED_MODEL, NEW_ENCODER, ENCODER_DIRECTORY = "bertsum-default", "new", "encoder"
+NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 _LOG_SECONDS = 10.0
 # These say how a run is carried out and not what comes out, so that they may change when it goes on.
@@ -170,7 +170,7 @@ def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
         is_new = config.encoder == NEW_ENCODER
         encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
         return training.build_model(encoder, config), tokenizer
-    model, tokenizer = load_checkpoint(resolve(None if config.start_from == SHIPPED_MODEL else config.start_from))
+    model, tokenizer = load_checkpoint(resolve(config.start_from))
     if config.new_heads:
         model = training.renew_heads(model, config)
     if config.trained == "all":

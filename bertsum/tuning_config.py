@@ -80,7 +80,8 @@ class TuningConfig(Config):
             raise ConfigError("the training configuration has no best_metric: say which measure is sought")
         if base.resources.replicas != 1:
             raise ConfigError(
-                f"a trial runs in one process: resources.replicas must be 1, not {base.resources.replicas}"
+                f"a trial runs in one process: resources.replicas must be 1, not {base.resources.replicas}; "
+                "best.yaml can be trained with more"
             )
         for place in range(max(len(v) if isinstance(v, tuple) else 2 for v in self.space.values())):
             with_values(base, {key: _some(values, place) for key, values in self.space.items()})

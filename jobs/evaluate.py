@@ -17,6 +17,7 @@ from bertsum.evaluation import MEASURES, EvaluateConfig
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.masking import mask, mask_values
+from bertsum.model_source import SHIPPED_MODEL
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
@@ -28,7 +29,6 @@ from jobs.tables import console, show_plan
 from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
-_SHIPPED_MODEL = "bertsum-default"
 _REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
 _COLUMNS = ("text_column", "summary_column", "sentiment_column")
 
@@ -74,7 +74,7 @@ def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
     for model in models:
         given, separator, place = (model or "").partition("=")
         is_named = bool(separator) and "/" not in given  # else it is the query of a URI
-        name = given if is_named else mask((model or _SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
+        name = given if is_named else mask((model or SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
         if name in named:
             shown = mask(str(model))
             raise ConfigError(
@@ -175,7 +175,12 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("input", metavar="INPUT", help="Parquet, JSON or CSV; a saved dataset; hub:NAME")
     add("output", metavar="OUTPUT", help="directory for the measures of each row and the report, local or remote")
-    add("--model", metavar="[NAME=]M", action="append", help="checkpoint; repeatable (default: the shipped one)")
+    add(
+        "--model",
+        metavar="[NAME=]M",
+        action="append",
+        help="checkpoint; repeatable (default: bertsum-default, the shipped one)",
+    )
     for name in _COLUMNS:
         add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
     add("--sentences", metavar="N", type=int, help="sentences of a summary (default: 3)")

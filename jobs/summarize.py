@@ -18,9 +18,6 @@ from jobs.run import RESUMES, Run, add_options, complete, find_address, override
 from jobs.tables import show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
 
-_SHIPPED_MODEL = "bertsum-default"
-
-
 _PARTITIONS = (
     "only these directories of INPUT, like 'dt=2026-11-22' or 'dt=2026-11-*'; repeatable; each is published as soon as "
     "it is complete"
@@ -74,11 +71,11 @@ def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
 def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL) -> Run:
     """What the options name: INPUT, OUTPUT and the model."""
     from bertsum.checkpoint_config import model_digest
-    from bertsum.model_source import resolve
+    from bertsum.model_source import SHIPPED_MODEL, resolve
 
     configure(config.storage_options)
     source, output = list_input(arguments.input, scope), Folder(arguments.output)
-    job = Job(arguments.model or _SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
+    job = Job(arguments.model or SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
     work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)
     lake = open_table(config.output, output)
     return Run(arguments.input, source, output, job, work, config, find_address(arguments), lake)

@@ -23,7 +23,7 @@ def remote(monkeypatch, tmp_path, request):
 
 
 def test_none_is_the_shipped_model():
-    assert resolve(None) == DEFAULT_MODEL
+    assert resolve(None) == resolve("bertsum-default") == DEFAULT_MODEL
 
 
 def test_a_directory_is_itself(tmp_path, monkeypatch):
