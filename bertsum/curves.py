@@ -52,9 +52,9 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
     for source, measures in measure_points(log).items():
         percent = {name: points for name, points in measures.items() if ".rouge_" in name}
         rest = {name: points for name, points in measures.items() if name not in percent}
-        panels += [(source, "F1 in percent", percent)] if percent else []
-        panels += [(source, "share, or nats", rest)] if rest else []
-    columns = min(3, max(1, len(panels)))
+        panels += [(f"{source}: ROUGE", "F1 in percent", percent)] if percent else []
+        panels += [(f"{source}: shares and losses", "share, or nats", rest)] if rest else []
+    columns = 2 if len(panels) == 4 else min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     figure = Figure(figsize=(5.5 * columns, 3.6 * rows), layout="constrained")
     for number, (title, unit, lines) in enumerate(panels, 1):
@@ -63,7 +63,7 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
             if title == "training losses":
                 axes.plot(steps, _smooth(values), label=name.replace("_", " "), linewidth=1.2)
             else:
-                axes.plot(steps, values, label=name.replace("_", " ").replace(".", ", "), marker="o", markersize=3)
+                axes.plot(steps, values, label=_readable(name), markersize=3, **{"marker": "o"} | _style(name))
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)
@@ -72,6 +72,19 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
+
+
+def _readable(name: str) -> str:
+    """`rouge.rouge_1` and `sentiment.macro_f1` as people write them."""
+    measure = name.replace("rouge.", "").replace("lead.", "LEAD ").replace("rouge_lsum", "ROUGE-Lsum")
+    return measure.replace("rouge_", "ROUGE-").replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
+
+
+def _style(name: str) -> dict[str, Any]:
+    """What a run is compared with stands back, and lines that lie on each other can both be seen."""
+    if name.startswith("lead."):
+        return {"color": "#666666", "linestyle": "--", "marker": ""}
+    return {"linestyle": ":"} if name.endswith("macro_f1") else {}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

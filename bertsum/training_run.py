@@ -93,7 +93,8 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     """Train as the configuration says and save the checkpoint, going on from what OUTPUT has.
 
     `command`: for the model card. `report`: on the first worker, gets what `training.train` logs, and
-    `{"message": text}` for people. Raises InputError, ModelError or OutputError, which name what is wrong.
+    `{"message": text}` or `{"markdown": text}` for people. Raises InputError, ModelError or OutputError, which name
+    what is wrong.
     """
     start = time.monotonic()
     say = report if rank() == 0 else _be_silent
@@ -115,7 +116,7 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     counts = _count_labelled(sources)
     if rank() == 0:
         card = model_card(config, counts, results, _facts(command, time.monotonic() - start))
-        say({"message": card.partition("## Measured")[2]})
+        say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
         say({"message": _save(config, output, model.cpu(), tokenizer, card)})
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from bertsum.checkpoint_config import package_encoder
 from bertsum.config import load_config
@@ -29,6 +30,7 @@ from jobs.progress import format_seconds
 _RESUMES = "the same command goes on from the last checkpoint"
 _LINE_SECONDS = 10.0
 _POLL_SECONDS = 0.3
+_PLAIN_WIDTH = 120
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,14 +71,14 @@ def run_here(config: TrainingConfig, output: Folder, command: str) -> None:
         torch.set_num_threads(max(1, int(config.resources.num_cpus)))
     has_gpu = torch.cuda.is_available() and config.resources.num_gpus != 0
     try:
-        run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, Lines(Console(stderr=True)).show)
+        run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, Lines(_console()).show)
     except FloatingPointError as error:
         raise IncompleteError(f"{error}; {_RESUMES}") from error
 
 
 def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str) -> None:
     """Start or join Ray, run the workers, and print what they say. Raises what ended them."""
-    console = Console(stderr=True)
+    console = _console()
     console.print(f"starting Ray ({mask(address)})")
     import ray
 
@@ -114,6 +116,12 @@ def _follow(coordinator: Any, lines: "Lines") -> None:
         raise IncompleteError(f"the workers ended before the run did: {mask(reason)}; {_RESUMES}") from error
 
 
+def _console() -> Console:
+    """As wide as the terminal, or as tables need it."""
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH)
+
+
 class Lines:
     """What workers tell, as lines on the terminal."""
 
@@ -128,6 +136,8 @@ class Lines:
             raise news["error"]
         if "message" in news:
             self._console.print(news["message"], highlight=False, soft_wrap=True)
+        elif "markdown" in news:
+            self._console.print(Markdown(news["markdown"]))
         elif "validation" in news:
             self._console.print(_validation_line(news), highlight=False, soft_wrap=True)
         elif "num_steps" in news:
