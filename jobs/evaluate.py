@@ -145,9 +145,10 @@ def _label_table(title: str, values: Mapping[str, Any]) -> Table:
     for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in labels)):
         table.add_column(name, justify="left" if name == "label" else "right")
     for place, label in enumerate(labels):
-        measures = [f"{values[name][label]:.3f}" for name in ("precision", "recall", "f1")]
+        support = values["support"][label]  # what there is none of has no recall
+        measures = [f"{values[name][label]:.3f}" if support else "-" for name in ("precision", "recall", "f1")]
         said = [f"{count:,}" for count in values["confusion"][place]]
-        table.add_row(label, *measures, f"{values['support'][label]:,}", *said)
+        table.add_row(label, *measures, f"{support:,}", *said)
     return table
 
 

@@ -91,13 +91,15 @@ def _png(figure: Any) -> bytes:
 
 def _rouge(rouge: Mapping[str, Any]) -> bytes:
     systems = list(rouge["systems"])
+    num_models = systems.index(rouge["lead"])  # they come first
+    colors = ["#4878a8"] * num_models + ["#8a8f96"] * (len(systems) - num_models)
     figure, axes = _figure(11, 1.2 + 0.38 * len(systems), 3)
     for axis, name in zip(axes, ROUGE_NAMES, strict=True):
         values = [rouge["systems"][system][name] for system in systems]
         means = [value["mean"] for value in values]
         # where all rows are equal, rounding would make a length of -1e-15, which matplotlib refuses
         errors = [[max(0.0, v["mean"] - v["low"]) for v in values], [max(0.0, v["high"] - v["mean"]) for v in values]]
-        axis.barh(systems, means, xerr=errors, color="#4878a8", error_kw={"capsize": 3, "ecolor": "#333333"})
+        axis.barh(systems, means, xerr=errors, color=colors, error_kw={"capsize": 3, "ecolor": "#333333"})
         for place, mean in enumerate(means):
             axis.text(0.4, place, f"{mean:.1f}", va="center", color="white", fontsize=9)
         axis.axvline(rouge["systems"][rouge["lead"]][name]["mean"], color="#b04030", linestyle="--", linewidth=1)
@@ -133,7 +135,7 @@ def _calibration(model: str, values: Mapping[str, Any]) -> bytes:
     axis.scatter(found["confidences"], found["accuracies"], s=sizes, color="#4878a8", alpha=0.8)
     axis.set_xlim(0, 1.02)
     axis.set_ylim(0, 1.02)
-    axis.set_xlabel("probability of the predicted label")
+    axis.set_xlabel("probability of the predicted label; size of a dot: rows")
     axis.set_ylabel("accuracy")
     axis.set_title(f"{model}: calibration error {found['error']:.3f}", fontsize=10)
     return _png(figure)
