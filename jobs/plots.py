@@ -8,6 +8,7 @@ from bertsum.errors import ConfigError
 from bertsum.evaluation_report import ROUGE_NAMES
 from bertsum.trials import Trial
 
+_MOST_CHOICES = 6  # of numbers that come again and again and were given as a list
 _TITLES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_lsum": "ROUGE-Lsum"}
 
 
@@ -32,7 +33,7 @@ def check_installed() -> None:
 
 def draw_trials(keys: Sequence[str], trials: Sequence[Trial]) -> bytes:
     """PNG: the scores of each trial over its run, and its best score over each key. The first trial is the best one."""
-    columns = min(3, 1 + len(keys))
+    columns = 2 if len(keys) in (1, 3) else 3
     rows = -(-(1 + len(keys)) // columns)
     figure, axes = _figure(4.6 * columns, 3.8 * rows, columns, rows)
     scored = [trial for trial in trials if trial.scores]
@@ -57,11 +58,13 @@ def _score_by_value(axis: Any, key: str, trials: Sequence[Trial]) -> None:
     scores = [trial.best.score for trial in trials if trial.best]
     colors = ["#b04030", *["#4878a8"] * (len(trials) - 1)]
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if not is_number:  # in alphabetical order, not in that of the trials
-        values = [str(value) for value in values]
-        axis.set_xticks(range(len(set(values))), sorted(set(values)))
-        values = [sorted(set(values)).index(value) for value in values]
-        axis.set_xlim(-0.5, max(values) + 0.5)
+    choices = sorted(set(values)) if is_number else sorted(set(map(str, values)))
+    if not is_number or len(choices) < min(
+        len(trials), _MOST_CHOICES
+    ):  # side by side; in order, not that of the trials
+        axis.set_xticks(range(len(choices)), [f"{value:g}" if is_number else value for value in choices])
+        values = [choices.index(value if is_number else str(value)) for value in values]
+        axis.set_xlim(-0.5, len(choices) - 0.5)
     elif min(values) > 0 and max(values) > 8 * min(values):
         axis.set_xscale("log")
     else:

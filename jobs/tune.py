@@ -102,7 +102,7 @@ def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: 
     order = ranked(trials)
     keys = list(config.space)
     output.write_replace("trials.csv", _csv(keys, order, output).encode())
-    _show(keys, order)
+    _show(keys, order, "mean of " * (len(base.best_metric) > 1) + ", ".join(base.best_metric))
     best = order[0].best if order else None
     if best is not None:
         if importlib.util.find_spec("matplotlib") is not None:
@@ -132,8 +132,8 @@ def _csv(keys: Sequence[str], trials: Sequence[Trial], output: Folder) -> str:
     return stream.getvalue()
 
 
-def _show(keys: Sequence[str], trials: Sequence[Trial]) -> None:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+def _show(keys: Sequence[str], trials: Sequence[Trial], metric: str) -> None:
+    table = Table(title=f"score: {metric}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("trial", *keys, "score", "at step", "measured to", "outcome"):
         table.add_column(name, justify="left" if name == "outcome" else "right", overflow="fold")
     for trial in trials:
