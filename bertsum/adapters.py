@@ -5,6 +5,7 @@ LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021), LoK
 values that every token sees in every layer; it cannot be merged and stays a part of the model.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -34,7 +35,9 @@ def add_adapter(model: BertSum, config: TrainingConfig) -> None:
     elif config.lora_rank:
         from peft import get_peft_model
 
-        model.encoder = get_peft_model(model.encoder, _peft_config(config))
+        with warnings.catch_warnings():  # peft 0.21 reads what transformers 5.24 renamed
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model.encoder = get_peft_model(model.encoder, _peft_config(config))
 
 
 def merge_adapter(model: BertSum) -> None:
