@@ -10,9 +10,10 @@ _SUMMARY_HEADER = (
     "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | R1 over LEAD (95 % interval) | cosine | "
     "deviation |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
-_SENTIMENT_HEADER = (
-    "| source | rows | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
+_CLASS_HEADER = (
+    "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
 )
+_CLASS_HEADS = {"sentiment": ("Sentiment", "rows"), "topic": ("Topic", "rows"), "token_sentiment": ("Words", "words")}
 
 
 def model_card(
@@ -32,9 +33,6 @@ def model_card(
         if counts.get(name)
     ]
     summaries = [_summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result]
-    sentiments = [
-        _sentiment_row(name, result["sentiment"]) for name, result in results.items() if "sentiment" in result
-    ]
     parts = [
         "# Model card",
         *facts,
@@ -49,8 +47,9 @@ def model_card(
             f"collapse); deviation: of the sentence scores in a document (0 would be).\n\n{_SUMMARY_HEADER}\n"
             + "\n".join(summaries)
         )
-    if sentiments:
-        parts.append(f"Sentiment:\n\n{_SENTIMENT_HEADER}\n" + "\n".join(sentiments))
+    for head, (title, unit) in _CLASS_HEADS.items():
+        if rows := [_class_row(name, result[head]) for name, result in results.items() if head in result]:
+            parts.append(f"{title}:\n\n{_CLASS_HEADER.format(unit=unit)}\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +65,10 @@ def _labels(source: SourceConfig) -> str:
         labels.append("sentiment, where all aspects of a sentence have the same")
     if source.sentiment:
         labels.append(f"sentiment, all {source.sentiment}")
+    if source.topic_column:
+        labels.append("topic")
+    if source.token_sentiments_column:
+        labels.append("sentiment of words")
     if source.removed_pattern:
         labels.append(f"without what matches `{source.removed_pattern}`")
     if source.excerpt_sentences:
@@ -84,7 +87,7 @@ def _summary_row(source: SourceConfig, result: Mapping[str, Any]) -> str:
     )
 
 
-def _sentiment_row(name: str, report: Mapping[str, Any]) -> str:
+def _class_row(name: str, report: Mapping[str, Any]) -> str:
     recalls = ", ".join(f"{label} {value:.3f}" for label, value in report["recall"].items() if report["support"][label])
     rows = sum(report["support"].values())
     return (
