@@ -45,6 +45,7 @@ class Coordinator:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._news: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._starts = 0
 
     def fit(self) -> None:
         """Run the workers to the end. Raises Ray Train's TrainingFailedError."""
@@ -75,6 +76,13 @@ class Coordinator:
                 ),
             ).fit()
 
+    def begin(self) -> None:
+        """Called by the first worker, each time that Ray Train has started them all."""
+        if self._starts:
+            most = self._task.config.max_worker_failures
+            self.tell({"message": f"a worker has died; all start again ({self._starts} of at most {most} times)"})
+        self._starts += 1
+
     def tell(self, news: dict[str, Any]) -> None:
         """Called by workers."""
         self._news.put(news)
@@ -93,6 +101,8 @@ def work(arguments: dict[str, Any]) -> None:
         coordinator.tell.remote(news)
 
     try:
+        if ray.train.get_context().get_world_rank() == 0:
+            ray.get(coordinator.begin.remote())
         if arguments["loopback_backend"]:
             _meet_on_loopback(arguments["loopback_backend"])
         run(task.config, Folder(task.output_uri), get_device(), task.command, tell)

@@ -59,6 +59,7 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
     reached = step_of(output)
     wait_for_step(output, reached + 5, jobs[1])  # others took its place
     kill_all(jobs[1])
+    assert "a worker has died; all start again (1 of at most 3 times)" in jobs[1].communicate(timeout=20)[0]
     assert not (output / "config.json").exists()
     killed_at = step_of(output)
     jobs.append(start(config, output))
