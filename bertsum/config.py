@@ -223,7 +223,7 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases: ten lines of them can stand for billions of values."""
+    """PyYAML's safe loader, of plain values only, and without aliases: ten lines of them can stand for billions."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

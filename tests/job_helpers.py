@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -126,3 +127,20 @@ def losses(output: Path) -> dict[int, tuple[float, float]]:
     """Of a training run, by step."""
     lines = map(json.loads, (output / "training_log.jsonl").read_text().splitlines())
     return {line["step"]: (line["summary_loss"], line["sentiment_loss"]) for line in lines if "summary_loss" in line}
+
+
+def winners(create: Callable[[bytes], bool], size: int) -> bytes:
+    """Eight writers at once, each with `size` bytes of its own number; the numbers of those that `create` let win."""
+    barrier, won = threading.Barrier(8), []
+
+    def write_own(number: int) -> None:
+        barrier.wait(60)
+        if create(bytes([number]) * size):
+            won.append(number)
+
+    threads = [threading.Thread(target=write_own, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return bytes(won)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from job_helpers import winners
 from store import SECRET, Store
 
 from bertsum.errors import InputError, ModelError, OutputError
@@ -39,19 +40,9 @@ def test_create_exclusive_makes_an_object_once(store: Store, size: int) -> None:
 
 
 def test_one_of_many_writers_wins(store: Store) -> None:
-    won = []
-
-    def create(number: int) -> None:
-        if folder(store).create_exclusive("unit", bytes([number]) * 1000):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    won = winners(lambda data: folder(store).create_exclusive("unit", data), 1000)
     assert len(won) == 1
-    assert folder(store).read_bytes("unit") == bytes(won) * 1000
+    assert folder(store).read_bytes("unit") == won * 1000
 
 
 def test_the_probe_finds_a_store_that_ignores_the_condition(store: Store) -> None:

@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from job_helpers import documents, kill_all, read_result, start_summarize, write
+from job_helpers import documents, kill_all, read_result, start_summarize, winners, write
 from ray_nodes import free_port
 
 from bertsum.storage import Folder, configure
@@ -136,19 +135,10 @@ def test_a_folder_keeps_its_promises(store: Store) -> None:
 
 
 def test_one_of_many_writers_wins(store: Store) -> None:
-    won: list[int] = []
-
-    def create(number: int) -> None:
-        if Folder(f"{store.uri}/race").create_exclusive("unit", bytes([number]) * 1000):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    place = f"{store.uri}/race"
+    won = winners(lambda data: Folder(place).create_exclusive("unit", data), 1000)
     assert len(won) == 1
-    assert Folder(f"{store.uri}/race").read_bytes("unit") == bytes(won) * 1000
+    assert Folder(place).read_bytes("unit") == won * 1000
 
 
 def test_a_job_is_killed_and_goes_on(

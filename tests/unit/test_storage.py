@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import threading
 import uuid
 from pathlib import Path
 
 import pytest
+from job_helpers import winners
 
 from bertsum.errors import ConfigError, InputError, OutputError
 from bertsum.masking import hide
@@ -32,20 +32,10 @@ def test_create_exclusive_makes_an_object_once(folder: Folder, name: str) -> Non
 
 
 def test_create_exclusive_has_one_winner_among_many(tmp_path: Path) -> None:
-    folder, barrier, won = Folder(str(tmp_path)), threading.Barrier(8), []
-
-    def create(number: int) -> None:
-        barrier.wait()
-        if folder.create_exclusive("unit.parquet", bytes([number]) * 100_000):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    folder = Folder(str(tmp_path))
+    won = winners(lambda data: folder.create_exclusive("unit.parquet", data), 100_000)
     assert len(won) == 1
-    assert folder.read_bytes("unit.parquet") == bytes(won) * 100_000
+    assert folder.read_bytes("unit.parquet") == won * 100_000
     assert [path.name for path in tmp_path.iterdir()] == ["unit.parquet"]
 
 
