@@ -42,16 +42,21 @@ class Batch:
 
 
 def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int) -> list[list[int]]:
+    """`group_by_length` of the documents' tokens."""
+    return group_by_length([len(document.input_ids) for document in documents], max_batch_tokens)
+
+
+def group_by_length(token_counts: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Places of the documents of each batch: longest first, at most `max_batch_tokens` tokens a batch.
 
     The longest first, so that a device that lacks memory says so at once. A document longer than the budget is a batch
     of its own. Documents without sentences are left out.
     """
-    order = sorted(range(len(documents)), key=lambda place: -len(documents[place].input_ids))
+    order = sorted(range(len(token_counts)), key=lambda place: -token_counts[place])
     groups: list[list[int]] = []
     room = 0
     for place in order:
-        num_tokens = len(documents[place].input_ids)
+        num_tokens = token_counts[place]
         if num_tokens == 0:
             break
         if num_tokens > room:

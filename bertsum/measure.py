@@ -9,17 +9,18 @@ import numpy.typing as npt
 import torch
 
 from bertsum import metrics
-from bertsum.batching import group_documents
+from bertsum.batching import group_by_length, group_documents
 from bertsum.config import ModelConfig
 from bertsum.distributed import gather, rank
 from bertsum.errors import ConfigError
-from bertsum.loss import class_loss, summary_loss
+from bertsum.examples import Example, token_counts
+from bertsum.loss import IGNORE, class_loss, summary_loss
 from bertsum.model import BertSum
 from bertsum.optimization import HEADS, forward_batch
 from bertsum.rouge import Rouge, mean_rouge
 from bertsum.tracking import numbers
 from bertsum.training_config import SourceConfig
-from bertsum.training_data import Example, labelled_batch
+from bertsum.training_data import labelled_batch
 
 _BATCH_TOKENS = 8192
 FloatArray = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ class ClassRows:
 
 @dataclass(frozen=True, slots=True)
 class LabelledSource:
-    """A source with this worker's examples; both lists may be empty."""
+    """A source with this worker's examples, in memory or in a file; both may be empty."""
 
     config: SourceConfig
     train: Sequence[Example]
@@ -72,14 +73,39 @@ def validate(
 
     `max_rows`: of each source, the first ones. Every worker must call it.
     """
-    results = {}
-    for source in sources:
-        counts = gather(len(source.validation))
-        room = sum(counts) if max_rows is None else max_rows
-        examples = source.validation[: max(0, room - sum(counts[: rank()]))]
-        if sum(counts):
-            results[source.config.name] = measure(model, examples, source.config, dtype)
-    return results
+    measured = [(source, _first_rows(source, max_rows)) for source in sources if sum(gather(len(source.validation)))]
+    return {source.config.name: measure(model, examples, source.config, dtype) for source, examples in measured}
+
+
+def _first_rows(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
+    """This worker's part of the first validation rows."""
+    counts = gather(len(source.validation))
+    room = sum(counts) if max_rows is None else max_rows
+    return source.validation[: max(0, room - sum(counts[: rank()]))]
+
+
+def check_metric(
+    model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str, names: Sequence[str]
+) -> None:
+    """Raise ConfigError as `read_metric` does with what `validate` gives, before a run has spent hours.
+
+    The labels that rows have decide which measures there are, so that a row with each kind of label tells. Every
+    worker must call it.
+    """
+    few = [LabelledSource(source.config, [], _one_of_each(_first_rows(source, max_rows))) for source in sources]
+    read_metric(validate(model, few, None, dtype), names)
+
+
+def _one_of_each(examples: Iterable[Example]) -> list[Example]:
+    """The first example with each kind of label."""
+    found: dict[int, Example] = {}
+    for example in examples:
+        classes = (example.sentiment_label, example.topic_label)
+        given = [bool(example.summary), bool((example.sentence_labels != IGNORE).any())]
+        given += [*(label != IGNORE for label in classes), example.token_labels is not None]
+        for kind in np.flatnonzero(given).tolist():
+            found.setdefault(kind, example)
+    return list(found.values())
 
 
 def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> dict[str, Any]:
@@ -168,27 +194,51 @@ def _join(rows: Sequence[ClassRows]) -> ClassRows:
     return ClassRows(np.concatenate([part.logits for part in rows]), np.concatenate([part.labels for part in rows]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is measured of one example: where it has a summary, ROUGE; where it also has two sentences, their spread."""
+
+    loss: tuple[float, int]  # sum and count
+    rouge: tuple[Rouge, Rouge, Rouge] | None  # ours, the lead's and the oracle's
+    spread: metrics.Spread | None
+
+
 def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> Part:
-    found = predict_examples(model, examples, dtype)
-    logits, vectors = found.sentences, found.vectors
-    scores = [torch.from_numpy(values).sigmoid().numpy() for values in logits]
-    labels = [example.sentence_labels for example in examples]
-    loss = [
-        summary_loss(torch.from_numpy(a), torch.from_numpy(b)) for a, b in zip(logits, labels, strict=True) if len(b)
-    ]
-    kept = [index for index, example in enumerate(examples) if example.summary]
-    documents = [examples[index].document for index in kept]
-    summaries = [examples[index].summary or "" for index in kept]
-    size = source.num_summary_sentences
+    """Batch after batch: vectors are many times as large as what is measured of them."""
+    rows: dict[int, _Row] = {}
+    classes: dict[str, list[ClassRows]] = {name: [_no_rows(model.config, name)] for name in model_heads(model.config)}
+    for group in group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS):
+        batch = [examples[place] for place in group]
+        found = predict_examples(model, batch, dtype)
+        for name, parts in classes.items():
+            parts.append(found.classes[name])
+        for place, example, logits, vectors in zip(group, batch, found.sentences, found.vectors, strict=True):
+            rows[place] = _measure_row(example, logits, vectors, source.num_summary_sentences)
+    in_order = [rows[place] for place in sorted(rows)]
+    losses = [row.loss for row in in_order]
+    rouges = [row.rouge for row in in_order if row.rouge is not None]
     return Part(
         num_rows=len(examples),
-        rouge=metrics.summary_rouge(documents, [scores[index] for index in kept], summaries, size),
-        lead=metrics.lead_rouge(documents, summaries, size),
-        oracle=metrics.oracle_rouge(documents, summaries, size),
-        spreads=[metrics.spread([vectors[i]], [scores[i]]) for i in kept if len(scores[i]) > 1],
-        sentence_loss=(sum(float(part.total) for part in loss), sum(part.count for part in loss)),
-        classes=found.classes,
+        rouge=[ours for ours, _, _ in rouges],
+        lead=[lead for _, lead, _ in rouges],
+        oracle=[oracle for _, _, oracle in rouges],
+        spreads=[row.spread for row in in_order if row.spread is not None],
+        sentence_loss=(sum(total for total, _ in losses), sum(count for _, count in losses)),
+        classes={name: _join(parts) for name, parts in classes.items()},
     )
+
+
+def _measure_row(example: Example, logits: FloatArray, vectors: FloatArray, size: int) -> _Row:
+    scores = torch.from_numpy(logits).sigmoid().numpy()
+    found = summary_loss(torch.from_numpy(logits), torch.from_numpy(example.sentence_labels))
+    loss = float(found.total), found.count
+    if not example.summary:
+        return _Row(loss, None, None)
+    documents, summaries = [example.document], [example.summary]
+    (ours,) = metrics.summary_rouge(documents, [scores], summaries, size)
+    (lead,) = metrics.lead_rouge(documents, summaries, size)
+    (oracle,) = metrics.oracle_rouge(documents, summaries, size)
+    return _Row(loss, (ours, lead, oracle), metrics.spread([vectors], [scores]) if len(scores) > 1 else None)
 
 
 def _mean_spread(spreads: Sequence[metrics.Spread]) -> dict[str, float]:

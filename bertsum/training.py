@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from bertsum.adapters import RankSchedule, add_adapter
-from bertsum.batching import group_documents, make_batch
+from bertsum.batching import group_by_length, make_batch
 from bertsum.distributed import gather, rank
 from bertsum.errors import ModelError, OutputError
-from bertsum.measure import LabelledSource, read_metric, validate
+from bertsum.examples import Example, ExampleFile, token_counts
+from bertsum.measure import LabelledSource, check_metric, read_metric, validate
 from bertsum.model import BertSum
 from bertsum.optimization import (
     LossModule,
@@ -23,12 +25,12 @@ from bertsum.optimization import (
     train_step,
 )
 from bertsum.training_config import TrainingConfig
-from bertsum.training_data import Example
 from bertsum.training_plan import Plan, Step
 from bertsum.training_state import RunState, StateStore, collect, restore, restore_weights, trained_weights
 
 Log = Callable[[dict[str, Any]], None]
 
+_VECTORS_BATCH_TOKENS = 8192
 _MAX_SKIPPED_STEPS = 20  # in a row; a run whose gradient overflows that often learns nothing
 
 
@@ -74,19 +76,24 @@ def freeze(model: BertSum, trained: str) -> None:
         weight.requires_grad_(not (name.startswith(("encoder.", "prefix")) or is_other_head))
 
 
-@torch.no_grad()
-def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> list[Example]:
+def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> ExampleFile:
     """The examples with their sentence vectors, for a run in which the encoder does not learn."""
+    groups = group_by_length(token_counts(examples).tolist(), _VECTORS_BATCH_TOKENS)
+    found = ExampleFile.write(
+        example for group in groups for example in _with_vectors(model, [examples[place] for place in group], dtype)
+    )
+    return found.select(np.argsort(np.array([place for group in groups for place in group], np.int64)))
+
+
+@torch.no_grad()
+def _with_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> list[Example]:
     model.eval()
-    device = next(model.parameters()).device
-    results = list(examples)
-    for group in group_documents([example.document for example in examples], 8192):
-        batch = make_batch([example.document for example in examples], group).to(device)
-        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            vectors = torch.split(model.sentence_vectors(batch), batch.num_sentences)
-        for place, part in zip(batch.documents, vectors, strict=True):
-            results[place] = replace(examples[place], vectors=part.cpu().clone())
-    return results
+    batch = make_batch([example.document for example in examples], range(len(examples)))
+    batch = batch.to(next(model.parameters()).device)
+    with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        vectors = torch.split(model.sentence_vectors(batch), batch.num_sentences)
+    found = dict(zip(batch.documents, vectors, strict=True))
+    return [replace(example, vectors=found[place].cpu()) for place, example in enumerate(examples)]
 
 
 def train(
@@ -104,8 +111,8 @@ def train(
     part of the rows. `log` gets a dict a step on the first worker (losses, tokens/s), and one for each validation;
     `before_save` is called there before each checkpoint, for what must never be older than one.
 
-    Raises FloatingPointError when the loss is not a number, InputError when there are no rows, and OutputError when
-    the checkpoint is of other rows or of another model.
+    Raises FloatingPointError when the loss is not a number, InputError when there are no rows, ConfigError for a
+    `best_metric` that the rows do not give, and OutputError when the checkpoint is of other rows or of another model.
     """
     if config.best_metric and store is None:
         raise ValueError("best_metric needs a store that keeps the best weights")
@@ -140,6 +147,9 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def go(self) -> None:
+        if self.config.best_metric:
+            limits = self.config.max_validation_rows, self.config.dtype
+            check_metric(self.model, self.sources, *limits, self.config.best_metric)
         steps = self.plan.steps(self.state.step)
         while self.state.step < self.plan.num_steps and not self._is_out_of_patience():
             self._step(next(steps))

@@ -17,25 +17,13 @@ from bertsum.config import ModelConfig
 from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
+from bertsum.examples import Example, ExampleFile
 from bertsum.labels import label_columns, sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
 from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
 from bertsum.shards import Shard, list_input, read_footers, stream_rows
 from bertsum.storage import Folder, mask
 from bertsum.training_config import SourceConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """An encoded document and its labels; IGNORE where it has none."""
-
-    document: EncodedDocument
-    sentence_labels: npt.NDArray[np.float32]  # [S]
-    sentiment_label: int
-    summary: str | None  # the reference, for measuring
-    topic_label: int = IGNORE
-    token_labels: npt.NDArray[np.int64] | None = None  # [T] on the first token of each word; None: no word is labelled
-    vectors: Tensor | None = None  # [S, H] where the encoder does not learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +58,37 @@ def read_examples(
     seed: int = 0,
     max_rows: int | None = None,
     max_windows: int,
-) -> list[Example]:
+) -> ExampleFile:
     """This worker's examples of one file, directory or glob, in its order; rows without text are left out.
 
-    Raises InputError for a missing column or a label that the model does not have.
+    They go from file to file, some rows at a time. Raises InputError for a missing column or a label that the model
+    does not have, and OutputError where the temporary directory is full.
     """
-    examples = []
-    for rows in _read_rows(uri, source, encoder, seed, max_rows):
-        if source.removed_pattern:
-            rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
-        rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
-        documents, labels = _encode(rows, source, encoder, seed, max_windows)
-        examples += [
-            Example(
+    tables = _read_rows(uri, source, encoder, seed, max_rows)
+    return ExampleFile.write(
+        example
+        for rows in tables
+        for example in _label(rows, uri, source, encoder, model, seed=seed, max_windows=max_windows)
+    )
+
+
+def _label(
+    rows: dict[int, dict[str, Any]],
+    uri: str,
+    source: SourceConfig,
+    encoder: DocumentEncoder,
+    model: ModelConfig,
+    *,
+    seed: int,
+    max_windows: int,
+) -> Iterator[Example]:
+    if source.removed_pattern:
+        rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
+    rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
+    documents, labels = _encode(rows, source, encoder, seed, max_windows)
+    for document, given, row in zip(documents, labels, rows.values(), strict=True):
+        if document.num_read_sentences:
+            yield Example(
                 document=document,
                 sentence_labels=_sentence_labels(document, row, source) if given is None else given,
                 sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels, source, uri),
@@ -90,10 +96,6 @@ def read_examples(
                 topic_label=_index(topic_of(row, source), model.topic_labels, source, uri),
                 token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels, uri),
             )
-            for document, given, row in zip(documents, labels, rows.values(), strict=True)
-            if document.num_read_sentences
-        ]
-    return examples
 
 
 def _without(row: dict[str, Any], pattern: str, text_column: str) -> dict[str, Any]:
@@ -108,12 +110,6 @@ def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:
     for shard in shards:
         for table in stream_rows(root, shard.file, 0, shard.num_rows, [source.text_column]):
             yield from (text for text in table[source.text_column].to_pylist() if text)
-
-
-def is_labelled(example: Example) -> bool:
-    """Whether any head learns from the example."""
-    has_class = example.sentiment_label != IGNORE or example.topic_label != IGNORE or example.token_labels is not None
-    return has_class or bool((example.sentence_labels != IGNORE).any())
 
 
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
@@ -166,8 +162,9 @@ def _read_rows(
             number = wanted[0]
             for table in stream_rows(root, shard.file, wanted[0] - first, wanted[-1] + 1 - first, columns):
                 rows = dict(enumerate(table.to_pylist(), number))
+                here = slice(bisect_left(wanted, number), bisect_left(wanted, number + len(rows)))
                 number += len(rows)
-                yield {key: rows[key] for key in wanted[bisect_left(wanted, number - len(rows)) :] if key in rows}
+                yield {key: rows[key] for key in wanted[here]}
         first += shard.num_rows
 
 

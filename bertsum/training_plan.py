@@ -7,15 +7,18 @@ of workers, and a run goes on at any step, also with another number of workers.
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from bertsum.distributed import gather, rank
 from bertsum.errors import InputError
+from bertsum.examples import Example, token_counts
 from bertsum.training_config import TrainingConfig
-from bertsum.training_data import Example, LabelledBatch, labelled_batch
+from bertsum.training_data import LabelledBatch, labelled_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,14 @@ class Plan:
         Raises InputError where there is nothing to train on.
         """
         self._config = config
-        self._own: dict[int, Example] = {}
+        self._own: list[tuple[range, Sequence[Example]]] = []  # places of this worker's examples of each source
         self._weights = [weight for weight, _ in sources]
         self._lengths: list[np.ndarray] = []
         first = 0
         for _, examples in sources:
-            parts = gather(np.array([len(example.document.input_ids) for example in examples], np.int32))
-            self._own |= dict(enumerate(examples, first + sum(map(len, parts[: rank()]))))
+            parts = gather(token_counts(examples))
+            start = first + sum(map(len, parts[: rank()]))
+            self._own.append((range(start, start + len(examples)), examples))
             self._lengths.append(np.concatenate(parts))
             first += len(self._lengths[-1])
         self.steps_a_repeat = config.max_steps or self._count_steps()
@@ -60,49 +64,55 @@ class Plan:
         lengths = np.concatenate(self._lengths)
         step = epoch = 0
         while step < self.num_steps:
-            for places in self.epoch(epoch)[: self.num_steps - step]:
+            for places in islice(self.epoch(epoch), self.num_steps - step):
                 if step >= first_step:
-                    batches = self._batches([self._own[place] for place in places if place in self._own])
-                    yield Step(batches, int(lengths[places].sum()))
+                    yield Step(self._batches(self._read(places)), int(lengths[places].sum()))
                 step += 1
             epoch += 1
 
-    def epoch(self, number: int) -> list[list[int]]:
+    def epoch(self, number: int) -> "Iterator[array[int]]":
         """Places of the rows of each step, in random order, under the token budget.
 
         A source of weight w is gone through w times, fractions drawn at random. Places count through the sources.
         """
         generator = random.Random(self._config.seed + number)
-        order: list[int] = []
+        order = array("q")  # 8 bytes a row
         first = 0
         for weight, lengths in zip(self._weights, self._lengths, strict=True):
-            places = list(range(first, first + len(lengths)))
-            order += places * int(weight) + generator.sample(places, round((weight % 1) * len(places)))
+            places = range(first, first + len(lengths))
+            for _ in range(int(weight)):
+                order.extend(places)
+            order.extend(generator.sample(places, round((weight % 1) * len(places))))
             first += len(lengths)
         if not order:
             raise InputError("the sources have no rows to train on")
         generator.shuffle(order)
-        return _cut(order, np.concatenate(self._lengths)[order].tolist(), self._config.max_batch_tokens)
+        groups = _cut(np.concatenate(self._lengths)[order], self._config.max_batch_tokens)
+        return (order[group.start : group.stop] for group in groups)
+
+    def _read(self, places: Sequence[int]) -> list[Example]:
+        """Those of the examples that this worker has."""
+        return [examples[place - own.start] for place in places for own, examples in self._own if place in own]
 
     def _batches(self, examples: list[Example]) -> list[LabelledBatch]:
         lengths = [len(example.document.input_ids) for example in examples]
         budget = self._config.max_micro_batch_tokens or self._config.max_batch_tokens
-        return [labelled_batch([examples[i] for i in group]) for group in _cut(range(len(examples)), lengths, budget)]
+        return [labelled_batch(examples[group.start : group.stop]) for group in _cut(lengths, budget)]
 
     def _count_steps(self) -> int:
         whole, rest = divmod(self._config.epochs, 1)
-        counts = [len(self.epoch(number)) for number in range(int(whole))]
-        return max(1, sum(counts) + (round(rest * len(self.epoch(int(whole)))) if rest else 0))
+        counts = [sum(1 for _ in self.epoch(number)) for number in range(int(whole) + bool(rest))]
+        return max(1, sum(counts[: int(whole)]) + (round(rest * counts[-1]) if rest else 0))
 
 
-def _cut(places: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def _cut(lengths: Iterable[int], max_tokens: int) -> Iterator[range]:
     """Consecutive places in groups of at most `max_tokens`; one that is longer is a group of its own."""
-    groups: list[list[int]] = []
-    room = 0
-    for place, length in zip(places, lengths, strict=True):
-        if length > room or not groups:
-            groups.append([])
-            room = max_tokens
-        groups[-1].append(place)
+    start, stop, room = 0, 0, max_tokens
+    for length in lengths:
+        if length > room and stop > start:
+            yield range(start, stop)
+            start, room = stop, max_tokens
+        stop += 1
         room -= length
-    return groups
+    if stop > start:
+        yield range(start, stop)

@@ -25,6 +25,7 @@ from bertsum.curves import can_draw, draw_curves
 from bertsum.distributed import gather, rank, world_size
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import OutputError
+from bertsum.examples import is_labelled
 from bertsum.masking import mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
@@ -35,7 +36,7 @@ from bertsum.predictor import document_encoder
 from bertsum.storage import Folder
 from bertsum.tracking import Tracking
 from bertsum.training_config import SourceConfig, TrainingConfig
-from bertsum.training_data import is_labelled, read_examples, read_texts
+from bertsum.training_data import read_examples, read_texts
 from bertsum.training_state import StateStore, read_log
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
@@ -57,9 +58,9 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def begin(output: Folder, config: TrainingConfig) -> bool:
-    """Claim OUTPUT for a run of `config`; False when the run is finished.
+    """Claim OUTPUT for a run of `config`; False when the run is finished. No other run may be at work there.
 
-    Raises OutputError where OUTPUT holds the run of another configuration, or a checkpoint that is of no run.
+    Raises OutputError where OUTPUT holds what a run of another configuration made, or a checkpoint that is of no run.
     """
     is_finished = output.info(CONFIG_FILE) is not None
     record = mask_values(config.model_dump(mode="json"))
@@ -69,13 +70,20 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
             raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
         return True
     theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(record)
-    if theirs != ours:
+    if theirs != ours and not is_finished and _is_untouched(output):
+        output.write_replace(RUN_FILE, _dump(record))
+    elif theirs != ours:
         keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
         raise OutputError(
             f"{output} holds a run of another configuration; these differ: {', '.join(keys)}. Give another directory, "
             "or the same configuration to go on"
         )
     return not is_finished
+
+
+def _is_untouched(output: Folder) -> bool:
+    """Whether nothing has come yet of the run that claimed OUTPUT."""
+    return StateStore(output, 2).latest() is None and output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is None
 
 
 def prepare_encoder(config: TrainingConfig, output: Folder) -> None:

@@ -16,7 +16,7 @@ LAYERS = [
     {"bertsum.config"},
     {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
     | {"bertsum.tokenizing", "bertsum.windows"},
-    {"bertsum.scope"},
+    {"bertsum.scope", "bertsum.claim"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
@@ -32,7 +32,13 @@ LAYERS = [
     {"bertsum.trials", "bertsum.draws"},
     {"bertsum.labels", "bertsum.prepared"},
     {"bertsum.baselines", "bertsum.spans", "bertsum.evaluation", "bertsum.evaluation_report"},
-    {"bertsum.preparation", "bertsum.training_data", "bertsum.training_plan", "bertsum.optimization"}
+    {
+        "bertsum.examples",
+        "bertsum.preparation",
+        "bertsum.training_data",
+        "bertsum.training_plan",
+        "bertsum.optimization",
+    }
     | {"bertsum.adapters", "bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
     {"bertsum.new_encoder"},
     {"bertsum.training_run"},

@@ -13,9 +13,10 @@ from rows import summary_rows, training_config
 
 from bertsum import training
 from bertsum.errors import ConfigError, OutputError
-from bertsum.measure import LabelledSource, read_metric
+from bertsum.measure import LabelledSource, check_metric, read_metric, validate
 from bertsum.optimization import LossModule, train_step
 from bertsum.storage import Folder
+from bertsum.tracking import numbers
 from bertsum.training_config import SourceConfig
 from bertsum.training_data import labelled_batch, read_examples
 from bertsum.training_state import RunState, StateStore
@@ -178,6 +179,30 @@ def test_a_measure_that_is_none() -> None:
     assert read_metric(results, ["news.rouge.rouge_1", "news.summary_loss"]) == pytest.approx(14.75)
     with pytest.raises(ConfigError, match=r"news\.accuracy: .* there are news\.rouge\.rouge_1, news\.rows"):
         read_metric(results, ["news.accuracy"])
+
+
+def test_a_measure_that_is_none_is_found_before_the_first_step(examples: list, tmp_path: Path) -> None:
+    values = {"sources": [{**SOURCE, "sentiment": "neutral"}], "validate_every_steps": 1}
+    with pytest.raises(ConfigError, match=r"news\.rouge\.rouge1: there is no such measure; .*news\.rouge\.rouge_1,"):
+        run(examples, tmp_path, **values, best_metric=["news.rouge.rouge1"])
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_each_kind_of_label_tells_which_measures_there_are(tmp_path: Path) -> None:
+    """Only the third row has a summary, only the fourth a sentiment; the names are those of a whole validation."""
+    rows = summary_rows(5)
+    rows |= {"summary": [None, None, rows["summary"][2], None, None], "label": [None, None, None, "neutral", None]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    config = SourceConfig(name="news", summary_column="summary", sentiment_column="label")
+    encoder, shape = tiny.document_encoder(), tiny.model_config()
+    found = read_examples(str(tmp_path / "rows.parquet"), config, encoder, shape, max_windows=8)
+    model, source = tiny.model(), LabelledSource(config, [], found)
+    names = [name for name, _ in numbers(validate(model, [source], None, "float32"))]
+    assert {"news.oracle.rouge_2", "news.spread.vector_cosine", "news.sentiment.f1.neutral"} < {*names}
+    check_metric(model, [source], None, "float32", names)
+    with pytest.raises(ConfigError) as error:
+        check_metric(model, [source], None, "float32", ["news.accuracy"])
+    assert str(error.value).endswith(", ".join(sorted(names)))
 
 
 def test_an_infinite_gradient_changes_nothing(examples: list) -> None:

@@ -9,16 +9,17 @@ from torch import distributed
 
 from bertsum import training
 from bertsum.distributed import rank
+from bertsum.examples import ExampleFile
 from bertsum.measure import LabelledSource, validate
 from bertsum.training_config import SourceConfig
-from bertsum.training_data import Example, read_examples
+from bertsum.training_data import read_examples
 
 
 def read_sources(directory: Path, config) -> list[LabelledSource]:
     """This worker's part of each source."""
     encoder = tiny.document_encoder()
 
-    def read(name: str, source: SourceConfig) -> list[Example]:
+    def read(name: str, source: SourceConfig) -> ExampleFile:
         return read_examples(str(directory / name), source, encoder, config.model, max_windows=8)
 
     return [
