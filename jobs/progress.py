@@ -98,16 +98,13 @@ class Tally:
         return replace(self, documents=self.documents + documents, tokens=self.tokens + tokens)
 
 
-class Display:
-    """A moving bar on a terminal, a line now and then elsewhere. `total` and `done` count documents."""
+class Bar:
+    """A moving bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, total: int, done: int, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, markup=False)
-        self._total, self._done = total, done
-        self._start: float | None = None  # of the first progress: loading the model is not part of the rate
-        self._base = Tally()
         self._shown_at = -_LINE_SECONDS
-        self._bar = Progress(
+        self._progress = Progress(
             SpinnerColumn(),
             TaskProgressColumn(),
             BarColumn(bar_width=None),
@@ -116,23 +113,42 @@ class Display:
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task("starting", total=total, completed=done)
+        self._task = self._progress.add_task("starting", total=None)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._bar.start()
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.console.is_terminal:
-            self._bar.stop()
+            self._progress.stop()
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         sys.stdout.flush()
+
+    def move(self, completed: float, total: float, text: str, line: str | None = None) -> None:
+        """`text` beside the bar; where there is no terminal `line`, or else `text`, from time to time."""
+        now = time.monotonic()
+        if self.console.is_terminal:
+            self._progress.update(self._task, completed=completed, total=total, description=text)
+        elif now - self._shown_at >= _LINE_SECONDS:
+            self._shown_at = now
+            self.say(text if line is None else line)
+
+
+class Display(Bar):
+    """How far a run of units is. `total` and `done` count documents."""
+
+    def __init__(self, total: int, done: int, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._total, self._done = total, done
+        self._start: float | None = None  # of the first progress: loading the model is not part of the rate
+        self._base = Tally()
 
     def show(self, tally: Tally, activity: str) -> None:
         """`tally`: finished and in work, of this run; `activity`: what goes on while nothing is counted yet."""
@@ -141,12 +157,7 @@ class Display:
             self._start, self._base = now, tally
         text = self._describe(tally, now) if self._start is not None else activity
         completed = min(self._done + tally.documents, self._total)
-        if self.console.is_terminal:
-            self._bar.update(self._task, completed=completed, description=text)
-        elif now - self._shown_at >= _LINE_SECONDS:
-            self._shown_at = now
-            percent = 100 * completed // max(self._total, 1)
-            self.say(f"{percent:3d}% {text}")
+        self.move(completed, self._total, text, f"{100 * completed // max(self._total, 1):3d}% {text}")
 
     def _describe(self, tally: Tally, now: float) -> str:
         completed = min(self._done + tally.documents, self._total)

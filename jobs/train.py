@@ -10,14 +10,15 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bertsum.checkpoint_config import package_encoder
+from bertsum.checkpoint_config import CONFIG_FILE, package_encoder
+from bertsum.claim import Claim
 from bertsum.config import load_config
 from bertsum.errors import ConfigError, IncompleteError
 from bertsum.storage import Folder, mask
@@ -25,11 +26,9 @@ from bertsum.tracking import check_trackers
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import begin, prepare_encoder
 from jobs.guard import guard
-from jobs.progress import format_seconds
+from jobs.progress import Bar, format_seconds
 
 _RESUMES = "the same command goes on from the last checkpoint"
-_LINE_SECONDS = 10.0
-_POLL_SECONDS = 0.3
 _PLAIN_WIDTH = 120
 
 
@@ -47,21 +46,33 @@ def train(arguments: argparse.Namespace) -> int:
         package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
     output = Folder(arguments.output)
     check_trackers(config.tracking, output)
-    if not begin(output, config):
+    if output.info(CONFIG_FILE) is None:
+        with Claim(output, say_aside) as claim:
+            _train(arguments, config, output, Lines(claim.check))
+    elif not begin(output, config):
         print(f"nothing to do: {output} holds the checkpoint of this configuration")
-        return 0
+    return 0
+
+
+def _train(arguments: argparse.Namespace, config: TrainingConfig, output: Folder, lines: "Lines") -> None:
+    if not begin(output, config):
+        return  # it has ended since we looked
     prepare_encoder(config, output)
     settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)
     command = f"bertsum train {arguments.config} {mask(arguments.output)}{settings}"
     address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local" and config.resources.replicas == 1:
-        run_here(config, output, command)
+        run_here(config, output, command, lines)
     else:
-        run_on_cluster(config, output, command, address)
-    return 0
+        run_on_cluster(config, output, command, address, lines)
 
 
-def run_here(config: TrainingConfig, output: Folder, command: str) -> None:
+def say_aside(text: str) -> None:
+    """A line on the terminal that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines") -> None:
     """One worker on this machine is this process: no Ray. Raises what ended it."""
     import torch
 
@@ -71,75 +82,53 @@ def run_here(config: TrainingConfig, output: Folder, command: str) -> None:
         torch.set_num_threads(max(1, int(config.resources.num_cpus)))
     has_gpu = torch.cuda.is_available() and config.resources.num_gpus != 0
     try:
-        run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, Lines(_console()).show)
+        with lines:
+            run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, lines.show)
     except FloatingPointError as error:
         raise IncompleteError(f"{error}; {_RESUMES}") from error
 
 
-def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str) -> None:
+def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str, lines: "Lines") -> None:
     """Start or join Ray, run the workers, and print what they say. Raises what ended them."""
-    console = _console()
-    console.print(f"starting Ray ({mask(address)})")
-    import ray
-
-    from jobs.cluster import connected, reserve
-    from jobs.train_worker import Coordinator, Task
-
-    with connected(address):
-        shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")
-        if shape.num_gpus % 1:
-            raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
-        task = Task(config, output.uri, command, shape)
-        actor: Any = ray.remote(Coordinator)  # whose options carry no types
-        coordinator = actor.options(num_cpus=0, max_concurrency=4).remote(task)
-        try:
-            _follow(coordinator, Lines(console))
-        finally:
-            ray.kill(coordinator)  # and with it all workers, on a cluster that goes on without us
-
-
-def _follow(coordinator: Any, lines: "Lines") -> None:
-    import ray
+    lines.say(f"starting Ray ({mask(address)})")
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
-    fit = coordinator.fit.remote()
-    try:
-        is_done = False
-        while not is_done:
-            is_done = bool(ray.wait([fit], timeout=_POLL_SECONDS)[0])
-            for news in ray.get(coordinator.hear.remote()):
-                lines.show(news)
-        ray.get(fit)
-    except (RayError, TrainingFailedError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise IncompleteError(f"the workers ended before the run did: {mask(reason)}; {_RESUMES}") from error
+    from jobs.cluster import connected, reserve
+    from jobs.train_worker import Task, check_shape, run_workers
+
+    with connected(address):
+        shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")
+        check_shape(shape)
+        try:
+            with lines:
+                run_workers(Task(config, output.uri, command, shape), lines.show)
+        except (RayError, TrainingFailedError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise IncompleteError(f"the workers ended before the run did: {mask(reason)}; {_RESUMES}") from error
 
 
-def _console() -> Console:
-    """As wide as the terminal, or as tables need it."""
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH)
+class Lines(Bar):
+    """What workers tell: a bar with the last step on a terminal, or a line now and then; all else is a line."""
 
-
-class Lines:
-    """What workers tell, as lines on the terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, check: Callable[[], None]) -> None:
+        """`check`: called now and then; what it raises ends the run."""
+        self._check = check
+        console = Console(stderr=True)
+        super().__init__(console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH))
         self._start: tuple[int, float] | None = None  # step and time of the first news of these workers
-        self._shown_at = 0.0
 
     def show(self, news: dict[str, Any]) -> None:
         """Print, or raise the error of a worker."""
+        self._check()
         if "error" in news:
             raise news["error"]
         if "message" in news:
-            self._console.print(news["message"], highlight=False, soft_wrap=True)
+            self.say(news["message"])
         elif "markdown" in news:
-            self._console.print(Markdown(news["markdown"]))
+            self.console.print(Markdown(news["markdown"]))
         elif "validation" in news:
-            self._console.print(_validation_line(news), highlight=False, soft_wrap=True)
+            self.say(_validation_line(news))
         elif "num_steps" in news:
             self._show_step(news)
 
@@ -147,18 +136,18 @@ class Lines:
         now = time.monotonic()
         if self._start is None or news["step"] <= self._start[0]:
             self._start = (news["step"], now)
-        is_last = news["step"] == news["num_steps"]
-        if now - self._shown_at < _LINE_SECONDS and not is_last:
-            return
-        self._shown_at = now
-        done = news["step"] - self._start[0]
-        left = (now - self._start[1]) / done * (news["num_steps"] - news["step"]) if done else None
-        losses = [
-            f"{name.replace('_', ' ')} {news[name]:.4f}" for name in news if name.endswith("_loss") and news[name]
-        ]
-        parts = [f"step {news['step']:,}/{news['num_steps']:,}", *losses, f"{news['tokens_per_second']:,} tokens/s"]
-        text = "  ".join(parts + ([f"{format_seconds(left)} left"] if left is not None else []))
-        self._console.print(text, highlight=False, soft_wrap=True)
+        done, num_steps = news["step"] - self._start[0], news["num_steps"]
+        parts = [f"step {news['step']:,}/{num_steps:,}"]
+        if done:
+            parts.append(f"{format_seconds((now - self._start[1]) / done * (num_steps - news['step']))} left")
+        parts.append(f"{news['tokens_per_second']:,} tokens/s")
+        losses = [name for name in news if name.endswith("_loss") and news[name]]
+        text = "  ".join(parts + [f"{name.replace('_', ' ')} {news[name]:.4f}" for name in losses])
+        if news["step"] < num_steps:
+            self.move(news["step"], num_steps, text)
+        else:
+            self.say(text)
+            self.move(num_steps, num_steps, "measuring and saving")
 
 
 def _validation_line(news: dict[str, Any]) -> str:

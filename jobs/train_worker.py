@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import SimpleQueue
@@ -15,14 +16,17 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from bertsum.errors import BertsumError, IncompleteError
+from bertsum.errors import BertsumError, ConfigError, IncompleteError
 from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import run
 from jobs.cluster import Shape
 
 _COLLECTIVE_SECONDS = 1800  # how long a worker waits for the others, who may be reading or measuring
+
+_POLL_SECONDS = 0.3
 
 _LOOPBACK = "127.0.0.1"
 
@@ -37,6 +41,33 @@ class Task:
     output_uri: str
     command: str
     shape: Shape
+
+
+def check_shape(shape: Shape) -> None:
+    """Raise ConfigError for a share of a GPU, which is no place for a worker."""
+    if shape.num_gpus % 1:
+        raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
+
+
+def run_workers(task: Task, show: Callable[[dict[str, Any]], None]) -> None:
+    """Run them to the end. `show` gets what they tell, and what it raises ends them.
+
+    Raises Ray's errors where they ended before the run did.
+    """
+    actor: Any = ray.remote(Coordinator)  # whose options carry no types
+    group: Any = PlacementGroupSchedulingStrategy
+    none = group(None)  # else, in a trial of Ray Tune, it would have to fit into the trial's own
+    coordinator = actor.options(num_cpus=0, max_concurrency=4, scheduling_strategy=none).remote(task)
+    try:
+        fit = coordinator.fit.remote()
+        is_done = False
+        while not is_done:
+            is_done = bool(ray.wait([fit], timeout=_POLL_SECONDS)[0])
+            for news in ray.get(coordinator.hear.remote()):
+                show(news)
+        ray.get(fit)
+    finally:
+        ray.kill(coordinator)  # and with it all workers, on a cluster that goes on without us
 
 
 class Coordinator:

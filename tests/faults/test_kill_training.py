@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,9 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 TOLERANCE = 1e-5
 
 
-def start(config: Path, output: Path) -> "subprocess.Popen[str]":
+def start(config: Path, output: Path, workers: int = 2) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "jobs.train", str(config), str(output)]
-    command += ["--set", "resources.replicas=2", "--set", "resources.num_cpus=1"]
+    command += ["--set", f"resources.replicas={workers}", "--set", "resources.num_cpus=1"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
@@ -71,3 +72,23 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
     assert found.keys() == expected.keys()
     for step, values in expected.items():
         assert found[step] == pytest.approx(values, abs=TOLERANCE), step
+
+
+def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    """It is refused while the first is at work; a killed one is found dead at once."""
+    config, output = make_training(tmp_path, epochs=400, checkpoint_every_minutes=0), tmp_path / "out"
+    jobs.append(start(config, output, workers=1))
+    wait_for_step(output, 3, jobs[0])
+    jobs.append(start(config, output, workers=1))
+    printed, _ = jobs[1].communicate(timeout=100)
+    assert jobs[1].returncode == 1
+    assert f"{output} is in use: a run on {socket.gethostname()} (process {jobs[0].pid}) gave a sign of life" in printed
+    assert jobs[0].poll() is None
+    kill_all(jobs[0])
+    killed_at = step_of(output)
+    jobs.append(start(config, output, workers=1))
+    wait_for_step(output, killed_at + 3, jobs[2])
+    kill_all(jobs[2])
+    printed, _ = jobs[2].communicate(timeout=20)
+    assert f"going on from step {killed_at}" in printed
+    assert "sign of life" not in printed

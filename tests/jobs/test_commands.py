@@ -15,7 +15,8 @@ from job_helpers import documents, write
 from rich.console import Console
 
 from jobs import cli
-from jobs.progress import Display, Tally, format_seconds
+from jobs.progress import Bar, Display, Tally, format_seconds
+from jobs.train import Lines
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +115,34 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatc
         " 35% 350/1,000 documents, 8.3 documents/s, 0.2k tokens/s, 1:18 left",
         "100% 1,000/1,000 documents, 38.9 documents/s, 0.4k tokens/s, 0:00 left",
     ]
+
+
+def test_progress_on_a_terminal_is_a_bar_below_the_lines() -> None:
+    stream = io.StringIO()
+    with Bar(Console(file=stream, force_terminal=True, width=60)) as bar:
+        bar.say("validation at step 3")
+        bar.move(4, 10, "step 4/10")
+    frames = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()))
+    *above, bar_line = [line.rstrip() for line in frames if line.strip()]
+    assert "validation at step 3" in above
+    assert re.search(r"^. +40% ━+╺━+ step 4/10$", bar_line)
+    assert stream.getvalue().endswith("\x1b[2K")  # the bar goes
+
+
+def test_a_training_run_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now, checks = [100.0], []
+    monkeypatch.setattr("jobs.progress.time.monotonic", lambda: now[0])
+    with Lines(lambda: checks.append(1)) as lines:
+        for step in range(1, 7):
+            values = {"tokens_per_second": 3000, "summary_loss": 1 / step, "topic_loss": 0.0, "gradient_norm": 1.0}
+            lines.show({"step": step, "num_steps": 6} | values)
+            now[0] += 4
+    assert capsys.readouterr().err.splitlines() == [
+        "step 1/6  3,000 tokens/s  summary loss 1.0000",
+        "step 4/6  0:08 left  3,000 tokens/s  summary loss 0.2500",
+        "step 6/6  0:00 left  3,000 tokens/s  summary loss 0.1667",
+    ]
+    assert len(checks) == 6
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (61, "1:01"), (3723, "1:02:03")])

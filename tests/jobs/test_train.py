@@ -55,3 +55,16 @@ def test_a_checkpoint_of_no_run_is_not_written_over(tmp_path: Path, capsys: pyte
     assert train.main([str(config), str(tmp_path / "out")]) == 1
     assert "holds a checkpoint already" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
+
+
+def test_a_measure_that_is_none_can_be_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing was done yet, so that OUTPUT takes the other configuration."""
+    config, output = make_training(tmp_path, epochs=1), tmp_path / "out"
+    command = [str(config), str(output), "--set"]
+    assert train.main([*command, "best_metric=[news.rouge.rouge1]"]) == 2
+    assert "news.rouge.rouge1: there is no such measure; there are news.lead.rouge_1, " in capsys.readouterr().err
+    assert not (output / "training_log.jsonl").exists()
+    assert train.main([*command, "best_metric=[news.rouge.rouge_1]"]) == 0, capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    assert train.main([*command, "best_metric=[news.rouge.rouge_1]"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
