@@ -43,6 +43,10 @@ class ModelConfig(Config):
     surface_features: bool = Field(
         False, description="tell the summarization layers each sentence's place, length and how much of it is repeated"
     )
+    rank_candidates: bool = Field(
+        False,
+        description="compare whole summaries, by the ROUGE that a small network expects of them, not sentences alone",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped in the heads during training")
     sentiment_pooling: Literal["attention", "mean", "lstm"] = Field(
         "attention", description="document vector: attention of a learned query over sentences, their mean, or an LSTM"
@@ -71,11 +75,17 @@ class SelectionConfig(Config):
         "sentences", description="what `size` counts; share: part of the document's sentences, at least one"
     )
     size: float = Field(3, gt=0, description="the budget, in `unit`; never exceeded")
-    trigram_blocking: bool = Field(
-        True,
+    trigram_blocking: bool | None = Field(
+        None,
         description="skip a sentence that shares a trigram (words; characters in Chinese, Japanese, Thai) with a "
-        "chosen one",
+        "chosen one; default: unless the model compares whole summaries, which it does where sentences are counted "
+        "and nothing is blocked",
     )
+
+    @property
+    def counts_sentences(self) -> bool:
+        """Whether the budget is a number of sentences, or a share of them."""
+        return self.unit in ("sentences", "share")
 
     @model_validator(mode="after")
     def _size_fits_unit(self) -> Self:

@@ -67,7 +67,7 @@ class EvaluationConfig(LabelsConfig):
     )
     language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
     language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
-    trigram_blocking: bool = Field(True, description="of the models' summaries, see summarizer.selection")
+    trigram_blocking: bool | None = Field(None, description="of the models' summaries, see summarizer.selection")
     max_windows: int = Field(256, ge=1, description="windows read of one document")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the encoders")
     seed: int = Field(0, description="of the random choice")

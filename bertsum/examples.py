@@ -32,6 +32,7 @@ class Example:
     topic_label: int = IGNORE
     token_labels: npt.NDArray[np.int64] | None = None  # [T] on the first token of each word; None: no word is labelled
     vectors: Tensor | None = None  # [S, H] where the encoder does not learn
+    summary_size: int = 0  # sentences that a summary should have, where there is one
 
 
 class ExampleFile(Sequence[Example]):
@@ -105,7 +106,8 @@ _ARRAYS = (
 def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
     """The inverse of `_example`."""
     document = example.document
-    numbers = [document.num_read_sentences, document.num_tokens, example.sentiment_label, example.topic_label]
+    numbers = [document.num_read_sentences, document.num_tokens]
+    numbers += [example.sentiment_label, example.topic_label, example.summary_size]
     found = {name: getattr(document, name) for name in _ARRAYS}
     found |= {
         "text": _bytes(document.text),
@@ -125,7 +127,7 @@ def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
 
 
 def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
-    num_read_sentences, num_tokens, sentiment_label, topic_label = arrays["numbers"].tolist()
+    num_read_sentences, num_tokens, sentiment_label, topic_label, summary_size = arrays["numbers"].tolist()
     return Example(
         document=EncodedDocument(
             text=arrays["text"].tobytes().decode(),
@@ -142,6 +144,7 @@ def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
         topic_label=topic_label,
         token_labels=arrays.get("token_labels"),
         vectors=torch.from_numpy(arrays["vectors"]) if "vectors" in arrays else None,
+        summary_size=summary_size,
     )
 
 

@@ -10,13 +10,14 @@ import torch
 
 from bertsum import metrics
 from bertsum.batching import group_by_length, group_documents
+from bertsum.candidates import CandidateRanker
 from bertsum.config import ModelConfig
 from bertsum.distributed import gather, rank
 from bertsum.errors import ConfigError
 from bertsum.examples import Example, token_counts
 from bertsum.loss import IGNORE, class_loss, summary_loss
 from bertsum.model import BertSum
-from bertsum.optimization import HEADS, forward_batch
+from bertsum.optimization import CLASS_HEADS, forward_batch
 from bertsum.rouge import Rouge, mean_rouge
 from bertsum.tracking import numbers
 from bertsum.training_config import SourceConfig
@@ -139,7 +140,7 @@ def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, d
 
 def model_heads(config: ModelConfig) -> list[str]:
     """Names of the heads that give classes."""
-    return [name for name in HEADS[1:] if getattr(config, f"{name}_labels")]
+    return [name for name in CLASS_HEADS if getattr(config, f"{name}_labels")]
 
 
 def read_metric(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> float:
@@ -213,7 +214,7 @@ def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceCon
         for name, parts in classes.items():
             parts.append(found.classes[name])
         for place, example, logits, vectors in zip(group, batch, found.sentences, found.vectors, strict=True):
-            rows[place] = _measure_row(example, logits, vectors, source.num_summary_sentences)
+            rows[place] = _measure_row(example, logits, vectors, source.num_summary_sentences, model.candidates)
     in_order = [rows[place] for place in sorted(rows)]
     losses = [row.loss for row in in_order]
     rouges = [row.rouge for row in in_order if row.rouge is not None]
@@ -228,14 +229,16 @@ def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceCon
     )
 
 
-def _measure_row(example: Example, logits: FloatArray, vectors: FloatArray, size: int) -> _Row:
+def _measure_row(
+    example: Example, logits: FloatArray, vectors: FloatArray, size: int, ranker: CandidateRanker | None
+) -> _Row:
     scores = torch.from_numpy(logits).sigmoid().numpy()
     found = summary_loss(torch.from_numpy(logits), torch.from_numpy(example.sentence_labels))
     loss = float(found.total), found.count
     if not example.summary:
         return _Row(loss, None, None)
     documents, summaries = [example.document], [example.summary]
-    (ours,) = metrics.summary_rouge(documents, [scores], summaries, size)
+    (ours,) = metrics.summary_rouge(documents, [scores], summaries, size, ranker)
     (lead,) = metrics.lead_rouge(documents, summaries, size)
     (oracle,) = metrics.oracle_rouge(documents, summaries, size)
     return _Row(loss, (ours, lead, oracle), metrics.spread([vectors], [scores]) if len(scores) > 1 else None)

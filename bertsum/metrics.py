@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.candidates import CandidateRanker, choose_sentences
 from bertsum.config import SelectionConfig
 from bertsum.encoding import EncodedDocument
 from bertsum.oracle import greedy_oracle
 from bertsum.rouge import Rouge, mean_rouge, rouge
-from bertsum.selection import select_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,14 @@ class Spread:
 
 
 def summary_rouge(
-    documents: Sequence[EncodedDocument], scores: Sequence[npt.NDArray[np.float32]], summaries: Sequence[str], size: int
+    documents: Sequence[EncodedDocument],
+    scores: Sequence[npt.NDArray[np.float32]],
+    summaries: Sequence[str],
+    size: int,
+    ranker: CandidateRanker | None = None,
 ) -> list[Rouge]:
-    """ROUGE of the best `size` sentences of each document, trigram blocking on."""
-    selection = SelectionConfig(size=size)
-    chosen = [
-        select_sentences(score, document.text, document.spans, document.sentence_tokens, document.language, selection)
-        for document, score in zip(documents, scores, strict=True)
-    ]
-    return _rouge_of(documents, chosen, summaries)
+    """ROUGE of `size` sentences of each document, chosen as a job does by default. `scores`: [S] probabilities."""
+    return _rouge_of(documents, choose_sentences(documents, scores, SelectionConfig(size=size), ranker), summaries)
 
 
 def lead_rouge(documents: Sequence[EncodedDocument], summaries: Sequence[str], size: int) -> list[Rouge]:

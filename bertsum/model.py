@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bertsum.batching import Batch
+from bertsum.candidates import CandidateRanker
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.packed import can_pack, encode_packed, packed_attention, positions, runs, runs_of_tokens
@@ -67,6 +68,8 @@ class BertSum(nn.Module):
         self.token_sentiment = (
             nn.Sequential(nn.Dropout(config.dropout), nn.Linear(hidden_size, num_tags)) if num_tags else None
         )
+        # it reads no vectors, and no logits before they are on the host: see `candidates.choose_sentences`
+        self.candidates = CandidateRanker(encoder.config.vocab_size, config.dropout) if config.rank_candidates else None
 
     def forward(self, batch: Batch) -> Logits:
         """Scores of all sentences, documents and, with a head for them, tokens of a batch."""

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertsum.distributed import sum_over_workers, world_size
-from bertsum.loss import class_loss, summary_loss
+from bertsum.loss import candidate_loss, class_loss, summary_loss
 from bertsum.model import BertSum, Logits
 from bertsum.training_config import TrainingConfig
-from bertsum.training_data import LabelledBatch
+from bertsum.training_data import LabelledBatch, labelled_candidates
 
-HEADS = ("summary", "sentiment", "topic", "token_sentiment")  # in the order of the sums of `LossModule`
+CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
+LOSSES = ("summary", *CLASS_HEADS, "candidate")  # in the order of the sums of `LossModule`
 
 
 class LossModule(nn.Module):
@@ -28,19 +29,32 @@ class LossModule(nn.Module):
         self.label_smoothing = config.label_smoothing
 
     def forward(self, batch: LabelledBatch | None) -> Tensor:
-        """[heads] sums; None, the batch of a worker that has no rows of this step, gives zeros."""
+        """[losses] sums; None, the batch of a worker that has no rows of this step, gives zeros."""
         if batch is None:
             used = torch.stack([weight.sum() for weight in self.parameters() if weight.requires_grad])
-            return 0 * used.sum() * used.new_ones(len(HEADS))
+            return 0 * used.sum() * used.new_ones(len(LOSSES))
         logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels).total
         smoothing = {"sentiment": self.label_smoothing}
-        classes = [(name, getattr(logits, f"{name}_logits"), batch.class_labels[name]) for name in HEADS[1:]]
+        classes = [(name, getattr(logits, f"{name}_logits"), batch.class_labels[name]) for name in CLASS_HEADS]
         losses = [
             class_loss(values.float(), labels, smoothing.get(name, 0.0)).total if values is not None else 0 * total
             for name, values, labels in classes
         ]
-        return torch.stack([total, *losses])
+        return torch.stack([total, *losses, self._candidates(logits, batch)])
+
+    def _candidates(self, logits: Logits, batch: LabelledBatch) -> Tensor:
+        """The summed loss of the network that ranks candidates. The scores that it reads do not learn from it."""
+        ranker = self.model.candidates
+        if ranker is None:
+            return logits.sentence_logits.new_zeros(())
+        scores = logits.sentence_logits.detach().float().sigmoid().cpu().numpy()
+        candidates = labelled_candidates(batch, scores, ranker.vocabulary_size)
+        device = logits.sentence_logits.device
+        expected = [ranker(torch.from_numpy(features).to(device)) for features, _ in candidates]
+        rouge = [torch.from_numpy(values).to(device) for _, values in candidates]
+        unused = torch.stack([weight.sum() for weight in ranker.parameters()])  # of a batch without summaries
+        return candidate_loss(expected, rouge).total if candidates else 0 * unused.sum()
 
 
 def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
@@ -78,9 +92,9 @@ def train_step(
     """
     device = next(module.parameters()).device
     counts = sum_over_workers(_count_labels(micro_batches, device)).clamp(min=1)
-    weights = torch.tensor([getattr(config, f"{name}_weight") for name in HEADS], device=device)
+    weights = torch.tensor([getattr(config, f"{name}_weight") for name in LOSSES], device=device)
     factors = weights / counts * world_size()  # DistributedDataParallel divides by the number of workers
-    sums = torch.zeros(len(HEADS), device=device)
+    sums = torch.zeros(len(LOSSES), device=device)
     optimizer.zero_grad(set_to_none=True)
     batches: Sequence[LabelledBatch | None] = micro_batches or [None]
     for number, batch in enumerate(batches, 1):
@@ -91,13 +105,13 @@ def train_step(
         sums += losses.detach()
     means = (sum_over_workers(sums) / counts).tolist()
     if not all(math.isfinite(value) for value in means):
-        raise FloatingPointError(f"the loss is not a number: {dict(zip(HEADS, means, strict=True))}")
+        raise FloatingPointError(f"the loss is not a number: {dict(zip(LOSSES, means, strict=True))}")
     if penalize is not None:
         penalize()
     norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip_norm))
     if math.isfinite(norm):
         optimizer.step()
-    losses_by_name = {f"{name}_loss": value for name, value in zip(HEADS, means, strict=True)}
+    losses_by_name = {f"{name}_loss": value for name, value in zip(LOSSES, means, strict=True)}
     return {**losses_by_name, "gradient_norm": norm} | ({} if math.isfinite(norm) else {"skipped": True})
 
 
@@ -166,9 +180,10 @@ class WeightAverage:
 
 
 def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
-    """[heads] labelled items of all batches."""
-    counts = torch.zeros(len(HEADS), device=device)
+    """[losses] labelled items of all batches."""
+    counts = torch.zeros(len(LOSSES), device=device)
     for batch in batches:
-        all_labels = [batch.sentence_labels, *(batch.class_labels[name] for name in HEADS[1:])]
-        counts += torch.stack([(labels >= 0).sum() for labels in all_labels])
+        all_labels = [batch.sentence_labels, *(batch.class_labels[name] for name in CLASS_HEADS)]
+        num_summaries = sum(bool(example.summary) for example in batch.examples)
+        counts += torch.stack([*((labels >= 0).sum() for labels in all_labels), counts.new_tensor(num_summaries)])
     return counts

@@ -81,6 +81,14 @@ def best_combination(
     return list(chosen)
 
 
+def rouge_of_sets(
+    sentences: Sequence[str], summary: str, language: str, groups: Sequence[Sequence[int]]
+) -> list[float]:
+    """What the oracles raise, ROUGE-1 F + ROUGE-2 F over sets of n-grams from 0 to 2, of some groups of sentences."""
+    overlaps = _overlaps(sentences, summary, language)
+    return [_score(overlaps, [_union(overlap.masks, group) for overlap in overlaps]) for group in groups]
+
+
 class _Overlap:
     """n-grams of a document's sentences and of the summary, as bits. The summary's may be in no sentence."""
 

@@ -19,6 +19,7 @@ from torch import nn
 
 import bertsum
 from bertsum.batching import group_documents, make_batch
+from bertsum.candidates import choose_sentences
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.cpu_linear import reorder_weights
@@ -30,7 +31,7 @@ from bertsum.model import BertSum
 from bertsum.model_source import resolve
 from bertsum.running import Running, Scores, one_line, refuse_lost_device
 from bertsum.schema import Document, Prediction, Status
-from bertsum.selection import join_sentences, select_sentences
+from bertsum.selection import join_sentences
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of documents and of tokens that were just finished."""
@@ -71,6 +72,8 @@ class Summarizer:
         self.encoder = document_encoder(self.model, self.tokenizer)
         self.dtype = _choose_dtype(self.config.dtype, self.device)
         self.model.to(self.device).encoder.to(self.dtype)
+        if self.model.candidates is not None:
+            self.model.candidates.cpu()  # it reads what the host has counted, while the device computes
         if self.device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
@@ -156,13 +159,23 @@ class Summarizer:
 
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
         """Select sentences and name the sentiment: one prediction a document, in the order of `prepared`."""
-        predictions = []
-        for document, known, score in zip(prepared.encoded, prepared.predictions, scores, strict=True):
-            if known is not None:
-                predictions.append(known)
-            elif document is not None:
-                predictions.append(self._predict_one(document, score or Scores(error="the model gave no scores")))
-        return predictions
+        predictions = list(prepared.predictions)
+        usable = []
+        for place, (document, score) in enumerate(zip(prepared.encoded, scores, strict=True)):
+            if document is None or predictions[place] is not None:
+                continue
+            sentences = score.sentence_scores if score else None
+            if score is not None and sentences is not None and np.isfinite(sentences).all():
+                usable.append((place, document, score, sentences))
+            else:
+                reason = score.error if score else "the model gave no scores"
+                reason = reason or "the model gave scores that are not numbers"
+                predictions[place] = _counted(Status.ERROR, document, error=reason)
+        documents, own = [one[1] for one in usable], [one[3] for one in usable]
+        summaries = choose_sentences(documents, own, self.config.selection, self.model.candidates)
+        for (place, document, score, sentences), chosen in zip(usable, summaries, strict=True):
+            predictions[place] = self._predict_one(document, score, sentences, chosen)
+        return [prediction for prediction in predictions if prediction is not None]
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
         """A row of status `error` for each row of the table, without computing anything."""
@@ -267,15 +280,13 @@ class Summarizer:
         logits = self.model(batch.to(self.device))
         return Running.of(batch, logits, [documents[place] for place in batch.documents])
 
-    def _predict_one(self, document: EncodedDocument, scores: Scores) -> Prediction:
-        sentences, error = scores.sentence_scores, scores.error
-        if sentences is None or not np.isfinite(sentences).all():
-            return _counted(Status.ERROR, document, error=error or "the model gave scores that are not numbers")
+    def _predict_one(
+        self, document: EncodedDocument, scores: Scores, sentences: npt.NDArray[np.float32], chosen: list[int]
+    ) -> Prediction:
         sentiment: dict[str, float] | None = None
         if scores.sentiment_scores is not None:
             labels = self.model.config.sentiment_labels
             sentiment = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
-        chosen = self._select(document, sentences)
         return _counted(
             Status.OK,
             document,
@@ -288,17 +299,13 @@ class Summarizer:
 
     def _by_position(self, document: EncodedDocument) -> Prediction:
         """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
-        chosen = self._select(document, -np.arange(len(document.spans), dtype=np.float32))
+        by_place = -np.arange(len(document.spans), dtype=np.float32)
+        (chosen,) = choose_sentences([document], [by_place], self.config.selection, None)
         return _counted(
             Status.UNKNOWN_LANGUAGE,
             document,
             summary=join_sentences(document.text, document.spans, chosen, document.language),
             summary_sentences=chosen,
-        )
-
-    def _select(self, document: EncodedDocument, scores: npt.NDArray[np.float32]) -> list[int]:
-        return select_sentences(
-            scores, document.text, document.spans, document.sentence_tokens, document.language, self.config.selection
         )
 
 

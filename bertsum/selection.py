@@ -24,7 +24,7 @@ def select_sentences(
     score down; a sentence that does not fit into what is left of the budget, or repeats a trigram, is passed over.
     Never exceeds the budget, so a budget smaller than every sentence gives no sentence.
     """
-    budget = _budget(len(spans), config)
+    budget = sentence_budget(len(spans), config) if config.counts_sentences else int(config.size)
     chosen: list[int] = []
     seen: set[tuple[str, ...]] = set()
     used = 0
@@ -34,7 +34,7 @@ def select_sentences(
             cost += len(joiner(language))
         if used + cost > budget:
             continue
-        if config.trigram_blocking:
+        if config.trigram_blocking is not False:
             start, stop = spans[index]
             trigrams = ngrams(words(text[start:stop], language), 3)
             if not seen.isdisjoint(trigrams):
@@ -57,7 +57,8 @@ def joiner(language: str) -> str:
     return "" if language in UNSPACED_LANGUAGES else " "
 
 
-def _budget(num_sentences: int, config: SelectionConfig) -> int:
+def sentence_budget(num_sentences: int, config: SelectionConfig) -> int:
+    """How many sentences of a document a budget in sentences, or a share of them, allows."""
     if config.unit == "share":
         return max(1, int(config.size * num_sentences + 1e-9))  # 0.29 * 100 is 28.999999999999996
     return int(config.size)

@@ -70,9 +70,9 @@ def open_encoder(model: BertSum, config: TrainingConfig) -> None:
 
 
 def freeze(model: BertSum, trained: str) -> None:
-    """Let only the heads, or only the summarization layers, learn, in place."""
+    """Let only the heads, or only the one that `trained` names, learn, in place."""
     for name, weight in model.named_parameters():
-        is_other_head = trained == "summarization" and not name.startswith("summarization.")
+        is_other_head = trained != "heads" and name.partition(".")[0] != trained
         weight.requires_grad_(not (name.startswith(("encoder.", "prefix")) or is_other_head))
 
 
@@ -180,6 +180,8 @@ class _Run:
         # random numbers of dropout are a function of the step and the worker, so that a run can go on at any step
         torch.manual_seed(((self.config.seed << 32) + number) * 4096 + rank())
         self.model.train()
+        for part in self.model.children():  # what does not learn computes as it will in use
+            part.train(any(weight.requires_grad for weight in part.parameters()))
         place = number % self.plan.steps_a_repeat
         if number and not place:
             self._begin_again()

@@ -106,10 +106,10 @@ class TrainingConfig(Config):
     start_from: str | None = Field(
         None, description="checkpoint to begin with, whose `model` counts; bertsum-default: the shipped one"
     )
-    new_heads: tuple[Literal["summarization", "sentiment", "topic", "token_sentiment"], ...] = Field(
+    new_heads: tuple[Literal["summarization", "sentiment", "topic", "token_sentiment", "candidates"], ...] = Field(
         (), description="with start_from: heads that begin anew; then `model` here counts, and the others must fit it"
     )
-    trained: Literal["all", "heads", "summarization"] = Field(
+    trained: Literal["all", "heads", "summarization", "candidates"] = Field(
         "all", description="what learns; without the encoder its sentence vectors are computed once, and steps are fast"
     )
     lora_rank: int | None = Field(None, ge=1, description="train the encoder as deltas of this rank, by `adapter`")
@@ -151,6 +151,9 @@ class TrainingConfig(Config):
     sentiment_weight: float = Field(1.0, ge=0, description="factor of the sentiment loss, a mean over documents")
     topic_weight: float = Field(1.0, ge=0, description="factor of the topic loss, a mean over documents")
     token_sentiment_weight: float = Field(1.0, ge=0, description="factor of the loss of words, a mean over words")
+    candidate_weight: float = Field(
+        1.0, ge=0, description="factor of the loss of model.rank_candidates, a mean over documents"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the sentiment labels")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     average_share: float = Field(
@@ -209,6 +212,12 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"the head over tokens cannot learn with trained={self.trained}, which keeps sentences only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_are_ranked(self) -> Self:
+        if self.trained == "candidates" and not self.model.rank_candidates:
+            raise ValueError("trained: candidates needs model.rank_candidates")
         return self
 
     @model_validator(mode="after")

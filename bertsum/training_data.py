@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bertsum.batching import Batch, make_batch, packed_order
+from bertsum.candidates import make_candidates
 from bertsum.config import ModelConfig
 from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
@@ -20,6 +21,7 @@ from bertsum.errors import InputError
 from bertsum.examples import Example, ExampleFile
 from bertsum.labels import label_columns, sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
+from bertsum.oracle import rouge_of_sets
 from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
 from bertsum.shards import Shard, list_input, read_footers, stream_rows
 from bertsum.storage import Folder, mask
@@ -37,6 +39,7 @@ class LabelledBatch:
     sentence_labels: Tensor
     class_labels: dict[str, Tensor]
     vectors: Tensor | None = None  # [S, H]
+    examples: Sequence[Example] = ()  # [B]
 
     def to(self, device: torch.device) -> "LabelledBatch":
         """The same batch with its tensors on `device`."""
@@ -93,6 +96,7 @@ def _label(
                 sentence_labels=_sentence_labels(document, row, source) if given is None else given,
                 sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels, source, uri),
                 summary=row[source.summary_column] if source.summary_column else None,
+                summary_size=source.num_summary_sentences,
                 topic_label=_index(topic_of(row, source), model.topic_labels, source, uri),
                 token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels, uri),
             )
@@ -126,7 +130,28 @@ def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
             "token_sentiment": _token_labels(chosen),
         },
         torch.cat(vectors) if len(vectors) == len(chosen) else None,
+        chosen,
     )
+
+
+def labelled_candidates(
+    batch: LabelledBatch, scores: npt.NDArray[np.float32], vocabulary_size: int
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Of each document with a summary: [N, F] features of the candidates, and [N] their ROUGE-1 + ROUGE-2 F.
+
+    `scores`: [S] probabilities of all sentences.
+    """
+    found = []
+    parts = np.split(scores, np.cumsum(batch.batch.num_sentences)[:-1])
+    for example, own in zip(batch.examples, parts, strict=True):
+        if example.summary:
+            document = example.document
+            candidates = make_candidates(document, own, example.summary_size, vocabulary_size)
+            sentences = [document.text[slice(*document.spans[place])] for place in candidates.sentences]
+            groups = [np.flatnonzero(row).tolist() for row in candidates.sets]
+            rouge = rouge_of_sets(sentences, example.summary, document.language, groups)
+            found.append((candidates.features, np.array(rouge, np.float32)))
+    return found
 
 
 def _token_labels(examples: Sequence[Example]) -> Tensor:

@@ -1,6 +1,7 @@
 """Training: labels from Parquet, the loss of a step, and a loop that learns, repeats itself and stops."""
 
 import copy
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -239,7 +240,7 @@ def test_an_example_longer_than_the_budget_is_a_batch_of_its_own(summaries):
 def gradients(model, micro_batches, config):
     """Gradients of one step at a learning rate of 0, without clipping."""
     losses = train_step(LossModule(model, config), micro_batches, torch.optim.SGD(model.parameters(), lr=0.0), config)
-    return losses, {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    return losses, {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def test_micro_batches_are_one_big_batch(summaries, sentiments):
@@ -294,7 +295,7 @@ def test_a_step_without_any_label_changes_nothing_and_is_no_error(tmp_path):
     config = training_config()
     model = build_model(tiny.encoder(), config)
     losses, found = gradients(model, [labelled_batch(examples)], config)
-    assert losses.keys() == {*(f"{name}_loss" for name in optimization.HEADS), "gradient_norm"}
+    assert losses.keys() == {*(f"{name}_loss" for name in optimization.LOSSES), "gradient_norm"}
     assert not any(losses.values())
     assert not any(gradient.any() for gradient in found.values())
 
@@ -374,6 +375,8 @@ def run(examples, *, config=None, validation=(), seed=0, **values):
     encoder = tiny.encoder()
     torch.manual_seed(seed)
     model = build_model(encoder, config)
+    if config.trained != "all":
+        training.freeze(model, config.trained)
     sources = [LabelledSource(config.sources[0], examples, validation)]
     log = []
     train(model, sources, config, log.append)
@@ -564,10 +567,16 @@ def test_gradient_checkpointing_gives_the_same_gradients(kind, summaries):
 
 
 @pytest.mark.parametrize(
-    ("trained", "learns"), [("all", ("",)), ("heads", ("summ", "sent")), ("summarization", ("summ",))]
+    ("trained", "learns"),
+    [
+        ("all", ("",)),
+        ("heads", ("summ", "sent", "cand")),
+        ("summarization", ("summ",)),
+        ("candidates", ("cand",)),
+    ],
 )
 def test_freezing(trained, learns, summaries, sentiments):
-    config = training_config(epochs=2, trained=trained)
+    config = training_config(epochs=2, trained=trained, model={"rank_candidates": True})
     model = build_model(tiny.encoder(), config)
     if trained != "all":
         training.freeze(model, config.trained)
@@ -594,6 +603,57 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
         logs.append(np.concatenate(scores).tolist())
     assert np.array(logs[0]) == pytest.approx(np.array(logs[2]), abs=1e-4)
     assert logs[1] == pytest.approx(logs[3], abs=1e-4)
+
+
+# Candidates
+
+
+def test_candidates_learn_which_summary_is_better_and_only_then_change_it(tmp_path):
+    """Of three sentences the shortest makes the best summary: the scores do not know it, and the network learns it."""
+    words = ["The cat sleeps in the old red house.", "The dog runs to the small blue river.", "Prices fall."]
+    orders = list(itertools.permutations(words))
+    rows = {"document": [" ".join(order) for order in orders], "summary": ["Prices fall."] * len(orders)}
+    config = source_config(summary_column="summary", num_summary_sentences=1)
+    examples = read(tmp_path, rows, config)
+    model, log = run(
+        examples,
+        config=training_config(
+            epochs=40,
+            trained="candidates",
+            head_learning_rate=1e-2,
+            sources=[config.model_dump()],
+            model={"rank_candidates": True},
+        ),
+    )
+    losses = [step["candidate_loss"] for step in log]
+    assert losses[-1] < losses[0] / 20
+    found = measure.measure(model, examples, config, "float32")
+    assert found["rouge"]["rouge_1"] == 100
+    model.candidates = None
+    assert measure.measure(model, examples, config, "float32")["rouge"]["rouge_1"] < 60
+
+
+def test_a_batch_without_summaries_is_no_error_where_only_candidates_learn(sentiments):
+    config = training_config(trained="candidates", model={"rank_candidates": True})
+    model = build_model(tiny.encoder(), config)
+    training.freeze(model, config.trained)
+    losses, found = gradients(model, [labelled_batch(sentiments)], config)
+    assert losses["candidate_loss"] == 0
+    assert found.keys() == {f"candidates.layers.{place}.{kind}" for place in (0, 3) for kind in ("weight", "bias")} | {
+        "candidates.layers.6.weight"
+    }
+    assert not any(gradient.any() for gradient in found.values())
+
+
+def test_what_does_not_learn_computes_as_in_use(summaries):
+    config = training_config(epochs=2, trained="candidates", model={"rank_candidates": True, "dropout": 0.5})
+    model = build_model(tiny.encoder(), config)
+    training.freeze(model, config.trained)
+    seen = []
+    for part in (model.summarization, model.candidates):
+        part.register_forward_pre_hook(lambda module, _: seen.append((type(module).__name__, module.training)))
+    train(model, [LabelledSource(config.sources[0], summaries, [])], config, lambda values: None)
+    assert set(seen) == {("SummarizationLayers", False), ("CandidateRanker", True)}
 
 
 # Measures

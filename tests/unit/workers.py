@@ -14,6 +14,8 @@ from bertsum.measure import LabelledSource, validate
 from bertsum.training_config import SourceConfig
 from bertsum.training_data import read_examples
 
+_LOGGED = ("summary_loss", "sentiment_loss", "candidate_loss", "gradient_norm")
+
 
 def read_sources(directory: Path, config) -> list[LabelledSource]:
     """This worker's part of each source."""
@@ -38,7 +40,7 @@ def train_part(directory: Path, values: dict) -> dict:
     training.train(model, sources, config, log.append)
     return {
         "rows": [len(source.train) for source in sources],
-        "losses": [(line["summary_loss"], line["sentiment_loss"], line["gradient_norm"]) for line in log],
+        "losses": [[line[key] for key in _LOGGED] for line in log],
         "measures": validate(model, sources, 3, "float32"),
         "weights": model.state_dict(),
     }

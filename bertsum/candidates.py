@@ -1,0 +1,212 @@
+"""Whole summaries, ranked: the sentences that are best together, in place of those that score best one by one.
+
+The best-scored sentences of a document may be long, or say the same thing; which words a summary holds is a matter of
+all its sentences. So sets that differ from the best-scored sentences in a few are compared as wholes (the candidates of
+Zhong et al. 2020, "Extractive Summarization as Text Matching"), by a small network that has learned the ROUGE of such
+sets. It reads the scores, and what can be counted in the tokens: length, places, and how much of what the document
+repeats, and of its lead, the set covers (Lin & Bilmes 2011, "A Class of Submodular Functions for Document
+Summarization"). So it costs no second pass of an encoder, and no GPU waits for it.
+
+Shapes: S sentences, M of them ranked, N candidates, V distinct tokens of a document, F features.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bertsum.config import SelectionConfig
+from bertsum.encoding import EncodedDocument
+from bertsum.selection import select_sentences, sentence_budget
+
+FloatArray = npt.NDArray[np.float32]
+
+_MOST_SWAPPED = 5  # sentences on each side of the border that may change sides
+_MOST_SWAPS = 3  # at once
+_LEAD = 3  # sentences with which news says what matters
+_SMALLEST_SCORE = 1e-4
+_SMALLEST = 1e-3  # a sum of rarities that something is divided by
+_HIDDEN_SIZE = 64
+_UNIT = 0.1  # of ROUGE, about what candidates of a document differ in: new weights give numbers near 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """`sentences`: [M] places in the document, best score first. `sets`: [N, M] 1 where a candidate has the sentence;
+    the first one has the best-scored.
+    """
+
+    sentences: npt.NDArray[np.int64]
+    sets: FloatArray
+    features: FloatArray  # [N, F]
+
+
+class CandidateRanker(nn.Module):
+    """Features of candidates -> the ROUGE-1 + ROUGE-2 F that is expected of each, up to a constant of the document."""
+
+    def __init__(self, vocabulary_size: int, dropout: float):
+        super().__init__()
+        self.vocabulary_size = vocabulary_size
+        sizes = (len(_FEATURES), _HIDDEN_SIZE, _HIDDEN_SIZE)
+        hidden = [(nn.Linear(have, want), nn.GELU("tanh"), nn.Dropout(dropout)) for have, want in pairwise(sizes)]
+        self.layers = nn.Sequential(
+            *(layer for layers in hidden for layer in layers), nn.Linear(_HIDDEN_SIZE, 1, bias=False)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, F] -> [N]."""
+        return _UNIT * self.layers(features).squeeze(1)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def best(self, candidates: Sequence[Candidates]) -> list[int]:
+        """Which candidate of each document is expected to be best."""
+        if not candidates:
+            return []
+        features = torch.from_numpy(np.concatenate([one.features for one in candidates]))
+        expected = self(features.to(next(self.parameters()).device)).split([len(one.sets) for one in candidates])
+        return [int(values.argmax()) for values in expected]
+
+
+def make_candidates(document: EncodedDocument, scores: FloatArray, size: int, vocabulary_size: int) -> Candidates:
+    """The sets of `size` sentences to compare; a single one where there is nothing to choose.
+
+    `scores`: [S] probabilities of the sentences that were read.
+    """
+    size = min(size, len(scores))
+    ranked = np.argsort(-scores, kind="stable")[: size + _MOST_SWAPPED]
+    fixed = max(0, size - _MOST_SWAPPED)  # the first of `ranked`, which are in all sets
+    swapped = _swaps(size - fixed, len(ranked) - size)
+    sets = np.concatenate([np.ones((len(swapped), fixed), np.float32), swapped], axis=1)
+    return Candidates(ranked, sets, _features(document, scores, ranked, fixed, swapped, vocabulary_size))
+
+
+@cache
+def _swaps(num_in: int, num_out: int) -> FloatArray:
+    """[N, num_in + num_out] 0/1: the first `num_in`, and all sets that differ from them in at most _MOST_SWAPS."""
+    rows = []
+    for count in range(min(_MOST_SWAPS, num_in, num_out) + 1):
+        for leaving, coming in product(combinations(range(num_in), count), combinations(range(num_out), count)):
+            row = np.repeat(np.array([1, 0], np.float32), [num_in, num_out])
+            row[list(leaving)] = 0
+            row[[num_in + place for place in coming]] = 1
+            rows.append(row)
+    return np.stack(rows)
+
+
+# Centre and spread of each feature on English news, so that they reach the network near 0 with a size near 1.
+_FEATURES = (
+    ("mean logit of the scores", -0.4, 1.0),
+    ("mean score", 0.4, 0.2),
+    ("log(tokens)", 5.0, 0.5),
+    ("mean of log(1 + place of a sentence, from 0)", 1.8, 0.5),
+    ("log(1 + first place)", 0.5, 0.6),
+    ("share of the first three sentences", 0.3, 0.2),
+    ("rarity / sum of the sentences' own", 0.75, 0.1),
+    ("log(1 + rarity)", 3.6, 0.4),
+    ("topicality / the document's", 0.75, 0.2),
+    ("topicality / tokens", 0.15, 0.07),
+    ("shared with the lead / the lead's rarity", 0.65, 0.25),
+    ("log(sentences of the document)", 3.0, 0.5),
+    ("log(sentences of the summary)", 1.7, 0.4),
+    ("log(tokens of the document)", 6.3, 0.5),
+)
+_CENTRE, _SPREAD = (np.array(column, np.float32) for column in list(zip(*_FEATURES, strict=True))[1:])
+
+
+def _features(
+    document: EncodedDocument,
+    scores: FloatArray,
+    ranked: npt.NDArray[np.int64],
+    fixed: int,
+    swapped: FloatArray,
+    vocabulary_size: int,
+) -> FloatArray:
+    """[N, F]. `fixed`: how many of `ranked` are in all candidates; `swapped`: [N, M - fixed] which of the others are.
+
+    A token's rarity is the root of its place in the vocabulary, as in `surface.surface_features`; its topicality is
+    rarity * log(occurrences in the document). Both are summed over the distinct tokens of a candidate.
+    """
+
+    ids, owners = _tokens(document)
+    distinct, token, occurrences = np.unique(ids, return_inverse=True, return_counts=True)
+    rank = np.full(len(scores), -1)
+    rank[ranked] = np.arange(len(ranked))
+    rows = rank[owners]  # [T] of `has`
+    has = np.zeros((len(ranked), len(distinct)), np.float32)  # [M, V]
+    has[rows[rows >= 0], token[rows >= 0]] = 1
+    in_lead = np.zeros(len(distinct), np.float32)
+    in_lead[token[owners < _LEAD]] = 1
+    rarity = np.sqrt(distinct / vocabulary_size)
+    weights = np.stack([rarity, rarity * np.log(occurrences), rarity * in_lead], axis=1).astype(np.float32)  # [V, 3]
+    all_covered = np.maximum(weights.sum(axis=0), _SMALLEST)
+
+    score = np.clip(scores[ranked], _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
+    tokens, places = document.sentence_tokens[ranked], np.log1p(ranked)
+    single = np.stack([np.log(score / (1 - score)), score, tokens, places, ranked < _LEAD, has @ weights[:, 0]], axis=1)
+    of_each = np.concatenate([single.astype(np.float32), has], axis=1)  # [M, 6 + V]
+    sums = swapped @ of_each[fixed:] + of_each[:fixed].sum(axis=0)  # [N, 6 + V] over the sentences of each candidate
+    covered = np.minimum(sums[:, 6:], 1) @ weights  # [N, 3]
+    logit, score, tokens, place, leads, own = sums[:, :6].T
+    first = np.where(swapped > 0, places[fixed:], np.inf).min(axis=1, initial=places[:fixed].min(initial=np.inf))
+    size = fixed + swapped[0].sum()
+    features = np.empty((len(swapped), len(_FEATURES)), np.float32)
+    columns = (
+        logit / size,
+        score / size,
+        np.log(np.maximum(tokens, 1)),
+        place / size,
+        first,
+        leads / size,
+        covered[:, 0] / np.maximum(own, _SMALLEST),
+        np.log1p(covered[:, 0]),
+        covered[:, 1] / all_covered[1],
+        covered[:, 1] / np.maximum(tokens, 1),
+        covered[:, 2] / all_covered[2],
+        math.log(len(scores)),
+        math.log(size),
+        math.log(max(1, len(ids))),
+    )
+    for index, column in enumerate(columns):
+        features[:, index] = column
+    return (features - _CENTRE) / _SPREAD
+
+
+def _tokens(document: EncodedDocument) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The ids of what was read, without special tokens, and the sentence of each."""
+    is_text = np.ones(len(document.input_ids), np.bool_)
+    is_text[document.cls_positions] = False
+    is_text[np.append(document.cls_positions[1:], len(is_text)) - 1] = False  # [SEP] ends what [CLS] began
+    return document.input_ids[is_text], document.token_sentences[is_text]
+
+
+def choose_sentences(
+    documents: Sequence[EncodedDocument],
+    scores: Sequence[FloatArray],
+    config: SelectionConfig,
+    ranker: CandidateRanker | None,
+) -> list[list[int]]:
+    """Places of the sentences of each document's summary, ascending: the best candidate where there is a ranker,
+    sentences are counted, and nothing is blocked; else what `select_sentences` takes.
+
+    `scores`: [S] probabilities of the sentences that were read, a document.
+    """
+    if ranker is None or config.trigram_blocking or not config.counts_sentences:
+        return [
+            select_sentences(one, document.text, document.spans, document.sentence_tokens, document.language, config)
+            for document, one in zip(documents, scores, strict=True)
+        ]
+    candidates = [
+        make_candidates(document, one, sentence_budget(len(document.spans), config), ranker.vocabulary_size)
+        for document, one in zip(documents, scores, strict=True)
+    ]
+    return [
+        sorted(one.sentences[one.sets[best] > 0].tolist())
+        for one, best in zip(candidates, ranker.best(candidates), strict=True)
+    ]
