@@ -17,7 +17,7 @@ help:
 	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the library, the main job and S3 with the oldest versions that pyproject.toml claims"
-	@echo "make model        train the model that ships, from DATA ($(DATA)), in three steps"
+	@echo "make model        train the model that ships, from DATA ($(DATA)), in four steps"
 	@echo "make lint         ruff and mypy"
 
 setup: $(VENV)/.installed
@@ -54,6 +54,7 @@ model: setup
 	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)
 	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
 	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2
+	$(BIN)/bertsum train jobs/configs/default_model_4.yaml $(MODEL)/step_4 --set data_root=$(DATA) --set start_from=$(MODEL)/step_3
 
 lint: setup
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ sets. It reads the scores, and what can be counted in the tokens: length, places
 repeats, and of its lead, the set covers (Lin & Bilmes 2011, "A Class of Submodular Functions for Document
 Summarization"). So it costs no second pass of an encoder, and no GPU waits for it.
 
-Shapes: S sentences, M of them ranked, N candidates, V distinct tokens of a document, F features.
+Shapes: S sentences, K + M of them ranked, N candidates, V distinct tokens of a document, F features.
 """
 
 import math
@@ -31,6 +31,7 @@ FloatArray = npt.NDArray[np.float32]
 _MOST_SWAPPED = 5  # sentences on each side of the border that may change sides
 _MOST_SWAPS = 3  # at once
 _LEAD = 3  # sentences with which news says what matters
+_MOST_REPEATED = 1 / 3  # share of the trigrams of a sentence that better ones may have
 _SMALLEST_SCORE = 1e-4
 _SMALLEST = 1e-3  # a sum of rarities that something is divided by
 _HIDDEN_SIZE = 64
@@ -39,13 +40,20 @@ _UNIT = 0.1  # of ROUGE, about what candidates of a document differ in: new weig
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """`sentences`: [M] places in the document, best score first. `sets`: [N, M] 1 where a candidate has the sentence;
-    the first one has the best-scored.
+    """Sets of a document's sentences, the best-scored ones first.
+
+    `sure`: [K] places of sentences that are in all of them; `others`: [M] of those that are in some, best score first;
+    `swapped`: [N, M] 1 where a candidate has one.
     """
 
-    sentences: npt.NDArray[np.int64]
-    sets: FloatArray
+    sure: npt.NDArray[np.int64]
+    others: npt.NDArray[np.int64]
+    swapped: FloatArray
     features: FloatArray  # [N, F]
+
+    def places(self, candidate: int) -> list[int]:
+        """The sentences of one of them, ascending."""
+        return sorted([*self.sure.tolist(), *self.others[self.swapped[candidate] > 0].tolist()])
 
 
 class CandidateRanker(nn.Module):
@@ -70,21 +78,38 @@ class CandidateRanker(nn.Module):
         if not candidates:
             return []
         features = torch.from_numpy(np.concatenate([one.features for one in candidates]))
-        expected = self(features.to(next(self.parameters()).device)).split([len(one.sets) for one in candidates])
+        expected = self(features.to(next(self.parameters()).device)).split([len(one.swapped) for one in candidates])
         return [int(values.argmax()) for values in expected]
 
 
 def make_candidates(document: EncodedDocument, scores: FloatArray, size: int, vocabulary_size: int) -> Candidates:
     """The sets of `size` sentences to compare; a single one where there is nothing to choose.
 
-    `scores`: [S] probabilities of the sentences that were read.
+    `scores`: [S] probabilities of the sentences that were read, at least one.
     """
-    size = min(size, len(scores))
-    ranked = np.argsort(-scores, kind="stable")[: size + _MOST_SWAPPED]
-    fixed = max(0, size - _MOST_SWAPPED)  # the first of `ranked`, which are in all sets
-    swapped = _swaps(size - fixed, len(ranked) - size)
-    sets = np.concatenate([np.ones((len(swapped), fixed), np.float32), swapped], axis=1)
-    return Candidates(ranked, sets, _features(document, scores, ranked, fixed, swapped, vocabulary_size))
+    ranked = _without_repeats(document, np.argsort(-scores, kind="stable"), size + _MOST_SWAPPED)
+    size = min(size, len(ranked))
+    sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
+    swapped = _swaps(size - len(sure), len(ranked) - size)
+    return Candidates(sure, others, swapped, _features(document, scores, sure, others, swapped, vocabulary_size))
+
+
+def _without_repeats(document: EncodedDocument, order: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """The first sentences of `order`, but those that say again what better ones say: most of their trigrams."""
+    ids, _ = _tokens(document)
+    stops = np.cumsum(document.sentence_tokens).tolist()
+    tokens = ids.tolist()
+    kept: list[int] = []
+    seen: set[tuple[int, ...]] = set()
+    for place in order.tolist():
+        own = tokens[stops[place] - document.sentence_tokens[place] : stops[place]]
+        trigrams = set(zip(own, own[1:], own[2:], strict=False))
+        if len(trigrams & seen) <= _MOST_REPEATED * len(trigrams):
+            kept.append(place)
+            seen |= trigrams
+        if len(kept) == most:
+            break
+    return np.array(kept, np.int64)
 
 
 @cache
@@ -123,40 +148,46 @@ _CENTRE, _SPREAD = (np.array(column, np.float32) for column in list(zip(*_FEATUR
 def _features(
     document: EncodedDocument,
     scores: FloatArray,
-    ranked: npt.NDArray[np.int64],
-    fixed: int,
+    sure: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
     swapped: FloatArray,
     vocabulary_size: int,
 ) -> FloatArray:
-    """[N, F]. `fixed`: how many of `ranked` are in all candidates; `swapped`: [N, M - fixed] which of the others are.
+    """[N, F] of `Candidates`.
 
     A token's rarity is the root of its place in the vocabulary, as in `surface.surface_features`; its topicality is
     rarity * log(occurrences in the document). Both are summed over the distinct tokens of a candidate.
     """
-
     ids, owners = _tokens(document)
     distinct, token, occurrences = np.unique(ids, return_inverse=True, return_counts=True)
-    rank = np.full(len(scores), -1)
-    rank[ranked] = np.arange(len(ranked))
-    rows = rank[owners]  # [T] of `has`
-    has = np.zeros((len(ranked), len(distinct)), np.float32)  # [M, V]
-    has[rows[rows >= 0], token[rows >= 0]] = 1
-    in_lead = np.zeros(len(distinct), np.float32)
-    in_lead[token[owners < _LEAD]] = 1
     rarity = np.sqrt(distinct / vocabulary_size)
+    in_lead = np.zeros(len(distinct))
+    in_lead[token[owners < _LEAD]] = 1
     weights = np.stack([rarity, rarity * np.log(occurrences), rarity * in_lead], axis=1).astype(np.float32)  # [V, 3]
     all_covered = np.maximum(weights.sum(axis=0), _SMALLEST)
 
-    score = np.clip(scores[ranked], _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
-    tokens, places = document.sentence_tokens[ranked], np.log1p(ranked)
-    single = np.stack([np.log(score / (1 - score)), score, tokens, places, ranked < _LEAD, has @ weights[:, 0]], axis=1)
-    of_each = np.concatenate([single.astype(np.float32), has], axis=1)  # [M, 6 + V]
-    sums = swapped @ of_each[fixed:] + of_each[:fixed].sum(axis=0)  # [N, 6 + V] over the sentences of each candidate
-    covered = np.minimum(sums[:, 6:], 1) @ weights  # [N, 3]
-    logit, score, tokens, place, leads, own = sums[:, :6].T
-    first = np.where(swapped > 0, places[fixed:], np.inf).min(axis=1, initial=places[:fixed].min(initial=np.inf))
-    size = fixed + swapped[0].sum()
-    features = np.empty((len(swapped), len(_FEATURES)), np.float32)
+    row = np.full(len(scores), -1)
+    row[others] = np.arange(len(others))
+    row[sure] = len(others)  # one for all of them: a document may have thousands
+    rows = row[owners]
+    has = np.zeros((len(others) + 1, len(distinct)), np.float32)  # [M + 1, V]
+    has[rows[rows >= 0], token[rows >= 0]] = 1
+    covered = np.minimum(swapped @ has[:-1] + has[-1], 1) @ weights  # [N, 3]
+
+    chosen = np.concatenate([others, sure])
+    score = np.clip(scores[chosen], _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
+    places = np.log1p(chosen)
+    own = has @ weights[:, 0]
+    if len(sure):
+        pairs = np.unique(owners[rows == len(others)] * len(distinct) + token[rows == len(others)])
+        own[-1] = rarity[pairs % len(distinct)].sum()
+    single = np.stack([np.log(score / (1 - score)), score, document.sentence_tokens[chosen], places, chosen < _LEAD])
+    sums = swapped @ single[:, : len(others)].T + single[:, len(others) :].sum(axis=1)  # [N, 5]
+    logit, score, tokens, place, leads = sums.T
+    first = np.where(swapped > 0, places[: len(others)], np.inf).min(
+        axis=1, initial=places[len(others) :].min(initial=np.inf)
+    )
+    size = len(sure) + swapped[0].sum()
     columns = (
         logit / size,
         score / size,
@@ -164,7 +195,7 @@ def _features(
         place / size,
         first,
         leads / size,
-        covered[:, 0] / np.maximum(own, _SMALLEST),
+        covered[:, 0] / np.maximum(swapped @ own[:-1] + own[-1], _SMALLEST),
         np.log1p(covered[:, 0]),
         covered[:, 1] / all_covered[1],
         covered[:, 1] / np.maximum(tokens, 1),
@@ -173,6 +204,7 @@ def _features(
         math.log(size),
         math.log(max(1, len(ids))),
     )
+    features = np.empty((len(swapped), len(_FEATURES)), np.float32)
     for index, column in enumerate(columns):
         features[:, index] = column
     return (features - _CENTRE) / _SPREAD
@@ -206,7 +238,4 @@ def choose_sentences(
         make_candidates(document, one, sentence_budget(len(document.spans), config), ranker.vocabulary_size)
         for document, one in zip(documents, scores, strict=True)
     ]
-    return [
-        sorted(one.sentences[one.sets[best] > 0].tolist())
-        for one, best in zip(candidates, ranker.best(candidates), strict=True)
-    ]
+    return [one.places(best) for one, best in zip(candidates, ranker.best(candidates), strict=True)]

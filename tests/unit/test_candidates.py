@@ -1,18 +1,25 @@
 """Candidates against their definition in plain Python, and what becomes of them in training and in a summary."""
 
+import itertools
 import math
+import tracemalloc
 from collections import Counter
-from itertools import combinations
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from pydantic import ValidationError
+from rows import training_config
 from torch import nn
 
+import bertsum
 from bertsum.candidates import _FEATURES, CandidateRanker, choose_sentences, make_candidates
+from bertsum.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig
 from bertsum.oracle import best_combination, rouge_of_sets
+from bertsum.predictor import Summarizer
+from bertsum.schema import Document
 from bertsum.selection import select_sentences
 
 VOCABULARY_SIZE = 400
@@ -22,7 +29,7 @@ SENTENCES = [
     "A dog runs to the river and the cat sees the dog.",
     "The bank report says prices rise.",
     "It is good.",
-    "The cat sleeps in the old house of the city.",
+    "The cat sleeps on an old house of the city.",
     "A bird.",
     "The big market falls and the bank falls.",
     "The dog is small.",
@@ -46,7 +53,7 @@ def document():
 
 def places(candidates):
     """The places in the document that each candidate has."""
-    return [sorted(candidates.sentences[row > 0].tolist()) for row in candidates.sets]
+    return [candidates.places(index) for index in range(len(candidates.swapped))]
 
 
 def feature(candidates, name):
@@ -65,7 +72,7 @@ def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_t
     sure = set(best) - set(border)
     expected = {
         frozenset(sure | set(chosen))
-        for chosen in combinations(border, size - len(sure))
+        for chosen in itertools.combinations(border, size - len(sure))
         if len(set(best) - sure - set(chosen)) <= 3
     }
     assert found[0] == sorted(best)
@@ -115,6 +122,30 @@ def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features():
         assert np.isfinite(candidates.features).all()
 
 
+def test_half_of_a_very_long_document_needs_little_memory():
+    drawn = np.random.default_rng(0).choice(tiny.WORDS, (12_000, 6))
+    long = " ".join(f"{' '.join(words).capitalize()}." for words in drawn)
+    (document,) = tiny.document_encoder().encode([long], ["en"], 10**6)
+    scores = np.random.default_rng(0).random(document.num_read_sentences).astype(np.float32)
+    tracemalloc.start()
+    candidates = make_candidates(document, scores, 6000, VOCABULARY_SIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4000 < len(candidates.places(0)) <= 6000  # some say again what others say
+    assert np.isfinite(candidates.features).all()
+    assert peak < 50 * len(long)
+
+
+def test_no_candidate_says_the_same_twice():
+    same = ["A dog runs to the old river.", "A dog runs to the old river and the city.", "The dog runs to a new house."]
+    (document,) = encode(" ".join([*same, *SENTENCES]))
+    scores = np.array([0.99, 0.98, 0.97, *SCORES], np.float32)
+    found = set(itertools.chain(*places(make_candidates(document, scores, 3, VOCABULARY_SIZE))))
+    assert found & {0, 1, 2} == {0, 2}  # of seven trigrams, the third sentence shares one with the first
+    (document,) = encode(" ".join(["Prices fall and the bank falls."] * 5))
+    assert places(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
+
+
 class Shortest(CandidateRanker):
     """Expects most of the candidate with the fewest tokens."""
 
@@ -158,9 +189,27 @@ def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
     assert blocked == [0, 2, 8]
 
 
+def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path):
+    model = tiny.model(rank_candidates=True)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", bertsum.__version__)
+    summarizer = Summarizer(tmp_path, device="cpu")
+    texts = [" ".join(SENTENCES[place:] + SENTENCES[:place]) for place in range(0, 12, 2)]
+    found = summarizer.predict_all_heads([Document(text) for text in texts])
+    documents, scores = [part[1] for part in found], [part[2].sentence_scores for part in found]
+    assert model.candidates is not None
+    expected = choose_sentences(documents, scores, SelectionConfig(), model.candidates.eval())
+    assert [part[0].summary_sentences for part in found] == expected
+    assert expected != choose_sentences(documents, scores, SelectionConfig(trigram_blocking=False), None)
+
+
+def test_only_a_model_with_a_ranker_can_train_one():
+    with pytest.raises(ValidationError, match=r"trained: candidates needs model.rank_candidates"):
+        training_config(trained="candidates")
+
+
 def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
     summary = "The cat sees the dog.\nPrices fall and the bank falls."
-    groups = [list(group) for size in (1, 2, 3) for group in combinations(range(12), size)]
+    groups = [list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)]
     rouge = rouge_of_sets(SENTENCES, summary, "en", groups)
     assert groups[int(np.argmax(rouge))] == best_combination(SENTENCES, summary, "en", 3, 10**6)
     assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
