@@ -18,7 +18,7 @@ LAYERS = [
     | {"bertsum.tokenizing", "bertsum.windows"},
     {"bertsum.scope", "bertsum.claim"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
-    | {"bertsum.loss", "bertsum.selection"},
+    | {"bertsum.loss", "bertsum.selection", "bertsum.candidates"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes"},
     {"bertsum.importing"},
