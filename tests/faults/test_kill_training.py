@@ -92,3 +92,20 @@ def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.P
     printed, _ = jobs[2].communicate(timeout=20)
     assert f"going on from step {killed_at}" in printed
     assert "sign of life" not in printed
+
+
+def test_an_end_by_sigterm_is_quiet_and_whole(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    config, output = make_training(tmp_path, epochs=400, checkpoint_every_minutes=0), tmp_path / "out"
+    jobs.append(start(config, output))
+    wait_for_step(output, 3, jobs[0])
+    below = [pid for pid, _ in descendants(jobs[0].pid)]
+    jobs[0].terminate()
+    printed, _ = jobs[0].communicate(timeout=60)
+    assert jobs[0].returncode == 1
+    assert "SIGTERM" not in printed and "@ " not in printed, printed
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in below):
+        assert time.monotonic() < deadline, "processes are left"
+        time.sleep(0.1)
+    (claim,) = (output / "claims").iterdir()
+    assert '"ended":true' in claim.read_text()
