@@ -95,11 +95,12 @@ def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address
     from ray.train import TrainingFailedError
 
     from jobs.cluster import connected, reserve
-    from jobs.train_worker import Task, check_shape, run_workers
+    from jobs.train_worker import Task, run_workers
 
     with connected(address):
         shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")
-        check_shape(shape)
+        if shape.num_gpus % 1:
+            raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
         try:
             with lines:
                 run_workers(Task(config, output.uri, command, shape), lines.show)

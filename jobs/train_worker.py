@@ -16,9 +16,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.errors import BertsumError, IncompleteError
 from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import run
@@ -43,21 +42,13 @@ class Task:
     shape: Shape
 
 
-def check_shape(shape: Shape) -> None:
-    """Raise ConfigError for a share of a GPU, which is no place for a worker."""
-    if shape.num_gpus % 1:
-        raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
-
-
 def run_workers(task: Task, show: Callable[[dict[str, Any]], None]) -> None:
     """Run them to the end. `show` gets what they tell, and what it raises ends them.
 
     Raises Ray's errors where they ended before the run did.
     """
     actor: Any = ray.remote(Coordinator)  # whose options carry no types
-    group: Any = PlacementGroupSchedulingStrategy
-    none = group(None)  # else, in a trial of Ray Tune, it would have to fit into the trial's own
-    coordinator = actor.options(num_cpus=0, max_concurrency=4, scheduling_strategy=none).remote(task)
+    coordinator = actor.options(num_cpus=0, max_concurrency=4).remote(task)
     try:
         fit = coordinator.fit.remote()
         is_done = False

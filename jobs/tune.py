@@ -19,6 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from bertsum.claim import Claim
 from bertsum.config import load_config
 from bertsum.errors import ConfigError, IncompleteError
 from bertsum.storage import Folder, mask
@@ -27,8 +28,9 @@ from bertsum.trials import Trial, TrialStore, ranked
 from bertsum.tuning_config import TuningConfig, with_values
 from jobs.guard import guard
 from jobs.plots import draw_trials
+from jobs.progress import Bar
 from jobs.tables import console
-from jobs.train import absolute
+from jobs.train import absolute, say_aside
 
 _CONFIG_FILE = "tuning_config.json"
 _BEST_FILE = "best.yaml"
@@ -50,18 +52,23 @@ def tune(arguments: argparse.Namespace) -> int:
     _check_extras(config)
     base = absolute(config.read_training())
     output = Folder(arguments.output)
-    _claim(output, config, base)
-    trials = TrialStore(output).read()
-    if sum(trial.outcome is not None for trial in trials) < config.most_trials:
-        address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
-        trials = _search(config, base, output, trials, address)
-    else:
+    _begin(output, config, base)
+    if _is_done(TrialStore(output).read(), config):
         print(f"nothing to do: {output} holds all {config.most_trials} trials")
-    _finish(config, base, output, trials)
+        _finish(config, base, output, TrialStore(output).read())
+        return 0
+    address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+    with Claim(output, say_aside) as claim:
+        trials = _search(config, base, output, TrialStore(output).read(), address, claim)
+        _finish(config, base, output, trials)
     return 0
 
 
-def _claim(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
+def _is_done(trials: Sequence[Trial], config: TuningConfig) -> bool:
+    return sum(trial.outcome is not None for trial in trials) >= config.most_trials
+
+
+def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
     """Raise ConfigError where OUTPUT holds another search."""
     ours = config.model_dump(mode="json", exclude=set(_FREE_KEYS))
     ours["training"] = base.model_dump(mode="json", exclude=set(_FREE_TRAINING_KEYS))
@@ -77,24 +84,22 @@ def _claim(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
 
 
 def _search(
-    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial], address: str
+    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial], address: str, claim: Claim
 ) -> list[Trial]:
     if address.startswith("ray://"):
         raise ConfigError(
             f"tuning does not run behind {mask(address)}: use bertsum submit tune, or run on a machine of the cluster"
         )
-    errors = Console(stderr=True)
-    errors.print(f"starting Ray ({mask(address)})")
+    bar = Bar(Console(stderr=True))
+    bar.say(f"starting Ray ({mask(address)})")
     from jobs.cluster import connected, reserve
     from jobs.tune_trials import run_trials
-
-    def say(text: str) -> None:
-        errors.print(text, highlight=False, soft_wrap=True)
 
     wanted = WorkersConfig.model_validate({**base.resources.model_dump(), "replicas": None})
     with connected(address):
         shape = reserve(wanted, config.most_trials, can_grow=address != "local")
-        return run_trials(config, base, output, trials, shape, say)
+        with bar:
+            return run_trials(config, base, output, trials, shape, bar, claim.check)
 
 
 def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial]) -> None:

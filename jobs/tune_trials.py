@@ -24,10 +24,10 @@ from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import LOG_FILE, begin, prepare_encoder, run
 from bertsum.training_state import StateStore, read_log
-from bertsum.trials import Score, Trial, TrialStore
+from bertsum.trials import Score, Trial, TrialStore, ranked
 from bertsum.tuning_config import TuningConfig, with_values
 from jobs.cluster import Shape
-from jobs.progress import format_seconds
+from jobs.progress import Bar, format_seconds
 from jobs.tune import show_values
 
 _ENVIRONMENT = {
@@ -36,12 +36,10 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most of what trials say has no score
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # which would make Ctrl-C look like the end of the search
 }
-_NEWS_SECONDS = 20.0  # between two reports of a trial
+_NEWS_SECONDS = 10.0  # between two reports of a trial
 _LEAVE_SECONDS = "60"  # for a trial that was stopped, until its process takes the next
 _LAST_RUNG = 0.99  # a run that is done is not stopped
 _MAX_DRAWS = 100
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +57,13 @@ class Search:
 
     config: TuningConfig
     store: TrialStore
-    say: Say
+    bar: Bar
     trials: dict[int, Trial]
     draws: Draws
+    check: Callable[[], None]  # raises what ends the search
     shares: dict[int, float] = field(default_factory=dict)  # of trials that run
     heard_at: float = field(default_factory=time.monotonic)
-    shown_at: float = field(default_factory=time.monotonic)
+    start: tuple[float, float] | None = None  # trials done, counted with their shares, and when, at the first news
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune pickles what it is given, to restore a search in its own way
@@ -85,7 +84,7 @@ class Search:
         """A trial's process has started."""
         self.heard_at = time.monotonic()
         self.shares[number] = 0.0
-        self.say(f"trial {number}: {show_values(self.trials[number])}")
+        self.bar.say(f"trial {number}: {show_values(self.trials[number])}")
 
     def hear(self, number: int, news: dict[str, Any]) -> None:
         """What a trial says: how far it is, a score, or how it ended."""
@@ -94,7 +93,7 @@ class Search:
         self.shares[number] = news.get("share", self.shares.get(number, 0.0))
         if "score" in news:
             trial.add(Score(news["step"], news["share"], news["score"]))
-            self.say(f"trial {number}: step {news['step']:,} ({news['share']:.0%}), score {news['score']:.4f}")
+            self.bar.say(f"trial {number}: step {news['step']:,} ({news['share']:.0%}), score {news['score']:.4f}")
         if "outcome" in news:
             trial.outcome, trial.error = news["outcome"], news.get("error")
         if "score" in news or "outcome" in news:
@@ -110,10 +109,11 @@ class Search:
         trial.error = trial.error or error
         self.store.write(trial)
         self.draws.learn(trial)
-        self.say(f"trial {number}: {trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}")
+        self.bar.say(f"trial {number}: {trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}")
 
     def watch(self) -> None:
         """Called all the time. Raises IncompleteError after too long a silence."""
+        self.check()
         now = time.monotonic()
         if now - self.heard_at > self.config.silence_seconds:
             running = ", ".join(map(str, self.shares)) or "none runs"
@@ -121,24 +121,41 @@ class Search:
                 f"no trial ({running}) has said anything for {format_seconds(now - self.heard_at)}; silence_seconds is "
                 f"{self.config.silence_seconds:g}"
             )
-        if self.shares and now - self.shown_at > _NEWS_SECONDS:
-            self.shown_at = now
-            parts = [f"{number} at {share:.0%}" for number, share in sorted(self.shares.items())]
-            ended = sum(trial.outcome is not None for trial in self.trials.values())
-            self.say(f"{ended} of {self.config.most_trials} trials ended; running: {', '.join(parts)}")
+        if self.shares:
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        ended = sum(trial.outcome is not None for trial in self.trials.values())
+        total = max(self.config.most_trials, ended)
+        done = min(ended + sum(self.shares.values()), total)
+        self.start = self.start or (done, now)
+        running = ", ".join(f"{number} at {share:.0%}" for number, share in sorted(self.shares.items()))
+        parts = [f"{ended} of {total} trials ended", f"running: {running}"]
+        if best := ranked(self.trials.values())[0].best:
+            parts.append(f"best {best.score:.4f}")
+        if done > self.start[0]:
+            parts.append(f"{format_seconds((now - self.start[1]) / (done - self.start[0]) * (total - done))} left")
+        self.bar.move(done, total, "; ".join(parts))
 
 
 def run_trials(
-    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial], shape: Shape, say: Say
+    config: TuningConfig,
+    base: TrainingConfig,
+    output: Folder,
+    trials: Sequence[Trial],
+    shape: Shape,
+    bar: Bar,
+    check: Callable[[], None],
 ) -> list[Trial]:
     """Run what is missing of the search, and return all trials. Raises IncompleteError where trials fell silent.
 
-    `trials`: of an earlier start. Those without an outcome come first, and go on from their checkpoints.
+    `check`: called all the time; what it raises ends the search. `trials`: of an earlier start. Those without an
+    outcome come first, and go on from their checkpoints.
     """
     os.environ |= _ENVIRONMENT
     store = TrialStore(output)
     ended = [trial for trial in trials if trial.outcome]
-    search = Search(config, store, say, {trial.number: trial for trial in trials}, make_draws(config, ended))
+    search = Search(config, store, bar, {trial.number: trial for trial in trials}, make_draws(config, ended), check)
     task = Task(base, output.uri, shape.num_threads)
     with tempfile.TemporaryDirectory() as directory:
         tuner = ray.tune.Tuner(

@@ -14,6 +14,7 @@ from bertsum.storage import Folder
 from bertsum.trials import Score, Trial, TrialStore
 from bertsum.tuning_config import TuningConfig
 from jobs.plots import draw_trials
+from jobs.progress import Bar
 from jobs.tune_trials import Search, Suggestions, _asha
 
 SPACE = {"head_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "schedule": ["linear", "noam"]}
@@ -26,7 +27,7 @@ TRAINING = training_config(
 def make(root: Path, trials: list[Trial] | None = None, **values: object) -> Search:
     config = TuningConfig.model_validate({"training": TRAINING, "space": SPACE} | values)
     found = {trial.number: trial for trial in trials or []}
-    return Search(config, TrialStore(Folder(str(root))), lambda text: None, found, make_draws(config, []))
+    return Search(config, TrialStore(Folder(str(root))), Bar(), found, make_draws(config, []), lambda: None)
 
 
 @pytest.mark.parametrize("searcher", ["random", "optuna"])
