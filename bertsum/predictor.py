@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self, overload
 
 import numpy as np
@@ -78,6 +79,7 @@ class Summarizer:
             reorder_weights(self.model.encoder)
         self.stage_seconds: dict[str, float] = defaultdict(float)
         self._trim_heap = HeapTrimmer()
+        self._preparing = Lock()  # two streams may be at work, and the encoder's memory of words is one
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
@@ -124,7 +126,8 @@ class Summarizer:
     def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
         """Tables with the text column in; the same rows, kept columns and predictions out, in order, in smaller tables.
 
-        Prepares ahead of the device in a thread. Raises InputError for a table without the text column.
+        The first documents are read and prepared before this returns, the following ones in a thread, ahead of the
+        device. Raises InputError for a table without the text column.
         """
         waiting: list[pa.Table] = []
 
@@ -136,8 +139,8 @@ class Summarizer:
                     start += len(pool)
                     yield pool
 
-        for _, _, predictions in self._run(pools(), on_progress):
-            yield output_table(waiting.pop(0), predictions, self.config)
+        parts = self._run(pools(), on_progress)
+        return (output_table(waiting.pop(0), predictions, self.config) for _, _, predictions in parts)
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
@@ -184,16 +187,24 @@ class Summarizer:
     def _run(
         self, pools: Iterable[Sequence[Document]], on_progress: Progress | None
     ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
-        """The three steps over pools of documents; a thread prepares the next pool while this one is computed."""
+        """The three steps over pools of documents; a thread prepares the next pool while this one is computed.
+
+        The first pool is prepared before this returns, perhaps while another stream is computed.
+        """
         iterator = iter(pools)
 
         def prepare_next() -> Prepared | None:
             pool = next(iterator, None)
-            return None if pool is None else self._timed("prepare", self.prepare, pool)
+            with self._preparing:
+                return None if pool is None else self._timed("prepare", self.prepare, pool)
 
+        return self._compute(prepare_next(), prepare_next, on_progress)
+
+    def _compute(
+        self, prepared: Prepared | None, prepare_next: Callable[[], Prepared | None], on_progress: Progress | None
+    ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
         waiting: list[tuple[Prepared, Iterable[Running]]] = []
         with ThreadPoolExecutor(1) as executor:
-            prepared = executor.submit(prepare_next).result()
             while prepared is not None:
                 following = executor.submit(prepare_next)
                 waiting.append((prepared, self._timed("forward", self._start, prepared)))

@@ -13,7 +13,7 @@ from jobs.cluster import Shape, beside_the_driver
 from jobs.replica import Replica, Task
 from jobs.reports import UnitReport
 
-_TASKS_IN_FLIGHT = 2  # the next unit is at the replica when it has finished one
+_UNITS_AT_ONCE = 2  # of one replica: it computes one, while the other is read and prepared, or written
 
 
 def stream_reports(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> Iterator[UnitReport]:
@@ -55,7 +55,12 @@ def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) 
         fn_constructor_args=(task, monitor),
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=_TASKS_IN_FLIGHT),
+        compute=ray.data.ActorPoolStrategy(
+            size=replicas,
+            max_tasks_in_flight_per_actor=_UNITS_AT_ONCE,
+            max_concurrent_calls_per_actor=_UNITS_AT_ONCE,
+            enable_true_multi_threading=True,  # `Replica` takes turns at what must not happen twice at a time
+        ),
         num_cpus=shape.num_cpus,
         num_gpus=shape.num_gpus,
         **kind,

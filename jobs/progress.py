@@ -47,9 +47,19 @@ class Monitor:
     def begin(self, replica: str, unit: str, handle: Any) -> Advice:
         """A replica, of which `handle` is Ray's handle, has the unit now; the answer says how to make it."""
         advice = self._suspects.begin(unit)
-        self._handles[unit] = handle
-        self._heard(unit, UnitProgress(replica, "load", advice.starts))
+        self._take(unit, replica, handle, advice.starts)
         return advice
+
+    def look_ahead(self, replica: str, unit: str, handle: Any) -> bool:
+        """See `Suspects.look_ahead`; while it does, until `wait`, a replica is watched as in any unit in work."""
+        may = self._suspects.look_ahead(unit)
+        if may:
+            self._take(unit, replica, handle, 0)
+        return may
+
+    def wait(self, unit: str) -> None:
+        """The unit is prepared, and nothing is heard of it until its turn comes."""
+        self._forget(unit)
 
     def announce(self, unit: str, start: int, stop: int) -> None:
         """See `Suspects.announce`."""
@@ -68,18 +78,30 @@ class Monitor:
         again may begin and end between two looks.
         """
         for unit in reported:
-            self._units.pop(unit, None)
-            self._handles.pop(unit, None)
+            self._forget(unit)
         now = time.monotonic()
         units = {name: replace(unit, idle_seconds=now - self._spoke_at[name]) for name, unit in self._units.items()}
         return self._messages, units, self._suspects.starts()
 
     def end_replica(self, unit: str) -> None:
         """End the process that has the unit, even one that does not react; Ray starts another and gives it the unit."""
-        self._spoke_at[unit] = time.monotonic()
+        for other, progress in self._units.items():  # whatever else it has ends, too
+            if progress.replica == self._units[unit].replica:
+                self._spoke_at[other] = time.monotonic()
         import ray  # a dry run shows the same display, and needs none
 
         ray.kill(self._handles[unit], no_restart=False)
+
+    def _take(self, unit: str, replica: str, handle: Any, starts: int) -> None:
+        for other in [name for name, known in self._handles.items() if known == handle]:
+            if self._units[other].replica != replica:  # it went with the process before this one, and waits to be begun
+                self._forget(other)
+        self._handles[unit] = handle
+        self._heard(unit, UnitProgress(replica, "load", starts))
+
+    def _forget(self, unit: str) -> None:
+        self._units.pop(unit, None)
+        self._handles.pop(unit, None)
 
     def _heard(self, unit: str, progress: UnitProgress) -> None:
         self._messages += 1

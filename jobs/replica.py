@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from jobs.work import Work
 _MONITOR_SECONDS = 60.0
 _KILLER = "the process that computed this document died each time (a native crash, no memory, or no progress)"
 _SMALLEST_BATCH = 512  # tokens
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,26 @@ class Task:
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
+@dataclass(slots=True)
+class _Making:
+    """One unit from its call to its report."""
+
+    name: str
+    unit: Unit
+    ahead: Iterator[pa.Table] | None = None  # its results, when the first documents were prepared before its turn
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage
+    tokens: int = 0  # read
+    begun: float = 0.0  # by time.perf_counter
+    begun_at: float = 0.0  # Unix time
+
+
 class Replica:
-    """Ray Data calls it with one unit and takes one report; whatever goes wrong in a unit is in the report."""
+    """Ray Data calls it with one unit and takes one report; whatever goes wrong in a unit is in the report.
+
+    It is called from two threads, so that the device has work at the border of two units: one unit is computed, while
+    the other is read and prepared, or written. A unit that is made carefully has the process for itself: what ends it
+    must be what was announced.
+    """
 
     def __init__(self, task: Task, monitor: Any) -> None:
         self._task = task
@@ -53,7 +73,10 @@ class Replica:
         self._input = Folder(task.input_uri, InputError)
         self._output = Folder(task.output_uri, exclusive=task.exclusive)
         self._stream: Any = None  # a Stream
-        self._unit, self._tokens = "", 0  # in work, and read of it
+        self._computed: _Making | None = None
+        self._counted: Mapping[str, float] = {}  # of the stream's seconds, those that are in a report
+        self._turn = threading.Lock()  # of the unit that is computed
+        self._beside = threading.Lock()  # of the one that is prepared or written meanwhile; never taken before `_turn`
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         units = [(str(name), Unit.from_json(json.loads(text))) for name, text in zip(*batch.values(), strict=True)]
@@ -61,7 +84,7 @@ class Replica:
 
     def _report(self, name: str, unit: Unit) -> UnitReport:
         try:
-            return self._begin(name, unit)
+            return self._begin(_Making(name, unit))
         except DeviceError as error:
             print(f"bertsum: {mask(str(error))}; this process ends, Ray starts another", file=sys.stderr, flush=True)
             os._exit(1)  # nothing that needs the device would work in this process any more
@@ -74,48 +97,71 @@ class Replica:
             return None
         return UnitReport(name, self._id, read_back(self._output, [name])[0])
 
-    def _begin(self, name: str, unit: Unit) -> UnitReport:
+    def _begin(self, making: _Making) -> UnitReport:
         """Ray restarts a dead process and gives it the same unit again, without end; see `jobs.suspects`."""
-        handle = ray.get_runtime_context().current_actor
-        advice: Advice = ray.get(self._monitor.begin.remote(self._id, name, handle), timeout=_MONITOR_SECONDS)
-        existing = self._existing(name)  # a zombie, or a second driver, may have been faster
-        if existing is None and advice.refusal:
-            return UnitReport(name, self._id, error=advice.refusal)
-        return existing or self._make(name, unit, advice)
+        self._take_turn(making)
+        try:
+            advice: Advice = self._ask("begin", self._id, making.name, ray.get_runtime_context().current_actor)
+            existing = self._existing(making.name)  # a zombie, or a second driver, may have been faster
+            if existing is None and advice.refusal:
+                return UnitReport(making.name, self._id, error=advice.refusal)
+            if existing is not None:
+                return existing
+            if advice.is_careful:
+                with self._beside:
+                    return self._write(making, self._make(making, advice))
+            tables = self._make(making, advice)
+        finally:
+            self._turn.release()
+        with self._beside:
+            return self._write(making, tables)
 
-    def _make(self, name: str, unit: Unit, advice: Advice) -> UnitReport:
-        seconds: dict[str, float] = defaultdict(float)
-        self._unit, self._tokens = name, 0
+    def _take_turn(self, making: _Making) -> None:
+        """Wait until no other unit is computed here, and prepare the first documents meanwhile.
+
+        Whoever has the turn is watched, and so is this as long as it prepares: it ends.
+        """
+        has_looked = False
+        while not self._turn.acquire(timeout=_LOOK_SECONDS):
+            if self._stream is not None and not has_looked:
+                has_looked = True
+                with self._beside:
+                    self._look_ahead(making)
+
+    def _look_ahead(self, making: _Making) -> None:
+        if self._ask("look_ahead", self._id, making.name, ray.get_runtime_context().current_actor):
+            making.ahead = self._start(self._stream, making)
+            self._monitor.wait.remote(making.name)
+
+    def _start(self, loaded: Any, making: _Making) -> Iterator[pa.Table]:
+        tables: Iterator[pa.Table] = loaded.stream(self._read(making), partial(self._tell, making, "forward"))
+        return tables
+
+    def _make(self, making: _Making, advice: Advice) -> list[pa.Table]:
+        self._computed = making
         loaded = self._load()
-        begun, begun_at = time.perf_counter(), time.time()
-        before = dict(loaded.stage_seconds)
-        self._tell(name, "forward", 0, 0)
-        rows = self._read(unit, seconds)
+        making.begun, making.begun_at = time.perf_counter(), time.time()
+        self._tell(making, "forward", 0, 0)
         if advice.is_careful:
-            tables = list(self._carefully(loaded, name, rows, advice))
+            tables = list(self._carefully(loaded, making, self._read(making), advice))
         else:
-            tables = list(loaded.stream(rows, partial(self._tell, name, "forward")))
-        for stage, total in loaded.stage_seconds.items():
-            seconds[stage] = total - before.get(stage, 0.0)
-        self._tell(name, "write", 0, 0)
-        start = time.perf_counter()
-        record, created = self._write(name, unit, tables)
-        seconds["write"] = time.perf_counter() - start
-        stages = {stage: seconds.get(stage, 0.0) for stage in STAGES}
-        seconds_in_all = time.perf_counter() - begun
-        return UnitReport(name, self._id, record, created, stages, begun_at, seconds_in_all, self._tokens)
+            tables = list(making.ahead or self._start(loaded, making))
+        totals = dict(loaded.stage_seconds)  # what was prepared for the next unit counts as this one's
+        making.seconds |= {stage: total - self._counted.get(stage, 0.0) for stage, total in totals.items()}
+        self._counted = totals
+        return tables
 
-    def _carefully(self, loaded: Any, name: str, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
+    def _carefully(self, loaded: Any, making: _Making, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
         """Piece by piece, announced before it is computed. The same batches, and bits, unless there are suspects."""
         whole_budget = getattr(loaded, "max_batch_tokens", 0)
         loaded.max_batch_tokens = max(_SMALLEST_BATCH, whole_budget >> max(0, advice.starts - 2))
         try:
-            yield from self._announced(loaded, name, rows, advice)
+            yield from self._announced(loaded, making, rows, advice)
         finally:
             loaded.max_batch_tokens = whole_budget
-        ray.get(self._monitor.announce.remote(name, 0, 0), timeout=_MONITOR_SECONDS)
+        self._ask("announce", making.name, 0, 0)
 
-    def _announced(self, loaded: Any, name: str, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
+    def _announced(self, loaded: Any, making: _Making, rows: Iterable[pa.Table], advice: Advice) -> Iterator[pa.Table]:
         position = 0
         for table in rows:
             for start, stop, is_killer in advice.pieces(position, position + table.num_rows):
@@ -125,25 +171,33 @@ class Replica:
                 if is_killer:
                     yield loaded.give_up(piece, _KILLER)
                 else:
-                    ray.get(self._monitor.announce.remote(name, start, stop), timeout=_MONITOR_SECONDS)
-                    yield from loaded.stream([piece], partial(self._tell, name, "forward"))
+                    self._ask("announce", making.name, start, stop)
+                    yield from loaded.stream([piece], partial(self._tell, making, "forward"))
             position += table.num_rows
 
-    def _write(self, name: str, unit: Unit, tables: list[pa.Table]) -> tuple[FileRecord, bool]:
+    def _write(self, making: _Making, tables: list[pa.Table]) -> UnitReport:
+        name, unit = making.name, making.unit
+        self._tell(making, "write", 0, 0)
+        start = time.perf_counter()
         schema = self._task.work.output_schema(read_schema(self._input, unit.slices[0].path))
         data, counts = encode(tables, schema, unit, self._task.job)
-        if self._output.create_exclusive(name, memoryview(data)):
-            return FileRecord(name, data.size, sha256(data).hexdigest(), counts), True
-        return read_back(self._output, [name])[0], False
+        created = self._output.create_exclusive(name, memoryview(data))
+        record = FileRecord(name, data.size, sha256(data).hexdigest(), counts)
+        if not created:
+            record = read_back(self._output, [name])[0]
+        making.seconds["write"] = time.perf_counter() - start
+        stages = {stage: making.seconds.get(stage, 0.0) for stage in STAGES}
+        seconds_in_all = time.perf_counter() - making.begun
+        return UnitReport(name, self._id, record, created, stages, making.begun_at, seconds_in_all, making.tokens)
 
-    def _read(self, unit: Unit, seconds: dict[str, float]) -> Iterator[pa.Table]:
-        for part in unit.slices:
+    def _read(self, making: _Making) -> Iterator[pa.Table]:
+        for part in making.unit.slices:
             columns = self._task.work.columns(read_schema(self._input, part.path))
             rows = stream_rows(self._input, part.file, part.start, part.stop, columns)
             while True:
                 start = time.perf_counter()
                 table = next(rows, None)
-                seconds["read"] += time.perf_counter() - start
+                making.seconds["read"] += time.perf_counter() - start
                 if table is None:
                     break
                 yield table
@@ -154,9 +208,13 @@ class Replica:
             self._stream = self._task.work.load(self._task.num_threads)
             if hasattr(self._stream, "model"):
                 # a sign of life after each batch: documents are counted pool by pool, which may take minutes
-                self._stream.model.register_forward_hook(lambda *_: self._tell(self._unit, "forward", 0, 0))
+                self._stream.model.register_forward_hook(lambda *_: self._tell(self._computed, "forward", 0, 0))
         return self._stream
 
-    def _tell(self, name: str, stage: str, documents: int, tokens: int) -> None:
-        self._tokens += tokens
-        self._monitor.update.remote(self._id, name, stage, documents, tokens)
+    def _tell(self, making: _Making | None, stage: str, documents: int, tokens: int) -> None:
+        if making is not None:
+            making.tokens += tokens
+            self._monitor.update.remote(self._id, making.name, stage, documents, tokens)
+
+    def _ask(self, method: str, *values: Any) -> Any:
+        return ray.get(getattr(self._monitor, method).remote(*values), timeout=_MONITOR_SECONDS)

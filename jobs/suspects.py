@@ -65,6 +65,15 @@ class Suspects:
         killers = frozenset(row for row, deaths in state.deaths.items() if deaths >= _DEATHS_OF_A_ROW)
         return Advice(state.starts, state.suspects, killers, _refusal(state, len(killers)))
 
+    def look_ahead(self, unit: str) -> bool:
+        """Whether the unit may be prepared while another one is computed: once, and only before anybody has begun it.
+
+        If the process dies of it, the other unit is blamed; the second time this one prepares in its own name.
+        """
+        is_new = unit not in self._states
+        self._states.setdefault(unit, _State())
+        return is_new
+
     def announce(self, unit: str, start: int, stop: int) -> None:
         """Rows [start, stop) of the unit are computed next; (0, 0): none, only files are read or written."""
         self._states.setdefault(unit, _State()).announced = (start, stop)

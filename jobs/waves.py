@@ -137,7 +137,7 @@ def _run_wave(
     thread = threading.Thread(target=_pump, args=(stream_reports(units, task, shape, monitor), events), daemon=True)
     thread.start()
     reports: dict[str, UnitReport] = {}
-    watch = _Watch(monitor, display, replica_timeout_seconds)
+    watch = _Watch(monitor, display, replica_timeout_seconds, reports)
     try:
         for event in _events(events, watch, outcome):
             if isinstance(event, RayError):
@@ -168,19 +168,22 @@ def _events(
         try:
             event = events.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            watch.look(outcome)
+            watch.look(outcome.tally)
             continue
         if event is None:
             return
         yield event
-        watch.look(outcome)
+        watch.look(outcome.tally)
 
 
 class _Watch:
     """Shows progress, replaces a replica that makes none, and gives up when there has been none at all for too long."""
 
-    def __init__(self, monitor: Any, display: Display, replica_timeout_seconds: float) -> None:
-        self._monitor, self._display = monitor, display
+    def __init__(
+        self, monitor: Any, display: Display, replica_timeout_seconds: float, reports: Mapping[str, UnitReport]
+    ) -> None:
+        """`reports`: of the units that are no longer in work, with an error or without."""
+        self._monitor, self._display, self._reports = monitor, display, reports
         self._timeout = replica_timeout_seconds
         self._stall = max(_STALL_SECONDS, 3 * replica_timeout_seconds)
         self._pending: Any = None
@@ -188,10 +191,10 @@ class _Watch:
         self._units: Mapping[str, UnitProgress] = {}
         self._starts: dict[str, int] = {}
 
-    def look(self, outcome: Outcome) -> None:
-        self._poll(outcome)
-        in_work = {name: progress for name, progress in self._units.items() if name not in outcome.reports}
-        tally = outcome.tally
+    def look(self, tally: Tally) -> None:
+        """`tally`: of the units that are done."""
+        self._poll()
+        in_work = {name: progress for name, progress in self._units.items() if name not in self._reports}
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
         self._display.show(tally, _activity(in_work.values()))
@@ -208,19 +211,18 @@ class _Watch:
                 self._display.say(f"a replica's process died; {name} is done again")
         self._starts |= restarted
 
-    def _replace_hanging(self, outcome: Outcome) -> None:
-        for name, progress in self._units.items():
-            if progress.idle_seconds > self._timeout and name not in outcome.reports:
-                self._display.say(
-                    f"replica {progress.replica} made no progress for {progress.idle_seconds:.0f} s on {name}; it is "
-                    "replaced"
-                )
-                self._monitor.end_replica.remote(name)
+    def _replace_hanging(self) -> None:
+        in_work = {name: progress for name, progress in self._units.items() if name not in self._reports}
+        hanging = {p.replica: name for name, p in in_work.items() if p.idle_seconds > self._timeout}
+        for replica, name in hanging.items():  # once, of how many units it may be
+            seconds = in_work[name].idle_seconds
+            self._display.say(f"replica {replica} made no progress for {seconds:.0f} s on {name}; it is replaced")
+            self._monitor.end_replica.remote(name)
 
-    def _poll(self, outcome: Outcome) -> None:
+    def _poll(self) -> None:
         """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
         if self._pending is None:
-            done = [name for name in self._units if name in outcome.reports]
+            done = [name for name in self._units if name in self._reports]
             self._pending = self._monitor.snapshot.remote(done)
         ready, _ = ray.wait([self._pending], timeout=0)
         if ready:
@@ -230,7 +232,7 @@ class _Watch:
             except RayActorError:  # it went with its process, and Ray starts it again
                 return
             self._say_deaths(restarted)
-            self._replace_hanging(outcome)
+            self._replace_hanging()
             if messages != self._messages:
                 self._messages, self._changed_at = messages, time.monotonic()
 

@@ -120,8 +120,8 @@ def measure_overhead(num_units: int) -> None:
     seconds = reports[-1].begun + reports[-1].wall_seconds - reports[0].begun
     inside = sum(report.wall_seconds for report in reports)
     print(
-        f"{num_units:,} units: {1000 * seconds / num_units:.1f} ms each, {1000 * inside / num_units:.1f} ms of it in "
-        f"the replica (read and write of one row)"
+        f"{num_units:,} units: {1000 * seconds / num_units:.1f} ms each, and {1000 * inside / num_units:.1f} ms in "
+        f"the replica (read and write of one row; two units at a time)"
     )
     print("driver's MB before work and after each tenth of the units:", end=" ")
     print(*(f"{memory[(len(memory) - 1) * tenth // 10]:.0f}" for tenth in range(11)))

@@ -64,11 +64,15 @@ def test_a_disk_that_is_full_then_mended_then_read_only(tmp_path: Path, checkpoi
     assert (copy / "out" / "_SUCCESS").exists()
 
 
-def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, checkpoint: Path) -> None:
-    """SIGSEGV in native code, each time. With the share of errors that the configuration allows, and with less."""
+@pytest.mark.parametrize("crash", [170, 210])
+def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, checkpoint: Path, crash: int) -> None:
+    """SIGSEGV in native code, each time, also while its unit is prepared ahead and another one is computed.
+
+    With the share of errors that the configuration allows, and with less.
+    """
     table = documents(400)
     texts = table["document"].to_pylist()
-    texts[170] = "The zebra crash. The cat sleeps."
+    texts[crash] = "The zebra crash. The cat sleeps."
     write(table.set_column(1, "document", [texts]), tmp_path / "in" / "a.parquet")
     variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"}
     command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
@@ -84,8 +88,8 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
     assert before == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
     result = read_result(tmp_path / "out").to_pylist()
     assert [row["id"] for row in result] == list(range(400))
-    assert [row["id"] for row in result if row["status"] != "ok"] == [170]
-    assert "died each time" in result[170]["error"]
+    assert [row["id"] for row in result if row["status"] != "ok"] == [crash]
+    assert "died each time" in result[crash]["error"]
 
 
 def test_batches_that_memory_does_not_hold_cost_no_row(tmp_path: Path, checkpoint: Path) -> None:

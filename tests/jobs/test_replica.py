@@ -1,10 +1,15 @@
 """A replica alone: what is done already, what kills, and what a report holds."""
 
 import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -12,14 +17,16 @@ from job_helpers import documents, write
 
 from bertsum.checkpoint_config import model_digest
 from bertsum.config import SummarizerConfig
+from bertsum.documents import output_table
 from bertsum.errors import InputError
 from bertsum.output import Job
 from bertsum.plan import make_plan
+from bertsum.schema import Prediction, Status
 from bertsum.shards import list_input
 from bertsum.storage import Folder
-from bertsum.units import Limits
+from bertsum.units import Limits, Unit
 from jobs.progress import Monitor
-from jobs.replica import Replica, Task
+from jobs.replica import Replica, Task, _Making
 from jobs.reports import UnitReport
 from jobs.suspects import Advice
 from jobs.work import SummarizeWork
@@ -135,10 +142,10 @@ class Budgets:
 def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_afterwards(
     task: Task, monitor: Any
 ) -> None:
-    replica, loaded = Replica(task, monitor), Budgets()
+    replica, loaded, making = Replica(task, monitor), Budgets(), _Making("unit", Unit(()))
     table = documents(2)
     for starts in (2, 3, 4):
-        list(replica._carefully(loaded, "unit", [table], Advice(starts)))
+        list(replica._carefully(loaded, making, [table], Advice(starts)))
     assert loaded.seen == [4096, 2048, 1024]
     assert loaded.max_batch_tokens == 4096
 
@@ -147,5 +154,134 @@ def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_aft
         raise InputError("the file ends here")
 
     with pytest.raises(InputError):
-        list(replica._carefully(loaded, "unit", damaged(), Advice(4)))
+        list(replica._carefully(loaded, making, damaged(), Advice(4)))
     assert loaded.max_batch_tokens == 4096
+
+
+class Steps:
+    """A Stream that reads at once, computes for a second, and writes down when."""
+
+    stage_seconds: Mapping[str, float] = {}
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def stream(self, tables: Any, on_progress: Any = None) -> Any:
+        (table,) = tables
+        first = table["id"][0]
+        note(self.log, f"read {first}")
+
+        def compute() -> Any:
+            note(self.log, f"begin {first}")
+            time.sleep(1)
+            note(self.log, f"end {first}")
+            yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, SummarizerConfig())
+
+        return compute()
+
+
+class StepsWork(SummarizeWork):
+    """`model` is the file of the steps. The schema is asked for when a unit is written."""
+
+    def load(self, num_threads: int) -> Any:
+        return Steps(Path(self.model or ""))
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        time.sleep(0.5)
+        note(Path(self.model or ""), "write")
+        return SummarizeWork.output_schema(self, schema)
+
+
+def note(log: Path, step: str) -> None:
+    with log.open("a") as file:
+        file.write(f"{step}\n")
+
+
+@pytest.fixture
+def steps_task(task: Task, tmp_path: Path) -> Task:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    return replace(task, work=StepsWork(str(tmp_path / "steps"), task.job, task.job.config, 4096))
+
+
+def units_of(task: Task, num_rows: int = 6) -> list[dict[str, Any]]:
+    limits = Limits(num_rows, 2**20)
+    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, limits, task.work.check)
+    return [
+        {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])} for name, unit in plan.units.items()
+    ]
+
+
+def two_at_once(task: Task, monitor: Any, first: dict[str, Any], second: dict[str, Any]) -> list[UnitReport]:
+    """Reports in the order in which the units end; the second is given when the first is at work."""
+    log = Path(task.work.model)
+    replica: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(task, monitor)
+    try:
+        running = [replica.__call__.remote(first)]
+        deadline = time.monotonic() + 60
+        while not log.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.append(replica.__call__.remote(second))
+        ended, left = ray.wait(running, timeout=60)
+        results = ray.get([*ended, *left], timeout=60)
+    finally:
+        ray.kill(replica)
+    return [UnitReport.from_json(result["report"][0]) for result in results]
+
+
+def steps_of(task: Task) -> list[str]:
+    return Path(task.work.model).read_text().splitlines()
+
+
+def test_a_unit_is_read_while_another_is_computed_and_computed_while_it_is_written(
+    steps_task: Task, monitor: Any
+) -> None:
+    reports = two_at_once(steps_task, monitor, *units_of(steps_task))
+    assert [report.error for report in reports] == [None, None]
+    assert steps_of(steps_task) == ["read 0", "begin 0", "read 6", "end 0", "begin 6", "write", "end 6", "write"]
+
+
+def test_while_a_unit_is_made_carefully_nothing_else_is_done(steps_task: Task, monitor: Any) -> None:
+    first, second = units_of(steps_task)
+    ray.get(monitor.begin.remote("dead", first["name"][0], None))
+    two_at_once(steps_task, monitor, first, second)
+    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
+
+
+def test_a_unit_that_is_made_carefully_waits_until_the_other_is_written(steps_task: Task, monitor: Any) -> None:
+    first, second = units_of(steps_task)
+    ray.get(monitor.begin.remote("dead", second["name"][0], None))
+    two_at_once(steps_task, monitor, first, second)
+    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
+
+
+def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(steps_task: Task, monitor: Any) -> None:
+    """It may be what killed, and then it must be in work when it does."""
+    first, second = units_of(steps_task)
+    assert ray.get(monitor.look_ahead.remote("dead", second["name"][0], None))
+    two_at_once(steps_task, monitor, first, second)
+    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "read 6", "begin 6", "write", "end 6", "write"]
+
+
+def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(steps_task: Task, monitor: Any) -> None:
+    first, second = units_of(steps_task)
+    (part,) = json.loads(second["unit"][0])
+    second["unit"] = np.array([json.dumps([part | {"size": part["size"] + 1}])])
+    damaged, made = two_at_once(steps_task, monitor, first, second)
+    assert (damaged.name, damaged.error_type) == (second["name"][0], "InputError")
+    assert (made.name, made.error) == (first["name"][0], None)
+    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write"]
+
+
+def test_two_at_a_time_are_what_each_is_alone(task: Task, monitor: Any, replica: Any) -> None:
+    units = units_of(task, num_rows=2)
+    alone = [UnitReport.from_json(ray.get(replica.__call__.remote(unit), timeout=120)["report"][0]) for unit in units]
+    other = replace(task, output_uri=f"{task.output_uri}2")
+    both: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(other, monitor)
+    results = ray.get([both.__call__.remote(unit) for unit in units], timeout=120)
+    ray.kill(both)
+    together = [UnitReport.from_json(result["report"][0]) for result in results]
+    assert len(together) == 6
+    assert [report.record for report in together] == [report.record for report in alone]
+    assert [report.tokens for report in together] == [report.tokens for report in alone]
+    assert all(report.record and report.tokens == report.record.counts.tokens for report in together)

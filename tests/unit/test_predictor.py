@@ -571,6 +571,20 @@ def test_stream_may_be_left(summarizer, short_pools):
     stream.close()
 
 
+def test_a_stream_has_its_first_documents_prepared_before_any_is_taken(checkpoint):
+    """And two of them, of which the second begins while the first is computed, give what each gives alone."""
+    summarizer = make(checkpoint)
+    first, second = [table(TEXTS * 2)] * 3, [table(TEXTS[::-1])] * 2
+    taken, read = summarizer.stream(iter(first)), iter(second)
+    ahead = summarizer.stream(read)
+    assert len(list(read)) == 1
+    assert summarizer.stage_seconds.keys() == {"prepare"}
+    parts = [next(taken), next(ahead), *taken, *ahead]
+    assert [part["summary"] for part in parts] == [
+        summarizer(whole)["summary"] for whole in (first[0], second[0], first[1], first[2])
+    ]
+
+
 def test_stages_are_timed(checkpoint):
     summarizer = make(checkpoint)
     summarizer(TEXTS)

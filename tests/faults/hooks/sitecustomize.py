@@ -6,6 +6,7 @@ memory holds: the process is killed, as Linux does it. Nothing in bertsum knows 
 anything uses them.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ _split = sentencex.segment
 
 def _crash_at_marker(language: str, text: str) -> object:
     if "zebra crash" in text:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        ctypes.string_at(0)  # a signal sent from outside would leave this thread running for a moment
     model = sys.modules.get("bertsum.model")  # loaded by now, wherever documents are split to be computed
     if model is not None and not hasattr(model.BertSum, "is_watched"):
         _watch_forward(model.BertSum)
