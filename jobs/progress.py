@@ -21,7 +21,7 @@ _LINE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class UnitProgress:
-    """How far a unit is. `stage`: load (the model), forward (read, prepare and compute), write.
+    """How far a unit is. `stage`: load (the model, or the first rows ahead), forward (read, prepare, compute), write.
 
     `starts`: how many times a replica has begun it, more than once when a replica died.
     """
@@ -51,14 +51,14 @@ class Monitor:
         return advice
 
     def look_ahead(self, replica: str, unit: str, handle: Any) -> bool:
-        """See `Suspects.look_ahead`; while it does, until `wait`, a replica is watched as in any unit in work."""
+        """See `Suspects.look_ahead`; if it may, the unit is in work, and watched, until `wait`."""
         may = self._suspects.look_ahead(unit)
         if may:
             self._take(unit, replica, handle, 0)
         return may
 
     def wait(self, unit: str) -> None:
-        """The unit is prepared, and nothing is heard of it until its turn comes."""
+        """The unit is prepared; nothing is heard of it until its turn comes."""
         self._forget(unit)
 
     def announce(self, unit: str, start: int, stop: int) -> None:

@@ -68,7 +68,7 @@ class Suspects:
     def look_ahead(self, unit: str) -> bool:
         """Whether the unit may be prepared while another one is computed: once, and only before anybody has begun it.
 
-        If the process dies of it, the other unit is blamed; the second time this one prepares in its own name.
+        If the process dies of it, the other unit is blamed, this once; then this one is begun without looking ahead.
         """
         is_new = unit not in self._states
         self._states.setdefault(unit, _State())

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -100,8 +101,9 @@ class Bench:
         """The process that holds a replica, if there is one."""
         for node in self.nodes.worker_nodes:
             for worker in psutil.Process(_raylet(node)).children():
-                if "MapWorker" in " ".join(worker.cmdline()):
-                    return worker
+                with suppress(psutil.Error):  # it ends while it is looked at
+                    if "MapWorker" in " ".join(worker.cmdline()):
+                        return worker
         return None
 
     def wait_for_replica(self) -> psutil.Process:
