@@ -48,7 +48,8 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     losses = loss_points(log)
-    panels: list[tuple[str, str, dict[str, Points]]] = [("training losses", "nats", losses)] if losses else []
+    unit = "nats; of candidates: ROUGE squared" if "candidate_loss" in losses else "nats"
+    panels: list[tuple[str, str, dict[str, Points]]] = [("training losses", unit, losses)] if losses else []
     for source, measures in measure_points(log).items():
         percent = {name: points for name, points in measures.items() if ".rouge_" in name}
         rest = {name: points for name, points in measures.items() if name not in percent}
