@@ -87,22 +87,25 @@ def make_candidates(document: EncodedDocument, scores: FloatArray, size: int, vo
 
     `scores`: [S] probabilities of the sentences that were read, at least one.
     """
-    ranked = _without_repeats(document, np.argsort(-scores, kind="stable"), size + _MOST_SWAPPED)
+    ids, owners = _tokens(document)
+    order = np.argsort(-scores, kind="stable")
+    ranked = _without_repeats(ids, document.sentence_tokens, order, size + _MOST_SWAPPED)
     size = min(size, len(ranked))
     sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
     swapped = _swaps(size - len(sure), len(ranked) - size)
-    return Candidates(sure, others, swapped, _features(document, scores, sure, others, swapped, vocabulary_size))
+    features = _features(ids, owners, document.sentence_tokens, scores, sure, others, swapped, vocabulary_size)
+    return Candidates(sure, others, swapped, features)
 
 
-def _without_repeats(document: EncodedDocument, order: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """The first sentences of `order`, but those that say again what better ones say: most of their trigrams."""
-    ids, _ = _tokens(document)
-    stops = np.cumsum(document.sentence_tokens).tolist()
-    tokens = ids.tolist()
+def _without_repeats(
+    ids: npt.NDArray[Any], sentence_tokens: npt.NDArray[np.int32], order: npt.NDArray[np.int64], most: int
+) -> npt.NDArray[np.int64]:
+    """The first sentences of `order`, but those of which better ones have said more than _MOST_REPEATED."""
+    stops = np.cumsum(sentence_tokens)
     kept: list[int] = []
     seen: set[tuple[int, ...]] = set()
     for place in order.tolist():
-        own = tokens[stops[place] - document.sentence_tokens[place] : stops[place]]
+        own = ids[stops[place] - sentence_tokens[place] : stops[place]].tolist()
         trigrams = set(zip(own, own[1:], own[2:], strict=False))
         if len(trigrams & seen) <= _MOST_REPEATED * len(trigrams):
             kept.append(place)
@@ -146,19 +149,20 @@ _CENTRE, _SPREAD = (np.array(column, np.float32) for column in list(zip(*_FEATUR
 
 
 def _features(
-    document: EncodedDocument,
+    ids: npt.NDArray[Any],
+    owners: npt.NDArray[Any],
+    sentence_tokens: npt.NDArray[np.int32],
     scores: FloatArray,
     sure: npt.NDArray[np.int64],
     others: npt.NDArray[np.int64],
     swapped: FloatArray,
     vocabulary_size: int,
 ) -> FloatArray:
-    """[N, F] of `Candidates`.
+    """[N, F] of `Candidates`. `ids`, `owners`: of `_tokens`.
 
     A token's rarity is the root of its place in the vocabulary, as in `surface.surface_features`; its topicality is
     rarity * log(occurrences in the document). Both are summed over the distinct tokens of a candidate.
     """
-    ids, owners = _tokens(document)
     distinct, token, occurrences = np.unique(ids, return_inverse=True, return_counts=True)
     rarity = np.sqrt(distinct / vocabulary_size)
     in_lead = np.zeros(len(distinct))
@@ -181,7 +185,7 @@ def _features(
     if len(sure):
         pairs = np.unique(owners[rows == len(others)] * len(distinct) + token[rows == len(others)])
         own[-1] = rarity[pairs % len(distinct)].sum()
-    single = np.stack([np.log(score / (1 - score)), score, document.sentence_tokens[chosen], places, chosen < _LEAD])
+    single = np.stack([np.log(score / (1 - score)), score, sentence_tokens[chosen], places, chosen < _LEAD])
     sums = swapped @ single[:, : len(others)].T + single[:, len(others) :].sum(axis=1)  # [N, 5]
     logit, score, tokens, place, leads = sums.T
     first = np.where(swapped > 0, places[: len(others)], np.inf).min(
