@@ -1,8 +1,10 @@
 """One run at a time in an OUTPUT: `claims/NUMBER.json` says who is at work there, and when it last gave a sign of life.
 
 The highest number counts. Who finds its run ended, or dead, creates the next number, exclusively: of several that do so
-at once one begins. A run on this machine is dead when its process is gone, one elsewhere when its file stays as it is
-for `DEAD_SECONDS`, looked at here: the clocks of two machines are never compared.
+at once one begins. A listing may miss what comes or goes while it is read, so the claim before the current one stays:
+every listing shows one of the two, and the number after either of them is taken. A run on this machine is dead when its
+process is gone, one elsewhere when its file stays as it is for `DEAD_SECONDS`, looked at here: the clocks of two
+machines are never compared.
 """
 
 import os
@@ -59,13 +61,16 @@ class Claim:
 
     def __enter__(self) -> Self:
         """Raises OutputError, which names who is there, where somebody is."""
-        names = sorted(self._output.list_names(_DIRECTORY))
+        names = self._list()
         if names and self._is_alive(names[-1]):
             raise OutputError(self._in_use(names[-1]))
-        self._number = 1 + max(map(_number_of, names), default=0)
+        self._number = 1 + (_number_of(names[-1]) if names else 0)
         if not self._output.create_exclusive(self._name, self._dump()):
             raise OutputError(self._in_use(self._name))
-        for name in names:
+        if later := [name for name in self._list() if name > self._name]:  # whole runs, since the first listing
+            self._output.remove(self._name)
+            raise OutputError(self._in_use(later[-1]))
+        for name in names[:-1]:
             self._output.remove(name)
         self._thread.start()
         return self
@@ -91,14 +96,16 @@ class Claim:
     def _name(self) -> str:
         return f"{_DIRECTORY}/{self._number:08d}.json"
 
+    def _list(self) -> list[str]:
+        return sorted(self._output.list_names(_DIRECTORY))
+
     def _dump(self) -> bytes:
         return self._holder.model_dump_json().encode()
 
     def _beat(self) -> None:
         while not self._is_over.wait(_BEAT_SECONDS):
             with suppress(OutputError):  # of a store that is away for a moment
-                names = self._output.list_names(_DIRECTORY)
-                self._is_lost = max(map(_number_of, names), default=self._number) > self._number
+                self._is_lost = any(name > self._name for name in self._list())
                 if self._is_lost or self._is_over.is_set():
                     return
                 self._holder.alive_at = datetime.now(UTC)

@@ -206,8 +206,9 @@ class Folder:
             subdirectories[:] = [name for name in subdirectories if name == needed or not _is_hidden(name)]
             for name in names:
                 path = Path(directory, name)
-                if path.is_file():
-                    found[path.relative_to(self._root).as_posix()] = _stat(path)
+                with suppress(FileNotFoundError):  # of what is removed meanwhile
+                    if path.is_file():
+                        found[path.relative_to(self._root).as_posix()] = _stat(path)
         return found
 
     def _list_remote(self, below: str) -> dict[str, FileInfo]:

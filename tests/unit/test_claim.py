@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bertsum import claim
 from bertsum.atomic_files import replace_file
 from bertsum.claim import Claim
 from bertsum.errors import OutputError
-from bertsum.storage import Folder
+from bertsum.storage import FileInfo, Folder
 
 HOLDER = """
 import sys
@@ -60,10 +61,10 @@ def test_one_at_a_time_and_then_the_next(tmp_path: Path) -> None:
         process.communicate("", timeout=30)
         assert process.returncode == 0
         with take(tmp_path):
-            assert names(tmp_path) == ["00000002.json"]
+            assert names(tmp_path) == ["00000001.json", "00000002.json"]
         with take(tmp_path) as last:
             last.check()
-        assert names(tmp_path) == ["00000003.json"]
+        assert names(tmp_path) == ["00000002.json", "00000003.json"]
     finally:
         process.kill()
 
@@ -75,7 +76,7 @@ def test_who_was_killed_on_this_machine_is_dead_at_once(tmp_path: Path) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, its number still taken
     said: list[str] = []
     with take(tmp_path, said):
-        assert names(tmp_path) == ["00000002.json"]
+        assert names(tmp_path) == ["00000001.json", "00000002.json"]
     process.communicate()
     assert said == []
 
@@ -103,7 +104,7 @@ def test_who_is_elsewhere_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monke
         beat.join()
         said: list[str] = []
         with take(tmp_path, said):
-            assert names(tmp_path) == ["00000002.json"]
+            assert names(tmp_path) == ["00000001.json", "00000002.json"]
         assert ["looking for 2.5 s whether it still lives" in text for text in said] == [True]
 
 
@@ -123,6 +124,33 @@ def test_signs_of_life_and_who_was_taken_for_dead(tmp_path: Path, monkeypatch: p
                 first.check()
     assert "00000002.json" in names(tmp_path)
     assert json.loads((tmp_path / "claims" / "00000002.json").read_text())["ended"] is True
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 5])
+def test_others_that_begin_and_end_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
+    """While a run lists the claims, others come and go and the last one stays: a listing may show what was there all
+    the time and no more, and another one later."""
+    with take(tmp_path):
+        pass
+    list_names, at_work = Folder.list_names, ExitStack()
+
+    def slow(folder: Folder, below: str = "", also: str = "") -> dict[str, FileInfo]:
+        monkeypatch.setattr(Folder, "list_names", list_names)
+        before = list_names(folder, below, also)
+        for _ in range(runs):
+            at_work.close()
+            at_work.enter_context(take(tmp_path))
+        after = list_names(folder, below, also)
+        return {name: info for name, info in before.items() if name in after}
+
+    monkeypatch.setattr(Folder, "list_names", slow)
+    with at_work:
+        with pytest.raises(OutputError, match=r"is in use: a run on .* gave a sign of life"), take(tmp_path):
+            pass
+        assert f"{runs + 1:08d}.json" == names(tmp_path)[-1]
+        at_work.pop_all().close()
+    with take(tmp_path) as last:
+        last.check()
 
 
 def test_of_many_that_find_a_dead_one_one_begins(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -78,6 +80,31 @@ def test_listing_leaves_out_hidden_names_and_a_missing_folder_is_empty(folder: F
     folder.write_replace("x/_bertsum/manifest.json", b"-")
     assert list(folder.list_names(also="_SUCCESS")) == ["_SUCCESS", "x/z"]
     assert list(folder.list_names(also="_bertsum/plan.json")) == ["_bertsum/plan.json", "x/_bertsum/plan.json", "x/z"]
+
+
+def test_listing_while_files_come_and_go(tmp_path: Path) -> None:
+    """What lies there all the time is shown, whatever a writer does beside it."""
+    program = """
+import sys
+from bertsum.storage import Folder
+folder = Folder(sys.argv[1])
+print(flush=True)
+while True:
+    folder.write_replace("beside.json", b"content")
+    folder.remove("beside.json")
+"""
+    (tmp_path / "a.parquet").write_bytes(b"data")
+    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        seen = [set(Folder(str(tmp_path)).list_names()) for _ in range(5_000)]
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert set().union(*seen) == {"a.parquet", "beside.json"}
+    assert all("a.parquet" in names for names in seen)
 
 
 def test_remove_is_no_error_for_a_missing_file(folder: Folder) -> None:
