@@ -67,6 +67,11 @@ class TrialStore:
         """Replace what there is of it."""
         self._output.write_replace(f"{trial.directory}/{_FILE}", trial.model_dump_json(indent=1).encode())
 
+    def clear(self) -> None:
+        """Remove all trials, with what came of them."""
+        for name in self._output.list_names(DIRECTORY):
+            self._output.remove(name)
+
     def remove_checkpoints(self, trial: Trial) -> None:
         """Those that only going on would need, which are several times as large as the model."""
         for name in self._output.list_names(f"{trial.directory}/{_CHECKPOINTS}"):

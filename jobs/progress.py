@@ -190,7 +190,8 @@ class Display(Bar):
         rate = (tally.documents - self._base.documents) / seconds
         token_rate = (tally.tokens - self._base.tokens) / seconds
         left = format_seconds((self._total - completed) / rate)
-        return f"{text}, {rate:,.1f} documents/s, {token_rate / 1000:,.1f}k tokens/s, {left} left"
+        tokens = f", {token_rate / 1000:,.1f}k tokens/s" if token_rate else ""  # some work counts none
+        return f"{text}, {rate:,.1f} documents/s{tokens}, {left} left"
 
 
 def format_seconds(seconds: float) -> str:

@@ -52,14 +52,14 @@ def tune(arguments: argparse.Namespace) -> int:
     _check_extras(config)
     base = absolute(config.read_training())
     output = Folder(arguments.output)
-    _begin(output, config, base)
-    if _is_done(TrialStore(output).read(), config):
-        print(f"nothing to do: {output} holds all {config.most_trials} trials")
-        _finish(config, base, output, TrialStore(output).read())
-        return 0
     address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
     with Claim(output, say_aside) as claim:
-        trials = _search(config, base, output, TrialStore(output).read(), address, claim)
+        _begin(output, config, base)
+        trials = TrialStore(output).read()
+        if _is_done(trials, config):
+            print(f"nothing to do: {output} holds all {config.most_trials} trials")
+        else:
+            trials = _search(config, base, output, trials, address, claim)
         _finish(config, base, output, trials)
     return 0
 
@@ -69,14 +69,18 @@ def _is_done(trials: Sequence[Trial], config: TuningConfig) -> bool:
 
 
 def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
-    """Raise ConfigError where OUTPUT holds another search."""
+    """Raise ConfigError where OUTPUT holds another search, unless nothing has come of it: then it makes room."""
     ours = config.model_dump(mode="json", exclude=set(_FREE_KEYS))
     ours["training"] = base.model_dump(mode="json", exclude=set(_FREE_TRAINING_KEYS))
-    if output.create_exclusive(_CONFIG_FILE, json.dumps(ours, indent=1).encode()):
+    written, store = json.dumps(ours, indent=1).encode(), TrialStore(output)
+    if output.create_exclusive(_CONFIG_FILE, written):
         return
     theirs = json.loads(output.read_bytes(_CONFIG_FILE))
     keys = [key for key in ours if ours[key] != theirs.get(key)]
-    if keys:
+    if keys and all(trial.outcome == "failed" and not trial.scores for trial in store.read()):
+        store.clear()
+        output.write_replace(_CONFIG_FILE, written)
+    elif keys:
         raise ConfigError(
             f"{output} holds a search with another configuration; these differ: {', '.join(keys)}. Give another "
             "directory"

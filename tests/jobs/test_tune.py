@@ -71,3 +71,13 @@ def test_a_trial_that_fails_is_in_the_table(tmp_path: Path, capsys: pytest.Captu
     trials = read_trials(output)
     assert [(trial["model.num_heads"], trial["outcome"]) for trial in trials] == [("4", "finished"), ("5", "failed")]
     assert "num_heads=5 does not divide" in trials[1]["error"]
+
+
+def test_a_search_of_which_nothing_came_makes_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its trials all failed, so that what was wrong can be mended in the same OUTPUT."""
+    search, output = make_search(tmp_path, space={"model.num_heads": [5, 7]}), tmp_path / "out"
+    assert tune.main([str(search), str(output)]) == 1
+    assert "no trial gave a result; the first: " in capsys.readouterr().err
+    search = make_search(tmp_path, space={"model.num_heads": [4]})
+    assert tune.main([str(search), str(output)]) == 0, capsys.readouterr().err
+    assert [(trial["model.num_heads"], trial["outcome"]) for trial in read_trials(output)] == [("4", "finished")]
