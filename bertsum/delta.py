@@ -38,8 +38,7 @@ class DeltaBackend:
         return None if table is None else pa.schema(table.schema())
 
     def keys(self) -> list[str]:
-        table = self._load()
-        return [] if table is None else list(table.metadata().partition_columns)
+        return [] if self._table is None else list(self._table.metadata().partition_columns)
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         try:
@@ -54,8 +53,12 @@ class DeltaBackend:
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
         from deltalake import Field, Schema
 
+        assert self._table is not None
         new = Schema.from_arrow(pa.schema(fields)).fields
-        self._open().alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+        try:
+            self._table.alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+        except CommitFailedError as error:
+            raise ConflictError from error
 
     def files(self) -> dict[str, Values]:
         table = self._load()
@@ -67,7 +70,7 @@ class DeltaBackend:
 
     def commit(self, change: Change, note: Mapping[str, str]) -> None:
         assert self._table is not None
-        keys, now = list(self._table.metadata().partition_columns), int(time.time() * 1000)
+        keys, now = self.keys(), int(time.time() * 1000)
         actions: list[AddAction | RemoveAction] = [
             AddAction(
                 name,

@@ -33,10 +33,11 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from bertsum.config import OutputConfig
-from bertsum.errors import ConfigError, OutputError
-from bertsum.lake import Change, ConflictError, Values
+from bertsum.errors import BertsumError, ConfigError, OutputError
+from bertsum.lake import Change, ConflictError, Values, until_alone
 from bertsum.output import FileRecord
 from bertsum.storage import Folder, describe, open_filesystem
 
@@ -78,11 +79,10 @@ class IcebergBackend:
         return None if table is None else table.schema().as_arrow()
 
     def keys(self) -> list[str]:
-        table = self._load()
-        return [] if table is None else [field.name for field in table.spec().fields]
+        return [] if self._table is None else [field.name for field in self._table.spec().fields]
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
-        with suppress(NamespaceAlreadyExistsError):
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # the catalog in OUTPUT looks, then inserts
             self._catalog.create_namespace(self._name.rpartition(".")[0])
         columns = _with_ids(schema)
         fields = [
@@ -99,10 +99,13 @@ class IcebergBackend:
             raise ConflictError from error
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
-        table = self._load()
+        table = self._table
         assert table is not None
-        with table.update_schema() as update:
-            update.union_by_name(pa.schema([*table.schema().as_arrow(), *fields]))
+        try:
+            with table.update_schema() as update:
+                update.union_by_name(pa.schema([*table.schema().as_arrow(), *fields]))
+        except CommitFailedException as error:
+            raise ConflictError from error
 
     def files(self) -> dict[str, Values]:
         table = self._load()
@@ -176,11 +179,23 @@ def _catalog(config: OutputConfig, output: Folder) -> Catalog:
             return load_catalog(config.catalog, **own)
         directory = Path(output.uri, _DIRECTORY)
         directory.mkdir(parents=True, exist_ok=True)
-        return load_catalog("bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory))
+        return until_alone(lambda: _open_own(directory))
+    except BertsumError:
+        raise
     except Exception as error:  # each kind of catalog raises its own
         raise OutputError(
             f"cannot open the Iceberg catalog {config.catalog or 'in OUTPUT'}: {describe(error)}"
         ) from error
+
+
+def _open_own(directory: Path) -> Catalog:
+    """The catalog in OUTPUT. Who opens it first makes its tables; two may find them missing at the same moment."""
+    try:
+        return load_catalog("bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory))
+    except OperationalError as error:
+        if "already exists" in str(error):
+            raise ConflictError from error
+        raise
 
 
 def _with_ids(schema: pa.Schema) -> Schema:

@@ -8,11 +8,11 @@ writes.
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from bertsum.scope import partition_of
 from bertsum.storage import describe
 
 Values = tuple[str | None, ...]
+T = TypeVar("T")
 _ATTEMPTS = 20
 _WAIT_SECONDS = 0.2
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -48,13 +49,13 @@ class Backend(Protocol):
         """Columns with the types of Arrow, partition keys too; None when there is no table yet."""
 
     def keys(self) -> list[str]:
-        """Partition keys of the table, in order."""
+        """Partition keys of the table that the last look saw, in order."""
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         """Make the table. Raises ConflictError when somebody else just did."""
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
-        """Columns that new files have and old ones do not."""
+        """Columns that new files have and old ones do not, on top of what `schema` saw. Raises ConflictError."""
 
     def files(self) -> dict[str, Values]:
         """Files that the table holds now, by name in OUTPUT (by URI when they lie elsewhere)."""
@@ -73,23 +74,19 @@ class Lake:
     def prepare(self, schemas: Iterable[pa.Schema], partitions: Iterable[str]) -> None:
         """Create the table, or make sure that it takes files of these schemas and partitions, before any work.
 
-        Raises InputError when a column or partition does not fit.
+        Raises InputError when a column or partition does not fit, and OutputError as `publish` does.
         """
         wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
         for key in keys:
             wanted[key] = pa.date32() if key in dates else pa.string()
         with self._reporting("prepare"):
-            if self._backend.schema() is None:
-                try:
-                    self._backend.create(pa.schema(list(wanted.items())), keys)
-                    return
-                except ConflictError:
-                    pass  # somebody else was faster: theirs must take our files, too
-            self._fit(wanted, keys)
+            until_alone(lambda: self._prepare(wanted, keys))
 
-    def _fit(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
+    def _prepare(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
         found = self._backend.schema()
-        assert found is not None
+        if found is None:
+            self._backend.create(pa.schema(list(wanted.items())), keys)
+            return
         if self._backend.keys() != keys:
             raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
         types = {field.name: table_type(field.name, field.type) for field in found}
@@ -117,17 +114,15 @@ class Lake:
 
         Raises OutputError when other writers come first again and again.
         """
-        for attempt in range(_ATTEMPTS):
-            add, remove = self._difference(records, partitions)
-            if not add and not remove:
-                return False
-            try:
-                with self._reporting("change"):
-                    self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
-                return True
-            except ConflictError:
-                time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
-        raise OutputError(f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again")
+        return until_alone(lambda: self._publish(records, partitions, note))
+
+    def _publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+        add, remove = self._difference(records, partitions)
+        if not add and not remove:
+            return False
+        with self._reporting("change"):
+            self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
+        return True
 
     def _difference(
         self, names: Iterable[str], partitions: Iterable[str]
@@ -150,6 +145,19 @@ class Lake:
             raise
         except Exception as error:
             raise OutputError(f"cannot {verb} the table in {self._place}: {describe(error)}") from error
+
+
+def until_alone(step: Callable[[], T]) -> T:
+    """What `step` returns, which looks before it changes anything and is tried again, a moment later, on ConflictError.
+
+    Raises OutputError when others come first again and again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return step()
+        except ConflictError:
+            time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
+    raise OutputError(f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again")
 
 
 def values_of(partition: str) -> Values:

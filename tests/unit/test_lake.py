@@ -336,6 +336,59 @@ def test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work(har
         harness.lake.prepare([schema], ["day=2026-11-22"])
 
 
+@pytest.mark.parametrize("step", ["create", "add_columns"])
+@pytest.mark.parametrize("same", [True, False])
+def test_another_run_prepares_the_table_at_the_same_moment(
+    harness: LakeHarness, step: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes first between the look of this one and its change; what it did is looked at again."""
+    (schema,) = harness.schemas()
+    if step == "add_columns":
+        harness.lake.prepare([schema], ["dt=2026-11-20"])
+    mine, other = harness.lake, harness.lake
+    real = getattr(type(mine._backend), step)
+
+    def late(*values: Any) -> None:
+        monkeypatch.undo()
+        other.prepare([schema.append(pa.field("extra", pa.string() if same else pa.int64()))], ["dt=2026-11-21"])
+        real(*values)
+
+    monkeypatch.setattr(type(mine._backend), step, late)
+    wanted = schema.append(pa.field("extra", pa.string()))
+    if same:
+        mine.prepare([wanted], ["dt=2026-11-20"])
+    else:
+        with pytest.raises(InputError, match="'extra' is string in the files to come, but int64"):
+            mine.prepare([wanted], ["dt=2026-11-20"])
+    found = harness.lake._backend.schema()
+    assert found is not None
+    assert found.names.count("extra") == 1
+
+
+def test_two_runs_open_a_new_iceberg_catalog_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find its tables missing, then the namespace; the statements are those of the slower one."""
+    pytest.importorskip("pyiceberg")
+    from pyiceberg.catalog.sql import SqlCatalog, SqlCatalogBaseTable
+
+    harness = make(tmp_path, "iceberg")
+
+    def late(catalog: Any) -> None:
+        SqlCatalogBaseTable.metadata.create_all(catalog.engine)
+        SqlCatalogBaseTable.metadata.create_all(catalog.engine, checkfirst=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlCatalog, "create_tables", late)
+        lake = harness.lake
+    harness.catalog().create_namespace("bertsum")
+    real, missing = SqlCatalog.namespace_exists, iter([False])
+    monkeypatch.setattr(SqlCatalog, "namespace_exists", lambda *values: next(missing, True) and real(*values))
+    lake.prepare(harness.schemas(), ["dt=2026-11-20"])
+    assert next(missing, None) is None
+    assert harness.lake._backend.schema() is not None
+
+
 @pytest.mark.parametrize("bad", [pa.uint64(), pa.timestamp("ns"), pa.null(), pa.duration("s"), pa.time64("us")])
 def test_types_that_no_table_has(bad: pa.DataType) -> None:
     with pytest.raises(InputError, match="column 'x' is"):
