@@ -1,5 +1,6 @@
 """Rows of measures -> what a set of models is worth: means with intervals, differences to the lead, and reports."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,19 +9,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertsum.errors import InputError
 from bertsum.metrics import bootstrap_intervals, calibration, classification_report, confusion_matrix
 from bertsum.spans import OUTSIDE, span_report, word_report
 
 ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
+OTHERS = "(other labels)"
+_MOST_UNKNOWN = 20  # labels: a column of something else, such as an id, may have one a row, and a matrix has squares
 
 
 def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> dict[str, Any]:
     """Plain values, ready for JSON. `table`: see `bertsum.evaluation.MEASURES`.
 
     `rouge` holds for each system its means in percent with 95 % intervals, and the differences to the lead on the same
-    rows; `sentiment` and `topic` hold a report for each model that has such a head, on the rows with a label; `words`
-    one of words and one of spans.
+    rows; `sentiment` and `topic` hold a report for each model that has such a head, on the rows with a label; where it
+    is one of `unknown_labels`, which the model does not have, the model is wrong. `words` holds one of words and one of
+    spans.
     """
     statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
     return {
@@ -71,24 +74,24 @@ def _classes(table: pa.Table, head: str, models: Sequence[str]) -> dict[str, Any
         found = {entry["model"]: dict(entry["scores"]) for entry in row or ()}
         for model, values in scores.items():
             values.append(found.get(model))
-    reports = {model: _model_classes(model, head, values, expected) for model, values in scores.items()}
+    reports = {model: _model_classes(values, expected) for model, values in scores.items()}
     return {model: report for model, report in reports.items() if report is not None}
 
 
-def _model_classes(
-    model: str, head: str, scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]
-) -> dict[str, Any] | None:
+def _model_classes(scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]) -> dict[str, Any] | None:
+    """None without a prediction. Its labels are those that the model knows, then those that it does not."""
     kept = [(values, label) for values, label in zip(scores, expected, strict=True) if values is not None]
     if not kept:
         return None
-    labels = list(kept[0][0])
-    if unknown := sorted({label for _, label in kept} - set(labels)):
-        raise InputError(f"the data has the {head} labels {unknown}; the model {model} knows {labels}")
-    probabilities = np.array([[values[label] for label in labels] for values, _ in kept])
-    wanted = np.array([labels.index(label) for _, label in kept])
+    known = list(kept[0][0])
+    unknown = _unknown_labels([label for _, label in kept], known)
+    labels = [*known, *unknown]
+    places = {label: place for place, label in enumerate(labels)}
+    probabilities = np.array([[values[label] for label in known] for values, _ in kept])
+    wanted = np.array([places[label if label in places else OTHERS] for _, label in kept])
     predicted = probabilities.argmax(1)
-    present = np.unique(wanted)
-    restricted = present[probabilities[:, present].argmax(1)]
+    present = np.unique(wanted[wanted < len(known)])
+    restricted = present[probabilities[:, present].argmax(1)] if len(present) else predicted
     (low, high), (low_present, high_present) = bootstrap_intervals(
         np.stack([predicted == wanted, restricted == wanted], 1).astype(float)
     )
@@ -96,6 +99,8 @@ def _model_classes(
         "rows": len(kept),
         "rows_without_prediction": len(scores) - len(kept),
         "labels": labels,
+        "unknown_labels": unknown,
+        "rows_with_unknown_label": sum(unknown.values()),
         **asdict(classification_report(predicted, wanted, labels)),
         "accuracy_95": [float(low), float(high)],
         "accuracy_among_present_labels": float((restricted == wanted).mean()),
@@ -103,6 +108,14 @@ def _model_classes(
         "confusion": confusion_matrix(predicted, wanted, len(labels)).tolist(),
         "calibration": asdict(calibration(probabilities, wanted)),
     }
+
+
+def _unknown_labels(expected: Sequence[str], known: Sequence[str]) -> dict[str, int]:
+    """Rows of each label that is not known, most frequent first; the rare ones beyond _MOST_UNKNOWN are one, OTHERS."""
+    counts = Counter(label for label in expected if label not in known)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    num_others = sum(count for _, count in ranked[_MOST_UNKNOWN:])
+    return dict(ranked[:_MOST_UNKNOWN]) | ({OTHERS: num_others} if num_others else {})
 
 
 def _words(table: pa.Table, models: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,14 +12,15 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from bertsum.baselines import choose
 from bertsum.config import load_config
 from bertsum.errors import ConfigError
-from bertsum.evaluation import MEASURES, EvaluateConfig
+from bertsum.evaluation import MEASURES, EvaluateConfig, EvaluationConfig
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.masking import mask, mask_values
 from bertsum.model_source import SHIPPED_MODEL
-from bertsum.output import Counts, Job
+from bertsum.output import PLAN, Counts, Job, read_json
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
 from jobs.guard import guard
@@ -30,6 +32,7 @@ from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
 _REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
+_MOST_SAID = 10  # columns of a confusion matrix in the terminal; with more of them none has room
 _COLUMNS = ("text_column", "summary_column", "sentiment_column")
 
 
@@ -47,6 +50,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     configure(config.storage_options)
     check_installed()
     models = name_models(arguments.model or [None])
+    if config.evaluation.summary_column:
+        _check_systems(models, config.evaluation)
     output = Folder(arguments.output)
     source = find_input(arguments.input, output, arguments.split)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
@@ -56,12 +61,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         show_plan(plan, output)
         return 0
-    complete(run, plan, _show_counts)
-    report = evaluation_report(_read(output, list(plan.units)), list(models), config.evaluation.lead)
-    show_report(report)
-    output.write_replace(
+    # what has run may have split units of the plan
+    names = _planned(output) if complete(run, plan, _show_counts) else list(plan.units)
+    report = evaluation_report(_read(output, names), list(models), config.evaluation.lead)
+    output.write_replace(  # first: the reader of a terminal may leave, or a picture fail
         f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
     )
+    show_report(report)
     for name, data in draw(report).items():
         output.write_replace(f"{REPORT}/{name}", data)
     console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
@@ -84,6 +90,17 @@ def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
     return named
 
 
+def _check_systems(models: Iterable[str], config: EvaluationConfig) -> None:
+    """Before any work: every system has a name of its own, and the baselines' packages are there."""
+    names = [*models, config.lead, *dict.fromkeys(config.baselines), *dict.fromkeys(config.system_columns)]
+    if taken := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(
+            f"{taken[0]!r} names two of the systems {names}; name a model with --model NAME=PLACE, or rename a column"
+        )
+    for baseline in config.baselines:
+        choose(baseline, ["A sentence."], "A sentence.", "en", 1, "")
+
+
 def show_report(report: Mapping[str, Any]) -> None:
     """Tables of ROUGE, sentiment, topic and words."""
     statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
@@ -93,6 +110,8 @@ def show_report(report: Mapping[str, Any]) -> None:
     for head in ("sentiment", "topic"):
         for model, values in report[head].items():
             console.print(_class_table(head, model, values))
+            if values["unknown_labels"]:
+                console.print(_say_unknown(head, model, values), soft_wrap=True)
     for model, values in report["words"].items():
         console.print(_word_table(model, values))
 
@@ -124,6 +143,14 @@ def _class_table(head: str, model: str, values: Mapping[str, Any]) -> Table:
     return _label_table(title, values)
 
 
+def _say_unknown(head: str, model: str, values: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{label} ({count:,})" for label, count in values["unknown_labels"].items())
+    return (
+        f"{model} does not know these labels of {head}, and is wrong in their rows, "
+        f"{values['rows_with_unknown_label']:,} of {values['rows']:,}: {found}\n"
+    )
+
+
 def _word_table(model: str, values: Mapping[str, Any]) -> Table:
     """Of single words, and below, of spans."""
     micro = values["spans"]["micro"]
@@ -135,21 +162,31 @@ def _word_table(model: str, values: Mapping[str, Any]) -> Table:
     table = _label_table(title, values)
     for kind, found in values["spans"]["by_kind"].items():
         measures = [f"{found[name]:.3f}" for name in ("precision", "recall", "f1")]
-        table.add_row(f"spans {kind}", *measures, f"{found['support']:,}", *[""] * len(values["labels"]))
+        table.add_row(f"spans {kind}", *measures, f"{found['support']:,}")
     return table
 
 
 def _label_table(title: str, values: Mapping[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), min_width=100)
     labels = values["labels"]
-    for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in labels)):
+    said_labels = labels[: len(labels) - len(values.get("unknown_labels", ()))]  # what it does not know comes last
+    if len(said_labels) > _MOST_SAID:
+        said_labels = []
+    for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in said_labels)):
         table.add_column(name, justify="left" if name == "label" else "right")
     for place, label in enumerate(labels):
         support = values["support"][label]  # what there is none of has no recall
         measures = [f"{values[name][label]:.3f}" if support else "-" for name in ("precision", "recall", "f1")]
-        said = [f"{count:,}" for count in values["confusion"][place]]
+        said = [f"{count:,}" for count in values["confusion"][place][: len(said_labels)]]
         table.add_row(label, *measures, f"{support:,}", *said)
     return table
+
+
+def _planned(output: Folder) -> list[str]:
+    """The units of the last run that did any."""
+    record = read_json(output, PLAN)
+    assert record is not None  # it is written before any work
+    return [entry["name"] for entry in record["files"]]
 
 
 def _read(output: Folder, names: Sequence[str]) -> pa.Table:

@@ -9,6 +9,7 @@ from bertsum.evaluation_report import ROUGE_NAMES
 from bertsum.trials import Trial
 
 _MOST_CHOICES = 6  # of numbers that come again and again and were given as a list
+_MOST_LABELS = 50  # of a confusion matrix that is drawn: a label takes 110 to 130 points each way
 _TITLES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_lsum": "ROUGE-Lsum"}
 
 
@@ -20,7 +21,8 @@ def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
     for head, prefix in (("sentiment", ""), ("topic", "topic_"), ("words", "words_")):
         for number, (model, values) in enumerate(report[head].items()):
             ending = f"_{number + 1}" if number else ""
-            files[f"{prefix}confusion{ending}.png"] = _confusion(f"{head} by {model}", values)
+            if len(values["labels"]) <= _MOST_LABELS:
+                files[f"{prefix}confusion{ending}.png"] = _confusion(f"{head} by {model}", values)
             if "calibration" in values:
                 files[f"{prefix}calibration{ending}.png"] = _calibration(f"{head} by {model}", values)
     return files
@@ -79,9 +81,11 @@ def _score_by_value(axis: Any, key: str, trials: Sequence[Trial]) -> None:
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     """Figure and axes, row after row."""
     try:
+        from matplotlib import rcParams
         from matplotlib.figure import Figure  # without pyplot: no window system, no state
     except ImportError as error:
         raise ConfigError("the plots need matplotlib: pip install 'bertsum[evaluate]'") from error
+    rcParams["text.parse_math"] = False  # names and labels may have dollar signs, and are no formulas
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 

@@ -1,6 +1,10 @@
 """Training shards and measures on a real Ray: from rows to results, again, and after a change."""
 
 import json
+import os
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
-from job_helpers import losses, make_training, read_result, result_files, write
+from job_helpers import losses, make_checkpoint, make_training, read_result, result_files, write
 
 from bertsum.evaluation import EvaluationConfig
 from bertsum.prepared import is_prepared
+from bertsum.spans import span_report
 from jobs import evaluate, prepare, status, train
 from jobs.evaluate import name_models
 
@@ -119,6 +124,78 @@ def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pyte
     assert "LEAD-2" in printed
 
 
+def test_labels_that_one_model_does_not_know(
+    source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = make_checkpoint(tmp_path / "more", sentiment_labels=("mixed", "negative", "positive"))
+    table = pq.read_table(source / "0.parquet")
+    labels = ["mixed" if place in (0, 6) else label for place, label in enumerate(table["label"].to_pylist())]
+    pq.write_table(table.set_column(3, "label", pa.array(labels)), source / "0.parquet")
+    output = tmp_path / "measures"
+    command = [str(source), str(output), "--model", f"less={checkpoint}", "--model", f"more={more}"]
+    assert evaluate.main([*command, "--sentiment-column", "label"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "less does not know these labels of sentiment, and is wrong in their rows, 2 of 16: mixed (2)" in printed
+    assert "more does not know" not in printed
+    found = json.loads((output / "_report" / "metrics.json").read_text())["sentiment"]
+    assert found["less"]["labels"] == ["negative", "neutral", "positive", "mixed"]
+    assert {model: values["rows"] for model, values in found.items()} == {"less": 16, "more": 16}
+    assert {model: values["unknown_labels"] for model, values in found.items()} == {"less": {"mixed": 2}, "more": {}}
+    assert (output / "_report" / "confusion_2.png").exists()
+
+
+def test_a_file_that_is_read_at_a_second_attempt(source: Path, tmp_path: Path, checkpoint: Path) -> None:
+    """Its unit was of two files and is two units by then, which the report is made from."""
+    file, output = source / "1.parquet", tmp_path / "measures"
+    whole, found = file.read_bytes(), file.stat()
+    damaged = bytearray(whole)
+    damaged[4:40] = b"\xff" * 36
+    replace_content(file, bytes(damaged), found)
+
+    def mend() -> None:
+        plan = output / "_bertsum" / "plan.json"
+        for _ in range(6000):
+            if plan.exists() and len(json.loads(plan.read_text())["files"]) == 2:
+                replace_content(file, whole, found)
+                break
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=mend)
+    thread.start()
+    command = [str(source), str(output), "--model", str(checkpoint), "--sentiment-column", "label"]
+    code = evaluate.main([*command, "--set", "evaluation.keep_columns=[id]"])  # the column that is damaged
+    thread.join()
+    assert code == 0
+    assert len(result_files(output)) == 2
+    assert json.loads((output / "_report" / "metrics.json").read_text())["rows"] == 20
+
+
+def replace_content(file: Path, data: bytes, found: os.stat_result) -> None:
+    """Of a file that is the same one to the job, which knows it by size and time."""
+    temporary = file.with_name(".new")
+    temporary.write_bytes(data)
+    os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
+    temporary.replace(file)
+
+
+@pytest.mark.parametrize("name", ["oracle", "LEAD-3", "document"])
+def test_two_systems_of_one_name_are_refused(name: str, source: Path, tmp_path: Path, checkpoint: Path, capsys) -> None:
+    command = [str(source), str(tmp_path / "out"), "--model", f"{name}={checkpoint}", "--summary-column", "highlights"]
+    assert evaluate.main([*command, "--set", "evaluation.system_columns=[document]"]) == 2
+    assert f"error: '{name}' names two of the systems ['{name}', 'LEAD-3', 'random'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_found_before_the_work(
+    source: Path, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setitem(sys.modules, "sumy.models.dom", None)
+    command = [str(source), str(tmp_path / "out"), "--model", str(checkpoint), "--summary-column", "highlights"]
+    assert evaluate.main(command) == 2
+    assert "the baseline textrank needs sumy: pip install 'bertsum[evaluate]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -139,3 +216,24 @@ def test_models_have_names() -> None:
     assert name_models(["s3://a/b/", "x=/c/d", "base="]) == {"b": "s3://a/b/", "x": "/c/d", "base": None}
     with pytest.raises(evaluate.ConfigError, match="'b' is the name of two models"):
         name_models(["a/b", "c/b"])
+
+
+def test_a_table_of_many_labels_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [f"label {number}" for number in range(40)]
+    shares = dict.fromkeys(labels, 0.125)
+    report = {
+        "rows": 40,
+        "words": 40,
+        "accuracy": 0.5,
+        "macro_f1": 0.5,
+        "labels": labels,
+        **dict.fromkeys(("precision", "recall", "f1"), shares),
+        "support": dict.fromkeys(labels, 1234),
+        "confusion": [[1] * 40] * 40,
+        "spans": span_report([["a"]], [["a"]]),
+    }
+    heads = {"rouge": None, "sentiment": {}, "topic": {}}
+    evaluate.show_report({"rows": 40, "statuses": {"ok": 40}, **heads, "words": {"own": report}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["label", "39", "0.125", "0.125", "0.125", "1,234"] in lines
+    assert ["spans", "a", "1.000", "1.000", "1.000", "1"] in lines

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import tiny
 from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from bertsum.baselines import choose
 from bertsum.batching import make_batch, split_tokens
@@ -24,6 +24,7 @@ from bertsum.evaluation import (
     one_sentence_a_line,
     result_schema,
 )
+from bertsum.evaluation_report import OTHERS as OTHER_LABELS
 from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.predictor import Summarizer
 from bertsum.shards import InputFile, Shard
@@ -113,11 +114,101 @@ def test_the_report(result):
     assert np.array(sentiment["confusion"]).sum() == sum(sentiment["calibration"]["counts"]) == 3
 
 
-def test_a_label_that_a_model_does_not_know_is_an_error(result):
-    place = result.schema.get_field_index("expected_sentiment")
-    changed = result.set_column(place, "expected_sentiment", pa.array(["angry"] * 5))
-    with pytest.raises(InputError, match=r"\['angry'\]; the model first knows \['negative', 'neutral', 'positive'\]"):
-        evaluation_report(changed, ["first"], CONFIG.lead)
+def measured(head: str, expected: list[str | None], scores: dict[str, dict[str, np.ndarray]]) -> pa.Table:
+    """Rows of measures of one head. `scores`: [N] probabilities by model and label."""
+    rows = [
+        {"status": "ok", "num_tokens": 1, "num_sentences": 1, f"expected_{head}": label}
+        | {
+            head: [
+                {"model": model, "scores": [(name, values[place]) for name, values in found.items()]}
+                for model, found in scores.items()
+            ]
+        }
+        for place, label in enumerate(expected)
+    ]
+    return pa.Table.from_pylist(rows, MEASURES)
+
+
+@pytest.mark.parametrize("head", ["sentiment", "topic"])
+def test_models_that_do_not_know_all_labels_are_measured_over_the_same_rows(head):
+    """Against scikit-learn over the labels of both; the one that knows less is wrong where the data has more."""
+    generator = np.random.default_rng(0)
+    expected = generator.choice(["negative", "positive", "mixed", "angry"], 60, p=[0.3, 0.4, 0.2, 0.1]).tolist()
+    knows = {"less": ["negative", "neutral", "positive"], "more": ["angry", "mixed", "negative", "positive"]}
+    scores = {
+        model: dict(zip(labels, generator.dirichlet(np.ones(len(labels)), 60).T.astype(np.float32), strict=True))
+        for model, labels in knows.items()
+    }
+    table = measured(
+        head, [*expected, None], {m: {k: np.append(v, 1) for k, v in s.items()} for m, s in scores.items()}
+    )
+    reports = evaluation_report(table, list(knows), "LEAD-3")[head]
+    assert list(reports) == ["less", "more"]
+    for model, report in reports.items():
+        predicted = [knows[model][place] for place in np.stack([*scores[model].values()]).argmax(0)]
+        labels = report["labels"]
+        assert labels == [*knows[model], *report["unknown_labels"]]
+        assert set(labels) >= {*expected, *predicted}
+        assert report["rows"] == 60
+        assert report["accuracy"] == pytest.approx(accuracy_score(expected, predicted))
+        assert report["macro_f1"] == pytest.approx(
+            f1_score(expected, predicted, labels=sorted(set(expected)), average="macro", zero_division=0)
+        )
+        wanted = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
+        for name, values in zip(("precision", "recall", "f1", "support"), wanted, strict=True):
+            assert list(report[name]) == labels
+            assert list(report[name].values()) == pytest.approx(list(values))
+        assert report["confusion"] == confusion_matrix(expected, predicted, labels=labels).tolist()
+        assert sum(report["calibration"]["counts"]) == 60
+        right = np.array(report["calibration"]["counts"]) @ np.array(report["calibration"]["accuracies"])
+        assert right == pytest.approx(60 * report["accuracy"])
+        assert report["accuracy_95"][0] <= report["accuracy"] <= report["accuracy_95"][1]
+    less = reports["less"]
+    assert less["unknown_labels"] == {name: expected.count(name) for name in ("mixed", "angry")}
+    assert less["rows_with_unknown_label"] == expected.count("mixed") + expected.count("angry")
+    assert (less["recall"]["mixed"], less["support"]["mixed"]) == (0, expected.count("mixed"))
+    assert (reports["more"]["unknown_labels"], reports["more"]["rows_with_unknown_label"]) == ({}, 0)
+    known = [place for place, label in enumerate(expected) if label in knows["less"]]
+    is_positive = scores["less"]["positive"] > scores["less"]["negative"]
+    right = sum((expected[place] == "positive") == is_positive[place] for place in known)
+    assert less["accuracy_among_present_labels"] == pytest.approx(right / 60)
+
+
+def test_a_column_without_a_known_label_is_reported():
+    """As a column of ids: all rows are wrong, and the report does not grow with the labels."""
+    scores = {"negative": np.full(50, 0.4, np.float32), "positive": np.full(50, 0.6, np.float32)}
+    expected = ["c", *["b"] * 3, *(f"id {number:02d}" for number in range(46))]
+    report = evaluation_report(measured("sentiment", expected, {"own": scores}), ["own"], "LEAD-3")["sentiment"]["own"]
+    assert (report["rows"], report["rows_with_unknown_label"], report["accuracy"]) == (50, 50, 0)
+    assert report["accuracy_among_present_labels"] == report["macro_f1"] == 0
+    assert report["calibration"]["error"] == pytest.approx(0.6)
+    shown = {"b": 3, "c": 1} | {f"id {number:02d}": 1 for number in range(18)}
+    assert report["unknown_labels"] == shown | {OTHER_LABELS: 28}
+    assert report["labels"] == ["negative", "positive", *shown, OTHER_LABELS]
+    assert np.array(report["confusion"]).sum(0).tolist() == [0, 50, *[0] * 21]
+
+
+def test_a_tag_of_words_that_a_model_does_not_say_is_kept():
+    tags = [["O", "B-x", "I-x"], ["B-z", "O"]]
+    found = [[{"model": "own", "tags": said}] for said in (["O", "B-x", "O"], ["B-x", "O"])]
+    rows = {
+        "expected_words": tags,
+        "words": found,
+        "status": ["ok"] * 2,
+        "num_tokens": [1] * 2,
+        "num_sentences": [1] * 2,
+    }
+    table = pa.table([pa.array(rows.get(field.name, [None] * 2), field.type) for field in MEASURES], schema=MEASURES)
+    report = evaluation_report(table, ["own"], "LEAD-3")["words"]["own"]
+    assert report["labels"] == ["O", "B-x", "B-z", "I-x"]
+    assert (report["recall"]["B-z"], report["support"]["B-z"]) == (0, 1)
+    flat = [[*tags[0], *tags[1]], ["O", "B-x", "O", "B-x", "O"]]
+    assert report["confusion"] == confusion_matrix(*flat, labels=report["labels"]).tolist()
+
+
+def test_no_rows_are_an_empty_report():
+    report = evaluation_report(MEASURES.empty_table(), ["own"], "LEAD-3")
+    assert report == {"rows": 0, "statuses": {}, "rouge": None, "sentiment": {}, "topic": {}, "words": {}}
 
 
 def test_sentiment_alone(models):
