@@ -26,13 +26,12 @@ from bertsum.checkpoint_config import (
     sha256_of,
 )
 from bertsum.checkpoint_sizes import Shapes, check_amount, check_numbers, check_shapes, file_shapes, skeleton
+from bertsum.encoder_delta import Delta, apply_delta, delta_of, rank_of
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
 
 CARD_FILE = "model_card.md"
-
-_LEFT, _RIGHT, _DIFFERENCE = ".delta_left", ".delta_right", ".delta"
 
 
 def load_encoder(source: str) -> tuple[Any, Any]:
@@ -102,7 +101,8 @@ def load_checkpoint(directory: Path) -> tuple[BertSum, Any]:
     model = BertSum(encoder, config.model)
     weights = _read_weights(directory / WEIGHTS_FILE)
     if config.base_encoder is not None:
-        weights = _apply_delta(model, weights)
+        originals = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
+        weights = apply_delta(originals, weights)
     _load_strictly(model, weights, directory)
     if config.weights_sha256 is not None:
         _check_weights(directory / WEIGHTS_FILE, config.weights_sha256)
@@ -122,33 +122,36 @@ def save_checkpoint(directory: Path, model: BertSum, tokenizer: Any, card: str, 
     _write(directory, config, weights, card)
 
 
-def save_delta(directory: Path, model: BertSum, base: BaseEncoder, rank: int, card: str, version: str) -> float:
-    """Write the heads and the low-rank difference to the base encoder, in half precision.
-
-    Returns the largest relative error that `rank` costs a weight (Frobenius norm of what is lost over that of the
-    difference): 0 up to rounding when the weights were trained as a low-rank delta.
-    """
+def make_delta(model: BertSum, base: BaseEncoder, rank: int) -> Delta:
+    """The heads and the difference to the base encoder, at `rank`. Raises ModelError where that does not fit."""
+    check_base(model, base)
     encoder, _ = load_encoder(str(base.path))
-    original = encoder.state_dict()
-    weights: dict[str, Tensor] = {}
-    worst = 0.0
-    for name, tensor in model.state_dict().items():
-        encoder_name = name.removeprefix("encoder.")
-        if encoder_name == name:
-            weights[name] = tensor.detach().cpu().half()
-            continue
-        difference = tensor.detach().cpu().float() - original[encoder_name]
-        if not difference.any():
-            continue
-        if difference.dim() == 2:
-            left, right, loss = _factor(difference, rank)
-            worst = max(worst, loss)
-            weights[name + _LEFT], weights[name + _RIGHT] = left.half(), right.half()
-        else:
-            weights[name + _DIFFERENCE] = difference.half()
+    return delta_of(model.state_dict(), encoder.state_dict(), base, rank)
+
+
+def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, version: str) -> None:
+    """Write a delta of the model."""
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory, CheckpointConfig(bertsum_version=version, model=model.config, base_encoder=base), weights, card)
-    return worst
+    config = CheckpointConfig(bertsum_version=version, model=model.config, base_encoder=delta.base)
+    _write(directory, config, delta.weights, card)
+
+
+def check_base(model: BertSum, base: BaseEncoder) -> None:
+    """Raise ModelError where the model's encoder is of another shape than the base encoder."""
+    config = _bare_encoder_config(base.path)
+    there = skeleton(lambda: _build(config))
+    for name, weight in model.encoder.state_dict().items():
+        if tuple(weight.shape) != there.get(name):
+            raise ModelError(
+                f"the model cannot be saved as a difference to the encoder in {base.path}: its {name} is of shape "
+                f"{tuple(weight.shape)}, and there of {there.get(name, 'none')}. Without saved_rank it is saved whole"
+            )
+
+
+def read_base(directory: Path) -> tuple[BaseEncoder | None, int]:
+    """What a checkpoint is a difference to, and the rank of that difference; None and 0 of a whole checkpoint."""
+    base = read_config(directory).base_encoder
+    return base, rank_of(file_shapes([directory / WEIGHTS_FILE])) if base else 0
 
 
 def _bare_encoder_config(directory: Path) -> Any:
@@ -245,45 +248,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is missing or not a safetensors file (pickles are never read): {error}") from error
 
 
-def _apply_delta(model: BertSum, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All weights of the model: the base encoder's with the delta added, and the heads, in float32."""
-    merged = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("encoder.")}
-    for name, tensor in weights.items():
-        target = name.removesuffix(_LEFT).removesuffix(_RIGHT).removesuffix(_DIFFERENCE)
-        try:
-            if name.endswith(_LEFT):
-                merged[target] = _add(merged[target], tensor.float() @ weights[target + _RIGHT].float())
-            elif name.endswith(_DIFFERENCE):
-                merged[target] = _add(merged[target], tensor.float())
-            elif name.endswith(_RIGHT):
-                _ = weights[target + _LEFT]  # which adds the product of both
-            else:
-                merged[name] = tensor.float()
-        except (KeyError, RuntimeError) as error:
-            raise ModelError(f"{WEIGHTS_FILE}: {name} does not fit the base encoder: {error}") from error
-    return merged
-
-
-def _add(weight: Tensor, difference: Tensor) -> Tensor:
-    if weight.shape != difference.shape:  # else a single number would be added to all
-        raise RuntimeError(f"{tuple(difference.shape)}, expected {tuple(weight.shape)}")
-    return weight + difference
-
-
 def _load_strictly(model: BertSum, weights: dict[str, Tensor], directory: Path) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     check_shapes(directory / CONFIG_FILE, model.config.model_dump(), expected, given)
     model.load_state_dict(weights, assign=False)
-
-
-def _factor(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """Best rank-r product for a matrix (Eckart & Young 1936), and the relative error that it leaves."""
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    kept = int((values[:rank] > 1e-6 * values[0]).sum())
-    root = values[:kept].sqrt()
-    lost = float(values[kept:].square().sum().sqrt() / values.square().sum().sqrt())
-    return left[:, :kept] * root, root[:, None] * right[:kept], lost
 
 
 def _write(directory: Path, config: CheckpointConfig, weights: dict[str, Tensor], card: str) -> None:

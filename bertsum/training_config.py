@@ -119,7 +119,9 @@ class TrainingConfig(Config):
         "lora_rank: only the model.prefix_tokens and the heads learn",
     )
     saved_rank: int | None = Field(
-        None, ge=1, description="save the difference to the package's encoder at this rank; default: what lora needs"
+        None,
+        ge=1,
+        description="save the encoder as a difference of this rank to the package's; default: what loses nothing",
     )
     lora_alpha: int = Field(32, gt=0, description="factor of the deltas, divided by their rank")
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="its random numbers cost a CPU 3/4 of its speed")
@@ -195,15 +197,26 @@ class TrainingConfig(Config):
         return math.ceil(1.5 * (self.lora_rank or 1))
 
     @property
-    def delta_rank(self) -> int | None:
-        """Rank at which the encoder is saved as a delta; None: whole. loha, lokr and dora are of no low rank."""
-        ranks = {"lora": self.lora_rank, "adalora": self.lora_rank and self.first_rank, "prefix": 1}
-        return self.saved_rank or (ranks.get(self.adapter) if self.encoder.startswith("package:") else None)
+    def learned_rank(self) -> int | None:
+        """Rank of what training adds to the encoder; None: any, as loha, lokr and dora have, and an encoder that learns
+        whole."""
+        if self.trained != "all":
+            return 0
+        return {"lora": self.lora_rank, "adalora": self.lora_rank and self.first_rank, "prefix": 0}.get(self.adapter)
 
     @model_validator(mode="after")
     def _adapter_has_its_size(self) -> Self:
         if self.adapter == "prefix" and (self.lora_rank or not self.model.prefix_tokens or self.trained != "all"):
             raise ValueError("adapter: prefix needs model.prefix_tokens and trained: all, and has no lora_rank")
+        if self.lora_rank and self.trained != "all":
+            raise ValueError(f"lora_rank is of an encoder that learns, and with trained={self.trained} it does not")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"sources: each needs a name of its own; more than one is called {', '.join(twice)}")
         return self
 
     @model_validator(mode="after")
@@ -218,6 +231,8 @@ class TrainingConfig(Config):
     def _candidates_are_ranked(self) -> Self:
         if self.trained == "candidates" and not self.model.rank_candidates:
             raise ValueError("trained: candidates needs model.rank_candidates")
+        if self.trained == "candidates" and not self.start_from:
+            raise ValueError("trained: candidates needs start_from: it ranks by the scores of trained layers")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,8 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,22 @@ import torch
 import bertsum
 from bertsum import training
 from bertsum.adapters import merge_adapter
-from bertsum.checkpoint import load_checkpoint, load_encoder, save_checkpoint, save_delta
-from bertsum.checkpoint_config import CONFIG_FILE, package_encoder
+from bertsum.checkpoint import (
+    check_base,
+    load_checkpoint,
+    load_encoder,
+    make_delta,
+    read_base,
+    save_checkpoint,
+    save_delta,
+)
+from bertsum.checkpoint_config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.curves import can_draw, draw_curves
 from bertsum.distributed import gather, rank, world_size
+from bertsum.encoder_delta import Delta
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import OutputError
-from bertsum.examples import is_labelled
 from bertsum.masking import mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
@@ -35,6 +44,7 @@ from bertsum.new_encoder import make_encoder
 from bertsum.predictor import document_encoder
 from bertsum.storage import Folder
 from bertsum.tracking import Tracking
+from bertsum.trained_heads import ROWS, check_heads, count_labels
 from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import read_examples, read_texts
 from bertsum.training_state import StateStore, read_log
@@ -44,6 +54,7 @@ CURVES_FILE = "curves.png"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 _LOG_SECONDS = 10.0
+_MUCH_LOST = 0.01
 # These say how a run is carried out and not what comes out, so that they may change when it goes on.
 _FREE_KEYS = (
     "resources",
@@ -64,10 +75,9 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
     """
     is_finished = output.info(CONFIG_FILE) is not None
     record = mask_values(config.model_dump(mode="json"))
+    if is_finished and output.info(RUN_FILE) is None:
+        raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
     if output.create_exclusive(RUN_FILE, _dump(record)):
-        if is_finished:
-            output.remove(RUN_FILE)
-            raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
         return True
     theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(record)
     if theirs != ours and not is_finished and _is_untouched(output):
@@ -106,8 +116,12 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     """
     start = time.monotonic()
     say = report if rank() == 0 else _be_silent
-    model, tokenizer = _start(config, output)
+    base = _base(config)
+    model, tokenizer = _start(config, output, base, say)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
+    counts = {source.config.name: _sum(gather(count_labels(source.train))) for source in sources}
+    if warning := check_heads(config, model.config, _sum(counts.values())):
+        say({"message": f"warning: {warning}"})
     model.to(device)
     if config.trained != "all":
         training.freeze(model, config.trained)
@@ -120,13 +134,15 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     finally:
         log.close_trackers()  # this process may go on to another run
     merge_adapter(model)
+    delta = _round(model, *base, say) if base else None  # before it is measured, for that is what users load
     results = validate(model, sources, None, config.dtype)
-    counts = _count_labelled(sources)
     if rank() == 0:
-        card = model_card(config, counts, results, _facts(command, time.monotonic() - start))
+        facts = [*_facts(command, time.monotonic() - start), *([warning] if warning else [])]
+        rows = {name: found[ROWS] for name, found in counts.items()}
+        card = model_card(config, rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
-        say({"message": _save(config, output, model.cpu(), tokenizer, card)})
+        say({"message": _save(output, model.cpu(), delta, tokenizer, card)})
 
 
 class Log:
@@ -172,7 +188,33 @@ class Log:
         self._tracking.close()
 
 
-def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
+def _base(config: TrainingConfig) -> tuple[BaseEncoder, int] | None:
+    """The encoder that the checkpoint is saved as a difference to, and the rank of that; None: it is saved whole."""
+    base, rank = None, 0
+    if config.start_from is not None:
+        base, rank = read_base(resolve(config.start_from))
+    elif config.encoder.startswith(PACKAGE_PREFIX):
+        base = package_encoder(config.encoder)
+    if config.saved_rank:
+        return base or package_encoder(config.encoder), config.saved_rank
+    if base is None or config.learned_rank is None:
+        return None
+    return base, max(1, rank + config.learned_rank)
+
+
+def _round(model: BertSum, base: BaseEncoder, rank: int, say: Report) -> Delta:
+    """Give the model the weights that will be loaded when it was saved."""
+    delta = make_delta(model, base, rank)
+    if delta.lost > _MUCH_LOST:
+        lost = f"{delta.lost:.0%} of a weight's difference to the encoder in {base.path}"
+        say({"message": f"rank {rank} loses up to {lost}"})
+    model.load_state_dict(delta.merged)
+    return delta
+
+
+def _start(
+    config: TrainingConfig, output: Folder, base: tuple[BaseEncoder, int] | None, say: Report
+) -> tuple[BertSum, Any]:
     """The model before the first step, and its tokenizer."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
@@ -180,10 +222,14 @@ def _start(config: TrainingConfig, output: Folder) -> tuple[BertSum, Any]:
         encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(config.start_from))
+    if base:
+        check_base(model, base[0])
     if config.new_heads:
         model = training.renew_heads(model, config)
     if config.trained == "all":
         training.open_encoder(model, config)
+    elif base:
+        _round(model, *base, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
 
 
@@ -220,18 +266,17 @@ def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> Labelle
     return LabelledSource(source.config, train, validation)
 
 
-def _count_labelled(sources: Sequence[LabelledSource]) -> dict[str, int]:
-    return {source.config.name: sum(gather(sum(map(is_labelled, source.train)))) for source in sources}
+def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
+    return sum(counts, Counter[str]())
 
 
-def _save(config: TrainingConfig, output: Folder, model: BertSum, tokenizer: Any, card: str) -> str:
+def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, card: str) -> str:
     """Write the checkpoint to OUTPUT, `config.json` last: from then on the run is finished."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        if config.delta_rank:
-            base = package_encoder(config.encoder)
-            lost = save_delta(directory, model, base, config.delta_rank, card, bertsum.__version__)
-            text = f"saved the delta in {output}; relative error of its factors {lost:.1e}"
+        if delta:
+            save_delta(directory, model, delta, card, bertsum.__version__)
+            text = f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
         else:
             save_checkpoint(directory, model, tokenizer, card, bertsum.__version__)
             text = f"saved the checkpoint in {output}"

@@ -85,6 +85,9 @@ class TuningConfig(Config):
             )
         for place in range(max(len(v) if isinstance(v, tuple) else 2 for v in self.space.values())):
             with_values(base, {key: _some(values, place) for key, values in self.space.items()})
+        for key, values in self.space.items():
+            if isinstance(values, RangeConfig) and not values.whole:
+                _check_fractions(base, key, values)
         return base
 
 
@@ -113,6 +116,17 @@ def _entry(section: Any, name: str, key: str) -> Any:
     if name not in known:
         raise ConfigError(f"space.{key}: there is no {name!r}; there are {', '.join(known) or 'no keys below it'}")
     return known[name]
+
+
+def _check_fractions(base: TrainingConfig, key: str, values: RangeConfig) -> None:
+    """The ends of a range may be whole numbers where what is drawn between them is not."""
+    inner = values.low + (values.high - values.low) / math.pi
+    try:
+        with_values(base, {key: inner})
+    except ConfigError as error:
+        raise ConfigError(
+            f"space.{key}: {inner:g} lies in the range; with `whole: true` it would not. {error}"
+        ) from error
 
 
 def _some(values: RangeConfig | tuple[Value, ...], place: int) -> Value:

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bertsum.checkpoint_config import CONFIG_FILE, package_encoder
+from bertsum.checkpoint_config import CONFIG_FILE, PACKAGE_PREFIX, package_encoder
 from bertsum.claim import Claim
 from bertsum.config import load_config
 from bertsum.errors import ConfigError, IncompleteError
@@ -42,7 +42,7 @@ def train(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
     _check_extra()
     config = absolute(load_config(TrainingConfig, arguments.config, arguments.set))
-    if config.delta_rank:
+    if config.start_from is None and (config.saved_rank or config.encoder.startswith(PACKAGE_PREFIX)):
         package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
     output = Folder(arguments.output)
     check_trackers(config.tracking, output)

@@ -1,11 +1,14 @@
 """Fixtures of the unit tests; what builds tiny models is in `tiny.py`."""
 
+import sys
+
 import pytest
 import tiny
 import torch
 
 import bertsum
 from bertsum.checkpoint import save_checkpoint
+from bertsum.checkpoint_config import package_encoder
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,3 +26,14 @@ def checkpoint(tmp_path_factory):
     directory = tmp_path_factory.mktemp("checkpoint") / "model"
     save_checkpoint(directory, tiny.model(), tiny.wordpiece(), "# A card\n", bertsum.__version__)
     return directory
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """An installed package `tiny_base` that carries an encoder in its folder `model`."""
+    package = tmp_path / "site" / "tiny_base"
+    tiny.save(package / "model", tiny.encoder(), tiny.wordpiece())
+    (package / "__init__.py").write_text("raise ImportError('a checkpoint must not import this')\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    yield package_encoder("package:tiny_base/model")
+    assert "tiny_base" not in sys.modules

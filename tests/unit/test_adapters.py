@@ -48,7 +48,7 @@ def ranks(model: torch.nn.Module) -> list[int]:
 
 def test_adalora_gives_ranks_to_where_they_matter(examples: list, tmp_path: Path) -> None:
     config = training_config(epochs=10, **ADALORA)
-    assert (config.first_rank, config.delta_rank) == (6, None)
+    assert (config.first_rank, config.learned_rank) == (6, 6)
     model, log = run(examples, config)
     assert log[-1]["summary_loss"] < 0.75 * log[0]["summary_loss"]
     found = ranks(model)
@@ -114,8 +114,8 @@ def test_a_prefix_and_the_heads_learn_and_nothing_else(examples: list, tmp_path:
 
 
 def test_a_prefix_of_a_packaged_encoder_is_saved_without_the_encoder() -> None:
-    assert training_config(encoder="package:a/b", **PREFIX).delta_rank == 1
-    assert training_config(encoder="package:a/b", **ADALORA).delta_rank == 6
+    assert training_config(**PREFIX).learned_rank == 0
+    assert training_config(**ADALORA).learned_rank == 6
 
 
 def test_a_prefix_must_be_there() -> None:

@@ -4,7 +4,6 @@ import json
 import pickle
 import shutil
 import socket
-import sys
 
 import pytest
 import tiny
@@ -14,8 +13,17 @@ from safetensors.torch import load_file, save_file
 import bertsum
 from bertsum.adapters import merge_adapter
 from bertsum.batching import make_batch
-from bertsum.checkpoint import load_checkpoint, load_encoder, load_tokenizer, save_checkpoint, save_delta
-from bertsum.checkpoint_config import BaseEncoder, model_digest, package_encoder, read_config
+from bertsum.checkpoint import (
+    check_base,
+    load_checkpoint,
+    load_encoder,
+    load_tokenizer,
+    make_delta,
+    read_base,
+    save_checkpoint,
+    save_delta,
+)
+from bertsum.checkpoint_config import BaseEncoder, model_digest, read_config
 from bertsum.errors import ModelError
 from bertsum.model import BertSum
 from bertsum.predictor import document_encoder
@@ -48,17 +56,6 @@ def edit_config(directory, **changes):
 def copy(checkpoint, tmp_path):
     """A copy of the shared checkpoint that a test may damage."""
     return shutil.copytree(checkpoint, tmp_path / "copy")
-
-
-@pytest.fixture
-def base(tmp_path, monkeypatch):
-    """An installed package `tiny_base` that carries an encoder in its folder `model`."""
-    package = tmp_path / "site" / "tiny_base"
-    tiny.save(package / "model", tiny.encoder(), tiny.wordpiece())
-    (package / "__init__.py").write_text("raise ImportError('a checkpoint must not import this')\n")
-    monkeypatch.syspath_prepend(str(package.parent))
-    yield package_encoder("package:tiny_base/model")
-    assert "tiny_base" not in sys.modules
 
 
 # Whole checkpoints
@@ -133,11 +130,17 @@ def change(model, how):
                 weight.add_(0.1 * rank)
 
 
+def save_as_delta(directory, model, base, rank):
+    delta = make_delta(model, base, rank)
+    save_delta(directory, model, delta, "# Card\n", bertsum.__version__)
+    return delta.lost
+
+
 def test_a_delta_comes_back_within_half_precision(base, tmp_path):
     encoder, tokenizer = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config()).eval()
     change(model, lambda name, _: ".query." in name or "LayerNorm.bias" in name or "word_embeddings" in name)
-    lost = save_delta(tmp_path / "delta", model, base, 2, "# Card\n", bertsum.__version__)
+    lost = save_as_delta(tmp_path / "delta", model, base, 2)
     assert lost < 1e-5
     loaded, loaded_tokenizer = load_checkpoint(tmp_path / "delta")
     for name, weight in loaded.state_dict().items():
@@ -157,13 +160,34 @@ def test_a_delta_tells_what_its_rank_loses(base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config())
     change(model, lambda name, _: ".query.weight" in name)
-    assert 0.1 < save_delta(tmp_path, model, base, 1, "", bertsum.__version__) < 1
+    assert 0.1 < save_as_delta(tmp_path, model, base, 1) < 1
+
+
+def test_what_a_delta_says_it_will_be_is_what_is_loaded(base, tmp_path):
+    """Also at a rank that loses much: what is measured before it is saved is what users get."""
+    encoder, _ = load_encoder("package:tiny_base/model")
+    model = BertSum(encoder, tiny.model_config())
+    change(model, lambda name, _: ".query." in name or "LayerNorm.bias" in name)
+    delta = make_delta(model, base, 1)
+    save_delta(tmp_path, model, delta, "", bertsum.__version__)
+    loaded, _ = load_checkpoint(tmp_path)
+    assert delta.merged.keys() == loaded.state_dict().keys()
+    assert all(torch.equal(weight, delta.merged[name]) for name, weight in loaded.state_dict().items())
+    assert read_base(tmp_path) == (base, 1)
+
+
+def test_a_model_of_another_shape_is_no_delta(base, tmp_path):
+    model = BertSum(tiny.encoder(hidden_size=64), tiny.model_config())
+    with pytest.raises(ModelError, match=r"as a difference to the encoder in .*: its embeddings.* is .*64\)"):
+        check_base(model, base)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", bertsum.__version__)
+    assert read_base(tmp_path) == (None, 0)
 
 
 def test_a_delta_of_an_unchanged_encoder_holds_heads_only(base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config())
-    assert save_delta(tmp_path, model, base, 4, "", bertsum.__version__) == 0
+    assert save_as_delta(tmp_path, model, base, 4) == 0
     assert not [name for name in load_file(tmp_path / "model.safetensors") if name.startswith("encoder.")]
     loaded, _ = load_checkpoint(tmp_path)
     for name, weight in encoder.state_dict().items():
@@ -190,7 +214,7 @@ def test_a_delta_of_low_rank_training_reproduces_its_logits(base, tmp_path):
     trained = logits(model.eval(), tokenizer)
     merge_adapter(model)
     torch.testing.assert_close(logits(model, tokenizer), trained, rtol=0, atol=1e-4)
-    assert save_delta(tmp_path, model, base, 4, "", bertsum.__version__) < 1e-3
+    assert save_as_delta(tmp_path, model, base, 4) < 1e-3
     loaded, _ = load_checkpoint(tmp_path)
     untrained, _ = load_encoder("package:tiny_base/model")
     difference = loaded.encoder.encoder.layer[0].attention.self.query.weight - (
@@ -203,7 +227,7 @@ def test_a_delta_of_low_rank_training_reproduces_its_logits(base, tmp_path):
 def test_a_delta_on_another_encoder_is_refused(base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config())
-    save_delta(tmp_path / "delta", model, base, 4, "", bertsum.__version__)
+    save_as_delta(tmp_path / "delta", model, base, 4)
     change(encoder, lambda name, _: "word_embeddings" in name)
     encoder.save_pretrained(base.path)
     with pytest.raises(ModelError, match=f"this delta was trained on {base.sha256[:12]}"):
@@ -224,7 +248,7 @@ def test_a_delta_on_another_encoder_is_refused(base, tmp_path):
 )
 def test_a_delta_that_does_not_fit_is_refused(name, tensor, base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
-    save_delta(tmp_path, BertSum(encoder, tiny.model_config()), base, 4, "", bertsum.__version__)
+    save_as_delta(tmp_path, BertSum(encoder, tiny.model_config()), base, 4)
     weights = load_file(tmp_path / "model.safetensors")
     save_file(weights | {name: tensor}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=name.rpartition(".delta")[0] or name):
@@ -540,7 +564,7 @@ def test_a_digest_changes_with_a_weight_a_setting_and_the_tokenizer(copy, checkp
 
 def test_a_digest_of_a_delta_covers_its_base(base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
-    save_delta(tmp_path, BertSum(encoder, tiny.model_config()), base, 4, "", bertsum.__version__)
+    save_as_delta(tmp_path, BertSum(encoder, tiny.model_config()), base, 4)
     before = model_digest(tmp_path)
     edit_config(tmp_path, base_encoder=base.model_dump() | {"sha256": "1" * 64})
     assert model_digest(tmp_path) != before

@@ -20,7 +20,7 @@ LAYERS = [
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection", "bertsum.candidates"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
-    | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes"},
+    | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes", "bertsum.encoder_delta"},
     {"bertsum.importing"},
     {"bertsum.output", "bertsum.plan", "bertsum.commit", "bertsum.lake"}
     | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats", "bertsum.compaction"},
@@ -40,7 +40,7 @@ LAYERS = [
         "bertsum.optimization",
     }
     | {"bertsum.adapters", "bertsum.measure", "bertsum.training_state", "bertsum.training", "bertsum.model_card"},
-    {"bertsum.new_encoder"},
+    {"bertsum.new_encoder", "bertsum.trained_heads"},
     {"bertsum.training_run"},
 ]
 

@@ -576,7 +576,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(kind, summaries):
     ],
 )
 def test_freezing(trained, learns, summaries, sentiments):
-    config = training_config(epochs=2, trained=trained, model={"rank_candidates": True})
+    config = training_config(epochs=2, trained=trained, start_from="a", model={"rank_candidates": True})
     model = build_model(tiny.encoder(), config)
     if trained != "all":
         training.freeze(model, config.trained)
@@ -620,6 +620,7 @@ def test_candidates_learn_which_summary_is_better_and_only_then_change_it(tmp_pa
         config=training_config(
             epochs=40,
             trained="candidates",
+            start_from="a",
             head_learning_rate=1e-2,
             sources=[config.model_dump()],
             model={"rank_candidates": True},
@@ -634,7 +635,7 @@ def test_candidates_learn_which_summary_is_better_and_only_then_change_it(tmp_pa
 
 
 def test_a_batch_without_summaries_is_no_error_where_only_candidates_learn(sentiments):
-    config = training_config(trained="candidates", model={"rank_candidates": True})
+    config = training_config(trained="candidates", start_from="a", model={"rank_candidates": True})
     model = build_model(tiny.encoder(), config)
     training.freeze(model, config.trained)
     losses, found = gradients(model, [labelled_batch(sentiments)], config)
@@ -646,7 +647,9 @@ def test_a_batch_without_summaries_is_no_error_where_only_candidates_learn(senti
 
 
 def test_what_does_not_learn_computes_as_in_use(summaries):
-    config = training_config(epochs=2, trained="candidates", model={"rank_candidates": True, "dropout": 0.5})
+    config = training_config(
+        epochs=2, trained="candidates", start_from="a", model={"rank_candidates": True, "dropout": 0.5}
+    )
     model = build_model(tiny.encoder(), config)
     training.freeze(model, config.trained)
     seen = []

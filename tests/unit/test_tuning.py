@@ -67,6 +67,9 @@ def test_the_training_run_is_checked_before_any_trial(tmp_path: Path) -> None:
         search(space={"schedule": ["linear", "cosine"]}).read_training()
     with pytest.raises(ConfigError, match=r"warmup_share: .*less than or equal to 1"):
         search(space={"warmup_share": {"low": 0, "high": 2}}).read_training()
+    with pytest.raises(ConfigError, match=r"space\.max_batch_tokens: 220\.\d* .*`whole: true`"):
+        search(space={"max_batch_tokens": {"low": 128, "high": 420}}).read_training()
+    search(space={"max_batch_tokens": {"low": 128, "high": 420, "whole": True}}).read_training()
     with pytest.raises(ConfigError, match="no best_metric"):
         search(training=training_config(sources=SOURCES).model_dump()).read_training()
     with pytest.raises(ConfigError, match="replicas must be 1, not 2"):
