@@ -60,28 +60,40 @@ def is_text(data_type: pa.DataType) -> bool:
     return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
 
 
+def column_problem(
+    schema: pa.Schema,
+    key: str,
+    name: str,
+    accepts: Callable[[pa.DataType], bool] = is_text,
+    allowed: str = "a string column",
+) -> str | None:
+    """Why the column that the configuration's `key` names cannot be used, or None."""
+    if name not in schema.names:
+        return f"there is no column {name!r} ({key} names it); the file has {columns_text(schema)}"
+    found = schema.types[schema.names.index(name)]
+    if not accepts(found):
+        return f"column {name!r} is {found}, but {key} must name {allowed}; the file has {columns_text(schema)}"
+    return None
+
+
 def columns_text(schema: pa.Schema) -> str:
     """Names and types, for a message."""
     return ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
 
 
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    columns = columns_text(schema)
     text_columns = [("text_column", config.text_column)]
     if config.language_column is not None:
         text_columns.append(("language_column", config.language_column))
     for key, name in text_columns:
-        if name not in schema.names:
-            return f"there is no column {name!r} ({key} names it); the file has {columns}"
-        found = schema.types[schema.names.index(name)]
-        if not is_text(found):
-            return f"column {name!r} is {found}, but {key} must name a string column; the file has {columns}"
+        if problem := column_problem(schema, key, name):
+            return problem
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
         return f"it has several columns of the name {repeated[0]!r}"
     missing = [name for name in config.keep_columns or () if name not in schema.names]
     if missing:
-        return f"keep_columns names {missing}; the file has {columns}"
+        return f"keep_columns names {missing}; the file has {columns_text(schema)}"
     return None
 
 

@@ -3,6 +3,7 @@
     BertsumError
     ├── ConfigError        the command or the configuration is wrong            exit code 2
     │   ├── InputError     INPUT is missing, holds no Parquet, or no usable column
+    │   │   └── RowError   the labels of one row do not fit together
     │   ├── ModelError     the checkpoint is missing, damaged or does not fit its configuration
     │   └── ResourceError  the cluster does not have what the job asks for
     ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
@@ -30,6 +31,14 @@ class ConfigError(BertsumError):
 
 class InputError(ConfigError):
     """INPUT is missing, holds no Parquet file, or has no usable text column."""
+
+
+class RowError(InputError):
+    """The labels of one row do not fit together. `row`: its place in the table, from 0; `reason`: what is wrong."""
+
+    def __init__(self, reason: str, row: int) -> None:
+        super().__init__(f"row {row} of the table: {reason}")
+        self.reason, self.row = reason, row
 
 
 class ModelError(ConfigError):

@@ -10,12 +10,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from bertsum.baselines import Baseline, choose
-from bertsum.columns import columns_text, is_text
 from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import EncodedDocument, base_language
-from bertsum.errors import InputError
-from bertsum.labels import label_columns, sentiment_of, topic_of, word_labels
+from bertsum.errors import InputError, RowError
+from bertsum.label_columns import label_columns, label_rows, labels_problem, summaries_problem
+from bertsum.labels import sentiment_of, topic_of, word_labels
 from bertsum.oracle import words
 from bertsum.predictor import Summarizer
 from bertsum.rouge import rouge
@@ -102,7 +102,9 @@ class Evaluator:
     def stream(
         self, tables: Iterable[pa.Table], on_progress: Callable[[int, int], None] | None = None
     ) -> Iterator[pa.Table]:
-        """Raises InputError for a table that lacks a column, ConfigError for a missing package."""
+        """Raises InputError for a table that lacks a column, RowError for labels that do not fit together, and
+        ConfigError for a missing package.
+        """
         for table in tables:
             result = self._evaluate(table)
             if on_progress:
@@ -117,11 +119,15 @@ class Evaluator:
                 self.stage_seconds[stage] += seconds
             model.stage_seconds.clear()
         names = [*label_columns(self.config), *self.config.system_columns]
-        rows = table.select([*dict.fromkeys(names)]).to_pylist()
+        rows = label_rows(table, names, [self.config.summary_column, *self.config.system_columns])
         start = time.perf_counter()
         measured = []
         for place, (document, row) in enumerate(zip(documents, rows, strict=True)):
-            measured.append(self._measure(document, row, {name: found[place] for name, found in predictions.items()}))
+            own = {name: found[place] for name, found in predictions.items()}
+            try:
+                measured.append(self._measure(document, row, own))
+            except InputError as error:
+                raise RowError(str(error), place) from error
         self.stage_seconds["finish"] += time.perf_counter() - start
         columns = [table[name] for name in self.config.keep_columns]
         columns += [pa.array([row[field.name] for row in measured], field.type) for field in MEASURES]
@@ -237,12 +243,9 @@ def needed_columns(config: EvaluationConfig) -> list[str]:
 
 def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
     """Why a file cannot be measured, or None. Raises InputError for a clash of names."""
-    missing = [name for name in needed_columns(config) if name not in shard.schema.names]
-    if missing:
-        return f"there is no column {missing[0]!r}; the file has {columns_text(shard.schema)}"
-    for name in (config.text_column, *config.system_columns):
-        if not is_text(shard.schema.field(name).type):
-            return f"column {name!r} is {shard.schema.field(name).type}; a string column is expected"
+    problem = labels_problem(shard.schema, config, config.keep_columns)
+    if problem := problem or summaries_problem(shard.schema, "system_columns", config.system_columns):
+        return problem
     if clashes := set(config.keep_columns) & set(MEASURES.names):
         raise InputError(f"{mask(shard.file.path)}: keep_columns {sorted(clashes)} have the names of result columns")
     return None

@@ -86,6 +86,18 @@ def token_counts(examples: Sequence[Example]) -> npt.NDArray[np.int32]:
     return np.array([len(example.document.input_ids) for example in examples], np.int32)
 
 
+def select(examples: Sequence[Example], places: Sequence[int]) -> Sequence[Example]:
+    """Some of the examples, in the order of `places`; those of a file stay in it."""
+    if isinstance(examples, ExampleFile):
+        return examples.select(np.array(places, np.int64))
+    return [examples[place] for place in places]
+
+
+def labelled(examples: Sequence[Example]) -> Sequence[Example]:
+    """Those from which any head learns."""
+    return select(examples, [place for place, example in enumerate(examples) if is_labelled(example)])
+
+
 def is_labelled(example: Example) -> bool:
     """Whether any head learns from the example."""
     has_class = example.sentiment_label != IGNORE or example.topic_label != IGNORE or example.token_labels is not None

@@ -1,7 +1,8 @@
 """Rows with labels -> what a model learns from: labels of sentences and words, a sentiment, a topic."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from bertsum.oracle import best_combination, greedy_oracle
 from bertsum.sentences import Span
 from bertsum.training_config import LabelsConfig
 
-Oracle = Literal["greedy", "combination"]
+_UNLABELLED = -1  # label of a sentence that has none: bertsum.loss.IGNORE, which would import torch
 
 
 def sentence_labels(
@@ -22,10 +23,12 @@ def sentence_labels(
     labels: LabelsConfig,
     max_combinations: int = 0,
 ) -> npt.NDArray[np.float32] | None:
-    """[S] 1 for each sentence of the summary, 0 for the others; None when the row has no labels or summary for it.
+    """[S] 1 for each sentence of the summary, 0 for the others; None where the row has no labels or summary for it.
 
-    Labels that come with the row win over an oracle's. Up to `max_combinations` sets of sentences are all tried;
-    where there are more, the oracle is greedy. Raises InputError for a row whose labels do not fit its sentences.
+    Nor has it any where `spans` are the sentences that are read, and those of the summary lie behind them, or where no
+    sentence shares a word with the summary: that nothing belongs into the summary would be wrong to learn. Labels that
+    come with the row win over an oracle's. Up to `max_combinations` sets of sentences are all tried; where there are
+    more, the oracle is greedy. Raises InputError for a row whose labels do not fit its sentences.
     """
     if labels.sentences_column and labels.sentence_labels_column:
         return _given_labels(text, spans, row[labels.sentences_column], row[labels.sentence_labels_column])
@@ -37,6 +40,8 @@ def sentence_labels(
     chosen = best_combination(sentences, summary, language, size, max_combinations) if max_combinations else None
     if chosen is None:
         chosen = greedy_oracle(sentences, summary, language, size)
+    if not chosen:
+        return None
     found = np.zeros(len(spans), np.float32)
     found[chosen] = 1
     return found
@@ -45,7 +50,7 @@ def sentence_labels(
 def sentiment_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
     """The sentiment of a row; with aspects, the one that all of them share."""
     if labels.aspect_sentiments_column:
-        aspects = set(row[labels.aspect_sentiments_column] or ()) - {"O"}
+        aspects = set(row[labels.aspect_sentiments_column] or ()) - {"O", None}
         return str(aspects.pop()) if len(aspects) == 1 else None
     label = row[labels.sentiment_column] if labels.sentiment_column else labels.sentiment
     return None if label is None else str(label)
@@ -60,48 +65,57 @@ def topic_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
 def word_labels(
     text: str, row: Mapping[str, Any], labels: LabelsConfig
 ) -> tuple[list[int | None], Sequence[str | None]]:
-    """Where each word of a row begins in the text (None: not found), and its label; empty without such columns."""
+    """Where each word of a row begins in the text (None: not found), and its label (None: it has none).
+
+    Both are empty where the row has not both. Raises InputError for a row whose labels do not fit its words.
+    """
     if not (labels.tokens_column and labels.token_sentiments_column):
         return [], []
-    words, tags = row[labels.tokens_column] or [], row[labels.token_sentiments_column] or []
+    words, tags = row[labels.tokens_column], row[labels.token_sentiments_column]
+    if words is None or tags is None:
+        return [], []
     if len(words) != len(tags):
-        raise InputError(f"a row has {len(words)} words and {len(tags)} labels of words")
+        raise InputError(f"it has {len(words)} words and {len(tags)} labels of words")
     return _find_parts(text, words), tags
 
 
-def has_class_label(row: Mapping[str, Any], labels: LabelsConfig) -> bool:
-    """Whether a row trains a head beside the summary's."""
-    has_words = bool(labels.token_sentiments_column and row[labels.token_sentiments_column])
-    return has_words or sentiment_of(row, labels) is not None or topic_of(row, labels) is not None
-
-
-def label_columns(labels: LabelsConfig) -> list[str]:
-    """Columns that hold labels."""
-    names = [labels.summary_column, labels.sentiment_column, labels.sentences_column, labels.sentence_labels_column]
-    names += [labels.aspect_sentiments_column, labels.topic_column, labels.tokens_column]
-    return [name for name in [*names, labels.token_sentiments_column] if name]
+def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> bool:
+    """Whether a row trains a head beside the summary's. Raises InputError as `word_labels` does."""
+    words = zip(*word_labels(text, row, labels), strict=True)
+    has_word = any(start is not None and tag is not None for start, tag in words)
+    return has_word or sentiment_of(row, labels) is not None or topic_of(row, labels) is not None
 
 
 def _given_labels(
-    text: str, spans: Sequence[Span], sentences: Sequence[str] | None, labels: Sequence[float] | None
+    text: str, spans: Sequence[Span], sentences: Sequence[str | None] | None, labels: Sequence[float | None] | None
 ) -> npt.NDArray[np.float32] | None:
-    """Labels of the data's own sentences, for ours: 1 where a chosen one begins. None where none of them is found."""
-    sentences, labels = sentences or [], labels or []
-    if len(sentences) != len(labels):
-        raise InputError(f"a row has {len(sentences)} sentences and {len(labels)} labels")
-    starts = _find_parts(text, sentences)
-    if all(start is None for start in starts):
+    """Labels of the data's own sentences, for ours: 1 where a chosen one begins, or -1 where one without a label does.
+
+    None where none of them is found, or none of the chosen ones.
+    """
+    if sentences is None or labels is None:
         return None
-    positive = [start for start, label in zip(starts, labels, strict=True) if label and start is not None]
-    return np.array([any(start <= place < stop for place in positive) for start, stop in spans], np.float32)
+    if len(sentences) != len(labels):
+        raise InputError(f"it has {len(sentences)} sentences and {len(labels)} labels")
+    parts = zip(_find_parts(text, sentences), labels, strict=True)
+    marks = [(_UNLABELLED if label is None else int(bool(label)), start) for start, label in parts if start is not None]
+    if all(mark == _UNLABELLED for mark, _ in marks):
+        return None
+    found = np.zeros(len(spans), np.float32)
+    begins = [start for start, _ in spans]
+    for mark, start in sorted(marks):  # where several begin in one of ours, a chosen one counts, then one with a label
+        place = bisect_right(begins, start) - 1
+        if place >= 0 and start < spans[place][1]:
+            found[place] = mark
+    return None if any(labels) and not (found > 0).any() else found
 
 
-def _find_parts(text: str, sentences: Sequence[str]) -> list[int | None]:
+def _find_parts(text: str, parts: Sequence[str | None]) -> list[int | None]:
     """Where each sentence, or word, that comes with the data begins in the text, if it does."""
     starts: list[int | None] = []
     position = 0
-    for sentence in sentences:
-        stripped = sentence.strip()
+    for part in parts:
+        stripped = (part or "").strip()
         found = text.find(stripped, position) if stripped else -1
         starts.append(found if found >= 0 else None)
         position = found + len(stripped) if found >= 0 else position

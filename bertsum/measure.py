@@ -1,5 +1,7 @@
 """Measures of a model on labelled examples, in which all workers take part."""
 
+import random
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from bertsum.candidates import CandidateRanker
 from bertsum.config import ModelConfig
 from bertsum.distributed import gather, rank
 from bertsum.errors import ConfigError
-from bertsum.examples import Example, token_counts
+from bertsum.examples import Example, select, token_counts
 from bertsum.loss import IGNORE, class_loss, summary_loss
 from bertsum.model import BertSum
 from bertsum.optimization import CLASS_HEADS, forward_batch
@@ -72,17 +74,24 @@ def validate(
 ) -> dict[str, dict[str, Any]]:
     """Measures of each source with validation rows, by name, the same on every worker; see `measure`.
 
-    `max_rows`: of each source, the first ones. Every worker must call it.
+    `max_rows`: of each source, drawn at random, always the same. Every worker must call it.
     """
-    measured = [(source, _first_rows(source, max_rows)) for source in sources if sum(gather(len(source.validation)))]
+    measured = [(source, _draw(source, max_rows)) for source in sources if sum(gather(len(source.validation)))]
     return {source.config.name: measure(model, examples, source.config, dtype) for source, examples in measured}
 
 
-def _first_rows(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
-    """This worker's part of the first validation rows."""
+def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
+    """This worker's of the validation rows that are drawn: the same for any number of workers, seed, and step.
+
+    Drawn, since the first rows of a file that is sorted by label would have one label only.
+    """
     counts = gather(len(source.validation))
-    room = sum(counts) if max_rows is None else max_rows
-    return source.validation[: max(0, room - sum(counts[: rank()]))]
+    if max_rows is None or sum(counts) <= max_rows:
+        return source.validation
+    drawn = sorted(random.Random(0).sample(range(sum(counts)), max_rows))
+    first = sum(counts[: rank()])
+    own = drawn[bisect_left(drawn, first) : bisect_left(drawn, first + len(source.validation))]
+    return select(source.validation, [place - first for place in own])
 
 
 def check_metric(
@@ -93,7 +102,7 @@ def check_metric(
     The labels that rows have decide which measures there are, so that a row with each kind of label tells. Every
     worker must call it.
     """
-    few = [LabelledSource(source.config, [], _one_of_each(_first_rows(source, max_rows))) for source in sources]
+    few = [LabelledSource(source.config, [], _one_of_each(_draw(source, max_rows))) for source in sources]
     read_metric(validate(model, few, None, dtype), names)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from bertsum.columns import columns_text, is_text
 from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
 from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
-from bertsum.errors import InputError
-from bertsum.labels import has_class_label, label_columns, sentence_labels
+from bertsum.errors import InputError, RowError
+from bertsum.label_columns import label_columns, label_rows, labels_problem
+from bertsum.labels import has_class_label, sentence_labels
 from bertsum.prepared import (
     PREPARED_COLUMN,
     TOKENS_COLUMN,
@@ -87,7 +87,7 @@ class Preparer:
     def stream(
         self, tables: Iterable[pa.Table], on_progress: Callable[[int, int], None] | None = None
     ) -> Iterator[pa.Table]:
-        """Raises InputError for a table that lacks a column."""
+        """Raises InputError for a table that lacks a column, RowError for labels that do not fit together."""
         for table in tables:
             result = self._prepare(table)
             if on_progress:
@@ -98,12 +98,14 @@ class Preparer:
         documents = self._documents(table)
         statuses = [_status_of(document) for document in documents]
         readable = [place for place, status in enumerate(statuses) if status == Status.OK]
-        rows = table.select([*{*label_columns(self.config)}]).to_pylist()
+        rows = label_rows(table, label_columns(self.config), [self.config.summary_column])
         prepared: list[PreparedDocument | None] = [None] * len(documents)
         for place, found in zip(readable, self._tokenize([documents[place] for place in readable]), strict=True):
-            text = documents[place].text or ""
             if isinstance(found, PreparedDocument):
-                found = self._label(found, text, rows[place])
+                try:
+                    found = self._label(found, documents[place].text or "", rows[place])
+                except InputError as error:
+                    raise RowError(str(error), place) from error
             if isinstance(found, PreparedDocument):
                 prepared[place] = found
             else:
@@ -150,13 +152,9 @@ class Preparer:
         document = _cut(document, config.max_tokens)
         most = config.max_combinations if config.oracle == "combination" else 0
         labels = sentence_labels(text, document.spans, document.language, row, config, most)
-        has_class = has_class_label(row, config)
-        if labels is not None and not labels.any() and not config.sentence_labels_column:
-            if not has_class:
-                return NO_OVERLAP
-            labels = None
-        if labels is None and not has_class:
-            return NO_LABEL
+        if labels is None and not has_class_label(text, row, config):
+            has_summary = config.summary_column and not config.sentence_labels_column and row[config.summary_column]
+            return NO_OVERLAP if has_summary else NO_LABEL
         return replace(document, sentence_labels=labels)
 
 
@@ -174,14 +172,8 @@ def kept_schema(schema: pa.Schema, config: DocumentsConfig) -> pa.Schema:
 
 def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
     """Why a file cannot be prepared, or None. Raises InputError for a clash of names."""
-    needed = [config.text_column, *label_columns(config), *(config.keep_columns or ())]
-    needed += [config.language_column] if config.language_column else []
-    missing = [name for name in needed if name not in shard.schema.names]
-    if missing:
-        return f"there is no column {missing[0]!r}; the file has {columns_text(shard.schema)}"
-    found = shard.schema.field(config.text_column).type
-    if not is_text(found):
-        return f"column {config.text_column!r} is {found}; a string column is expected"
+    if problem := labels_problem(shard.schema, config, config.keep_columns or ()):
+        return problem
     clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept_schema(shard.schema, config).names)
     if clashes:
         raise InputError(

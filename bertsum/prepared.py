@@ -10,7 +10,8 @@ configuration fits both), and
         sentence_stops   list<int32>
         sentence_tokens  list<int32>     number of tokens of each sentence
         input_ids        list<int32>     tokens of all sentences one after the other, without special tokens
-        sentence_labels  list<float32>   1 for a sentence of the summary, 0 for the others; null: not labelled
+        sentence_labels  list<float32>   1 for a sentence of the summary, 0 for the others, -1 for one
+                                         without a label; null: none has one
 
 Windows are cut when the rows are read, so the shards fit any window size. They fit one tokenizer: its digest is in the
 schema's metadata under `bertsum.tokenizer`. Only rows that can train something are there.

@@ -15,7 +15,9 @@ class LabelsConfig(Config):
     """Which columns of a labelled set hold what."""
 
     text_column: str = Field(TEXT_COLUMN, description="column with the text of the document")
-    summary_column: str | None = Field(None, description="reference summary, one sentence a line")
+    summary_column: str | None = Field(
+        None, description="reference summary, one sentence a line, or a list of sentences"
+    )
     sentence_labels_column: str | None = Field(
         None, description="0/1 for each entry of `sentences_column`; used in place of labels made from a summary"
     )
@@ -171,7 +173,11 @@ class TrainingConfig(Config):
     notes: str = Field("", description="Markdown for the model card: what the model is for, its limits")
     seed: int = Field(0, ge=0, description="of new weights, the order of rows, and dropout")
     validate_every_steps: int = Field(500, ge=1, description="steps between two measures on validation rows")
-    max_validation_rows: int | None = Field(500, ge=1, description="of each source, during the run; the end uses all")
+    max_validation_rows: int | None = Field(
+        500,
+        ge=1,
+        description="of each source, during the run: drawn at random, the same ones each time; the end uses all",
+    )
     best_metric: tuple[str, ...] = Field(
         (),
         description="measures like `cnn_dailymail.rouge.rouge_1`, whose mean picks the weights to keep; higher is "

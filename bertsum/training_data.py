@@ -3,7 +3,7 @@
 import random
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
 from bertsum.examples import Example, ExampleFile
-from bertsum.labels import label_columns, sentence_labels, sentiment_of, topic_of, word_labels
+from bertsum.label_columns import label_columns, label_rows, labels_problem, python_values
+from bertsum.labels import sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
 from bertsum.oracle import rouge_of_sets
 from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
@@ -71,13 +72,21 @@ def read_examples(
     return ExampleFile.write(
         example
         for rows in tables
-        for example in _label(rows, uri, source, encoder, model, seed=seed, max_windows=max_windows)
+        for example in _label(rows, source, encoder, model, seed=seed, max_windows=max_windows)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Some rows of one file, by their number in the source. `file`: for messages; `first`: number of its first row."""
+
+    file: str
+    first: int
+    rows: Mapping[int, dict[str, Any]]
+
+
 def _label(
-    rows: dict[int, dict[str, Any]],
-    uri: str,
+    table: _Rows,
     source: SourceConfig,
     encoder: DocumentEncoder,
     model: ModelConfig,
@@ -85,21 +94,37 @@ def _label(
     seed: int,
     max_windows: int,
 ) -> Iterator[Example]:
+    rows = table.rows
     if source.removed_pattern:
         rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
     rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
     documents, labels = _encode(rows, source, encoder, seed, max_windows)
-    for document, given, row in zip(documents, labels, rows.values(), strict=True):
+    for document, given, (number, row) in zip(documents, labels, rows.items(), strict=True):
         if document.num_read_sentences:
-            yield Example(
-                document=document,
-                sentence_labels=_sentence_labels(document, row, source) if given is None else given,
-                sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels, source, uri),
-                summary=row[source.summary_column] if source.summary_column else None,
-                summary_size=source.num_summary_sentences,
-                topic_label=_index(topic_of(row, source), model.topic_labels, source, uri),
-                token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels, uri),
-            )
+            try:
+                yield _example(document, given, row, source, encoder, model)
+            except InputError as error:
+                place = f"{table.file}, row {number - table.first} (from 0)"
+                raise InputError(f"source {source.name}: {place}: {error}") from error
+
+
+def _example(
+    document: EncodedDocument,
+    given: npt.NDArray[np.float32] | None,
+    row: Mapping[str, Any],
+    source: SourceConfig,
+    encoder: DocumentEncoder,
+    model: ModelConfig,
+) -> Example:
+    return Example(
+        document=document,
+        sentence_labels=_sentence_labels(document, row, source) if given is None else given,
+        sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels),
+        summary=row[source.summary_column] if source.summary_column else None,
+        summary_size=source.num_summary_sentences,
+        topic_label=_index(topic_of(row, source), model.topic_labels),
+        token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels),
+    )
 
 
 def _without(row: dict[str, Any], pattern: str, text_column: str) -> dict[str, Any]:
@@ -110,10 +135,10 @@ def _without(row: dict[str, Any], pattern: str, text_column: str) -> dict[str, A
 
 def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:
     """All texts of one file, directory or glob."""
-    root, shards = _find_shards(uri, source, [source.text_column])
+    root, shards = _find_shards(uri, source)
     for shard in shards:
         for table in stream_rows(root, shard.file, 0, shard.num_rows, [source.text_column]):
-            yield from (text for text in table[source.text_column].to_pylist() if text)
+            yield from (text for text in python_values(table[source.text_column]) if text)
 
 
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
@@ -168,10 +193,10 @@ def _token_labels(examples: Sequence[Example]) -> Tensor:
 
 def _read_rows(
     uri: str, source: SourceConfig, encoder: DocumentEncoder, seed: int, max_rows: int | None
-) -> Iterator[dict[int, dict[str, Any]]]:
-    """This worker's rows by their number in the source, some at a time; only row groups that hold them are read."""
+) -> Iterator[_Rows]:
+    """This worker's rows, some at a time; only row groups that hold them are read."""
     columns = [source.text_column, *label_columns(source)]
-    root, shards = _find_shards(uri, source, columns)
+    root, shards = _find_shards(uri, source)
     for shard in shards:
         if is_prepared(shard.schema):
             check_tokenizer(shard.schema, encoder, mask(f"{root.uri}/{shard.file.path}"))
@@ -188,14 +213,14 @@ def _read_rows(
         if wanted:
             number = wanted[0]
             for table in stream_rows(root, shard.file, wanted[0] - first, wanted[-1] + 1 - first, columns):
-                rows = dict(enumerate(table.to_pylist(), number))
+                rows = dict(enumerate(label_rows(table, columns, [source.summary_column]), number))
                 here = slice(bisect_left(wanted, number), bisect_left(wanted, number + len(rows)))
                 number += len(rows)
-                yield {key: rows[key] for key in wanted[here]}
+                yield _Rows(mask(f"{root.uri}/{shard.file.path}"), first, {key: rows[key] for key in wanted[here]})
         first += shard.num_rows
 
 
-def _find_shards(uri: str, source: SourceConfig, columns: Sequence[str]) -> tuple[Folder, list[Shard]]:
+def _find_shards(uri: str, source: SourceConfig) -> tuple[Folder, list[Shard]]:
     try:
         found = list_input(uri)
         shards, problems = read_footers(found, found.files)
@@ -204,9 +229,8 @@ def _find_shards(uri: str, source: SourceConfig, columns: Sequence[str]) -> tupl
     for path, reason in problems.items():
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     for shard in shards:
-        if missing := [name for name in columns if name not in shard.schema.names]:
-            place = mask(f"{found.root.uri}/{shard.file.path}")
-            raise InputError(f"source {source.name}: {place} has no columns {missing}; it has {shard.schema.names}")
+        if problem := labels_problem(shard.schema, source):
+            raise InputError(f"source {source.name}: {mask(f'{found.root.uri}/{shard.file.path}')}: {problem}")
     return found.root, shards
 
 
@@ -219,12 +243,7 @@ def _encode(
         prepared = [PreparedDocument.from_row(row[PREPARED_COLUMN]) for row in rows.values()]
         documents = encode_prepared(prepared, texts, encoder, max_windows)
         if not source.excerpt_sentences:
-            read = [document.num_read_sentences for document in documents]
-            labels = [part.sentence_labels for part in prepared]  # None: the shard's makers found nothing to learn
-            return documents, [
-                np.full(count, IGNORE, np.float32) if part is None else part[:count]
-                for part, count in zip(labels, read, strict=True)
-            ]
+            return documents, [_shard_labels(*pair) for pair in zip(documents, prepared, strict=True)]
     else:
         documents = encoder.encode(texts, [None] * len(texts), max_windows)
     if source.excerpt_sentences:
@@ -233,42 +252,48 @@ def _encode(
     return documents, [None] * len(documents)
 
 
+def _shard_labels(document: EncodedDocument, prepared: PreparedDocument) -> npt.NDArray[np.float32] | None:
+    """Labels of a training shard; None, so that they are made of what is read, where that is not the whole document.
+
+    The sentences of the summary may all lie behind it.
+    """
+    if document.num_read_sentences < len(document.spans):
+        return None
+    labels = prepared.sentence_labels  # None: the shard's makers found nothing to learn
+    return np.full(document.num_read_sentences, IGNORE, np.float32) if labels is None else labels
+
+
 def _word_labels(
     document: EncodedDocument,
-    row: dict[str, Any],
+    row: Mapping[str, Any],
     source: SourceConfig,
     encoder: DocumentEncoder,
     labels: Sequence[str],
-    uri: str,
 ) -> npt.NDArray[np.int64] | None:
     """[T] the label of each word on its first token, IGNORE on all others; None where no word is found."""
-    try:
-        starts, tags = word_labels(document.text, row, source)
-    except InputError as error:
-        raise InputError(f"source {source.name}: {error}") from error
+    starts, tags = word_labels(document.text, row, source)
     if not starts:
         return None
     found = np.full(len(document.input_ids), IGNORE)
     for token, tag in zip(encoder.first_tokens(document, starts), tags, strict=True):
         if token is not None:
-            found[token] = _index(tag, labels, source, uri)
+            found[token] = _index(tag, labels)
     return found if (found != IGNORE).any() else None
 
 
-def _index(label: str | None, labels: Sequence[str], source: SourceConfig, uri: str) -> int:
+def _index(label: str | None, labels: Sequence[str]) -> int:
     if label is None:
         return IGNORE
     if label not in labels:
-        raise InputError(f"source {source.name}: {mask(uri)} has the label {label!r}; the model knows {list(labels)}")
+        raise InputError(f"it has the label {label!r}; the model knows {list(labels)}")
     return list(labels).index(label)
 
 
-def _sentence_labels(document: EncodedDocument, row: dict[str, Any], source: SourceConfig) -> npt.NDArray[np.float32]:
+def _sentence_labels(
+    document: EncodedDocument, row: Mapping[str, Any], source: SourceConfig
+) -> npt.NDArray[np.float32]:
     spans = document.spans[: document.num_read_sentences]
-    try:
-        labels = sentence_labels(document.text, spans, document.language, row, source)
-    except InputError as error:
-        raise InputError(f"source {source.name}: {error}") from error
+    labels = sentence_labels(document.text, spans, document.language, row, source)
     return np.full(len(spans), IGNORE, np.float32) if labels is None else labels
 
 

@@ -35,6 +35,7 @@ from bertsum.distributed import gather, rank, world_size
 from bertsum.encoder_delta import Delta
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import OutputError
+from bertsum.examples import labelled
 from bertsum.masking import mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
@@ -245,11 +246,13 @@ def _read_sources(
 
         train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
         validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
-        sources.append(LabelledSource(source, train, validation))
-        num_train, num_validation = map(sum, zip(*gather((len(train), len(validation))), strict=True))
-        seconds = time.monotonic() - start
-        text = f"{source.name}: {num_train} rows to train on, {num_validation} to measure on ({seconds:.0f} s)"
-        report({"message": text})
+        sources.append(LabelledSource(source, labelled(train), labelled(validation)))
+        own = len(sources[-1].train), len(sources[-1].validation), len(train) + len(validation)
+        num_train, num_validation, num_rows = map(sum, zip(*gather(own), strict=True))
+        left_out = num_rows - num_train - num_validation
+        text = f"{source.name}: {num_train} rows to train on, {num_validation} to measure on"
+        text += f", {left_out} without a label left out" if left_out else ""
+        report({"message": f"{text} ({time.monotonic() - start:.0f} s)"})
     return sources
 
 

@@ -57,6 +57,14 @@ class Unit:
     def partition(self) -> str:
         return self.slices[0].file.partition
 
+    def locate(self, row: int) -> tuple[str, int]:
+        """File and row in it of the unit's row of this number, from 0."""
+        for part in self.slices:
+            if row < part.stop - part.start:
+                return part.path, part.start + row
+            row -= part.stop - part.start
+        raise IndexError(f"the unit has {self.num_rows} rows")
+
     @property
     def order(self) -> tuple[list[str], int]:
         """Sort key: path order, then row order."""

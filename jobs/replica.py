@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from bertsum.errors import BertsumError, DeviceError, InputError
+from bertsum.errors import BertsumError, DeviceError, InputError, RowError
 from bertsum.output import FileRecord, Job, encode, read_back
 from bertsum.shards import read_schema, stream_rows
 from bertsum.storage import Folder, configure, describe, mask
@@ -52,6 +52,7 @@ class _Making:
     unit: Unit
     ahead: Iterator[pa.Table] | None = None  # its results, when the first documents were prepared before its turn
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage
+    documents: int = 0  # that are done
     tokens: int = 0  # read
     begun: float = 0.0  # by time.perf_counter
     begun_at: float = 0.0  # Unix time
@@ -83,8 +84,13 @@ class Replica:
         return {"report": [self._report(name, unit).to_json() for name, unit in units]}
 
     def _report(self, name: str, unit: Unit) -> UnitReport:
+        making = _Making(name, unit)
         try:
-            return self._begin(_Making(name, unit))
+            return self._begin(making)
+        except RowError as error:
+            path, row = unit.locate(making.documents + error.row)
+            text = f"{mask(path)}, row {row} (from 0): {error.reason}"
+            return UnitReport(name, self._id, error=text, error_type=InputError.__name__)
         except DeviceError as error:
             print(f"bertsum: {mask(str(error))}; this process ends, Ray starts another", file=sys.stderr, flush=True)
             os._exit(1)  # nothing that needs the device would work in this process any more
@@ -213,6 +219,7 @@ class Replica:
 
     def _tell(self, making: _Making | None, stage: str, documents: int, tokens: int) -> None:
         if making is not None:
+            making.documents += documents
             making.tokens += tokens
             self._monitor.update.remote(self._id, making.name, stage, documents, tokens)
 

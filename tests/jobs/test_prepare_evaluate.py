@@ -209,6 +209,22 @@ def test_a_label_must_be_named(command, message: str, source: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_row_whose_labels_do_not_fit_is_named(tmp_path: Path, checkpoint: Path, capsys) -> None:
+    """Also where it lies in the second table of a unit, or in its second file."""
+    long, short = (pa.table({"document": ["A cat."] * count, "words": [["cat"]] * count, "tags": [["O"]] * (count - 1)
+                             + [[]]}) for count in (300, 7))  # fmt: skip
+    for name, tables in {"long": [long], "two": [short.slice(0, 6), short]}.items():
+        for part, table in enumerate(tables):
+            write(table, tmp_path / name / f"{part}.parquet")
+    columns = ["documents.tokens_column=words", "documents.token_sentiments_column=tags", "max_unit_attempts=1"]
+    options = [option for column in columns for option in ("--set", column)]
+    for name, place in {"long": "0.parquet, row 299", "two": "1.parquet, row 6"}.items():
+        command = [str(tmp_path / name), str(tmp_path / f"{name}-out"), "--encoder", str(checkpoint), *options]
+        assert prepare.main(command) != 0
+        shown = " ".join(capsys.readouterr().err.split())
+        assert f"{place} (from 0): it has 1 words and 0 labels of words" in shown
+
+
 def test_models_have_names() -> None:
     assert name_models([None]) == {"bertsum-default": None}
     signed = "https://user:password@host/m?token=abcdefgh"

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from job_helpers import losses, make_training
+from job_helpers import losses, make_training, write
 
 from bertsum import Summarizer
 from jobs import train
@@ -17,10 +19,14 @@ TWO_WORKERS = ("--set", "resources.replicas=2", "--set", "resources.num_cpus=1",
 def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = make_training(tmp_path, epochs=3)
     output = tmp_path / "out"
+    news = pq.read_table(tmp_path / "news.parquet")
+    unlabelled = pa.table({"document": news["document"], "summary": pa.nulls(24, pa.string())})
+    write(pa.concat_tables([unlabelled, news]), tmp_path / "news.parquet", row_group_size=5)
     command = [str(config), str(output), *TWO_WORKERS]
     assert train.main([*command, "--set", "validate_every_steps=8"]) == 0, capsys.readouterr().err
     shown = capsys.readouterr().err
-    assert "news: 24 rows to train on, 24 to measure on" in shown
+    assert "news: 24 rows to train on, 24 to measure on, 48 without a label left out" in shown
+    assert "reviews: 13 rows to train on, 0 to measure on (" in shown
     assert "validation at step 8; news R1" in shown
     assert f"saved the checkpoint in {output}" in shown
     found = losses(output)
@@ -39,7 +45,10 @@ def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_a_worker_cannot_use_is_an_error_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = make_training(tmp_path)
     assert train.main([str(config), str(tmp_path / "out"), *TWO_WORKERS, "--set", "model.sentiment_labels=[a, b]"]) == 2
-    assert "reviews.parquet has the label 'negative'; the model knows ['a', 'b']" in capsys.readouterr().err
+    assert (
+        "reviews.parquet, row 0 (from 0): it has the label 'negative'; the model knows ['a', 'b']"
+        in capsys.readouterr().err
+    )
 
 
 def test_workers_that_the_cluster_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

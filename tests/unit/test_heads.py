@@ -95,7 +95,7 @@ def test_topics_by_their_name_in_the_data(tmp_path: Path) -> None:
 
 
 def test_labels_of_words_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="source news: a row has 1 words and 2 labels"):
+    with pytest.raises(InputError, match=r"source news: .*row 0 \(from 0\): it has 1 words and 2 labels"):
         read(tmp_path, {"document": ["A cat."], "words": [["A"]], "tags": [["O", "O"]]},
              tokens_column="words", token_sentiments_column="tags")  # fmt: skip
     with pytest.raises(ValidationError, match="tokens_column and token_sentiments_column go together"):

@@ -30,7 +30,7 @@ LAYERS = [
     {"bertsum.training_config", "bertsum.distributed"},
     {"bertsum.tuning_config"},
     {"bertsum.trials", "bertsum.draws"},
-    {"bertsum.labels", "bertsum.prepared"},
+    {"bertsum.labels", "bertsum.label_columns", "bertsum.prepared"},
     {"bertsum.baselines", "bertsum.spans", "bertsum.evaluation", "bertsum.evaluation_report"},
     {
         "bertsum.examples",

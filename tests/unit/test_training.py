@@ -91,7 +91,9 @@ def test_one_label_for_a_whole_source(tmp_path):
      (["x", "y"], {"sentiment": "good"})],
 )  # fmt: skip
 def test_a_label_that_the_model_does_not_have_is_named(tmp_path, column, config):
-    with pytest.raises(InputError, match=r"source news: .*rows\.parquet has the label '(good|1)'; the model knows"):
+    with pytest.raises(
+        InputError, match=r"news: .*rows\.parquet, row \d \(from 0\): it has the label '(good|1)'; the model knows"
+    ):
         read(tmp_path, {"document": ["a cat", "a dog"], "label": column}, source_config(**config))
 
 
@@ -171,7 +173,7 @@ def test_missing_files_and_columns_are_named(tmp_path):
             tiny.model_config(),
             max_windows=1,
         )
-    with pytest.raises(InputError, match=r"no columns \['highlights'\]; it has \['document', 'summary'\]"):
+    with pytest.raises(InputError, match=r"rows\.parquet: there is no column 'highlights' \(summary_column names it\)"):
         read(tmp_path, summary_rows(), source_config(summary_column="highlights"))
 
 
@@ -668,6 +670,20 @@ def test_validation_during_a_run(summaries):
     measured = [values for values in log if "validation" in values]
     assert [values["step"] for values in measured] == list(range(3, log[-1]["num_steps"], 3))
     assert measured[0]["validation"]["news"]["rows"] == 5
+
+
+def test_rows_of_a_validation_are_drawn_from_all(tmp_path):
+    """A file that is sorted by label: its first rows have one only. Each time the same rows are measured."""
+    rows = {"document": [f"It was {tiny.WORDS[i]}." for i in range(38)], "label": ["negative"] * 19 + ["positive"] * 19}
+    source = LabelledSource(config := source_config(sentiment_column="label"), [], read(tmp_path, rows, config))
+    model = tiny.model()
+    found, again = (measure.validate(model, [source], 12, "float32")["news"] for _ in range(2))
+    assert found == again
+    assert found["rows"] == 12
+    assert min(found["sentiment"]["support"][label] for label in ("negative", "positive")) > 2
+    in_memory = LabelledSource(config, [], list(source.validation))
+    assert measure.validate(model, [in_memory], 12, "float32")["news"] == found
+    assert measure.validate(model, [source], 38, "float32")["news"]["rows"] == 38
 
 
 def test_validation_does_not_disturb_a_run(summaries):
