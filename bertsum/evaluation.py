@@ -60,7 +60,7 @@ class EvaluationConfig(LabelsConfig):
 
     keep_columns: tuple[str, ...] = Field((), description="columns that pass through, such as an id")
     system_columns: tuple[str, ...] = Field(
-        (), description="columns with summaries by other systems, one sentence a line"
+        (), description="columns with summaries by other systems, as summary_column"
     )
     baselines: tuple[Baseline, ...] = Field(
         ("random", "textrank", "lexrank", "oracle"), description="what to measure beside the lead"
