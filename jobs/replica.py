@@ -29,6 +29,7 @@ _MONITOR_SECONDS = 60.0
 _KILLER = "the process that computed this document died each time (a native crash, no memory, or no progress)"
 _SMALLEST_BATCH = 512  # tokens
 _LOOK_SECONDS = 0.05
+_TELL_SECONDS = 0.5  # a message takes a quarter of a millisecond of whoever sends it, and as long of the monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ class _Making:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage
     documents: int = 0  # that are done
     tokens: int = 0  # read
+    stage: str = ""
+    told_at: float = 0.0  # by time.monotonic
+    untold: tuple[int, int] = (0, 0)  # documents and tokens
     begun: float = 0.0  # by time.perf_counter
     begun_at: float = 0.0  # Unix time
 
@@ -218,10 +222,18 @@ class Replica:
         return self._stream
 
     def _tell(self, making: _Making | None, stage: str, documents: int, tokens: int) -> None:
-        if making is not None:
-            making.documents += documents
-            making.tokens += tokens
-            self._monitor.update.remote(self._id, making.name, stage, documents, tokens)
+        """Of a stage at once that it begins, then from time to time: short batches come by the hundred a second."""
+        if making is None:
+            return
+        making.documents += documents
+        making.tokens += tokens
+        making.untold = making.untold[0] + documents, making.untold[1] + tokens
+        now = time.monotonic()
+        if stage == making.stage and now - making.told_at < _TELL_SECONDS:
+            return
+        handle = ray.get_runtime_context().current_actor
+        self._monitor.update.remote(self._id, making.name, stage, *making.untold, handle)
+        making.stage, making.told_at, making.untold = stage, now, (0, 0)
 
     def _ask(self, method: str, *values: Any) -> Any:
         return ray.get(getattr(self._monitor, method).remote(*values), timeout=_MONITOR_SECONDS)

@@ -7,7 +7,7 @@ computed any more. A thousand rows are searched in four deaths, where halving wo
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _MOST_VAGUE_DEATHS = 2  # of a unit, at a time when no row was announced
@@ -77,6 +77,12 @@ class Suspects:
     def announce(self, unit: str, start: int, stop: int) -> None:
         """Rows [start, stop) of the unit are computed next; (0, 0): none, only files are read or written."""
         self._states.setdefault(unit, _State()).announced = (start, stop)
+
+    def resume(self, starts: Mapping[str, int]) -> None:
+        """Whoever counted before knew of so many starts. What was announced is lost, and the search begins anew."""
+        for unit, count in starts.items():
+            state = self._states.setdefault(unit, _State())
+            state.starts = max(state.starts, count)
 
     def starts(self) -> dict[str, int]:
         """Of the units that were begun more than once."""

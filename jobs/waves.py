@@ -22,12 +22,13 @@ from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape, beside_the_driver
 from jobs.pipeline import stream_reports
-from jobs.progress import Display, Monitor, Tally, UnitProgress
+from jobs.progress import Display, Monitor, Snapshot, Tally, UnitProgress
 from jobs.replica import Task
 from jobs.reports import UnitReport
 
 _POLL_SECONDS = 0.5
 _STALL_SECONDS = 1800.0  # hanging replicas are replaced before; half an hour of silence is no work at all
+_LONGEST_LOOK_SECONDS = 2 * _POLL_SECONDS  # more between two looks is a driver that was held up, and not silence
 
 
 @dataclass
@@ -187,37 +188,46 @@ class _Watch:
         self._timeout = replica_timeout_seconds
         self._stall = max(_STALL_SECONDS, 3 * replica_timeout_seconds)
         self._pending: Any = None
-        self._messages, self._changed_at = -1, time.monotonic()
+        self._silent_seconds, self._looked_at = 0.0, time.monotonic()
+        self._life, self._messages = "", 0  # of the monitor's process
         self._units: Mapping[str, UnitProgress] = {}
         self._starts: dict[str, int] = {}
+        self._ended: dict[str, float] = {}  # idle seconds of the replicas that were ended
 
     def look(self, tally: Tally) -> None:
         """`tally`: of the units that are done."""
         self._poll()
-        in_work = {name: progress for name, progress in self._units.items() if name not in self._reports}
+        in_work = self._in_work()
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
         self._display.show(tally, _activity(in_work.values()))
-        silent = time.monotonic() - self._changed_at
-        if silent > self._stall:
+        now = time.monotonic()
+        self._silent_seconds += min(now - self._looked_at, _LONGEST_LOOK_SECONDS)
+        self._looked_at = now
+        if self._silent_seconds > self._stall:
             raise IncompleteError(
-                f"no replica has made progress for {silent:.0f} s; in work: {', '.join(in_work) or 'nothing'}. "
-                "What is done stays; the same command resumes"
+                f"no replica has made progress for {self._silent_seconds:.0f} s; in work: "
+                f"{', '.join(in_work) or 'nothing'}. What is done stays; the same command resumes"
             )
+
+    def _in_work(self) -> dict[str, UnitProgress]:
+        return {name: progress for name, progress in self._units.items() if name not in self._reports}
 
     def _say_deaths(self, restarted: Mapping[str, int]) -> None:
         for name, starts in restarted.items():
             if starts > self._starts.get(name, 1):
                 self._display.say(f"a replica's process died; {name} is done again")
-        self._starts |= restarted
+                self._starts[name] = starts
 
     def _replace_hanging(self) -> None:
-        in_work = {name: progress for name, progress in self._units.items() if name not in self._reports}
-        hanging = {p.replica: name for name, p in in_work.items() if p.idle_seconds > self._timeout}
-        for replica, name in hanging.items():  # once, of how many units it may be
-            seconds = in_work[name].idle_seconds
-            self._display.say(f"replica {replica} made no progress for {seconds:.0f} s on {name}; it is replaced")
-            self._monitor.end_replica.remote(name)
+        """End its process, even one that does not react; Ray starts another and gives it its units again."""
+        in_work = sorted(self._in_work().items(), key=lambda item: item[1].idle_seconds)
+        for replica, name in {progress.replica: name for name, progress in in_work}.items():  # the most silent unit
+            seconds = self._units[name].idle_seconds
+            if seconds - self._ended.get(replica, 0.0) > self._timeout:
+                self._ended[replica] = seconds
+                self._display.say(f"replica {replica} made no progress for {seconds:.0f} s on {name}; it is replaced")
+                ray.kill(self._units[name].handle, no_restart=False)
 
     def _poll(self) -> None:
         """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
@@ -228,13 +238,24 @@ class _Watch:
         if ready:
             pending, self._pending = self._pending, None
             try:
-                messages, self._units, restarted = ray.get(pending)
+                self._take(ray.get(pending))
             except RayActorError:  # it went with its process, and Ray starts it again
                 return
-            self._say_deaths(restarted)
-            self._replace_hanging()
-            if messages != self._messages:
-                self._messages, self._changed_at = messages, time.monotonic()
+
+    def _take(self, seen: Snapshot) -> None:
+        """An answer. One of a new process is not all: that must first be told what the one before it knew."""
+        if seen.life == self._life and seen.messages != self._messages:
+            self._silent_seconds = 0.0
+        is_new = self._life not in ("", seen.life)
+        self._life, self._messages = seen.life, seen.messages
+        if is_new:
+            units = self._in_work()
+            starts = {name: progress.starts for name, progress in units.items()} | self._starts
+            self._pending = self._monitor.resume.remote(units, starts)
+            return
+        self._units = seen.units
+        self._say_deaths(seen.starts)
+        self._replace_hanging()
 
 
 def _activity(in_work: Iterable[UnitProgress]) -> str:

@@ -163,6 +163,13 @@ def kill_replica(bench: Bench, job: "subprocess.Popen[str]") -> None:
     bench.wait_for_replica().kill()
 
 
+def kill_monitor(bench: Bench) -> None:
+    raylets = [psutil.Process(_raylet(node)) for node in (bench.nodes.head_node, *bench.nodes.worker_nodes)]
+    children = [child for raylet in raylets for child in raylet.children()]
+    (monitor,) = [child for child in children if "ray::Monitor" in " ".join(child.cmdline())]
+    monitor.kill()
+
+
 def kill_node(bench: Bench, job: "subprocess.Popen[str]") -> None:
     """That of the replica; at a step without one, any."""
     replica = bench.find_replica()
@@ -254,11 +261,12 @@ def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected:
 
 
 def test_a_frozen_replica_is_replaced(bench: Bench, expected: dict[str, bytes]) -> None:
-    """SIGSTOP: it is there, holds its unit and does nothing."""
+    """SIGSTOP: it is there, holds its unit and does nothing; the monitor that knew of it is killed just before."""
     with bench.store.proxy.rule("PUT", DATA, "hold", forward=False) as rule:
         job = bench.start("--set", "replica_timeout_seconds=20")
         rule.wait(180)
         frozen = bench.wait_for_replica()
+        kill_monitor(bench)
         os.kill(frozen.pid, signal.SIGSTOP)
         printed = bench.finish(job)
     assert "made no progress" in printed

@@ -1,6 +1,7 @@
 """What the monitor holds of units in work, and which silence means that a replica hangs."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,16 +12,34 @@ import pytest
 import ray
 from rich.console import Console
 
+from bertsum.errors import IncompleteError
+from jobs import progress, waves
 from jobs.progress import Display, Monitor, Tally
 from jobs.reports import UnitReport
-from jobs.waves import _Watch
+from jobs.waves import _start_monitor, _Watch
 
 
 class Process:
-    """Stands for a replica that says nothing."""
+    """Stands for a replica that says what it is told to."""
 
     def pid(self) -> int:
         return os.getpid()
+
+    def begin(self, monitor: Any, unit: str) -> None:
+        ray.get(monitor.begin.remote(self.name(), unit, ray.get_runtime_context().current_actor))
+
+    def tell(self, monitor: Any, unit: str, documents: int = 1) -> None:
+        handle = ray.get_runtime_context().current_actor
+        ray.get(monitor.update.remote(self.name(), unit, "forward", documents, documents, handle))
+
+    def chat(self, monitor: Any, unit: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.tell(monitor, unit)
+            time.sleep(0.1)
+
+    def name(self) -> str:
+        return f"node:{os.getpid()}"
 
 
 def test_the_other_units_of_a_process_that_died_are_not_in_work_until_they_are_begun_again() -> None:
@@ -30,26 +49,78 @@ def test_the_other_units_of_a_process_that_died_are_not_in_work_until_they_are_b
     monitor.begin("node:1", "computed", "a")
     monitor.begin("node:7", "elsewhere", "b")
     monitor.begin("node:2", "computed", "a")
-    assert set(monitor.snapshot([])[1]) == {"computed", "elsewhere"}
+    assert set(monitor.snapshot([]).units) == {"computed", "elsewhere"}
     monitor.begin("node:2", "written", "a")
-    assert set(monitor.snapshot([])[1]) == {"computed", "elsewhere", "written"}
+    assert set(monitor.snapshot([]).units) == {"computed", "elsewhere", "written"}
 
 
 def test_a_unit_that_is_prepared_ahead_is_watched_until_it_waits() -> None:
     monitor = Monitor()
     monitor.begin("node:1", "computed", "a")
     assert monitor.look_ahead("node:1", "next", "a")
-    assert set(monitor.snapshot([])[1]) == {"computed", "next"}
+    assert set(monitor.snapshot([]).units) == {"computed", "next"}
     monitor.wait("next")
-    assert set(monitor.snapshot([])[1]) == {"computed"}
+    assert set(monitor.snapshot([]).units) == {"computed"}
     assert not monitor.look_ahead("node:1", "next", "a")
     assert not monitor.look_ahead("node:1", "computed", "a")
     assert not monitor.begin("node:1", "next", "a").is_careful
 
 
+def test_a_late_word_of_a_process_that_died_does_not_bring_its_units_back() -> None:
+    monitor = Monitor()
+    monitor.begin("node:1", "written", "a")
+    monitor.begin("node:1", "computed", "a")
+    monitor.begin("node:2", "computed", "a")
+    monitor.update("node:1", "written", "write", 0, 0, "a")
+    assert set(monitor.snapshot([]).units) == {"computed"}
+
+
+def test_what_is_not_looked_at_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver was stopped, or the machine of both: replicas have nothing to do then, or could not say it."""
+    monkeypatch.setattr(progress, "_WATCH_SECONDS", 0.2)
+    monitor = Monitor()
+    monitor.begin("node:1", "unit", "a")
+    time.sleep(1)
+    assert monitor.snapshot([]).units["unit"].idle_seconds == pytest.approx(0.2, abs=0.1)
+    time.sleep(0.1)
+    assert monitor.snapshot([]).units["unit"].idle_seconds == pytest.approx(0.3, abs=0.1)
+
+
+def test_a_new_process_of_the_monitor_counts_on() -> None:
+    """What the driver gives back and what replicas say meanwhile come in any order; none of it is progress."""
+    old, new = Monitor(), Monitor()
+    for _ in range(3):
+        old.begin("node:1", "unit", "a")
+    old.update("node:1", "unit", "forward", 5, 50, "a")
+    old.look_ahead("node:1", "ahead", "a")
+    new.update("node:1", "unit", "forward", 2, 20, "a")
+    known = old.snapshot([])
+    resumed = new.resume(known.units, known.starts)
+    assert (resumed.units["unit"].documents, resumed.units["unit"].tokens) == (7, 70)
+    assert set(resumed.units) == {"unit"}  # the other one may wait by now, and then it would look silent
+    assert (resumed.messages, resumed.starts) == (1, {"unit": 3})
+    assert new.begin("node:2", "unit", "a").starts == 4
+
+
+def test_who_begins_a_unit_that_another_process_told_of_begins_it_again() -> None:
+    monitor = Monitor()
+    monitor.update("node:1", "unit", "forward", 2, 20, "a")
+    assert monitor.begin("node:2", "unit", "a").is_careful
+
+
+def test_a_unit_whose_process_dies_each_time_is_refused_although_the_monitor_dies_with_it() -> None:
+    monitor = Monitor()
+    for deaths in range(30):
+        if monitor.begin(f"node:{deaths}", "unit", "a").refusal:
+            break
+        known, monitor = monitor.snapshot([]), Monitor()
+        monitor.resume(known.units, {name: unit.starts for name, unit in known.units.items()} | dict(known.starts))
+    assert deaths <= 20
+
+
 @pytest.fixture
 def monitor(cluster: None) -> Any:
-    actor = ray.remote(num_cpus=0)(Monitor).remote()
+    actor = _start_monitor()
     yield actor
     ray.kill(actor)
 
@@ -80,9 +151,7 @@ def test_a_replica_that_hangs_with_two_units_is_replaced_once(monitor: Any, proc
         ray.get(monitor.begin.remote("node:1", unit, process))
         time.sleep(0.4)
     said = look_until(lambda said: "is replaced" in said, monitor, {})
-    _, units, _ = ray.get(monitor.snapshot.remote([]))
     assert said.count("is replaced") == 1
-    assert abs(units["written"].idle_seconds - units["computed"].idle_seconds) < 0.2
     assert ray.get(process.pid.remote(), timeout=60) != first
 
 
@@ -92,3 +161,73 @@ def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(monitor: Any,
     said = look_until(lambda said: "is replaced" in said, monitor, {"failed": UnitReport("failed", "", error="no")})
     assert "on hangs; it is replaced" in said
     assert "on failed" not in said
+
+
+def kill_monitor(monitor: Any) -> None:
+    """As the system does for want of memory; Ray starts another."""
+    before = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60) == before:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speaks", [True, False], ids=["hangs later", "hangs already"])
+def test_a_replica_that_hangs_is_replaced_although_the_monitor_was_killed(
+    monitor: Any, process: Any, speaks: bool
+) -> None:
+    first = ray.get(process.pid.remote(), timeout=60)
+    ray.get(process.begin.remote(monitor, "unit"), timeout=60)
+    said = StringIO()
+    watch = _Watch(monitor, Display(9, 0, Console(file=said, width=200)), 1.5, {})
+    look_while(lambda: not watch._units, watch)
+    kill_monitor(monitor)
+    if speaks:
+        ray.get(process.tell.remote(monitor, "unit"), timeout=60)
+    look_while(lambda: "is replaced" not in said.getvalue(), watch)
+    assert ray.get(process.pid.remote(), timeout=60) != first
+    ray.get(process.begin.remote(monitor, "unit"), timeout=60)
+    look_while(lambda: "unit is done again" not in said.getvalue(), watch)
+    assert said.getvalue().count("is replaced") == 1
+
+
+def look_while(waits: Callable[[], bool], watch: _Watch) -> None:
+    deadline = time.monotonic() + 60
+    while waits():
+        assert time.monotonic() < deadline
+        watch.look(Tally())
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def watch(monitor: Any, monkeypatch: pytest.MonkeyPatch) -> _Watch:
+    """It gives up after four seconds of silence."""
+    monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
+    return _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(
+    monitor: Any, process: Any, watch: _Watch
+) -> None:
+    ray.get(process.tell.remote(monitor, "unit"), timeout=60)
+    chat = process.chat.remote(monitor, "unit", 8)
+    look_while(lambda: not watch._units or watch._pending is not None, watch)
+    time.sleep(5)  # Ctrl-Z and fg, or a long end of a partition
+    heard = watch._messages
+    look_while(lambda: watch._messages == heard, watch)
+    ray.get(chat, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [True, False], ids=["nothing to tell", "no answer"])
+def test_silence_is_an_error_whether_the_monitor_answers_or_not(monitor: Any, watch: _Watch, answers: bool) -> None:
+    pid = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
+    if not answers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(IncompleteError, match="no replica has made progress for 4 s; in work: nothing"):
+            look_while(lambda: True, watch)
+    finally:
+        os.kill(pid, signal.SIGCONT)

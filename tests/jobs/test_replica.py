@@ -70,7 +70,7 @@ def call(replica: Any, task: Task) -> UnitReport:
 
 def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: Any) -> None:
     made = call(replica, task)
-    messages, units, _ = ray.get(monitor.snapshot.remote([]))
+    seen = ray.get(monitor.snapshot.remote([]))
     found = call(replica, task)
     assert made.error is None
     assert (made.created, found.created) == (True, False)
@@ -79,10 +79,10 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: A
     assert made.record.sha256 == Folder(task.output_uri).sha256(made.name)
     assert made.record.counts.rows == 12
     assert set(made.seconds) == {"read", "prepare", "forward", "finish", "write"}
-    assert messages >= 3
-    assert units[made.name].documents == 12
-    assert units[made.name].tokens == made.record.counts.tokens
-    assert ray.get(monitor.snapshot.remote([made.name]))[1] == {}
+    assert seen.messages >= 3
+    assert seen.units[made.name].documents == 12
+    assert seen.units[made.name].tokens == made.record.counts.tokens
+    assert ray.get(monitor.snapshot.remote([made.name])).units == {}
 
 
 def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
@@ -271,6 +271,35 @@ def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(steps_ta
     assert (damaged.name, damaged.error_type) == (second["name"][0], "InputError")
     assert (made.name, made.error) == (first["name"][0], None)
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write"]
+
+
+class Chatty(Steps):
+    """Makes small batches."""
+
+    def stream(self, tables: Any, on_progress: Any = None) -> Any:
+        for _ in range(300):
+            on_progress(1, 2)
+            time.sleep(0.001)
+        return super().stream(tables, on_progress)
+
+
+class ChattyWork(StepsWork):
+    def load(self, num_threads: int) -> Any:
+        return Chatty(Path(self.model or ""))
+
+
+def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(steps_task: Task, monitor: Any) -> None:
+    """A message for each would keep the device waiting, and the monitor behind."""
+    work = ChattyWork(steps_task.work.model, steps_task.job, steps_task.job.config, 4096)
+    task = replace(steps_task, work=work)
+    actor: Any = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
+    report = call(actor, task)
+    ray.kill(actor)
+    seen = ray.get(monitor.snapshot.remote([]))
+    assert report.error is None
+    assert seen.units[report.name].documents == 300
+    assert seen.units[report.name].tokens == 600 == report.tokens
+    assert seen.messages <= 20
 
 
 def test_two_at_a_time_are_what_each_is_alone(task: Task, monitor: Any, replica: Any) -> None:
