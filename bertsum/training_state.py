@@ -45,11 +45,12 @@ class StateStore:
         self._num_kept = num_kept
 
     def save(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint, then remove those that are no longer wanted."""
+        """Write a checkpoint, then remove those that are no longer wanted, and what a killed run left of one."""
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self._folder.write_replace(_name(state.step, "safetensors"), save(on_cpu))
         self._folder.write_replace(_name(state.step, "json"), state.model_dump_json().encode())
         self._remove_old(state.step)
+        self._remove_halves()
 
     def latest(self) -> RunState | None:
         """The newest complete checkpoint; None where there is none. Raises OutputError where it is damaged."""
@@ -84,6 +85,14 @@ class StateStore:
         for state in worst_first[: max(0, len(states) - self._num_kept + 1)]:
             for suffix in ("json", "safetensors"):
                 self._folder.remove(_name(state.step, suffix))
+
+    def _remove_halves(self) -> None:
+        """Tensors without a record: a run was killed before it wrote it, or when it had removed it."""
+        names = self._folder.list_names(_DIRECTORY)
+        for name in names:
+            stem = name.removesuffix(".safetensors")
+            if name != stem and f"{stem}.json" not in names:
+                self._folder.remove(name)
 
 
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:

@@ -118,6 +118,15 @@ def test_a_checkpoint_that_was_not_finished_is_none(tmp_path: Path) -> None:
     assert latest.step == 1
 
 
+def test_tensors_of_a_checkpoint_that_was_not_finished_go_with_the_next(tmp_path: Path) -> None:
+    store, folder = StateStore(Folder(str(tmp_path)), 2), tmp_path / "checkpoints"
+    store.save(RunState(plan_digest="", step=1), {})
+    for step in (2, 3, 7):
+        (folder / f"0000000{step}.safetensors").write_bytes(b"of a run that was killed before it wrote the record")
+    store.save(RunState(plan_digest="", step=4), {})
+    assert sorted(path.stem for path in folder.iterdir()) == ["00000001", "00000001", "00000004", "00000004"]
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     store = StateStore(Folder(str(tmp_path)), 2)
     store.save(RunState(plan_digest="", step=1), {})
