@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from bertsum.errors import BertsumError, ModelError
-from bertsum.storage import Folder, describe
+from bertsum.storage import FileInfo, Folder, describe
 
 DEFAULT_MODEL = Path(__file__).parent / "model_default"
 SHIPPED_MODEL = "bertsum-default"  # its name, wherever a model is asked for
 
 _MAX_WAIT_SECONDS = 900.0  # for another process that fetches; after that both do
 
+_MAX_FETCHES = 3  # of a model that is replaced meanwhile
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -42,22 +43,39 @@ def resolve(model: str | None) -> Path:
 def _download(uri: str) -> Path:
     """Copy of a remote directory in the cache, keyed by its listing, so that a changed checkpoint is fetched anew."""
     folder = Folder(uri, ModelError)
-    listing = {name: info for name, info in folder.list_names().items() if _is_wanted(name)}
-    if not listing:
-        raise ModelError(f"model {folder}: there is no file of a model")
-    if folder.is_local:
-        return Path(folder.uri)
-    identity = json.dumps([folder.uri, *([name, info.size, info.version] for name, info in listing.items())])
-    target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    for _ in range(_MAX_FETCHES):
+        listing = _list(folder)
+        if not listing:
+            raise ModelError(f"model {folder}: there is no file of a model")
+        if folder.is_local:
+            return Path(folder.uri)
+        identity = json.dumps([folder.uri, *([name, info.size, info.version] for name, info in listing.items())])
+        target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        if _is_fetched(folder, listing, target):
+            return target
+    raise ModelError(
+        f"model {folder} is being replaced: its files changed during each of {_MAX_FETCHES} fetches; try again when "
+        "the new one is complete"
+    )
+
+
+def _list(folder: Folder) -> dict[str, FileInfo]:
+    return {name: info for name, info in folder.list_names().items() if _is_wanted(name)}
+
+
+def _is_fetched(folder: Folder, listing: dict[str, FileInfo], target: Path) -> bool:
+    """Make the copy where there is none yet; False where the model is no longer what was listed."""
     try:
         with _alone(target):
             if not target.exists():
-                _fetch_whole(folder, list(listing), target)
-    except BertsumError:
-        raise
+                _fetch_whole(folder, listing, target)
     except Exception as error:  # the libraries of object stores have errors of their own, beside OSError
+        if _list(folder) != listing:  # files that go, or change while they are read, are errors too
+            return False
+        if isinstance(error, BertsumError):
+            raise
         raise ModelError(f"model {folder} cannot be fetched to {target}: {describe(error)}") from error
-    return target
+    return target.exists()
 
 
 @contextmanager
@@ -87,14 +105,18 @@ def _is_wanted(name: str) -> bool:
     return "/" not in name and any(fnmatch(name, pattern) for pattern in _FILES)
 
 
-def _fetch_whole(folder: Folder, names: list[str], target: Path) -> None:
-    """Download beside the target and rename, so that another process never sees half of it."""
+def _fetch_whole(folder: Folder, listing: dict[str, FileInfo], target: Path) -> None:
+    """Download beside the target and rename, so that another process never sees half of it, or of two models.
+
+    There is no target after it where the model was replaced meanwhile.
+    """
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
-        for name in names:
+        for name in listing:
             with folder.open(name) as source, (partial / name).open("wb") as copy:
                 shutil.copyfileobj(source, copy)
-        partial.rename(target)
+        if _list(folder) == listing:
+            partial.rename(target)
     except OSError:
         if not target.exists():  # else another process was faster
             raise

@@ -1,5 +1,6 @@
 """Where a model comes from: directories, object storage, names; errors say what was asked for."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -121,6 +122,58 @@ def test_two_processes_may_fetch_at_once(remote, monkeypatch, tmp_path):
     found = (tmp_path / ".cache" / "bertsum").iterdir()
     assert [path for path in found if path.suffix != ".lock"] == [directory]
     assert (directory / "config.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_model_that_is_replaced_while_it_is_fetched_is_fetched_again(remote, monkeypatch, tmp_path, times):
+    write, uri = remote
+    write("config.json", b"old")
+    write("model.safetensors", b"old")
+    original, replaced = model_source.shutil.copyfileobj, []
+
+    def replace(source, copy):
+        original(source, copy)
+        if len(replaced) < times and copy.name.endswith("config.json"):
+            replaced.append(b"new %d" % len(replaced))
+            write("config.json", replaced[-1])
+            write("model.safetensors", replaced[-1])
+
+    monkeypatch.setattr(model_source.shutil, "copyfileobj", replace)
+    directory = resolve(uri)
+    assert {path.read_bytes() for path in directory.iterdir()} == {replaced[-1]}
+    assert [path for path in (tmp_path / ".cache" / "bertsum").iterdir() if path.suffix != ".lock"] == [directory]
+    assert resolve(uri) == directory
+
+
+def test_a_file_that_goes_while_the_model_is_fetched(remote, monkeypatch):
+    write, uri = remote
+    write("config.json", b"old")
+    write("model.safetensors", b"old")
+    original = model_source.shutil.copyfileobj
+
+    def replace(source, copy):
+        monkeypatch.setattr(model_source.shutil, "copyfileobj", original)
+        original(source, copy)
+        fsspec.filesystem("memory").rm_file(f"{uri.removeprefix('memory:/')}/model.safetensors")
+        write("model-00001.safetensors", b"new")
+
+    monkeypatch.setattr(model_source.shutil, "copyfileobj", replace)
+    assert sorted(path.name for path in resolve(uri).iterdir()) == ["config.json", "model-00001.safetensors"]
+
+
+def test_a_model_that_is_replaced_all_the_time_is_named(remote, monkeypatch, tmp_path):
+    write, uri = remote
+    write("config.json", b"0")
+    original, number = model_source.shutil.copyfileobj, itertools.count(1)
+
+    def replace(source, copy):
+        original(source, copy)
+        write("config.json", b"%d" % next(number))
+
+    monkeypatch.setattr(model_source.shutil, "copyfileobj", replace)
+    with pytest.raises(ModelError, match=rf"model {uri} is being replaced: .* each of 3 fetches"):
+        resolve(uri)
+    assert {path.suffix for path in (tmp_path / ".cache" / "bertsum").iterdir()} == {".lock"}
 
 
 def test_an_empty_remote_directory_is_named(remote):
