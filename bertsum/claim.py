@@ -4,10 +4,11 @@ The highest number counts. Who finds its run ended, or dead, creates the next nu
 at once one begins. A listing may miss what comes or goes while it is read, so the claim before the current one stays:
 every listing shows one of the two, and the number after either of them is taken. A run on this machine is dead when its
 process is gone, one elsewhere when its file stays as it is for `DEAD_SECONDS`, looked at here: the clocks of two
-machines are never compared.
+machines are never compared. So it goes with one of another user, too, where a machine shows only their numbers.
 """
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -41,6 +42,7 @@ class Holder(BaseModel):
     started: str = Field(description="when the process began, since the kernel gives its number to others later")
     alive_at: datetime
     ended: bool = False
+    nonce: str = Field("", description="no other claim has it")
 
 
 class Claim:
@@ -57,6 +59,7 @@ class Claim:
             pid=os.getpid(),
             started=_start_of(os.getpid()) or "",
             alive_at=datetime.now(UTC),
+            nonce=secrets.token_hex(8),
         )
 
     def __enter__(self) -> Self:
@@ -65,7 +68,7 @@ class Claim:
         if names and self._is_alive(names[-1]):
             raise OutputError(self._in_use(names[-1]))
         self._number = 1 + (_number_of(names[-1]) if names else 0)
-        if not self._output.create_exclusive(self._name, self._dump()):
+        if not self._output.create_own(self._name, self._dump()):
             raise OutputError(self._in_use(self._name))
         if later := [name for name in self._list() if name > self._name]:  # whole runs, since the first listing
             self._output.remove(self._name)
@@ -116,7 +119,9 @@ class Claim:
         if first.ended:
             return False
         if first.machine == self._holder.machine:
-            return _start_of(first.pid) == first.started
+            started = _start_of(first.pid)
+            if started is None or (started and first.started):
+                return started == first.started
         self._say(f"{_who(first)}; looking for {DEAD_SECONDS:g} s whether it still lives")
         deadline = time.monotonic() + DEAD_SECONDS
         while time.monotonic() < deadline:
@@ -157,17 +162,18 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this machine began, in the kernel's count; None where it is gone."""
-    if not _PROC.is_dir():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return ""
+    """When a process of this machine began, in the kernel's count; None where it is gone.
+
+    Empty where that is not shown: to other users (hidepid, containers), elsewhere than on Linux.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # it lives, and is another user's
     try:
         state, *values = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        return ""
     return None if state in ("Z", "X") else values[18]

@@ -3,35 +3,32 @@
 `create_exclusive` is the one primitive that the guarantees of the job rest on: after it, the object is there complete,
 and of several callers with one name exactly one is told True. `can_create_exclusively` tries whether the store keeps
 that promise. Requests that fail for a moment are repeated, with backoff and jitter, by the libraries below (botocore
-as `_S3_RETRIES` says, gcsfs and adlfs on their own); what arrives here has failed for good.
+as `filesystems` says, gcsfs and adlfs on their own); what arrives here has failed for good.
 """
 
 import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from bertsum.atomic_files import TEMPORARY_PREFIX, create_file, replace_file
-from bertsum.errors import BertsumError, ConfigError, OutputError
-from bertsum.masking import describe, hide, mask
+from bertsum.errors import BertsumError, OutputError
+from bertsum.filesystems import configure, open_filesystem
+from bertsum.masking import describe, mask
 
 __all__ = ["TEMPORARY_PREFIX", "FileInfo", "Folder", "configure", "describe", "mask", "open_filesystem"]
 
 _READ_BYTES = 2**20
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "updated",
                  "mtime", "created")  # fmt: skip
-# Up to 5 tries a request, which wait up to 1, 2, 4, 8 s, at random; s3fs in turn asks botocore up to 5 times where the
-# store throttles or the connection breaks: a store that is down is an error after 1 to 2 minutes.
-_S3_RETRIES = {"mode": "standard", "max_attempts": 5}
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 _RIGHTS = {
     "list": ("s3:ListBucket", "storage.objects.list"),
@@ -41,6 +38,7 @@ _RIGHTS = {
     "remove": ("s3:DeleteObject", "storage.objects.delete"),
 }
 _PROBE = "_bertsum/" + TEMPORARY_PREFIX
+_UNTOUCHED_SECONDS = 3600.0  # no writer takes so long for one file
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +124,14 @@ class Folder:
 
         Raises the folder's error when nothing can be written at all.
         """
-        name = f"{_PROBE}{secrets.token_hex(8)}.tmp"
+        name, first = f"{_PROBE}{secrets.token_hex(8)}.tmp", secrets.token_bytes(8)
         try:
-            return self._create(name, b"first") and not self._create(name, b"second")
+            is_made = self._create(name, first) or self.read_bytes(name) == first  # as `create_own` has it
+            return is_made and not self._create(name, b"second")
         except self._error as error:
             if not _is_unsupported(error.__cause__):
                 raise
-            self.write_replace(name, b"first")
+            self.write_replace(name, first)
             return False
         finally:
             with suppress(self._error):
@@ -151,6 +150,13 @@ class Folder:
         self.write_replace(name, data)
         return True
 
+    def create_own(self, name: str, data: bytes) -> bool:
+        """`create_exclusive` of bytes that nobody else has: True also where only the answer was lost.
+
+        The request is then repeated, and finds what it has made itself.
+        """
+        return self.create_exclusive(name, data) or self.read_bytes(name) == data
+
     def write_replace(self, name: str, data: bytes | memoryview) -> None:
         """Write a small file; a reader sees the old content or the new one, never a mixture."""
         with self._reporting("write", name):
@@ -168,16 +174,20 @@ class Folder:
                 return
 
     def sweep_temporary(self, below: str = "") -> None:
-        """Remove what writers left behind that were killed half-way. Only when no writer is at work there any more."""
-        if self.is_local:
-            for path in Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp"):
-                path.unlink(missing_ok=True)
-            return
-        with self._reporting("list"):  # object stores have no half-written objects, only the probe's
-            self._fs.invalidate_cache()
-            left = [path for path in self._fs.find(self._path("_bertsum")) if f"/{_PROBE}" in path]
-        for path in left:
-            self.remove(path[len(self._root) + 1 :])
+        """Remove what writers left behind that were killed half-way, an hour ago at least: others may be at work."""
+        for name in self.untouched(self._list_temporary(below)):
+            self.remove(name)
+
+    def untouched(self, names: Collection[str]) -> list[str]:
+        """Those of the files that nobody has written for an hour, by the clock of the store."""
+        if not names:
+            return []
+        mark = f"{_PROBE}{secrets.token_hex(8)}.tmp"
+        self.write_replace(mark, b"-")
+        times = {name: self._modified(name) for name in [mark, *names]}
+        self.remove(mark)
+        now = times.pop(mark) or 0.0
+        return [name for name, time in times.items() if time is not None and now - time > _UNTOUCHED_SECONDS]
 
     def _create(self, name: str, data: bytes | memoryview) -> bool:
         with self._reporting("create", name):
@@ -195,6 +205,27 @@ class Folder:
                     raise
                 return False
             return True
+
+    def _modified(self, name: str) -> float | None:
+        """Unix time of the last write; None when there is no such file."""
+        with self._reporting("read", name):
+            try:
+                self._fs.invalidate_cache(self._path(name))
+                return cast(float, self._fs.modified(self._path(name)).timestamp())
+            except FileNotFoundError:
+                return None
+
+    def _list_temporary(self, below: str) -> list[str]:
+        if self.is_local:
+            found = Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp")
+            return [path.relative_to(self._root).as_posix() for path in found]
+        with self._reporting("list"):  # object stores have no half-written objects, only the probe's
+            self._fs.invalidate_cache()
+            try:
+                paths = self._fs.ls(self._path("_bertsum"), detail=False)
+            except FileNotFoundError:
+                return []
+        return [path[len(self._root) + 1 :] for path in paths if f"/{_PROBE}" in path]
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -237,33 +268,6 @@ class Folder:
         rights = dict(zip(("s3", "gs"), _RIGHTS[verb], strict=True))
         right = rights.get(scheme.replace("s3a", "s3").replace("gcs", "gs"))
         return f"; the credentials in use lack the right to {verb}" + (f" ({right})" if right else "")
-
-
-def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Options of fsspec's filesystems, by protocol, for every Folder that this process opens from now on."""
-    for protocol, values in options.items():
-        hide(values)
-        fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
-
-
-def open_filesystem(uri: str) -> tuple[Any, str]:
-    """The filesystem of a path or URI with the options of `configure`, and the path in it; raises ConfigError."""
-    if "\0" in uri or not uri.strip():
-        raise ConfigError(f"{uri!r} is not a path or URI")
-    try:
-        filesystem, root = fsspec.core.url_to_fs(uri, **_defaults(uri.partition("://")[0]))
-    except ImportError as error:
-        raise ConfigError(f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)") from error
-    except ValueError as error:
-        raise ConfigError(f"{mask(uri)}: {describe(error)}") from error
-    return filesystem, root.rstrip("/")
-
-
-def _defaults(protocol: str) -> dict[str, Any]:
-    if protocol not in ("s3", "s3a"):
-        return {}
-    given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-    return {"config_kwargs": {"retries": _S3_RETRIES} | given}
 
 
 def _is_unsupported(cause: BaseException | None) -> bool:

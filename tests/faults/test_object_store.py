@@ -1,6 +1,7 @@
 """Folder on S3 over real HTTP: exclusive create, its probe, retries and their limits, permissions, one fetch a node."""
 
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -12,9 +13,12 @@ import pytest
 from job_helpers import winners
 from store import SECRET, Store
 
+from bertsum import storage
+from bertsum.claim import Claim
 from bertsum.errors import InputError, ModelError, OutputError
+from bertsum.importing import find_input
 from bertsum.model_source import resolve
-from bertsum.shards import list_input
+from bertsum.shards import list_input, read_footers
 from bertsum.storage import Folder, configure, mask
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(200)]
@@ -50,6 +54,47 @@ def test_the_probe_finds_a_store_that_ignores_the_condition(store: Store) -> Non
     with store.proxy.rule("PUT", "_bertsum", "drop_header", times=10):
         assert not folder(store).can_create_exclusively()
     assert store.objects() == {}
+
+
+@pytest.mark.parametrize("action", ["slow_down", "internal", "reset"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_probe_and_a_claim_survive_a_lost_answer(store: Store, action: str, when: str) -> None:
+    """`after`: the object is there, and the repeated request is refused because of it."""
+    out = folder(store)
+    with store.proxy.rule("PUT", "_bertsum", action, when=when) as rule:
+        assert out.can_create_exclusively()
+    assert rule.seen == 1
+    with store.proxy.rule("PUT", "claims", action, when=when) as rule, Claim(out, print) as claim:
+        claim.check()
+        with pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {os.getpid()}\)"), Claim(out, print):
+            pass
+    assert rule.seen == 1
+    with Claim(out, print) as claim:
+        claim.check()
+    assert sorted(store.objects()) == ["out/claims/00000001.json", "out/claims/00000002.json"]
+
+
+def test_the_probes_of_killed_runs_go_after_an_hour(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = folder(store)
+    out.write_replace("_bertsum/.bertsum-0123.tmp", b"first")
+    out.write_replace("_bertsum/plan.json", b"{}")
+    out.sweep_temporary("dt=1")
+    assert len(store.objects()) == 2
+    monkeypatch.setattr(storage, "_UNTOUCHED_SECONDS", 0.5)  # a store counts whole seconds
+    time.sleep(2)
+    out.sweep_temporary("dt=1")
+    assert list(store.objects()) == ["out/_bertsum/plan.json"]
+
+
+def test_a_copy_of_json_rows_of_which_an_answer_is_lost(store: Store, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    with store.proxy.rule("PUT", r"_bertsum/input/\w+\.json", "reset", when="after") as rule:
+        found = find_input(str(tmp_path / "a.jsonl"), folder(store))
+    assert rule.seen == 1
+    assert found.files == find_input(str(tmp_path / "a.jsonl"), folder(store)).files
+    shards, problems = read_footers(found, found.files)
+    assert ([shard.num_rows for shard in shards], problems) == ([2], {})
 
 
 def test_without_exclusive_create_the_first_is_kept_and_the_object_is_whole(store: Store) -> None:

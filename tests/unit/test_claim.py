@@ -19,17 +19,19 @@ from bertsum.storage import FileInfo, Folder
 
 HOLDER = """
 import sys
+from bertsum import claim
 from bertsum.claim import Claim
 from bertsum.storage import Folder
+claim._BEAT_SECONDS = float(sys.argv[2])
 with Claim(Folder(sys.argv[1]), print):
     print("begun", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(output: Path) -> "subprocess.Popen[str]":
+def hold(output: Path, beat_seconds: float = 10.0) -> "subprocess.Popen[str]":
     """A process that is at work in OUTPUT until its input ends."""
-    command = [sys.executable, "-c", HOLDER, str(output)]
+    command = [sys.executable, "-c", HOLDER, str(output), str(beat_seconds)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
@@ -88,6 +90,34 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(tmp_path: Path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"ended": False, "started": "1"}))
     with take(tmp_path):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_whose_beginning_is_not_shown_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc does not show the processes of others, one that exists may be the holder, or have its number."""
+    hidden, output = tmp_path / "proc", tmp_path / "out"
+    (hidden / "sys/kernel/random").mkdir(parents=True)
+    (hidden / "sys/kernel/random/boot_id").write_text(Path("/proc/sys/kernel/random/boot_id").read_text())
+    (hidden / "self/ns").mkdir(parents=True)
+    (hidden / "self/ns/pid").symlink_to(Path("/proc/self/ns/pid").readlink())
+    monkeypatch.setattr(claim, "_PROC", hidden)
+    monkeypatch.setattr(claim, "DEAD_SECONDS", 3.5)
+    process, said = hold(output, beat_seconds=0.5), []
+    try:
+        with pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {process.pid}\)"), take(output, said):
+            pass
+        assert ["looking for 3.5 s whether it still lives" in text for text in said] == [True]
+        os.kill(process.pid, signal.SIGSTOP)  # there, without a sign of life
+        with take(output, said):
+            assert len(said) == 2
+        process.kill()
+        process.communicate()
+        with take(output, said):
+            pass
+        assert len(said) == 2, "it is gone, and its number with it"
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_who_is_elsewhere_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,23 @@ from bertsum.errors import ConfigError, InputError
 from bertsum.importing import find_input
 from bertsum.storage import Folder
 
+STEPWISE = """
+import sys
+import pyarrow.parquet as pq
+from bertsum import importing
+from bertsum.storage import Folder
+importing._ROWS_PER_FILE, write = 2, Folder.write_replace
+
+def stepwise(folder, name, data):
+    if name.startswith("part-"):
+        print(name, flush=True)
+        sys.stdin.readline()
+    write(folder, name, data)
+
+Folder.write_replace = stepwise
+found = importing.find_input(sys.argv[1], Folder(sys.argv[2]))
+print(found.root.uri, *[pq.read_metadata(f"{found.root.uri}/{file.path}").num_rows for file in found.files])
+"""
 ROWS = [{"id": number, "document": f"Text {number}, here.", "label": None} for number in range(5)]
 
 
@@ -31,6 +49,40 @@ def read(uri: Path, output: Path, split: str = "train") -> list[dict[str, object
 def write_json(path: Path, rows: list[dict[str, object]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def copy_stepwise(uri: Path, output: Path) -> "subprocess.Popen[str]":
+    """A process that says which part of the copy it will write, and waits for a line; at its end, what it has."""
+    environment = os.environ | {"HF_HOME": str(output.parent / "hf")}
+    return subprocess.Popen(
+        [sys.executable, "-c", STEPWISE, str(uri), str(output)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def say(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def go_on(process: "subprocess.Popen[str]") -> str:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return say(process)
+
+
+def parts(output: Path) -> list[Path]:
+    return sorted((output / "_bertsum" / "input").rglob("*.parquet"))
+
+
+def records(output: Path) -> list[Path]:
+    return sorted((output / "_bertsum" / "input").glob("*.json"))
+
+
+def make_old(paths: list[Path]) -> None:
+    for path in paths:
+        os.utime(path, (1, 1))
 
 
 def test_json_lines_csv_and_gzip(tmp_path: Path) -> None:
@@ -56,22 +108,99 @@ def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
 
 
 def test_the_copy_is_made_once_and_again_after_a_change(tmp_path: Path) -> None:
-    path, copy = write_json(tmp_path / "a.json", ROWS), tmp_path / "out" / "_bertsum" / "input" / "part-00000.parquet"
-    read(path, tmp_path / "out")
+    path, output = write_json(tmp_path / "a.json", ROWS), tmp_path / "out"
+    read(path, output)
+    (copy,) = parts(output)
     first = copy.stat()
-    read(path, tmp_path / "out")
+    read(path, output)
     assert copy.stat() == first
     write_json(path, ROWS[:2])
     os.utime(path, ns=(1, 1))
-    assert read(path, tmp_path / "out") == ROWS[:2]
+    assert read(path, output) == ROWS[:2]
+    assert len(records(output)) == 1
 
 
-def test_a_copy_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "a.json", ROWS)
-    read(path, tmp_path / "out")
-    (tmp_path / "out" / "_bertsum" / "input.json").unlink()
-    (tmp_path / "out" / "_bertsum" / "input" / "part-00007.parquet").write_bytes(b"half")
-    assert read(path, tmp_path / "out") == ROWS
+def test_two_processes_at_once_have_one_copy_with_all_rows(tmp_path: Path) -> None:
+    """The second begins when the first has written a part, and is slower."""
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    with copy_stepwise(path, output) as first, copy_stepwise(path, output) as second:
+        assert say(first) == say(second) == "part-00000.parquet\n"
+        assert go_on(first) == "part-00001.parquet\n"
+        assert go_on(second) == "part-00001.parquet\n"
+        has_first, _ = first.communicate("\n\n", timeout=60)
+        assert read(path, output) == ROWS
+        has_second, _ = second.communicate("\n\n", timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert has_first.splitlines()[-1].endswith(" 2 2 1")
+    assert has_second.splitlines()[-1] == has_first.splitlines()[-1]
+    assert read(path, output) == ROWS
+    assert len(parts(output)) == 3, "the copy of the second is gone"
+
+
+def test_a_process_that_begins_does_not_disturb_one_that_is_at_it(tmp_path: Path) -> None:
+    """As it was lost before: the second process begins, and waits, and the first one lists what it has."""
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    with copy_stepwise(path, output) as first:
+        assert say(first) == "part-00000.parquet\n"
+        assert go_on(first) == "part-00001.parquet\n"
+        with copy_stepwise(path, output) as second:
+            assert say(second) == "part-00000.parquet\n"
+            has_first, _ = first.communicate("\n\n", timeout=60)
+            second.kill()
+    assert has_first.splitlines()[-1].endswith(" 2 2 1")
+    assert read(path, output) == ROWS
+
+
+def test_a_killed_copy_is_made_again_and_goes_after_an_hour(tmp_path: Path) -> None:
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    with copy_stepwise(path, output) as process:
+        say(process)
+        assert go_on(process) == "part-00001.parquet\n"
+        process.kill()
+    left = parts(output)
+    assert [part.name for part in left] == ["part-00000.parquet"]
+    assert read(path, output) == ROWS
+    assert left[0] in parts(output), "another process may be at work on it"
+    make_old(parts(output))
+    assert read(path, output) == ROWS
+    assert len(parts(output)) == 1
+    assert left[0] not in parts(output)
+
+
+def test_the_copy_of_what_has_changed_goes_after_an_hour_and_that_of_another_input_stays(tmp_path: Path) -> None:
+    path, other, output = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "out"
+    read(write_json(path, ROWS), output)
+    read(write_json(other, ROWS[1:]), output)
+    read(write_json(path, ROWS[2:]), output)
+    assert (len(parts(output)), len(records(output))) == (3, 2)
+    make_old(parts(output))
+    assert read(path, output) == ROWS[2:]
+    assert (len(parts(output)), len(records(output))) == (2, 2)
+    before = parts(output)
+    assert read(other, output) == ROWS[1:]
+    assert parts(output) == before
+
+
+def test_an_input_that_changes_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, output, write = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out", Folder.write_replace
+
+    def change(folder: Folder, name: str, data: bytes) -> None:
+        os.utime(path, ns=(1, 1))
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write_replace", change)
+    with pytest.raises(InputError, match=r"a\.jsonl changed while it was copied; run the command again"):
+        read(path, output)
+    assert parts(output) == records(output) == []
+    assert read(path, output) == ROWS
+
+
+def test_a_copy_that_lacks_a_file_is_named(tmp_path: Path) -> None:
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    read(path, output)
+    parts(output)[0].unlink()
+    with pytest.raises(InputError, match=r"lacks 1 of its 1 files; remove .*/out/_bertsum/input, and INPUT is copied"):
+        read(path, output)
 
 
 def test_parquet_is_read_where_it_is(tmp_path: Path) -> None:
@@ -86,6 +215,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "bad.json").write_text("{no json")
     with pytest.raises(InputError, match=r"bad\.json: datasets cannot read it"):
         read(tmp_path / "bad.json", tmp_path / "out")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"empty\.jsonl"):
+        read(tmp_path / "empty.jsonl", tmp_path / "out")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install 'bertsum\[datasets\]'"):
         read(write_json(tmp_path / "a.json", ROWS), tmp_path / "out")

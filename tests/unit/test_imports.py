@@ -15,7 +15,7 @@ LAYERS = [
     | {"bertsum.heap"},
     {"bertsum.config"},
     {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
-    | {"bertsum.tokenizing", "bertsum.windows"},
+    | {"bertsum.tokenizing", "bertsum.windows", "bertsum.filesystems"},
     {"bertsum.scope", "bertsum.claim"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection", "bertsum.candidates"},

@@ -4,7 +4,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -126,12 +128,68 @@ def test_version_changes_with_the_content_and_follows_links(tmp_path: Path) -> N
     assert folder.list_names()["link.parquet"] == FileInfo(4, "1") != before
 
 
-def test_sweep_removes_only_what_killed_writers_left(tmp_path: Path) -> None:
-    (tmp_path / "dt=1").mkdir()
-    (tmp_path / "dt=1" / f"{TEMPORARY_PREFIX}0123.tmp").write_bytes(b"half")
-    (tmp_path / "dt=1" / "user.tmp").write_bytes(b"theirs")
-    Folder(str(tmp_path)).sweep_temporary()
-    assert [path.name for path in (tmp_path / "dt=1").iterdir()] == ["user.tmp"]
+def make_old(folder: Folder, name: str, seconds: float) -> None:
+    """As if the file had been written so long ago."""
+    if folder.is_local:
+        then = time.time() - seconds
+        os.utime(f"{folder.uri}/{name}", (then, then))
+    else:
+        file = folder._fs.store[folder._path(name)]
+        file.modified -= timedelta(seconds=seconds)
+
+
+def test_sweep_removes_what_killed_writers_left_an_hour_ago(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    for name, age in (
+        ("a/.bertsum-0.tmp", 3700),
+        ("a/.bertsum-1.tmp", 3500),
+        ("a/u.tmp", 3700),
+        (".bertsum-2.tmp", 9e9),
+    ):
+        folder.write_replace(name, b"half")
+        make_old(folder, name, min(age, 1e9))
+    folder.sweep_temporary("a")
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"a/.bertsum-1.tmp", "a/u.tmp", ".bertsum-2.tmp"}
+    folder.sweep_temporary()
+    assert not (tmp_path / ".bertsum-2.tmp").exists()
+
+
+def test_sweep_removes_the_probe_of_a_killed_run_after_an_hour(folder: Folder) -> None:
+    names = [f"_bertsum/{TEMPORARY_PREFIX}{number}.tmp" for number in range(2)]
+    for name in [*names, "_bertsum/plan.json"]:
+        folder.write_replace(name, b"first")
+        make_old(folder, name, 3700 if name != names[1] else 3500)
+    folder.sweep_temporary()
+    assert [folder.info(name) is not None for name in names] == [False, True]
+    assert folder.info("_bertsum/plan.json") is not None
+    assert folder.untouched([*names, "_bertsum/plan.json"]) == ["_bertsum/plan.json"]
+
+
+def test_the_probe_of_a_run_that_begins_while_another_one_sweeps(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Folder._create
+
+    def then_sweep(self: Folder, name: str, data: bytes) -> bool:
+        created = create(self, name, data)
+        Folder(folder.uri).sweep_temporary("dt=1" if not folder.is_local else "")
+        return created
+
+    monkeypatch.setattr(Folder, "_create", then_sweep)
+    assert folder.can_create_exclusively()
+
+
+def test_a_file_that_is_written_while_another_run_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def sweep_before(temporary: Path, path: Path) -> None:
+        Folder(str(tmp_path)).sweep_temporary()
+        link(temporary, path)
+
+    monkeypatch.setattr(os, "link", sweep_before)
+    assert Folder(str(tmp_path)).create_exclusive("dt=1/unit", b"data")
+    assert (tmp_path / "dt=1" / "unit").read_bytes() == b"data"
 
 
 def test_errors_name_the_uri_and_have_the_type_of_the_folder(tmp_path: Path) -> None:
