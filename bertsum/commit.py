@@ -94,21 +94,28 @@ def finish(
 ) -> Counts:
     """Records and clean-up after the last unit; returns the totals of the plan's files.
 
-    `reports` are of this run. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. The
+    `reports` are of this run; one whose file has another name than its unit says that another run put the unit together
+    with others. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. The
     small files of a table (`lake`) are put together first. What leaves the table stays for a while: a query that is at
     work reads the snapshot from before.
+
+    Raises OutputError when OUTPUT holds something else than planned. Of a table that may be because another run did the
+    same work and put the files together: a new plan then says what is left to do.
     """
     listed = _list(output, plan)
     records = _all_records(output, plan, plan.files(job), reports)
     counts = add_counts(record.counts for record in records.values())
     _check_errors(counts, max_error_fraction)
+    places = sorted({*plan.open_partitions, *([""] if plan.scope.is_all else [])}, reverse=True)
     if lake and plan.limit is None:
+        _withdraw(output, plan.open_partitions and places)  # another run's _SUCCESS, older than what is made now
         plan, records = compact(output, plan, job, records, lake.file_bytes)
-    _refuse_others(output, plan, listed)  # not before: another run may have put the same files together
+        _look_again(output, plan, places)
+    else:
+        _refuse_others(output, plan, listed)
     if plan.limit is not None:
         return counts
     files = plan.files(job)
-    places = sorted({*plan.open_partitions, *([""] if plan.scope.is_all else [])}, reverse=True)
     superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
     resting = dict(plan.resting) | (dict.fromkeys(lake.holds(superseded), time.time()) if lake else {})
     for place in places:
@@ -121,6 +128,8 @@ def finish(
         output.remove(MANIFEST)  # the one of an earlier run over everything lists files that go now
     for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
         output.remove(name)
+    if lake:
+        _look_again(output, plan, places)
     for place in places:
         _close(output, place, {partition_of(name) for name in files})
     return counts
@@ -152,7 +161,7 @@ def _close(output: Folder, place: str, partitions: Collection[str]) -> None:
 
 def _list(output: Folder, plan: Plan) -> set[str]:
     """The results that are there, in the directories that the plan is about. Raises OutputError when one is missing."""
-    places = {partition_of(name) for name in _expected(plan) | _outdated(plan)}
+    places = {partition_of(name) for name in _expected(plan) | plan.outdated}
     names = plan.scope.list_names(output)
     listed = {name for name in names if plan.scope.is_all or partition_of(name) in places}
     if missing := sorted(_expected(plan) - listed):
@@ -161,25 +170,38 @@ def _list(output: Folder, plan: Plan) -> set[str]:
 
 
 def _refuse_others(output: Folder, plan: Plan, listed: set[str]) -> None:
-    if others := sorted(listed - _expected(plan) - _outdated(plan)):
+    if others := sorted(listed - _expected(plan) - plan.outdated):
         raise OutputError(
             f"{len(others)} file(s) appeared in OUTPUT {output} that this run did not plan, like {mask(others[0])}: is "
             "another run at work there? Run the command again when it has ended"
         )
 
 
+def _look_again(output: Folder, plan: Plan, places: Collection[str]) -> None:
+    """Two runs may cut or put together differently: whichever made its files later sees the other's here.
+
+    Nothing then stands for complete before a run has brought the two together.
+    """
+    try:
+        _refuse_others(output, plan, _list(output, plan))
+    except OutputError:
+        _withdraw(output, places)
+        raise
+
+
+def _withdraw(output: Folder, places: Collection[str]) -> None:
+    for place in places:
+        output.remove(inside(place, SUCCESS))
+
+
 def _expected(plan: Plan) -> set[str]:
     return {*plan.units, *plan.retained}
-
-
-def _outdated(plan: Plan) -> set[str]:
-    return {*plan.resting, *plan.expired, *plan.repeated, *(entry.file.name for entry in plan.superseded)}
 
 
 def _all_records(
     output: Folder, plan: Plan, names: Collection[str], reports: Mapping[str, FileRecord]
 ) -> dict[str, FileRecord]:
-    known = dict(reports)
+    known = {name: record for name, record in reports.items() if record.name == name}
     if unreported := [name for name in names if name not in known]:
         known = read_known(output, unreported, plan.scope.is_all).records | known
     known |= {record.name: record for record in read_back(output, [name for name in names if name not in known])}

@@ -80,6 +80,11 @@ class Plan:
         """Those that hold or will hold results."""
         return {partition_of(name) for name in (*self.units, *self.retained)}
 
+    @property
+    def outdated(self) -> set[str]:
+        """Files in OUTPUT that are no part of the result; whatever they hold is in others, or made anew."""
+        return {*self.resting, *self.expired, *self.repeated, *(entry.file.name for entry in self.superseded)}
+
     def files(self, job: Job) -> dict[str, OutputFile]:
         """The whole result by name, in the order of the input."""
         own = {name: OutputFile(name, unit, job.fingerprint, mask(job.model_id)) for name, unit in self.units.items()}

@@ -70,6 +70,14 @@ class Unit:
         """Sort key: path order, then row order."""
         return self.slices[0].path.split("/"), self.slices[0].start
 
+    def holds(self, other: "Unit") -> bool:
+        """Whether the other one's rows are all among its own, of the same content of the same files."""
+        own = {part.file: part for part in self.slices}
+        return all(
+            part.file in own and own[part.file].start <= part.start and part.stop <= own[part.file].stop
+            for part in other.slices
+        )
+
     def to_json(self) -> list[dict[str, Any]]:
         """For the plan, the manifest and the footer of the output file; `from_json` reads it back."""
         return [{name: getattr(part, name) for name in FileSlice.__slots__} for part in self.slices]

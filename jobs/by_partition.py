@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bertsum.commit import Failure, begin, finish, record_failures
+from bertsum.commit import Failure, begin, record_failures
 from bertsum.errors import BertsumError
 from bertsum.output import Counts, FileRecord, add_counts
 from bertsum.plan import Plan, with_units
@@ -113,10 +113,9 @@ class Publisher:
     def _publish_if_complete(self, place: str) -> None:
         if self._waits[place] or place in self.result.published:
             return
-        run, part = self._run, self._plan.only({place})
         records = self._records if self.exclusive else {}
         try:
-            counts = finish(run.output, part, run.job, run.source_uri, records, run.config.max_error_fraction, run.lake)
+            counts = self._run.finish(self._plan.only({place}), records)
         except BertsumError as error:  # the other partitions have nothing to do with it
             self.fail([Failure([f"{place}/"], str(error), attempts=1)])
             return

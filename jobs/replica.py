@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from bertsum.compaction import create_unit, find_holder
 from bertsum.errors import BertsumError, DeviceError, InputError, RowError
 from bertsum.output import FileRecord, Job, encode, read_back
 from bertsum.shards import read_schema, stream_rows
@@ -42,6 +43,7 @@ class Task:
     work: Work
     num_threads: int
     exclusive: bool = True  # whether OUTPUT can create exclusively
+    outdated: frozenset[str] | None = None  # of a table, whose files may be put together: names that the plan gives up
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
@@ -102,17 +104,19 @@ class Replica:
             text = mask(str(error)) or describe(error)
             return UnitReport(name, self._id, error=text, error_type=type(error).__name__)
 
-    def _existing(self, name: str) -> UnitReport | None:
-        if self._output.info(name) is None:
-            return None
-        return UnitReport(name, self._id, read_back(self._output, [name])[0])
+    def _existing(self, name: str, unit: Unit) -> UnitReport | None:
+        if self._output.info(name) is not None:
+            return UnitReport(name, self._id, read_back(self._output, [name])[0])
+        outdated = self._task.outdated
+        holder = None if outdated is None else find_holder(self._output, name, unit, self._task.job, outdated)
+        return None if holder is None else UnitReport(name, self._id, holder)
 
     def _begin(self, making: _Making) -> UnitReport:
         """Ray restarts a dead process and gives it the same unit again, without end; see `jobs.suspects`."""
         self._take_turn(making)
         try:
             advice: Advice = self._ask("begin", self._id, making.name, ray.get_runtime_context().current_actor)
-            existing = self._existing(making.name)  # a zombie, or a second driver, may have been faster
+            existing = self._existing(making.name, making.unit)  # a zombie, or a second driver, may have been faster
             if existing is None and advice.refusal:
                 return UnitReport(making.name, self._id, error=advice.refusal)
             if existing is not None:
@@ -191,14 +195,20 @@ class Replica:
         start = time.perf_counter()
         schema = self._task.work.output_schema(read_schema(self._input, unit.slices[0].path))
         data, counts = encode(tables, schema, unit, self._task.job)
-        created = self._output.create_exclusive(name, memoryview(data))
-        record = FileRecord(name, data.size, sha256(data).hexdigest(), counts)
-        if not created:
+        created, holder = self._create(making, memoryview(data))
+        record = holder or FileRecord(name, data.size, sha256(data).hexdigest(), counts)
+        if not created and holder is None:
             record = read_back(self._output, [name])[0]
         making.seconds["write"] = time.perf_counter() - start
         stages = {stage: making.seconds.get(stage, 0.0) for stage in STAGES}
         seconds_in_all = time.perf_counter() - making.begun
         return UnitReport(name, self._id, record, created, stages, making.begun_at, seconds_in_all, making.tokens)
+
+    def _create(self, making: _Making, data: memoryview) -> tuple[bool, FileRecord | None]:
+        outdated = self._task.outdated
+        if outdated is None:
+            return self._output.create_exclusive(making.name, data), None
+        return create_unit(self._output, making.name, making.unit, self._task.job, data, outdated)
 
     def _read(self, making: _Making) -> Iterator[pa.Table]:
         for part in making.unit.slices:

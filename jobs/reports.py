@@ -12,7 +12,8 @@ STAGES = ("read", "prepare", "forward", "finish", "write")
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """The outcome of one unit: a record of its output file, or an error."""
+    """The outcome of one unit: a record of its output file, or of the bigger one of a table that has its rows, or an
+    error."""
 
     name: str
     replica: str

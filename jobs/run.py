@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bertsum.commit import Failure, begin, finish, is_finished, record_failures
 from bertsum.config import RunConfig
-from bertsum.errors import ConfigError, IncompleteError, InputError
+from bertsum.errors import ConfigError, IncompleteError, InputError, OutputError
 from bertsum.lake import Lake
-from bertsum.output import Counts, Job
+from bertsum.output import Counts, FileRecord, Job
 from bertsum.plan import Plan, make_plan, refuse_superseded, with_units
 from bertsum.shards import Input, read_schema
 from bertsum.storage import Folder, mask
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jobs.cluster import Shape
     from jobs.replica import Task
 
+_LOOKS = 3  # at a table that another run changes, too
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
 _NOT_EXCLUSIVE = (
     "{output} cannot create a file exclusively (no hard links, or no conditional put): each file still appears whole "
@@ -84,6 +85,26 @@ class Run:
             schemas += [read_schema(self.output, name) for name in there[:1] if not schemas]
             self.lake.prepare(schemas, sorted(plan.partitions))
 
+    def finish(self, plan: Plan, records: Mapping[str, FileRecord], looks: int = _LOOKS) -> Counts:
+        """What `bertsum.commit.finish` does, also where another run put the files of a table together meanwhile."""
+        try:
+            uri, max_error_fraction = self.source_uri, self.config.max_error_fraction
+            return finish(self.output, plan, self.job, uri, records, max_error_fraction, self.lake)
+        except (OutputError, InputError) as error:
+            if self.lake is None or plan.limit is not None or not looks:
+                raise
+            again = self._look_again(plan)
+            is_same = (again.units.keys(), again.outdated) == (plan.units.keys(), plan.outdated)
+            is_refused = bool(again.superseded) and self.config.on_existing == "resume"
+            if is_same or is_refused or again.missing or again.problems:
+                raise
+            console.print(f"OUTPUT has changed ({error}); looking again at what is left to do", soft_wrap=True)
+        return self.finish(again, records, looks - 1)
+
+    def _look_again(self, plan: Plan) -> Plan:
+        files = tuple(file for file in self.source.files if plan.scope.holds(file.partition))
+        return replace(self, source=replace(self.source, files=files, scope=plan.scope)).plan()
+
 
 Show = Callable[[Folder, Plan, Counts, Sequence[UnitReport], float], None]
 
@@ -131,7 +152,7 @@ def complete(run: Run, plan: Plan, show: Show) -> bool:
         raise IncompleteError(say_failures(failures, run.output))
     # without exclusive create the file may be a later writer's by now: it is read back for its record
     records = {name: report.record for name, report in reports.items() if report.record and exclusive}
-    counts = finish(run.output, plan, run.job, run.source_uri, records, run.config.max_error_fraction, run.lake)
+    counts = run.finish(plan, records)
     show(run.output, plan, counts, list(reports.values()), time.monotonic() - start)
     return True
 
@@ -191,7 +212,8 @@ def replicas(run: Run, plan: Plan) -> "Iterator[tuple[Task, Shape]]":
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
         uris, options = (run.source.root.uri, run.output.uri), run.config.storage_options
-        yield Task(*uris, run.job, run.work, shape.num_threads, exclusive, options), shape
+        outdated = frozenset(plan.outdated) if run.lake else None
+        yield Task(*uris, run.job, run.work, shape.num_threads, exclusive, outdated, options), shape
 
 
 def _refuse_nesting(source: Input, output: Folder) -> None:

@@ -16,7 +16,8 @@ import ray
 from job_helpers import documents, write
 
 from bertsum.checkpoint_config import model_digest
-from bertsum.config import SummarizerConfig
+from bertsum.commit import finish
+from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.documents import output_table
 from bertsum.errors import InputError
 from bertsum.output import Job
@@ -24,6 +25,7 @@ from bertsum.plan import make_plan
 from bertsum.schema import Prediction, Status
 from bertsum.shards import list_input
 from bertsum.storage import Folder
+from bertsum.table_formats import open_table
 from bertsum.units import Limits, Unit
 from jobs.progress import Monitor
 from jobs.replica import Replica, Task, _Making
@@ -83,6 +85,31 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: A
     assert seen.units[made.name].documents == 12
     assert seen.units[made.name].tokens == made.record.counts.tokens
     assert ray.get(monitor.snapshot.remote([made.name])).units == {}
+
+
+def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: Task, monitor: Any) -> None:
+    pytest.importorskip("deltalake")
+    task = replace(task, outdated=frozenset())
+    output = Folder(task.output_uri)
+    lake = open_table(OutputConfig(table="delta"), output)
+    assert lake is not None
+    plan = make_plan(list_input(task.input_uri), output, task.job, Limits(5, 2**20), task.work.check)
+    lake.prepare([task.work.output_schema(schema) for schema in plan.schemas], [""])
+    units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
+    batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
+    replica = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
+    for is_there in (False, True):
+        found = ray.get(replica.__call__.remote(batch), timeout=120)["report"]
+        reports = [UnitReport.from_json(text) for text in found]
+        assert [report.error for report in reports] == [None] * 3
+        records = {report.name: report.record for report in reports if report.record}
+        assert [report.created for report in reports] == [not is_there] * 3
+        if not is_there:
+            finish(output, plan, task.job, task.input_uri, records, 0.5, lake)
+    (big,) = output.list_names()
+    assert [record.name for record in records.values()] == [big] * 3
+    assert sum(record.counts.rows for record in records.values()) == 12
+    ray.kill(replica)
 
 
 def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(

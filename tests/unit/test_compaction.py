@@ -1,7 +1,9 @@
 """Small files of a table put together: every row once and in order, whatever is killed, grows or runs beside it."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +12,11 @@ from test_lake import DAYS, FORMATS, READERS, LakeHarness, earlier_reader, expec
 from test_output import JOB, OTHER_JOB, Killed, kill_at, write_input
 
 from bertsum import commit
+from bertsum.compaction import create_unit, find_holder
 from bertsum.output import encode, read_back
+from bertsum.plan import Plan
 from bertsum.shards import list_input, stream_rows
+from bertsum.storage import Folder
 from bertsum.units import Coverage, FileSlice, Unit, joined
 
 BIG = 2**20
@@ -159,6 +164,81 @@ def test_two_runs_at_once_put_the_same_together(harness: LakeHarness) -> None:
     assert num_commits(harness) == 1
 
 
+def contents(harness: LakeHarness, names: Iterable[str]) -> dict[str, bytes]:
+    return {name: harness.output.read_bytes(name) for name in names}
+
+
+def both_look(harness: LakeHarness) -> tuple[Plan, dict[str, bytes]]:
+    """The plan of two runs at once, all units made by one of them, and those that the end of it puts together."""
+    plan = harness.look()
+    harness.lake.prepare(harness.schemas(), sorted(plan.partitions))
+    harness.begin(plan)
+    harness.make(plan.missing.items())
+    return plan, contents(harness, [name for name in plan.units if "2026-11-20" in name])
+
+
+def test_a_unit_that_is_in_a_bigger_file_is_not_made_again(harness: LakeHarness) -> None:
+    """The other run computed it all the while, and creates it after the end of the first: the name is free again."""
+    plan, made = both_look(harness)
+    commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+    before = contents(harness, results(harness))
+    assert not made.keys() & before.keys()
+    for name, data in made.items():
+        created, holder = create_unit(harness.output, name, plan.units[name], JOB, data, plan.outdated)
+        assert not created
+        assert holder is not None
+        assert holder.name in before
+        assert holder.counts.rows == plan.units[name].num_rows
+    assert contents(harness, results(harness)) == before
+
+
+@pytest.mark.parametrize("name_is_taken", [True, False])
+def test_the_other_run_ends_while_a_unit_is_created(
+    harness: LakeHarness, name_is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between look and create: the unit is taken away again. Between create and look: the create was refused."""
+    plan, made = both_look(harness)
+    name, data = next(iter(made.items()))
+    real = Folder.create_exclusive
+
+    def create(folder: Folder, *values: Any) -> bool:
+        monkeypatch.undo()
+        created = real(folder, *values) if name_is_taken else False
+        commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+        return created if name_is_taken else real(folder, *values)
+
+    monkeypatch.setattr(Folder, "create_exclusive", create)
+    created, holder = create_unit(harness.output, name, plan.units[name], JOB, data, plan.outdated)
+    assert not created
+    assert (holder is None) is name_is_taken
+    assert results(harness) == table_files(harness)
+    assert harness.read() == dict.fromkeys(READERS, expected(DAYS))
+
+
+def test_units_of_a_file_that_is_given_up_are_made_again(harness: LakeHarness) -> None:
+    """One of the input files in the big file changed; the units of the other one have the names that they had."""
+    write_input(harness.input, "dt=2026-11-21/z.parquet", 12, first_id=29)
+    harness.work()
+    write_input(harness.input, "dt=2026-11-21/ü.parquet", 5, first_id=50)
+    plan = harness.look()
+    (big,) = [entry.file for entry in plan.superseded]
+    again = [name for name, unit in plan.missing.items() if big.unit.holds(unit)]
+    assert len(again) == 2
+    for name in again:
+        unit = plan.units[name]
+        assert find_holder(harness.output, name, unit, JOB, ()) is not None
+        assert create_unit(harness.output, name, unit, JOB, b"rows", plan.outdated) == (True, None)
+        harness.output.remove(name)
+    harness.work()
+    days = DAYS | {"2026-11-21": [*range(29, 41), *range(50, 55)]}
+    assert harness.read() == dict.fromkeys(READERS, expected(days))
+    harness.output.remove(next(name for name in table_files(harness) if "2026-11-21" in name))
+    lost = harness.look().missing
+    assert lost
+    for name, unit in lost.items():
+        assert find_holder(harness.output, name, unit, JOB, ()) is None  # it is not there
+
+
 def test_results_that_stand_for_their_input_files_stay_apart(tmp_path: Path) -> None:
     harness = make(tmp_path, "delta", file_bytes=BIG, vanished_input="keep_files")
     plan = harness.work()
@@ -177,3 +257,6 @@ def test_joined_units() -> None:
     assert not covered.holds(Unit((part("c", 3, 5),)))
     assert not covered.holds(Unit((part("d", 0, 1),)))
     assert not Coverage([units[0]]).holds(whole)
+    assert all(whole.holds(unit) for unit in [*units, whole])
+    assert not any(whole.holds(Unit((part(path, 3, 5),))) for path in "cd")
+    assert not whole.holds(Unit((FileSlice("a", 1, "other content", 10, 0, 5),)))

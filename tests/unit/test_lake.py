@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def num_commits(harness: LakeHarness) -> int:
         return sum("bertsum.job" in entry.read() for entry in entries)
 
 
-def expected(days: dict[str, range]) -> list[tuple[int, str, str, str]]:
+def expected(days: Mapping[str, Iterable[int]]) -> list[tuple[int, str, str, str]]:
     return [(i, day, f"text {i}", "ok") for day, ids in days.items() for i in ids]
 
 
