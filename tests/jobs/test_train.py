@@ -1,6 +1,7 @@
 """`bertsum train` on a real Ray, with two workers."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,12 +44,11 @@ def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_what_a_worker_cannot_use_is_an_error_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first such row of either worker."""
     config = make_training(tmp_path)
     assert train.main([str(config), str(tmp_path / "out"), *TWO_WORKERS, "--set", "model.sentiment_labels=[a, b]"]) == 2
-    assert (
-        "reviews.parquet, row 0 (from 0): it has the label 'negative'; the model knows ['a', 'b']"
-        in capsys.readouterr().err
-    )
+    expected = r"reviews\.parquet, row \d+ \(from 0\): it has the label 'negative'; the model knows \['a', 'b'\]"
+    assert re.search(expected, capsys.readouterr().err)
 
 
 def test_workers_that_the_cluster_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
