@@ -45,7 +45,8 @@ def test_from_documents_to_summaries(store: Store, tmp_path: Path) -> None:
     labelled = ("--summary-column", "summary")
     run("prepare", f"{store.uri}/news", shards, "--encoder", f"{store.uri}/encoder", *labelled)
     source = {"name": "news", "train_uri": "shards", "validation_uri": "news/a.parquet", "summary_column": "summary"}
-    config = rows.training_config(encoder=f"{store.uri}/encoder", data_root=store.uri, sources=[source], epochs=2)
+    places = {"encoder": f"{store.uri}/encoder", "data_root": store.uri}
+    config = rows.training_config(**places, sources=[source], model={"sentiment_labels": []}, epochs=2)
     recipe = tmp_path / "training.yaml"
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     run("train", recipe, model)
@@ -63,5 +64,6 @@ def test_from_documents_to_summaries(store: Store, tmp_path: Path) -> None:
     result = pq.read_table(io.BytesIO(found[name]))
     assert result["id"].to_pylist() == list(range(30))
     assert set(result["status"].to_pylist()) == {"ok"}
+    assert result["sentiment"].null_count == 30  # no row had a label for it
     assert "out/_SUCCESS" in found
     assert "nothing to do" in run("summarize", f"{store.uri}/in", f"{store.uri}/out", "--model", model)
