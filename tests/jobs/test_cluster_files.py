@@ -25,6 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bertsum import __version__
+from bertsum.checkpoint_config import package_encoder
 from bertsum.config import JobConfig, load_config
 from bertsum.training_config import TrainingConfig
 from jobs import cli, submit
@@ -208,7 +209,10 @@ def test_the_configuration_in_it_is_valid(document: dict[str, Any], tmp_path: Pa
     for name, text in document["data"].items():
         path = tmp_path / name
         path.write_text(text)
-        load_config(TrainingConfig if name == "train.yaml" else JobConfig, path)
+        if name == "train.yaml":
+            assert package_encoder(load_config(TrainingConfig, path).encoder).path.is_dir()
+        else:
+            load_config(JobConfig, path)
 
 
 @pytest.mark.parametrize("path", [*MANIFESTS, *MACHINES, CLUSTER / "Dockerfile"], ids=lambda path: path.name)
