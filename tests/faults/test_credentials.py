@@ -90,7 +90,10 @@ def test_secrets_are_nowhere(store: Store, cluster: Cluster, web: int, checkpoin
     out = f"{store.uri}/out"
     source_of_training = {"name": "news", "train_uri": "labelled.parquet", "summary_column": "summary"}
     training = rows.training_config(
-        encoder=f"http://somebody:{IN_MODEL}@127.0.0.1:{web}/encoder", data_root=user, sources=[source_of_training]
+        encoder=f"http://somebody:{IN_MODEL}@127.0.0.1:{web}/encoder",
+        data_root=user,
+        sources=[source_of_training],
+        model={"sentiment_labels": []},
     )
     recipe = tmp_path / "training.yaml"
     recipe.write_text(yaml.safe_dump(training.model_dump(mode="json")))
