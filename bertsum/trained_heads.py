@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 
 from bertsum.config import ModelConfig
 from bertsum.errors import ConfigError
-from bertsum.examples import Example, is_labelled
+from bertsum.examples import Example
 from bertsum.loss import IGNORE
 from bertsum.training_config import TrainingConfig
 
-SUMMARIZATION, CANDIDATES, ROWS = "summarization", "candidates", "rows"
+SUMMARIZATION, CANDIDATES = "summarization", "candidates"
 
 _LABELS = {
     "sentiment": "sentiment_column, or sentiment for all its rows",
@@ -20,10 +20,9 @@ _LABELS = {
 
 
 def count_labels(examples: Iterable[Example]) -> Counter[str]:
-    """Rows with a label, by head, and as `ROWS` those with any."""
+    """Rows with a label, by head."""
     counts: Counter[str] = Counter()
     for example in examples:
-        counts[ROWS] += is_labelled(example)
         counts[SUMMARIZATION] += bool((example.sentence_labels != IGNORE).any())
         counts["sentiment"] += example.sentiment_label != IGNORE
         counts["topic"] += example.topic_label != IGNORE

@@ -9,7 +9,7 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from bertsum.distributed import gather, rank, world_size
 from bertsum.encoder_delta import Delta
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import OutputError
-from bertsum.examples import labelled
+from bertsum.examples import labelled, measurable
 from bertsum.masking import mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
@@ -45,7 +45,7 @@ from bertsum.new_encoder import make_encoder
 from bertsum.predictor import document_encoder
 from bertsum.storage import Folder
 from bertsum.tracking import Tracking
-from bertsum.trained_heads import ROWS, check_heads, count_labels
+from bertsum.trained_heads import check_heads, count_labels
 from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import read_examples, read_texts
 from bertsum.training_state import StateStore, read_log
@@ -120,8 +120,9 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     base = _base(config)
     model, tokenizer = _start(config, output, base, say)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
-    counts = {source.config.name: _sum(gather(count_labels(source.train))) for source in sources}
-    if warning := check_heads(config, model.config, _sum(counts.values())):
+    num_rows = {source.config.name: sum(gather(len(source.train))) for source in sources}
+    counts = [count for source in sources for count in gather(count_labels(source.train))]
+    if warning := check_heads(config, model.config, sum(counts, Counter[str]())):
         say({"message": f"warning: {warning}"})
     model.to(device)
     if config.trained != "all":
@@ -139,8 +140,7 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     results = validate(model, sources, None, config.dtype)
     if rank() == 0:
         facts = [*_facts(command, time.monotonic() - start), *([warning] if warning else [])]
-        rows = {name: found[ROWS] for name, found in counts.items()}
-        card = model_card(config, rows, results, facts)
+        card = model_card(config, num_rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
         say({"message": _save(output, model.cpu(), delta, tokenizer, card)})
@@ -246,7 +246,7 @@ def _read_sources(
 
         train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
         validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
-        sources.append(LabelledSource(source, labelled(train), labelled(validation)))
+        sources.append(LabelledSource(source, labelled(train), measurable(validation)))
         own = len(sources[-1].train), len(sources[-1].validation), len(train) + len(validation)
         num_train, num_validation, num_rows = map(sum, zip(*gather(own), strict=True))
         left_out = num_rows - num_train - num_validation
@@ -267,10 +267,6 @@ def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> Labelle
         training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
     )
     return LabelledSource(source.config, train, validation)
-
-
-def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
-    return sum(counts, Counter[str]())
 
 
 def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, card: str) -> str:

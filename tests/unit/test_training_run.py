@@ -144,6 +144,15 @@ def test_a_head_that_learns_from_nothing_is_refused(
     assert list((data / "out").iterdir()) == []
 
 
+def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(data: Path, base, start: Path) -> None:
+    texts, summaries = summary_rows(4).values()
+    table = pa.table({"document": [*texts, texts[0], texts[1]], "summary": [*summaries, "Qqqq xxxx.", None]})
+    pq.write_table(table, data / "news.parquet")
+    said = train(data, sources=sources("news"), start_from=str(start))
+    assert said[0].startswith("news: 4 rows to train on, 5 to measure on, 3 without a label left out")
+    assert json.loads((data / "out" / "validation.json").read_text())["news"]["rows"] == 5
+
+
 def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) -> None:
     assert not any("warning" in line for line in train(data, sources=sources("news"), start_from=str(start)))
 
