@@ -16,7 +16,7 @@ from bertsum.encoding import EncodedDocument, base_language
 from bertsum.errors import InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem, summaries_problem
 from bertsum.labels import sentiment_of, topic_of, word_labels
-from bertsum.oracle import words
+from bertsum.labels_config import LabelsConfig
 from bertsum.predictor import Summarizer
 from bertsum.rouge import rouge
 from bertsum.running import Scores
@@ -25,7 +25,7 @@ from bertsum.sentences import detect_language, split_sentences
 from bertsum.shards import Shard
 from bertsum.spans import OUTSIDE
 from bertsum.storage import mask
-from bertsum.training_config import LabelsConfig
+from bertsum.words import words
 
 _ROUGE = pa.struct(
     [pa.field("system", pa.string()), *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum"))]

@@ -15,6 +15,7 @@ from bertsum.encoding import DocumentEncoder
 from bertsum.errors import InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem
 from bertsum.labels import has_class_label, sentence_labels
+from bertsum.labels_config import LabelsConfig
 from bertsum.prepared import (
     PREPARED_COLUMN,
     TOKENS_COLUMN,
@@ -27,7 +28,6 @@ from bertsum.prepared import (
 from bertsum.schema import Document, Status
 from bertsum.shards import Shard
 from bertsum.storage import mask
-from bertsum.training_config import LabelsConfig
 
 NO_LABEL, NO_OVERLAP, TOO_SHORT, TOO_LONG = "no_label", "no_overlap", "too_short", "too_long"
 LEFT_OUT: Mapping[str, str] = {
