@@ -25,7 +25,7 @@ from jobs.work import Work
 
 if TYPE_CHECKING:
     from jobs.cluster import Shape
-    from jobs.replica import Task
+    from jobs.unit_maker import Task
 
 _LOOKS = 3  # at a table that another run changes, too
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
@@ -204,16 +204,24 @@ def replicas(run: Run, plan: Plan) -> "Iterator[tuple[Task, Shape]]":
     """Ray, for as long as it is needed; what every replica must know; and how many there are."""
     console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
     from jobs.cluster import connected, reserve
-    from jobs.replica import Task
+    from jobs.unit_maker import Task
 
     with connected(run.address):
         shape = reserve(run.config.resources, len(plan.missing), can_grow=run.address != "local")
         exclusive = run.output.can_create_exclusively()
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
-        uris, options = (run.source.root.uri, run.output.uri), run.config.storage_options
-        outdated = frozenset(plan.outdated) if run.lake else None
-        yield Task(*uris, run.job, run.work, shape.num_threads, exclusive, outdated, options), shape
+        task = Task(
+            input_uri=run.source.root.uri,
+            output_uri=run.output.uri,
+            job=run.job,
+            work=run.work,
+            num_threads=shape.num_threads,
+            exclusive=exclusive,
+            outdated=frozenset(plan.outdated) if run.lake else None,
+            storage_options=run.config.storage_options,
+        )
+        yield task, shape
 
 
 def _refuse_nesting(source: Input, output: Folder) -> None:

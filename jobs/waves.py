@@ -21,10 +21,11 @@ from bertsum.output import FileRecord
 from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape, beside_the_driver
+from jobs.monitor import Monitor, Snapshot, UnitProgress
 from jobs.pipeline import stream_reports
-from jobs.progress import Display, Monitor, Snapshot, Tally, UnitProgress
-from jobs.replica import Task
+from jobs.progress import Display, Tally
 from jobs.reports import UnitReport
+from jobs.unit_maker import Task
 
 _POLL_SECONDS = 0.5
 _STALL_SECONDS = 1800.0  # hanging replicas are replaced before; half an hour of silence is no work at all
@@ -189,7 +190,7 @@ class _Watch:
         self._stall = max(_STALL_SECONDS, 3 * replica_timeout_seconds)
         self._pending: Any = None
         self._silent_seconds, self._looked_at = 0.0, time.monotonic()
-        self._life, self._messages = "", 0  # of the monitor's process
+        self._monitor_id, self._messages = "", 0  # of the monitor's process
         self._units: Mapping[str, UnitProgress] = {}
         self._starts: dict[str, int] = {}
         self._ended: dict[str, float] = {}  # idle seconds of the replicas that were ended
@@ -244,10 +245,10 @@ class _Watch:
 
     def _take(self, seen: Snapshot) -> None:
         """An answer. One of a new process is not all: that must first be told what the one before it knew."""
-        if seen.life == self._life and seen.messages != self._messages:
+        if seen.monitor_id == self._monitor_id and seen.messages != self._messages:
             self._silent_seconds = 0.0
-        is_new = self._life not in ("", seen.life)
-        self._life, self._messages = seen.life, seen.messages
+        is_new = self._monitor_id not in ("", seen.monitor_id)
+        self._monitor_id, self._messages = seen.monitor_id, seen.messages
         if is_new:
             units = self._in_work()
             starts = {name: progress.starts for name, progress in units.items()} | self._starts

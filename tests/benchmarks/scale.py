@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from multiprocessing import Process
@@ -38,8 +38,8 @@ from bertsum.output import MANIFEST, PLAN, Job, encode
 from bertsum.schema import Prediction, Status
 from bertsum.shards import Shard, list_input
 from bertsum.storage import Folder
+from bertsum.streams import Progress
 from jobs.run import Run, replicas
-from jobs.work import Progress
 
 CONFIG = SummarizerConfig()
 JOB = Job("asleep", "0" * 64, CONFIG)
@@ -50,12 +50,19 @@ class Asleep:
     """A Stream that takes `seconds` for a unit."""
 
     seconds: float
-    stage_seconds: dict[str, float] = field(default_factory=dict)
+    stage_seconds: MutableMapping[str, float] = field(default_factory=dict)
+    max_batch_tokens: int = 0
 
     def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
         for table in tables:
             time.sleep(self.seconds)
             yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, CONFIG)
+
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, CONFIG)
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """There are no batches."""
 
 
 @dataclass(frozen=True)
