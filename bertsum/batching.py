@@ -1,7 +1,8 @@
 """Encoded documents -> batches under a token budget.
 
-A batch is packed: all tokens of its documents stand in one sequence, window after window, with no padding. Windows are
-sorted by length, and documents by number of sentences, so that attention can take runs of equal ones as one block.
+A batch is packed: all tokens of its documents are one sequence, window after window, with no
+padding. Windows are sorted by length, and documents by number of sentences, so that attention can
+take runs of equal ones as one block.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,14 @@ from bertsum.packed import to_device
 from bertsum.ragged import bounds, ranges, split_runs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """T tokens in W windows, S sentences and B documents. Sentences stand document by document, in document order."""
+    """T tokens in W windows, P pieces, S sentences and B documents.
 
-    documents: list[int]  # [B] places in the list that the batches were made from
+    Sentences are sorted by document, in document order.
+    """
+
+    documents: list[int]  # [B] indices in the list that the batches were made from
     input_ids: Tensor  # [T] int64
     token_type_ids: Tensor  # [T] int64
     token_sentences: Tensor  # [T] int64, into S
@@ -31,7 +35,7 @@ class Batch:
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on `device`; the host does not wait for a GPU."""
+        """Copy the tensors to `device`; the host does not wait for a GPU."""
         return replace(
             self,
             input_ids=to_device(self.input_ids, device),
@@ -43,70 +47,85 @@ class Batch:
 
 
 def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int) -> list[list[int]]:
-    """`group_by_length` of the documents' tokens."""
+    """Group documents by `group_by_length` of their tokens."""
     return group_by_length([len(document.input_ids) for document in documents], max_batch_tokens)
 
 
 def group_by_length(token_counts: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-    """Places of the documents of each batch: longest first, at most `max_batch_tokens` tokens a batch.
+    """Indices of the documents of each batch: at most `max_batch_tokens` tokens a batch.
 
-    The longest first, so that a device that lacks memory says so at once. A document longer than the budget is a batch
-    of its own. Documents without sentences are left out.
+    A document longer than that is a batch of its own. Documents without tokens are left out.
     """
-    order = sorted(range(len(token_counts)), key=lambda place: -token_counts[place])
+    # The longest first, so that a device that lacks memory says so at once.
+    longest_first = sorted(range(len(token_counts)), key=lambda index: -token_counts[index])
     groups: list[list[int]] = []
     room = 0
-    for place in order:
-        num_tokens = token_counts[place]
-        if num_tokens == 0:
+    for index in longest_first:
+        num_tokens = token_counts[index]
+        if num_tokens == 0:  # as are all that follow
             break
         if num_tokens > room:
             groups.append([])
             room = max_batch_tokens
-        groups[-1].append(place)
+        groups[-1].append(index)
         room -= num_tokens
     return groups
 
 
-def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> Batch:
-    """Pack the documents at `places` into one batch, sorted by their number of sentences."""
-    places = sorted(places, key=lambda place: documents[place].num_read_sentences)
-    chosen = [documents[place] for place in places]
-    first_sentences = bounds([document.num_read_sentences for document in chosen])
-    token_sentences = np.concatenate(
-        [d.token_sentences + first for d, first in zip(chosen, first_sentences, strict=False)]
-    )
+def make_batch(documents: Sequence[EncodedDocument], indices: Sequence[int]) -> Batch:
+    """Pack the documents with these indices, sorted by their number of sentences."""
+    indices = sorted(indices, key=lambda index: documents[index].num_read_sentences)
+    chosen = [documents[index] for index in indices]
+    num_sentences = [document.num_read_sentences for document in chosen]
     window_lengths = np.concatenate([document.window_lengths for document in chosen])
-    is_cls = np.zeros(len(token_sentences), np.bool_)
+
+    # Documents count their sentences and tokens from 0; the batch counts on from document to document.
+    first_sentences = bounds(num_sentences)
     first_tokens = bounds([len(document.input_ids) for document in chosen])
-    is_cls[np.concatenate([d.cls_positions + first for d, first in zip(chosen, first_tokens, strict=False)])] = True
+    token_sentences = []
+    cls_positions = []
+    for i, document in enumerate(chosen):
+        token_sentences.append(document.token_sentences + first_sentences[i])
+        cls_positions.append(document.cls_positions + first_tokens[i])
+
+    # Positions cannot be sorted along with the windows, but a mark on each [CLS] can.
+    is_cls = np.zeros(first_tokens[-1], np.bool_)
+    is_cls[np.concatenate(cls_positions)] = True
     order = packed_order(window_lengths)
 
-    def packed(values: IntArray) -> Tensor:
-        return torch.from_numpy(values[order].astype(np.int64))
+    def packed(parts: Sequence[IntArray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts)[order].astype(np.int64))
 
     return Batch(
-        documents=places,
-        input_ids=packed(np.concatenate([document.input_ids for document in chosen])),
-        token_type_ids=packed(np.concatenate([document.token_type_ids for document in chosen])),
+        documents=indices,
+        input_ids=packed([document.input_ids for document in chosen]),
+        token_type_ids=packed([document.token_type_ids for document in chosen]),
         token_sentences=packed(token_sentences),
         cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
         surface=torch.from_numpy(np.concatenate([document.surface for document in chosen])),
         window_lengths=np.sort(window_lengths).tolist(),
-        num_sentences=[document.num_read_sentences for document in chosen],
+        num_sentences=num_sentences,
     )
 
 
 def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
-    """[T] for each token of the packed sequence, its place before the windows were sorted by length."""
+    """[T] the index that each token of the packed sequence had before windows were sorted.
+
+    With window_lengths [3, 1]: [3, 0, 1, 2].
+    """
     by_length = np.argsort(window_lengths, kind="stable")
-    limits = bounds(window_lengths)
-    return ranges(limits[by_length], limits[by_length + 1])
+    window_bounds = bounds(window_lengths)
+    return ranges(window_bounds[by_length], window_bounds[by_length + 1])
 
 
-def split_tokens(values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]) -> list[npt.NDArray[np.int64]]:
-    """[T] values of a batch's packed tokens -> those of each document, in its own order. `documents`: the batch's."""
-    lengths = np.concatenate([document.window_lengths for document in documents])
-    own = np.empty_like(values)
-    own[packed_order(lengths)] = values
-    return split_runs(own, [len(document.input_ids) for document in documents])
+def split_tokens(
+    values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]
+) -> list[npt.NDArray[np.int64]]:
+    """Undo the packing: [T] values of a batch's tokens -> those of each document, in its order.
+
+    `documents`: the batch's, in its order.
+    """
+    window_lengths = np.concatenate([document.window_lengths for document in documents])
+    unsorted = np.empty_like(values)
+    unsorted[packed_order(window_lengths)] = values
+    return split_runs(unsorted, [len(document.input_ids) for document in documents])

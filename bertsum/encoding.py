@@ -17,7 +17,7 @@ from bertsum.ragged import bounds
 from bertsum.sentences import Span, detect_language, split_sentences
 from bertsum.surface import surface_features
 from bertsum.tokenizing import Tokenizer
-from bertsum.windows import SpecialIds, make_windows
+from bertsum.windows import SpecialIds, WindowLimits, make_windows
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -124,7 +124,8 @@ class DocumentEncoder:
         ids, lengths = tokenized.ids, tokenized.lengths
         counts = np.fromiter(map(len, tokenized.spans), np.int64, len(tokenized.spans))
         special = SpecialIds(self.cls_id, self.sep_id)
-        windows = make_windows(ids, lengths, counts, special, self.max_window_tokens, max_windows)
+        limits = WindowLimits(max_tokens=self.max_window_tokens, max_windows=max_windows)
+        windows = make_windows(ids, lengths, counts, special=special, limits=limits)
         segments = windows.token_type_ids if self._has_segments else np.zeros_like(windows.token_type_ids)
         sentence_bounds = bounds(counts)
         id_bounds = bounds(lengths)[sentence_bounds]

@@ -1,4 +1,6 @@
-"""Runs of unequal length that stand one after the other in one array: sentences of documents, tokens of sentences.
+"""Runs of unequal length, one after the other in one array.
+
+Sentences of documents are such runs, and tokens of sentences.
 
 `counts` [n] says how many items each run has. With counts = [2, 0, 3]:
 
@@ -9,21 +11,21 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 LongArray = npt.NDArray[np.int64]
-Counts = Sequence[int] | npt.NDArray[np.integer[Any]]
+Counts: TypeAlias = Sequence[int] | npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Item = TypeVar("Item", bound=np.generic)
 
 
 def bounds(counts: Counts) -> LongArray:
     """[n] -> [n + 1] where each run begins, and the end of the last."""
-    result = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=result[1:])
-    return result
+    run_bounds = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=run_bounds[1:])
+    return run_bounds
 
 
 def run_numbers(counts: Counts) -> LongArray:
@@ -34,17 +36,21 @@ def run_numbers(counts: Counts) -> LongArray:
 def offsets(counts: Counts) -> LongArray:
     """[n] -> [items] the index of each item in its run."""
     starts = bounds(counts)
-    items: LongArray = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
-    return items
+    # counts [2, 0, 3]: arange(5) - [0, 0, 2, 2, 2]
+    item_offsets: LongArray = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    return item_offsets
 
 
 def ranges(starts: LongArray, stops: LongArray) -> LongArray:
     """All numbers of each [start, stop), one range after the other."""
     counts = stops - starts
-    numbers: LongArray = offsets(counts) + np.repeat(starts, counts)
+    limits = bounds(counts)
+    # ranges([7, 1], [9, 2]): arange(3) + [7, 7, 1] - [0, 0, 2] = [7, 8, 1]
+    numbers: LongArray = np.arange(limits[-1]) + np.repeat(starts - limits[:-1], counts)
     return numbers
 
 
 def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:
     """One array for each run; none without a run."""
+    # np.split of no bounds would give one array, not none.
     return np.split(items, bounds(counts)[1:-1]) if len(counts) else []

@@ -14,28 +14,33 @@ def select_sentences(
     scores: npt.NDArray[np.float32],
     text: str,
     spans: Sequence[Span],
+    *,
     sentence_tokens: Sequence[int] | npt.NDArray[np.int32],
     language: str,
     config: SelectionConfig,
 ) -> list[int]:
-    """Indices of the chosen sentences, ascending.
+    """Take sentences from the best score down; return their indices, ascending.
 
-    `scores`: [S] of the sentences that were read; `spans`, `sentence_tokens`: of all sentences. Taken from the best
-    score down; a sentence that does not fit into what is left of the budget, or repeats a trigram, is passed over.
-    Never exceeds the budget, so a budget smaller than every sentence gives no sentence.
+    `scores`: [S] of the sentences that were read.
+    `spans`, `sentence_tokens`: of all sentences, also of those beyond S.
+
+    A sentence that does not fit into what is left of the budget, or repeats a trigram, is passed
+    over. The budget is never exceeded, so one smaller than every sentence gives no sentence.
     """
     budget = sentence_budget(len(spans), config) if config.counts_sentences else int(config.size)
     chosen: list[int] = []
     seen: set[tuple[str, ...]] = set()
     used = 0
     for index in np.argsort(-scores, kind="stable").tolist():
-        cost = _cost(index, spans, sentence_tokens, config.unit)
-        if config.unit == "characters" and chosen:
-            cost += len(joiner(language))
+        start, stop = spans[index]
+        cost = 1
+        if config.unit == "tokens":
+            cost = int(sentence_tokens[index])
+        elif config.unit == "characters":
+            cost = stop - start + (len(joiner(language)) if chosen else 0)
         if used + cost > budget:
-            continue
+            continue  # a shorter sentence may still fit
         if config.trigram_blocking is not False:
-            start, stop = spans[index]
             trigrams = ngrams(words(text[start:stop], language), 3)
             if not seen.isdisjoint(trigrams):
                 continue
@@ -48,8 +53,11 @@ def select_sentences(
 
 
 def join_sentences(text: str, spans: Sequence[Span], chosen: Sequence[int], language: str) -> str:
-    """The original text of the chosen sentences, joined by a space (nothing in Chinese, Japanese, Thai)."""
-    return joiner(language).join(text[spans[index][0] : spans[index][1]] for index in chosen)
+    """Join the original text of the chosen sentences.
+
+    They are joined by a space, by nothing in Chinese, Japanese and Thai.
+    """
+    return joiner(language).join(text[slice(*spans[index])] for index in chosen)
 
 
 def joiner(language: str) -> str:
@@ -62,9 +70,3 @@ def sentence_budget(num_sentences: int, config: SelectionConfig) -> int:
     if config.unit == "share":
         return max(1, int(config.size * num_sentences + 1e-9))  # 0.29 * 100 is 28.999999999999996
     return int(config.size)
-
-
-def _cost(index: int, spans: Sequence[Span], sentence_tokens: Sequence[int] | npt.NDArray[np.int32], unit: str) -> int:
-    if unit == "characters":
-        return spans[index][1] - spans[index][0]
-    return int(sentence_tokens[index]) if unit == "tokens" else 1

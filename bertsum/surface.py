@@ -1,8 +1,11 @@
-"""What a sentence's vector does not say: where it stands, how long it is, and how much of it the document repeats.
+"""What a sentence's vector does not say: its position, its length, and how much it has in common
+with the rest of the document.
 
-The mean of token vectors forgets how many there were, and no encoder counts the words of other windows; yet both tell
-much of what summaries take over. Position, length and word frequency are the oldest features of extraction (Luhn 1958;
-Edmundson 1969). They cost one sort of the tokens.
+The mean of token vectors forgets how many there were, and no encoder counts the words of other
+windows; yet both tell much of what summaries take over. Position, length and word frequency are the
+oldest features of extraction (Luhn 1958; Edmundson 1969). They cost one sort of the tokens.
+
+Shapes: B documents, S sentences, T tokens, D distinct tokens of each sentence, F features.
 """
 
 import numpy as np
@@ -10,14 +13,18 @@ import numpy.typing as npt
 
 from bertsum.ragged import offsets, run_numbers
 
-_LEAD = 3  # sentences with which news says what matters
+LEAD_SENTENCES = 3  # with which news says what matters
+SMALLEST_RARITY = 1e-3  # a sum of rarities that something is divided by is never below it
 
-# Centre and spread of each feature on English news, so that they reach the model near 0 with a size near 1.
+# Centre and spread of each feature on English news, so that they reach the model near 0 with a size
+# near 1.
 _FEATURES = (
-    ("log(1 + place of the sentence, from 0)", 2.4, 1.0),
-    ("place / sentences", 0.5, 0.3),
+    ("log(1 + index of the sentence)", 2.4, 1.0),
+    ("index / sentences", 0.5, 0.3),
     ("log(sentences)", 3.3, 0.6),
-    *((f"is sentence {place}", 0.04, 0.2) for place in range(_LEAD)),
+    ("is sentence 0", 0.04, 0.2),
+    ("is sentence 1", 0.04, 0.2),
+    ("is sentence 2", 0.04, 0.2),
     ("log(1 + tokens)", 3.2, 0.5),
     ("log(1 + topicality)", 2.1, 0.5),
     ("topicality / tokens", 0.3, 0.1),
@@ -27,6 +34,8 @@ _FEATURES = (
     ("log(1 + shared with the lead)", 1.05, 0.4),
     ("shared with the lead / rarity", 0.3, 0.14),
 )
+_CENTRE = np.array([centre for _, centre, _ in _FEATURES])
+_SPREAD = np.array([spread for _, _, spread in _FEATURES])
 NUM_SURFACE_FEATURES = len(_FEATURES)
 
 
@@ -36,51 +45,63 @@ def surface_features(
     num_sentences: npt.NDArray[np.int64],
     vocabulary_size: int,
 ) -> npt.NDArray[np.float32]:
-    """[S, NUM_SURFACE_FEATURES] of the sentences of some documents.
+    """Compute [S, NUM_SURFACE_FEATURES] features.
 
-    `ids`: tokens of all sentences, one after the other, without special tokens; `sentence_tokens`: [S] how many each
-    has; `num_sentences`: [B] of each document.
+    `ids`: [T] of all sentences, one after the other, without special tokens.
+    `sentence_tokens`: [S] number of tokens of each sentence.
+    `num_sentences`: [B] number of sentences of each document.
 
-    Vocabularies are sorted by frequency, so that the root of a token's place in its own stands for how rare it is. All
-    sums go over the distinct tokens of a sentence. Rarity: of all. Topicality: rarity * log(occurrences in the
-    document). Spread: log(sentences that have the token). Repeated: rarity of those that another sentence has.
-    Shared with the lead: rarity of those that another one of the first three sentences has.
+    All sums go over the distinct tokens of a sentence:
+
+    - rarity: sqrt(id / vocabulary size), since vocabularies are sorted by frequency
+    - topicality: rarity * log(occurrences of the token in the document)
+    - spread: log(sentences of the document that have the token)
+    - repeated: rarity of tokens that another sentence has
+    - shared with the lead: rarity of tokens that another of the first three sentences has
     """
     total = len(sentence_tokens)
     document = run_numbers(num_sentences)  # [S]
-    place = offsets(num_sentences)
-    sentence = run_numbers(sentence_tokens)  # [T]
-    pairs, occurrences = np.unique(sentence * vocabulary_size + ids, return_counts=True)
-    owner, token = np.divmod(pairs, vocabulary_size)  # each distinct token of each sentence
-    _, group = np.unique(document[owner] * vocabulary_size + token, return_inverse=True)  # the same token in a document
-    weight = np.sqrt(token / vocabulary_size)
-    in_document = np.bincount(group, occurrences)[group]
-    holders = np.bincount(group)[group]
-    in_lead = place[owner] < _LEAD
-    other_leads = np.bincount(group, in_lead)[group] - in_lead
+    index = offsets(num_sentences)  # [S] in its document
+
+    # One number for each pair (sentence, token) makes one sort of numbers find the distinct pairs.
+    token_sentences = run_numbers(sentence_tokens)  # [T]
+    pairs, occurrences = np.unique(token_sentences * vocabulary_size + ids, return_counts=True)
+    sentence, token = np.divmod(pairs, vocabulary_size)  # [D] each
+    # The same for pairs (document, token): `group` [D] is equal where both are.
+    document_pairs = document[sentence] * vocabulary_size + token
+    _, group = np.unique(document_pairs, return_inverse=True)
+    weight = np.sqrt(token / vocabulary_size)  # [D]
+    in_document = np.bincount(group, occurrences)[group]  # [D] occurrences
+    num_holders = np.bincount(group)[group]  # [D] sentences that have the token
+    in_lead = index[sentence] < LEAD_SENTENCES
+    num_other_leads = np.bincount(group, in_lead)[group] - in_lead  # not counting the sentence
 
     def sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.bincount(owner, values, minlength=total).astype(np.float64)
+        """[D] -> [S]"""
+        return np.bincount(sentence, values, minlength=total).astype(np.float64)
 
-    rarity = np.maximum(sums(weight), 1e-3)
+    rarity = np.maximum(sums(weight), SMALLEST_RARITY)
     topicality = sums(weight * np.log(in_document))
-    repeated = sums(weight * (holders > 1))
-    shared = sums(weight * (other_leads > 0))
+    repeated = sums(weight * (num_holders > 1))
+    shared = sums(weight * (num_other_leads > 0))
     count = np.repeat(num_sentences, num_sentences).astype(np.float64)
-    columns = [
-        np.log1p(place),
-        place / count,
+    # Logarithms, as a sentence of 40 tokens says hardly more than one of 30, but more than one of 5.
+    columns = (
+        np.log1p(index),
+        index / count,
         np.log(count),
-        *(place == lead for lead in range(_LEAD)),
+        index == 0,
+        index == 1,
+        index == 2,
         np.log1p(sentence_tokens),
         np.log1p(topicality),
         topicality / np.maximum(sentence_tokens, 1),
-        np.log1p(sums(np.log(holders))),
+        np.log1p(sums(np.log(num_holders))),
         np.log1p(repeated),
         repeated / rarity,
         np.log1p(shared),
         shared / rarity,
-    ]
-    centre, spread = (np.array(column) for column in list(zip(*_FEATURES, strict=True))[1:])
-    features: npt.NDArray[np.float32] = ((np.stack(columns, axis=1) - centre) / spread).astype(np.float32)
+    )
+    centred = (np.stack(columns, axis=1) - _CENTRE) / _SPREAD
+    features: npt.NDArray[np.float32] = centred.astype(np.float32)
     return features

@@ -175,7 +175,7 @@ def labelled_candidates(
             candidates = make_candidates(document, own, example.summary_size, vocabulary_size)
             ranked = {place: index for index, place in enumerate([*candidates.sure, *candidates.others])}
             sentences = [document.text[slice(*document.spans[place])] for place in ranked]
-            sets = [candidates.places(index) for index in range(len(candidates.swapped))]
+            sets = [candidates.sentences(index) for index in range(len(candidates.swapped))]
             groups = [[ranked[place] for place in places] for places in sets]
             rouge = rouge_of_sets(sentences, example.summary, document.language, groups)
             found.append((candidates.features, np.array(rouge, np.float32)))

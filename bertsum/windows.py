@@ -1,9 +1,11 @@
 """Where each sentence of each document goes: windows of whole sentences, many documents at once.
 
-Each sentence becomes `[CLS] sentence [SEP]` (Liu & Lapata 2019, "Text Summarization with Pretrained Encoders"); one
-longer than a window is cut into pieces that count as one sentence. A window is as full as the next piece allows.
+Each sentence becomes `[CLS] sentence [SEP]` (Liu & Lapata 2019, "Text Summarization with Pretrained
+Encoders"). A sentence longer than a window is cut into pieces, which count as one sentence. A
+window is as full as the next piece allows.
 
-Shapes: B documents, S sentences, P pieces that were read, W windows, T tokens of the pieces with [CLS] and [SEP].
+Shapes: B documents, S sentences, P pieces that were read, W windows, T tokens of these pieces with
+[CLS] and [SEP].
 """
 
 from dataclasses import dataclass
@@ -18,31 +20,30 @@ IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Windows of some documents, one after the other, and where each document begins: the [B + 1] bounds."""
+    """Windows of several documents, one document after the other.
+
+    Document b has the tokens token_bounds[b]:token_bounds[b + 1]; pieces and windows likewise.
+    """
 
     input_ids: IntArray  # [T]
     token_type_ids: IntArray  # [T] 0, 1, 0, ... by pieces of a window
     token_sentences: IntArray  # [T] sentence of each token in its document
     cls_positions: IntArray  # [P] in the tokens of its document
     window_lengths: IntArray  # [W]
-    token_bounds: list[int]
-    piece_bounds: list[int]
-    window_bounds: list[int]
+    token_bounds: list[int]  # [B + 1]
+    piece_bounds: list[int]  # [B + 1]
+    window_bounds: list[int]  # [B + 1]
     num_read_sentences: list[int]  # [B]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """[P] each: parts of sentences that stand in one window. `start`, `length`: of its ids."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLimits:
+    """How much of a document is read: `max_windows` windows of at most `max_tokens` tokens."""
 
-    sentence: LongArray  # of all documents
-    start: LongArray
-    length: LongArray
-
-    def of(self, places: LongArray) -> "_Pieces":
-        return _Pieces(self.sentence[places], self.start[places], self.length[places])
+    max_tokens: int
+    max_windows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +54,66 @@ class SpecialIds:
     sep: int
 
 
-def make_windows(
-    ids: IntArray, lengths: IntArray, counts: LongArray, special: SpecialIds, max_tokens: int, max_windows: int
-) -> Windows:
-    """Windows of at most `max_tokens` tokens, the first `max_windows` of each document.
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Parts of sentences that are in one window. Piece p has ids[start[p]:start[p] + length[p]]."""
 
-    `ids` of all sentences, one after the other; `lengths`: [S] ids of each; `counts`: [B] sentences of each document.
+    sentence: LongArray  # [P] among those of all documents
+    start: LongArray  # [P]
+    length: LongArray  # [P]
+
+    def select(self, indices: LongArray) -> "_Pieces":
+        return _Pieces(self.sentence[indices], self.start[indices], self.length[indices])
+
+
+def make_windows(
+    ids: IntArray,
+    lengths: IntArray,
+    counts: LongArray,
+    *,
+    special: SpecialIds,
+    limits: WindowLimits,
+) -> Windows:
+    """Cut documents into windows.
+
+    `ids`: of all sentences, one after the other, without special tokens.
+    `lengths`: [S] number of ids of each sentence.
+    `counts`: [B] number of sentences of each document.
     """
-    pieces = _cut_sentences(lengths, max_tokens - 2)
+    all_pieces = _cut_sentences(lengths, limits.max_tokens - 2)  # beside [CLS] and [SEP]
     sentence_bounds = bounds(counts)
-    first_pieces = np.searchsorted(pieces.sentence, sentence_bounds)
-    starts, window_bounds, read = _fill(pieces.length + 2, first_pieces, max_tokens, max_windows)
-    kept = ranges(first_pieces[:-1], read)
-    document = run_numbers(read - first_pieces[:-1])
-    pieces = pieces.of(kept)
-    sizes = pieces.length + 2
-    token_ends = bounds(sizes)
-    piece_bounds = bounds(read - first_pieces[:-1])
-    window_starts = np.append(np.searchsorted(kept, starts), len(kept))
-    in_window = offsets(np.diff(window_starts))
-    token_bounds = token_ends[piece_bounds]
-    sentence = pieces.sentence - sentence_bounds[document]
+    first_pieces = np.searchsorted(all_pieces.sentence, sentence_bounds)
+    window_pieces, window_bounds, read_until = _fill(all_pieces.length + 2, first_pieces, limits)
+
+    # From here on only pieces that were read count.
+    num_pieces = read_until - first_pieces[:-1]  # [B]
+    read = ranges(first_pieces[:-1], read_until)  # [P] indices among all pieces
+    pieces = all_pieces.select(read)
+    document = run_numbers(num_pieces)  # [P]
+    sentence = pieces.sentence - sentence_bounds[document]  # [P] in its document
+    piece_bounds = bounds(num_pieces)
+    piece_sizes = pieces.length + 2
+    token_bounds = bounds(piece_sizes)  # [P + 1] of pieces
+    document_tokens = token_bounds[piece_bounds]  # [B + 1] of documents
+
+    # Each window begins with a piece that was read, so that its index among them can be looked up.
+    window_starts = np.append(np.searchsorted(read, window_pieces), len(read))  # [W + 1]
+    index_in_window = offsets(np.diff(window_starts))  # [P]
     num_read = np.zeros(len(counts), np.int64)
-    np.maximum.at(num_read, document, sentence + 1)
+    np.maximum.at(num_read, document, sentence + 1)  # a document without pieces keeps its 0
+
+    # All tokens are [SEP] at first; [CLS] and the ids of the sentence leave one at each piece's end.
+    input_ids = np.full(token_bounds[-1], special.sep, np.int32)
+    input_ids[token_bounds[:-1]] = special.cls
+    sources = ranges(pieces.start, pieces.start + pieces.length)
+    input_ids[ranges(token_bounds[:-1] + 1, token_bounds[1:] - 1)] = ids[sources]
     return Windows(
-        input_ids=_input_ids(ids, pieces, token_ends, special),
-        token_type_ids=np.repeat((in_window % 2).astype(np.int32), sizes),
-        token_sentences=np.repeat(sentence.astype(np.int32), sizes),
-        cls_positions=(token_ends[:-1] - token_bounds[document]).astype(np.int32),
-        window_lengths=np.diff(token_ends[window_starts]).astype(np.int32),
-        token_bounds=token_bounds.tolist(),
+        input_ids=input_ids,
+        token_type_ids=np.repeat((index_in_window % 2).astype(np.int32), piece_sizes),
+        token_sentences=np.repeat(sentence.astype(np.int32), piece_sizes),
+        cls_positions=(token_bounds[:-1] - document_tokens[document]).astype(np.int32),
+        window_lengths=np.diff(token_bounds[window_starts]).astype(np.int32),
+        token_bounds=document_tokens.tolist(),
         piece_bounds=piece_bounds.tolist(),
         window_bounds=window_bounds,
         num_read_sentences=num_read.tolist(),
@@ -90,8 +121,12 @@ def make_windows(
 
 
 def _cut_sentences(lengths: IntArray, longest: int) -> _Pieces:
-    """One piece a sentence, also of an empty one, and more where it is longer than `longest`."""
-    counts = np.maximum(1, -(-lengths.astype(np.int64) // longest))
+    """Make one piece of each sentence, also of an empty one, and more where it is too long.
+
+    With lengths [3, 5] and longest 4: sentence [0, 1, 1], start [0, 3, 7], length [3, 4, 1].
+    """
+    rounded_up = -(-lengths.astype(np.int64) // longest)
+    counts = np.maximum(1, rounded_up)
     sentence = run_numbers(counts)
     offset = offsets(counts) * longest
     start = bounds(lengths)[sentence] + offset
@@ -99,30 +134,27 @@ def _cut_sentences(lengths: IntArray, longest: int) -> _Pieces:
 
 
 def _fill(
-    sizes: LongArray, first_pieces: LongArray, max_tokens: int, max_windows: int
+    sizes: LongArray, first_pieces: LongArray, limits: WindowLimits
 ) -> tuple[list[int], list[int], LongArray]:
-    """First piece of each window, the windows' bounds by document, and the piece at which each document ends.
+    """Fill windows with pieces of the given sizes, document by document.
 
-    Which piece would be the first of the next window is known for all pieces at once; then one step a window.
+    Returns the first piece of each window, [W]; the documents' bounds in the windows, [B + 1]; and
+    the piece before which the reading of each document ends, [B].
     """
+    # The piece that no longer fits into a window that begins with piece p is the same whatever
+    # windows come before, so it is computed for all pieces at once; then one step a window is left.
     ends = bounds(sizes)
-    following = (np.searchsorted(ends, ends[:-1] + max_tokens, side="right") - 1).tolist()
+    following = np.searchsorted(ends, ends[:-1] + limits.max_tokens, side="right") - 1
+    next_piece = following.tolist()
     starts: list[int] = []
-    window_bounds, read = [0], []
+    window_bounds = [0]
+    read_until: list[int] = []
     for first, stop in pairwise(first_pieces.tolist()):
-        most = len(starts) + max_windows
-        place = first
-        while place < stop and len(starts) < most:
-            starts.append(place)
-            place = following[place]
+        capacity = len(starts) + limits.max_windows
+        piece = first
+        while piece < stop and len(starts) < capacity:
+            starts.append(piece)
+            piece = next_piece[piece]
         window_bounds.append(len(starts))
-        read.append(min(place, stop))
-    return starts, window_bounds, np.array(read, np.int64)
-
-
-def _input_ids(ids: IntArray, pieces: _Pieces, token_ends: LongArray, special: SpecialIds) -> IntArray:
-    input_ids = np.full(token_ends[-1], special.sep, np.int32)
-    input_ids[token_ends[:-1]] = special.cls
-    inner = token_ends[:-1] + 1
-    input_ids[ranges(inner, inner + pieces.length)] = ids[ranges(pieces.start, pieces.start + pieces.length)]
-    return input_ids
+        read_until.append(min(piece, stop))  # the last window may reach into the next document
+    return starts, window_bounds, np.array(read_until, np.int64)

@@ -9,7 +9,7 @@ from bertsum.sentences import UNSPACED_LANGUAGES
 Ngrams = frozenset[tuple[str, ...]]
 
 # Python's \w leaves out combining marks, so it would cut a Hindi word at each of its vowel signs.
-_MARKS = "".join(chr(code) for code in range(0x10000) if unicodedata.category(chr(code))[0] == "M")
+_MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c)[0] == "M")
 _WORD = re.compile(rf"[\w{_MARKS}]+")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 
@@ -23,4 +23,5 @@ def words(text: str, language: str) -> list[str]:
 
 def ngrams(tokens: Sequence[str], n: int) -> Ngrams:
     """The set of runs of n tokens."""
+    # zip ends with the shortest: tokens, tokens without the first, ...
     return frozenset(zip(*(tokens[i:] for i in range(n)), strict=False))

@@ -51,9 +51,9 @@ def document():
     return found
 
 
-def places(candidates):
-    """The places in the document that each candidate has."""
-    return [candidates.places(index) for index in range(len(candidates.swapped))]
+def sets(candidates):
+    """The sentences of each candidate."""
+    return [candidates.sentences(index) for index in range(len(candidates.swapped))]
 
 
 def feature(candidates, name):
@@ -65,7 +65,7 @@ def feature(candidates, name):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 12, 40])
 def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(document, size):
-    found = places(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
+    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
     order = np.argsort(-SCORES).tolist()
     size = min(size, len(order))
     best, border = order[:size], order[max(0, size - 5) : size + 5]
@@ -89,19 +89,19 @@ def test_features_are_what_their_names_say(document, size):
     rarity = {token: math.sqrt(token / VOCABULARY_SIZE) for token in occurrences}
     topicality = {token: rarity[token] * math.log(count) for token, count in occurrences.items()}
     lead = {token for sentence in tokens[:3] for token in sentence}
-    for row, chosen in zip(candidates.features, places(candidates), strict=True):
-        union = {token for place in chosen for token in tokens[place]}
-        length = sum(len(tokens[place]) for place in chosen)
+    for row, chosen in zip(candidates.features, sets(candidates), strict=True):
+        union = {token for index in chosen for token in tokens[index]}
+        length = sum(len(tokens[index]) for index in chosen)
         whole = sum(rarity[token] for token in union)
-        logits = [math.log(SCORES[place] / (1 - SCORES[place])) for place in chosen]
+        logits = [math.log(SCORES[index] / (1 - SCORES[index])) for index in chosen]
         expected = [
             np.mean(logits),
             np.mean(SCORES[chosen]),
             math.log(length),
-            np.mean([math.log(1 + place) for place in chosen]),
+            np.mean([math.log(1 + index) for index in chosen]),
             math.log(1 + chosen[0]),
-            sum(place < 3 for place in chosen) / size,
-            whole / sum(rarity[token] for place in chosen for token in set(tokens[place])),
+            sum(index < 3 for index in chosen) / size,
+            whole / sum(rarity[token] for index in chosen for token in set(tokens[index])),
             math.log(1 + whole),
             sum(topicality[token] for token in union) / sum(topicality.values()),
             sum(topicality[token] for token in union) / length,
@@ -131,7 +131,7 @@ def test_half_of_a_very_long_document_needs_little_memory():
     candidates = make_candidates(document, scores, 6000, VOCABULARY_SIZE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert 4000 < len(candidates.places(0)) <= 6000  # some say again what others say
+    assert 4000 < len(candidates.sentences(0)) <= 6000  # some say again what others say
     assert np.isfinite(candidates.features).all()
     assert peak < 50 * len(long)
 
@@ -140,10 +140,10 @@ def test_no_candidate_says_the_same_twice():
     same = ["A dog runs to the old river.", "A dog runs to the old river and the city.", "The dog runs to a new house."]
     (document,) = encode(" ".join([*same, *SENTENCES]))
     scores = np.array([0.99, 0.98, 0.97, *SCORES], np.float32)
-    found = set(itertools.chain(*places(make_candidates(document, scores, 3, VOCABULARY_SIZE))))
+    found = set(itertools.chain(*sets(make_candidates(document, scores, 3, VOCABULARY_SIZE))))
     assert found & {0, 1, 2} == {0, 2}  # of seven trigrams, the third sentence shares one with the first
     (document,) = encode(" ".join(["Prices fall and the bank falls."] * 5))
-    assert places(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
+    assert sets(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
 
 
 class Shortest(CandidateRanker):
@@ -161,7 +161,7 @@ def ranker():
 def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(document, selection):
     config = SelectionConfig(**selection)
     candidates = make_candidates(document, SCORES, 3, VOCABULARY_SIZE)
-    shortest = places(candidates)[int(np.argmin(feature(candidates, "log(tokens)")))]
+    shortest = sets(candidates)[int(np.argmin(feature(candidates, "log(tokens)")))]
     (short,) = encode("A cat. A dog.")
     both = choose_sentences([document, short], [SCORES, SCORES[:2]], config, ranker())
     assert both[0] == shortest != sorted(np.argsort(-SCORES)[:3].tolist())
@@ -175,8 +175,15 @@ def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(docum
 )
 def test_other_budgets_and_blocking_are_left_to_the_scores(document, selection):
     config = SelectionConfig.model_validate(selection)
-    own = (document.text, document.spans, document.sentence_tokens, "en", config)
-    assert choose_sentences([document], [SCORES], config, ranker()) == [select_sentences(SCORES, *own)]
+    expected = select_sentences(
+        SCORES,
+        document.text,
+        document.spans,
+        sentence_tokens=document.sentence_tokens,
+        language="en",
+        config=config,
+    )
+    assert choose_sentences([document], [SCORES], config, ranker()) == [expected]
 
 
 def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
@@ -193,7 +200,7 @@ def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_
     model = tiny.model(rank_candidates=True)
     save_checkpoint(tmp_path, model, tiny.wordpiece(), "", bertsum.__version__)
     summarizer = Summarizer(tmp_path, device="cpu")
-    texts = [" ".join(SENTENCES[place:] + SENTENCES[:place]) for place in range(0, 12, 2)]
+    texts = [" ".join(SENTENCES[index:] + SENTENCES[:index]) for index in range(0, 12, 2)]
     found = summarizer.predict_all_heads([Document(text) for text in texts])
     documents, scores = [part[1] for part in found], [part[2].sentence_scores for part in found]
     assert model.candidates is not None

@@ -17,7 +17,12 @@ TOKENS = [5, 8, 3, 6]
 
 def select(scores, text=TEXT, spans=SPANS, tokens=TOKENS, language="en", **config):
     return select_sentences(
-        np.array(scores, np.float32), text, spans, tokens, language, SelectionConfig.model_validate(config)
+        np.array(scores, np.float32),
+        text,
+        spans,
+        sentence_tokens=tokens,
+        language=language,
+        config=SelectionConfig.model_validate(config),
     )
 
 
@@ -125,7 +130,7 @@ def test_no_budget_is_exceeded(sentences, unit, size, blocking, language, random
     scores = np.array([random.random() for _ in sentences], np.float32)
     budget = min(size, 10) / 10 if unit == "share" else size
     config = SelectionConfig(unit=unit, size=budget, trigram_blocking=blocking)
-    chosen = select_sentences(scores, text, spans, tokens, language, config)
+    chosen = select_sentences(scores, text, spans, sentence_tokens=tokens, language=language, config=config)
 
     assert chosen == sorted(set(chosen))
     assert set(chosen) <= set(range(len(sentences)))
@@ -149,7 +154,9 @@ def test_a_sentence_that_is_left_out_did_not_fit(lengths, size, random):
     assume(len(set(scores.tolist())) == len(lengths))
     spans = [(i, i + 1) for i in range(len(lengths))]
     config = SelectionConfig(unit="tokens", size=size, trigram_blocking=False)
-    chosen = select_sentences(scores, "x" * len(lengths), spans, lengths, "en", config)
+    chosen = select_sentences(
+        scores, "x" * len(lengths), spans, sentence_tokens=lengths, language="en", config=config
+    )
     used = 0
     for index in np.argsort(-scores):
         fits = used + lengths[index] <= size
