@@ -79,7 +79,7 @@ def make_batch(documents: Sequence[EncodedDocument], indices: Sequence[int]) -> 
     num_sentences = [document.num_read_sentences for document in chosen]
     window_lengths = np.concatenate([document.window_lengths for document in chosen])
 
-    # Documents count their sentences and tokens from 0; the batch counts on from document to document.
+    # Documents count sentences and tokens from 0, the batch from its first document to its last.
     first_sentences = bounds(num_sentences)
     first_tokens = bounds([len(document.input_ids) for document in chosen])
     token_sentences = []

@@ -4,9 +4,9 @@ one by one.
 The best-scored sentences of a document may be long, or say the same thing; which words a summary
 holds is a matter of all its sentences. So sets that differ from the best-scored sentences in a few
 are compared as wholes (the candidates of Zhong et al. 2020, "Extractive Summarization as Text
-Matching"), by a small network that has learned the ROUGE of such sets. It reads the scores, and what
-can be counted in the tokens: length, position, and how much of what the document repeats, and of its
-lead, the set covers (Lin & Bilmes 2011, "A Class of Submodular Functions for Document
+Matching"), by a small network that has learned the ROUGE of such sets. It reads the scores, and
+what can be counted in the tokens: length, position, and how much of what the document repeats, and
+of its lead, the set covers (Lin & Bilmes 2011, "A Class of Submodular Functions for Document
 Summarization"). So it costs no second pass of an encoder, and no GPU waits for it.
 
 Shapes: S sentences, K + M of them ranked, N candidates, T tokens, V distinct tokens of a document,
@@ -197,7 +197,7 @@ def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size:
     size = len(sets.sure) + sets.swapped[0].sum()
     num_others = len(sets.others)
 
-    # What adds up over sentences: the values of the others that are swapped in, and of all sure ones.
+    # What adds up over sentences: of the others, those that are swapped in, and all sure ones.
     chosen = np.concatenate([sets.others, sets.sure])  # [M + K]
     score = np.clip(scores[chosen], _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
     log_index = np.log1p(chosen)
@@ -254,8 +254,8 @@ def _cover(text: _ReadText, sets: _Sets, num_sentences: int, vocabulary_size: in
     Rarity of a token: sqrt(id / vocabulary size), as in `surface.surface_features`. Topicality:
     rarity * log(occurrences in the document).
 
-    With sentences "a b", "b c" and "a c" as others[0], others[1] and the only sure one, and distinct
-    tokens a, b, c:
+    With sentences "a b", "b c" and "a c" as others[0], others[1] and the only sure one, and
+    distinct tokens a, b, c:
 
         row       [0, 1, 2]                             of each sentence
         has       [[1, 1, 0], [0, 1, 1], [1, 0, 1]]

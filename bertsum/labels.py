@@ -37,7 +37,11 @@ def sentence_labels(
         return None
     sentences = [text[start:stop] for start, stop in spans]
     size = labels.num_summary_sentences
-    chosen = best_combination(sentences, summary, language, size, max_combinations) if max_combinations else None
+    chosen = None
+    if max_combinations:
+        chosen = best_combination(
+            sentences, summary, language, size, max_combinations=max_combinations
+        )
     if chosen is None:
         chosen = greedy_oracle(sentences, summary, language, size)
     if not chosen:

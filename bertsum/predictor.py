@@ -235,7 +235,7 @@ class Summarizer:
         def batches() -> Iterator[Running]:
             for group in group_documents(documents, self.max_batch_tokens):
                 for running in self._start_group(documents, group):
-                    yield replace(running, places=[places[place] for place in running.places])
+                    yield replace(running, indices=[places[index] for index in running.indices])
 
         return list(batches()) if self._pools_ahead else batches()
 
@@ -284,7 +284,7 @@ class Summarizer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(group) == 1:
-            return [Running(list(group), error=f"the model failed: {reason}")]
+            return [Running(indices=list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
         return self._start_group(documents, group[:half]) + self._start_group(documents, group[half:])
 

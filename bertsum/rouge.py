@@ -1,7 +1,9 @@
-"""ROUGE F-measures, equal to the reference implementation in Python (`rouge-score`) and several times as fast.
+"""ROUGE F-measures, equal to the reference implementation in Python (`rouge-score`) and several
+times as fast.
 
-`rouge_lsum` takes one sentence a line, and is what BERTSUM papers call ROUGE-L. Lin 2004, "ROUGE: A Package for
-Automatic Evaluation of Summaries"; where the paper leaves a choice, the reference implementation has made it.
+`rouge_lsum` takes one sentence a line, and is what BERTSUM papers call ROUGE-L. Lin 2004, "ROUGE: A
+Package for Automatic Evaluation of Summaries"; where the paper leaves a choice, the reference
+implementation has made it.
 """
 
 import re
@@ -9,8 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import Protocol
 
 from bertsum.errors import ConfigError
 from bertsum.words import words
@@ -28,15 +30,20 @@ class Rouge:
     rouge_lsum: float
 
 
-def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "en") -> list[Rouge]:
-    """One score a pair, of words (of characters in Chinese, Japanese, Thai); both sides have one sentence a line.
+class _Stemmer(Protocol):
+    def stem(self, word: str) -> str: ...
 
-    English goes through the Porter stemmer, as in the literature. Raises ConfigError where it is not installed.
+
+def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "en") -> list[Rouge]:
+    """Score each summary against its reference; both have one sentence a line.
+
+    Words are counted, characters in Chinese, Japanese and Thai. English goes through the Porter
+    stemmer, as in the literature. Raises ConfigError where it is not installed.
     """
-    return [
-        _rouge(_lines(summary, language), _lines(reference, language))
-        for summary, reference in zip(summaries, references, strict=True)
-    ]
+    scores = []
+    for summary, reference in zip(summaries, references, strict=True):
+        scores.append(_score(_lines(summary, language), _lines(reference, language)))
+    return scores
 
 
 def mean_rouge(scores: Sequence[Rouge]) -> Rouge:
@@ -45,20 +52,18 @@ def mean_rouge(scores: Sequence[Rouge]) -> Rouge:
         raise ValueError("the mean of no ROUGE scores is undefined")
     total = len(scores)
     return Rouge(
-        sum(score.rouge_1 for score in scores) / total,
-        sum(score.rouge_2 for score in scores) / total,
-        sum(score.rouge_lsum for score in scores) / total,
+        rouge_1=sum(score.rouge_1 for score in scores) / total,
+        rouge_2=sum(score.rouge_2 for score in scores) / total,
+        rouge_lsum=sum(score.rouge_lsum for score in scores) / total,
     )
 
 
 def _lines(text: str, language: str) -> list[list[str]]:
-    return [_tokens(line, language) for line in text.split("\n") if line]
-
-
-def _tokens(text: str, language: str) -> list[str]:
+    """Tokens of each line; empty lines are left out."""
+    lines = [line for line in text.split("\n") if line]
     if language != "en":
-        return words(text, language)
-    return [_stem(word) for word in _ENGLISH_WORD.findall(text.lower())]
+        return [words(line, language) for line in lines]
+    return [list(map(_stem, _ENGLISH_WORD.findall(line.lower()))) for line in lines]
 
 
 @lru_cache(2**16)
@@ -67,25 +72,29 @@ def _stem(word: str) -> str:
 
 
 @cache
-def _stemmer() -> Any:
+def _stemmer() -> _Stemmer:
     try:
         from nltk.stem.porter import PorterStemmer
     except ImportError as error:
-        raise ConfigError("ROUGE of English needs nltk's stemmer: pip install 'bertsum[train]'") from error
-    return PorterStemmer()
+        raise ConfigError(
+            "ROUGE of English needs nltk's stemmer: pip install 'bertsum[train]'"
+        ) from error
+    stemmer: _Stemmer = PorterStemmer()
+    return stemmer
 
 
-def _rouge(summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> Rouge:
-    have, want = [[token for line in side for token in line] for side in (summary, reference)]
+def _score(summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> Rouge:
+    have = list(chain.from_iterable(summary))
+    want = list(chain.from_iterable(reference))
+    # A token or bigram counts as often as it occurs on both sides.
+    shared = Counter(have) & Counter(want)
+    shared_bigrams = Counter(pairwise(have)) & Counter(pairwise(want))
+    num_bigrams = max(len(have) - 1, 0), max(len(want) - 1, 0)
     return Rouge(
-        _f_measure((Counter(have) & Counter(want)).total(), len(have), len(want)),
-        _f_measure((_bigrams(have) & _bigrams(want)).total(), max(len(have) - 1, 0), max(len(want) - 1, 0)),
-        _f_measure(_lcs_hits(summary, reference, have, want), len(have), len(want)),
+        rouge_1=_f_measure(shared.total(), len(have), len(want)),
+        rouge_2=_f_measure(shared_bigrams.total(), *num_bigrams),
+        rouge_lsum=_f_measure(_lcs_hits(summary, reference, shared), len(have), len(want)),
     )
-
-
-def _bigrams(tokens: Sequence[str]) -> Counter[tuple[str, str]]:
-    return Counter(pairwise(tokens))
 
 
 def _f_measure(hits: int, num_have: int, num_want: int) -> float:
@@ -96,17 +105,19 @@ def _f_measure(hits: int, num_have: int, num_want: int) -> float:
 
 
 def _lcs_hits(
-    summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]], have: Sequence[str], want: Sequence[str]
+    summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]], room: Counter[str]
 ) -> int:
-    """Tokens of the reference's sentences that are in a longest common subsequence with a sentence of the summary.
+    """Count tokens of the reference that a summary sentence has in the same order.
 
-    No token counts more often than it occurs on either side.
+    Those are the tokens of each sentence of the reference that are in a longest common subsequence
+    with a sentence of the summary. `room`: how often each token may count, which is used up.
     """
-    room = Counter(have) & Counter(want)
     hits = 0
     for line in reference:
-        union = set[int]().union(*(_lcs_positions(line, other) for other in summary))
-        for position in sorted(union):
+        matched: set[int] = set()
+        for other in summary:
+            matched.update(_lcs_positions(line, other))
+        for position in sorted(matched):
             if room[line[position]] > 0:
                 room[line[position]] -= 1
                 hits += 1
@@ -114,32 +125,43 @@ def _lcs_hits(
 
 
 def _lcs_positions(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
-    """Positions in `reference` of one longest common subsequence: the one that the usual table leads to.
+    """Positions in `reference` of one longest common subsequence: that of the usual table.
 
-    Row i of the table is an int: bit j is 0 where its value at j + 1 is one more than at j (Hyyrö 2004, "Bit-parallel
-    LCS-length computation revisited"). Words that are not in `candidate` would repeat the row before them.
+    The usual table holds at (i, j) the length for the first i words of `reference` and the first j
+    of `candidate`. Here row i is an int: bit j is 0 where the table's value at j + 1 is one more
+    than at j (Hyyrö 2004, "Bit-parallel LCS-length computation revisited").
+
+    reference "a b", candidate "b a": row 0 is 0b11, row 1 is 0b01 (values 0, 0, 1), and row 2 is
+    0b10 (values 0, 1, 1).
     """
-    places: dict[str, int] = {}
-    for place, token in enumerate(candidate):
-        places[token] = places.get(token, 0) | 1 << place
-    positions = [position for position, token in enumerate(reference) if token in places]
-    full = (1 << len(candidate)) - 1
-    rows = [full]
-    for position in positions:
-        row, matches = rows[-1], rows[-1] & places[reference[position]]
-        rows.append(((row + matches) | (row - matches)) & full)
-    found = []
-    i, j = len(positions), len(candidate)
+    # Bit j is 1 where the word is candidate[j].
+    masks: dict[str, int] = {}
+    for index, token in enumerate(candidate):
+        masks[token] = masks.get(token, 0) | 1 << index
+    # Words that are not in `candidate` would repeat the row before them.
+    shared = [position for position, token in enumerate(reference) if token in masks]
+    all_bits = (1 << len(candidate)) - 1
+    rows = [all_bits]
+    for position in shared:
+        row = rows[-1]
+        matches = row & masks[reference[position]]
+        rows.append(((row + matches) | (row - matches)) & all_bits)
+
+    # Back from the last cell: along a match, else to the larger of the cells to the left and above.
+    # The value of a cell is the number of zeros below bit j, so j less the number of ones.
+    positions = []
+    i, j = len(shared), len(candidate)
     while i and j:
-        if places[reference[positions[i - 1]]] >> (j - 1) & 1:
-            found.append(positions[i - 1])
+        if masks[reference[shared[i - 1]]] >> (j - 1) & 1:
+            positions.append(shared[i - 1])
             i, j = i - 1, j - 1
-        elif j - 1 - _ones(rows[i], j - 1) > j - _ones(rows[i - 1], j):
+        elif (j - 1) - _ones(rows[i], j - 1) > j - _ones(rows[i - 1], j):
             j -= 1
         else:
             i -= 1
-    return found
+    return positions
 
 
 def _ones(row: int, length: int) -> int:
+    """Number of ones among the lowest `length` bits."""
     return (row & ((1 << length) - 1)).bit_count()

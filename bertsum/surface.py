@@ -85,7 +85,7 @@ def surface_features(
     repeated = sums(weight * (num_holders > 1))
     shared = sums(weight * (num_other_leads > 0))
     count = np.repeat(num_sentences, num_sentences).astype(np.float64)
-    # Logarithms, as a sentence of 40 tokens says hardly more than one of 30, but more than one of 5.
+    # Logarithms, as 40 tokens say hardly more than 30, but much more than 5.
     columns = (
         np.log1p(index),
         index / count,

@@ -5,8 +5,8 @@ alone. Words repeat (Zipf 1949). So the UTF-8 of all texts is cut at once, Arrow
 pieces, the tokenizer sees each of them once, and numpy gathers their ids: no Python object stands
 for a token.
 
-Vocabularies of other kinds (byte-level BPE, Unigram) get the tokenizer itself. So does any tokenizer
-whose ids for a probe text are not the same both ways.
+Vocabularies of other kinds (byte-level BPE, Unigram) get the tokenizer itself. So does any
+tokenizer whose ids for a probe text are not the same both ways.
 
 Shapes: N bytes of all texts, S sentences, P pieces, T ids.
 """
@@ -78,8 +78,8 @@ class Tokenizer:
 
         `spans`: the sentences of each text, as (start, stop) in characters.
 
-        Returns the ids of all sentences, [T], one sentence after the other, and the number of ids of
-        each, [S]. Raises UnicodeEncodeError for a lone surrogate.
+        Returns the ids of all sentences, [T], one sentence after the other, and the number of ids
+        of each, [S]. Raises UnicodeEncodeError for a lone surrogate.
         """
         if self.is_by_pieces:
             with self._lock:
@@ -90,7 +90,7 @@ class Tokenizer:
         return self._tokenize_by_sentences(sentences)
 
     def _can_cut_by_pieces(self) -> bool:
-        """Whether the tokenizer cuts texts as BERT's does, and both ways agree on the probe text."""
+        """Whether the tokenizer cuts texts as BERT's does; a probe text must agree."""
         if not isinstance(self._backend.pre_tokenizer, BertPreTokenizer):
             return False
         for token in self._backend.get_added_tokens_decoder().values():
@@ -122,8 +122,8 @@ class Tokenizer:
         # Each bound of a sentence is a cut, so that a sentence is the pieces first:last.
         first = np.searchsorted(cuts, sentence_bytes[:, 0])
         last = np.searchsorted(cuts, sentence_bytes[:, 1])
-        # White space between sentences gives no ids. With first = [0, 3], last = [2, 4] of 4 pieces,
-        # the steps are [1, 0, -1, 1], and pieces [0, 1, 3] lie in a sentence: sums [1, 1, 0, 1].
+        # Pieces between sentences give no ids. With first = [0, 3] and last = [2, 4] of 4 pieces,
+        # the steps are [1, 0, -1, 1, -1] and their sums [1, 1, 0, 1]: piece 2 is in no sentence.
         steps = np.bincount(first, minlength=len(cuts)) - np.bincount(last, minlength=len(cuts))
         lengths = self._lengths[rows]
         lengths[np.cumsum(steps)[:-1] == 0] = 0
@@ -283,7 +283,7 @@ def _parts(texts: list[str], max_characters: int) -> Iterator[list[str]]:
 
 
 def _kind_of_byte() -> bytes:
-    """The kind of each of the 256 bytes, as `bytes.translate` takes it: of ASCII characters only."""
+    """[256] the kind of each byte, as `bytes.translate` takes it; 0 from 128 on."""
     kinds = bytearray(256)
     for character in " \t\n\r":
         kinds[ord(character)] = _WHITE

@@ -102,7 +102,7 @@ def make_windows(
     num_read = np.zeros(len(counts), np.int64)
     np.maximum.at(num_read, document, sentence + 1)  # a document without pieces keeps its 0
 
-    # All tokens are [SEP] at first; [CLS] and the ids of the sentence leave one at each piece's end.
+    # All tokens are [SEP] at first; [CLS] and the ids leave one of them, at the end of a piece.
     input_ids = np.full(token_bounds[-1], special.sep, np.int32)
     input_ids[token_bounds[:-1]] = special.cls
     sources = ranges(pieces.start, pieces.start + pieces.length)

@@ -28,7 +28,7 @@ def test_attention_is_that_of_each_sequence_alone(dtype, tolerance, heads):
     torch.manual_seed(1)
     lengths = [1, 3, 3, 64, 127, 128, 512]
     query, key, value = (torch.randn(sum(lengths), heads * 32, device="cuda", dtype=dtype) for _ in range(3))
-    found = torch.split(packed_attention(query, key, value, lengths, heads), lengths)
+    found = torch.split(packed_attention((query, key, value), lengths, heads), lengths)
     parts = zip(*(torch.split(t.double(), lengths) for t in (query, key, value)), strict=True)
     for rows, (q, k, v) in zip(found, parts, strict=True):
         q, k, v = (t.view(len(t), heads, 32).transpose(0, 1) for t in (q, k, v))

@@ -145,7 +145,7 @@ def test_attention_in_bfloat16_on_a_cpu_holds_scores_of_any_size(size):
     torch.manual_seed(2)
     lengths = [1, 3, 3, 64, 127]
     query, key, value = (torch.randn(sum(lengths), 64).to(torch.bfloat16) for _ in range(3))
-    found = packed_attention(query * size, key, value, lengths, 2)
+    found = packed_attention((query * size, key, value), lengths, 2)
     start = 0
     for length in lengths:
         q, k, v = (t[start : start + length].view(length, 2, 32).transpose(0, 1).double() for t in (query, key, value))
@@ -212,11 +212,11 @@ def test_a_prefix_in_bfloat16_is_near_float32():
     lengths = [3, 3, 8, 11]
     query, key, value = (torch.randn(sum(lengths), 32) for _ in range(3))
     prefix = torch.randn(2, 5, 32)
-    expected = packed_attention(query, key, value, lengths, 4, prefix=prefix)
-    halves = (t.bfloat16() for t in (query, key, value))
-    found = packed_attention(*halves, lengths, 4, prefix=prefix).float()
+    expected = packed_attention((query, key, value), lengths, 4, prefix=prefix)
+    halves = (query.bfloat16(), key.bfloat16(), value.bfloat16())
+    found = packed_attention(halves, lengths, 4, prefix=prefix).float()
     torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
-    assert (packed_attention(query, key, value, lengths, 4) - expected).abs().max() > 0.5
+    assert (packed_attention((query, key, value), lengths, 4) - expected).abs().max() > 0.5
 
 
 def test_a_prefix_needs_an_encoder_that_is_packed():

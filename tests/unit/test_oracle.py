@@ -152,7 +152,7 @@ def test_the_best_combination_is_the_best_by_rouge_score(sentences, summary, max
     groups = [group for size in range(max_sentences + 1) for group in combinations(range(len(sentences)), size)]
     scores = [rouge_score_sum([sentences[i] for i in group], summary) for group in groups]
     best = next(group for group, score in zip(groups, scores, strict=True) if score > max(scores) - 1e-12)
-    assert best_combination(sentences, summary, "en", max_sentences, 1000) == list(best)
+    assert best_combination(sentences, summary, "en", max_sentences, max_combinations=1000) == list(best)
 
 
 @given(st.lists(TEXTS, max_size=8), st.lists(TEXTS, max_size=3).map("\n".join))
@@ -170,6 +170,6 @@ def test_each_greedy_step_is_the_best_by_rouge_score(sentences, summary):
 
 def test_too_many_combinations_are_not_tried():
     sentences = [f"a w{number}" for number in range(10)]
-    assert best_combination(sentences, "a w3 w5", "en", 2, 10 + 45) == [3, 5]
-    assert best_combination(sentences, "a w3 w5", "en", 2, 10 + 44) is None
-    assert best_combination([*sentences, "x", "y z"], "a w3 w5", "en", 2, 10 + 45) == [3, 5]  # these share no word
+    assert best_combination(sentences, "a w3 w5", "en", 2, max_combinations=10 + 45) == [3, 5]
+    assert best_combination(sentences, "a w3 w5", "en", 2, max_combinations=10 + 44) is None
+    assert best_combination([*sentences, "x", "y z"], "a w3 w5", "en", 2, max_combinations=10 + 45) == [3, 5]  # these share no word

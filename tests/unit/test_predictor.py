@@ -344,10 +344,10 @@ def test_scores_are_read_when_the_device_is_done_and_a_device_that_is_lost_then_
             raise torch.AcceleratorError("an illegal address")
 
     scores = torch.zeros(3)
-    found = Running([7, 4], [1, 2], scores, None, done=Event()).results()
+    found = Running(indices=[7, 4], num_sentences=[1, 2], sentence_scores=scores, done=Event()).results()
     assert {place: one.sentence_scores.tolist() for place, one in found.items()} == {7: [0.5], 4: [0.25, 0.125]}
     with pytest.raises(DeviceError, match="an illegal address"):
-        Running([7], [3], scores, None, done=Lost()).results()
+        Running(indices=[7], num_sentences=[3], sentence_scores=scores, done=Lost()).results()
 
 
 def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing(summarizer, monkeypatch):
