@@ -1,4 +1,7 @@
-"""`config.json` of a checkpoint, and the digest of its files: all that a driver needs of a model, without torch."""
+"""`config.json` of a checkpoint, and the digest of its files.
+
+That is all that a driver needs of a model, and it needs no torch.
+"""
 
 import hashlib
 import importlib.util
@@ -14,54 +17,69 @@ from bertsum.errors import ModelError
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PACKAGE_PREFIX = "package:"
 
-_RECORDS = frozenset({"training_config.json", "validation.json"})  # of a training run; they decide nothing
+# Files that a training run leaves beside a checkpoint. They decide nothing.
+_RECORDS = frozenset({"training_config.json", "validation.json"})
+_DECIDING_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
 class BaseEncoder(Config):
     """An encoder that a Python package carries, and that a delta checkpoint adds to."""
 
+    # The patterns keep a hostile configuration from naming a path outside the package.
     package: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="import name of the package")
     directory: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="folder inside the package")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the encoder's model.safetensors")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="digest of the encoder's model.safetensors"
+    )
 
     @property
     def path(self) -> Path:
-        """Where it lies on this machine. Raises ModelError where the package is not installed."""
+        """Directory on this machine. Raises ModelError where the package is not installed."""
         try:
-            spec = importlib.util.find_spec(self.package)  # finds a top-level package without importing it
+            # Of a top-level package this imports nothing.
+            spec = importlib.util.find_spec(self.package)
         except ValueError:  # a module that was not imported from a file
             spec = None
         if spec is None or not spec.submodule_search_locations:
-            raise ModelError(f"the model's encoder is in the package {self.package}, which is not installed")
+            raise ModelError(
+                f"the model's encoder is in the package {self.package}, which is not installed"
+            )
         return Path(spec.submodule_search_locations[0]) / self.directory
 
 
 class CheckpointConfig(Config):
-    """Content of `config.json`: one of `encoder` (a Transformers configuration) and `base_encoder`."""
+    """Content of `config.json`, with one of `encoder` and `base_encoder`."""
 
     bertsum_version: str
     model: ModelConfig
-    encoder: dict[str, Any] | None = None
+    encoder: dict[str, Any] | None = None  # a configuration of Transformers
     base_encoder: BaseEncoder | None = None
-    weights_sha256: str | None = Field(None, description="digest of model.safetensors; checked where it is given")
+    weights_sha256: str | None = Field(
+        None, description="digest of model.safetensors; checked where it is given"
+    )
 
 
 def package_encoder(name: str) -> BaseEncoder:
-    """The encoder of `package:NAME/DIRECTORY`, with its digest. Raises ModelError where there is none."""
+    """Find the encoder of `package:NAME/DIRECTORY`, and its digest.
+
+    Raises ModelError where there is none.
+    """
     package, _, directory = name.removeprefix(PACKAGE_PREFIX).partition("/")
     try:
+        # The digest is not known before the name was checked.
         base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
     except ValidationError as error:
         raise ModelError(f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY") from error
-    return BaseEncoder(package=base.package, directory=base.directory, sha256=sha256_of(base.path / WEIGHTS_FILE))
+    digest = sha256_of(base.path / WEIGHTS_FILE)
+    return BaseEncoder(package=base.package, directory=base.directory, sha256=digest)
 
 
 def model_digest(directory: Path) -> str:
-    """SHA-256 over the files that decide what the model computes; a copy elsewhere has the same digest."""
+    """SHA-256 over the files that decide what the model computes, wherever they are."""
     config = read_config(directory)
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.name not in _RECORDS:
+        if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
     if config.base_encoder is not None:
         digest.update(config.base_encoder.sha256.encode())
@@ -69,13 +87,21 @@ def model_digest(directory: Path) -> str:
 
 
 def read_config(directory: Path) -> CheckpointConfig:
-    """Validated `config.json`. Raises ModelError for anything that is not a bertsum checkpoint."""
+    """Read and validate `config.json`.
+
+    Raises ModelError for anything that is not a bertsum checkpoint.
+    """
     try:
         values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{directory} is not a checkpoint: cannot read its {CONFIG_FILE} ({error})") from error
+        raise ModelError(
+            f"{directory} is not a checkpoint: cannot read its {CONFIG_FILE} ({error})"
+        ) from error
     if not isinstance(values, dict) or "bertsum_version" not in values:
-        raise ModelError(f"{directory} is a bare encoder, not a bertsum checkpoint: it has no heads; train them first")
+        raise ModelError(
+            f"{directory} is a bare encoder, not a bertsum checkpoint: it has no heads; "
+            "train them first"
+        )
     try:
         config = CheckpointConfig.model_validate(values)
     except ValidationError as error:

@@ -274,10 +274,10 @@ def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, c
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         if delta:
-            save_delta(directory, model, delta, card, bertsum.__version__)
+            save_delta(directory, model, delta, card, version=bertsum.__version__)
             text = f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
         else:
-            save_checkpoint(directory, model, tokenizer, card, bertsum.__version__)
+            save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
             text = f"saved the checkpoint in {output}"
         _copy(directory, output)
     return text

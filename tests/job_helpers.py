@@ -20,7 +20,7 @@ from bertsum.checkpoint import save_checkpoint
 
 def make_checkpoint(directory: Path, **changes: object) -> Path:
     """A whole checkpoint with random weights that loads in milliseconds."""
-    save_checkpoint(directory, tiny.model(**changes), tiny.wordpiece(), "tiny", "0.0.0")
+    save_checkpoint(directory, tiny.model(**changes), tiny.wordpiece(), "tiny", version="0.0.0")
     return directory
 
 

@@ -50,7 +50,7 @@ def make_checkpoint(shape: str, directory: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     model = BertSum(BertModel(config, add_pooling_layer=False), ModelConfig(max_window_tokens=window))
-    save_checkpoint(directory, model, AutoTokenizer.from_pretrained(_TOKENIZER), "random weights", __version__)
+    save_checkpoint(directory, model, AutoTokenizer.from_pretrained(_TOKENIZER), "random weights", version=__version__)
     return directory
 
 

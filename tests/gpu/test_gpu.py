@@ -17,7 +17,7 @@ TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    save_checkpoint(tmp_path, tiny.model(), tiny.wordpiece(), "", "0.0.0")
+    save_checkpoint(tmp_path, tiny.model(), tiny.wordpiece(), "", version="0.0.0")
     return tmp_path
 
 

@@ -24,7 +24,7 @@ def short(monkeypatch):
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
-    save_checkpoint(folder / "model", tiny.model(), tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(folder / "model", tiny.model(), tiny.wordpiece(), "", version=bertsum.__version__)
     (folder / "input").mkdir()
     for number in range(3):
         texts = [tiny.text(3, first=number), None, tiny.text(5)]

@@ -107,7 +107,7 @@ def test_a_prefix_and_the_heads_learn_and_nothing_else(examples: list, tmp_path:
     assert (model.prefix - fresh.prefix).abs().max() > 1e-3
     merge_adapter(model)
     expected = predict_examples(model, examples, "float32").sentences
-    save_checkpoint(tmp_path, model, tiny.wordpiece(), "# A card\n", "0.0.0")
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "# A card\n", version="0.0.0")
     loaded, _ = load_checkpoint(tmp_path)
     for found, scores in zip(predict_examples(loaded, examples, "float32").sentences, expected, strict=True):
         assert found == pytest.approx(scores, abs=1e-6)

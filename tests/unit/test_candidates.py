@@ -198,7 +198,7 @@ def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
 
 def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path):
     model = tiny.model(rank_candidates=True)
-    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
     summarizer = Summarizer(tmp_path, device="cpu")
     texts = [" ".join(SENTENCES[index:] + SENTENCES[:index]) for index in range(0, 12, 2)]
     found = summarizer.predict_all_heads([Document(text) for text in texts])

@@ -42,7 +42,7 @@ def logits(model, tokenizer, texts=TEXTS):
 
 
 def save(directory, model, tokenizer=None):
-    save_checkpoint(directory, model, tokenizer or tiny.wordpiece(), "# Card\n", bertsum.__version__)
+    save_checkpoint(directory, model, tokenizer or tiny.wordpiece(), "# Card\n", version=bertsum.__version__)
     return directory
 
 
@@ -132,7 +132,7 @@ def change(model, how):
 
 def save_as_delta(directory, model, base, rank):
     delta = make_delta(model, base, rank)
-    save_delta(directory, model, delta, "# Card\n", bertsum.__version__)
+    save_delta(directory, model, delta, "# Card\n", version=bertsum.__version__)
     return delta.lost
 
 
@@ -169,7 +169,7 @@ def test_what_a_delta_says_it_will_be_is_what_is_loaded(base, tmp_path):
     model = BertSum(encoder, tiny.model_config())
     change(model, lambda name, _: ".query." in name or "LayerNorm.bias" in name)
     delta = make_delta(model, base, 1)
-    save_delta(tmp_path, model, delta, "", bertsum.__version__)
+    save_delta(tmp_path, model, delta, "", version=bertsum.__version__)
     loaded, _ = load_checkpoint(tmp_path)
     assert delta.merged.keys() == loaded.state_dict().keys()
     assert all(torch.equal(weight, delta.merged[name]) for name, weight in loaded.state_dict().items())
@@ -180,7 +180,7 @@ def test_a_model_of_another_shape_is_no_delta(base, tmp_path):
     model = BertSum(tiny.encoder(hidden_size=64), tiny.model_config())
     with pytest.raises(ModelError, match=r"as a difference to the encoder in .*: its embeddings.* is .*64\)"):
         check_base(model, base)
-    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
     assert read_base(tmp_path) == (None, 0)
 
 

@@ -223,7 +223,7 @@ def test_topic_and_words(tmp_path):
     """Each model says what its heads say; a word that no token begins is O, and one that is not in the text is left."""
     tags = ("O", "positive", "negative")
     heads = {"topic_labels": ("animals", "money"), "token_sentiment_labels": tags}
-    save_checkpoint(tmp_path / "model", tiny.model(**heads), tiny.wordpiece(), "tiny", "0.0.0")
+    save_checkpoint(tmp_path / "model", tiny.model(**heads), tiny.wordpiece(), "tiny", version="0.0.0")
     config = EvaluationConfig(
         topic_column="topic",
         topic_names={"pets": "animals"},

@@ -119,7 +119,7 @@ def test_a_model_learns_all_heads_and_keeps_them(tmp_path: Path) -> None:
     found = measure(model, examples, config.sources[0], "float32")
     assert found["token_sentiment"]["support"] == {"O": 72, "positive": 4, "negative": 4, "neutral": 0}
     assert found["token_sentiment"]["recall"]["positive"] == found["topic"]["accuracy"] == 1
-    save_checkpoint(tmp_path / "model", model, tiny.wordpiece(), "# A card\n", "0.0.0")
+    save_checkpoint(tmp_path / "model", model, tiny.wordpiece(), "# A card\n", version="0.0.0")
     loaded, _ = load_checkpoint(tmp_path / "model")
     batch = labelled_batch(examples).batch
     with torch.no_grad():

@@ -172,4 +172,5 @@ def test_too_many_combinations_are_not_tried():
     sentences = [f"a w{number}" for number in range(10)]
     assert best_combination(sentences, "a w3 w5", "en", 2, max_combinations=10 + 45) == [3, 5]
     assert best_combination(sentences, "a w3 w5", "en", 2, max_combinations=10 + 44) is None
-    assert best_combination([*sentences, "x", "y z"], "a w3 w5", "en", 2, max_combinations=10 + 45) == [3, 5]  # these share no word
+    longer = [*sentences, "x", "y z"]  # which share no word
+    assert best_combination(longer, "a w3 w5", "en", 2, max_combinations=10 + 45) == [3, 5]

@@ -606,7 +606,7 @@ def test_save_and_load(summarizer, tmp_path):
 
 @pytest.mark.parametrize("labels", [(), ("no", "yes"), tuple("abcde")])
 def test_any_set_of_labels(labels, tmp_path):
-    save_checkpoint(tmp_path, tiny.model(sentiment_labels=labels), tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(tmp_path, tiny.model(sentiment_labels=labels), tiny.wordpiece(), "", version=bertsum.__version__)
     summarizer = make(tmp_path)
     prediction = summarizer(TEXTS[0])
     assert prediction.status == Status.OK

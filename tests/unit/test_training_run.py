@@ -40,7 +40,7 @@ def start(base, tmp_path: Path) -> Path:
         for name, weight in model.encoder.named_parameters():
             if ".query.weight" in name or ".value.weight" in name:
                 weight += 0.2 * torch.randn(weight.shape[0], START_RANK) @ torch.randn(START_RANK, weight.shape[1])
-    save_delta(tmp_path / "start", model, make_delta(model, base, START_RANK), "", bertsum.__version__)
+    save_delta(tmp_path / "start", model, make_delta(model, base, START_RANK), "", version=bertsum.__version__)
     return tmp_path / "start"
 
 
@@ -104,7 +104,7 @@ def test_what_is_measured_is_what_is_saved(data: Path, base, start: Path, values
 
 
 def test_a_whole_checkpoint_to_begin_with_is_saved_whole(data: Path, base) -> None:
-    save_checkpoint(data / "whole", tiny.model(), tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(data / "whole", tiny.model(), tiny.wordpiece(), "", version=bertsum.__version__)
     train(data, start_from=str(data / "whole"), lora_rank=2)
     assert read_base(data / "out") == (None, 0)
 
@@ -112,7 +112,7 @@ def test_a_whole_checkpoint_to_begin_with_is_saved_whole(data: Path, base) -> No
 def test_a_difference_to_another_encoder_is_refused_before_the_first_step(data: Path, base) -> None:
     encoder = tiny.encoder(hidden_size=64, intermediate_size=64)
     model = bertsum.model.BertSum(encoder, tiny.model_config())
-    save_checkpoint(data / "other", model, tiny.wordpiece(), "", bertsum.__version__)
+    save_checkpoint(data / "other", model, tiny.wordpiece(), "", version=bertsum.__version__)
     with pytest.raises(ModelError, match=r"cannot be saved as a difference to the encoder in .*tiny_base"):
         train(data, start_from=str(data / "other"), saved_rank=4)
     assert list((data / "out").iterdir()) == []
