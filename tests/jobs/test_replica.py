@@ -15,12 +15,12 @@ import ray
 from job_helpers import documents, write
 
 from bertsum.checkpoint_config import model_digest
-from bertsum.commit import finish
+from bertsum.commit import Committer
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.documents import output_table
 from bertsum.errors import BertsumError, InputError
 from bertsum.output import Job
-from bertsum.plan import make_plan
+from bertsum.plan import Plan, Terms, make_plan
 from bertsum.schema import Prediction, Status
 from bertsum.shards import list_input
 from bertsum.storage import Folder
@@ -61,8 +61,13 @@ def replica(task: Task, monitor: Any) -> Any:
     ray.kill(actor)
 
 
+def plan_of(task: Task, limits: Limits) -> Plan:
+    terms = Terms(limits=limits, check=task.work.check)
+    return make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, terms)
+
+
 def batch_of(task: Task) -> dict[str, Any]:
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
+    plan = plan_of(task, Limits(100, 2**20))
     ((name, unit),) = plan.units.items()
     return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
 
@@ -95,7 +100,8 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
     output = Folder(task.output_uri)
     lake = open_table(OutputConfig(table="delta"), output)
     assert lake is not None
-    plan = make_plan(list_input(task.input_uri), output, task.job, Limits(5, 2**20), task.work.check)
+    limits = Limits(5, 2**20)
+    plan = plan_of(task, limits)
     lake.prepare([task.work.output_schema(schema) for schema in plan.schemas], [""])
     units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
     batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
@@ -107,7 +113,15 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
         records = {report.name: report.record for report in reports if report.record}
         assert [report.created for report in reports] == [not is_there] * 3
         if not is_there:
-            finish(output, plan, task.job, task.input_uri, records, 0.5, lake)
+            committer = Committer(
+                output=output,
+                job=task.job,
+                input_uri=task.input_uri,
+                limits=limits,
+                max_error_fraction=0.5,
+                lake=lake,
+            )
+            committer.commit(plan, records)
     (big,) = output.list_names()
     assert [record.name for record in records.values()] == [big] * 3
     assert sum(record.counts.rows for record in records.values()) == 12
@@ -245,8 +259,7 @@ def steps_task(task: Task, tmp_path: Path) -> Task:
 
 
 def units_of(task: Task, num_rows: int = 6) -> list[dict[str, Any]]:
-    limits = Limits(num_rows, 2**20)
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, limits, task.work.check)
+    plan = plan_of(task, Limits(num_rows, 2**20))
     return [
         {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])} for name, unit in plan.units.items()
     ]

@@ -30,7 +30,7 @@ LAYERS = [
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes", "bertsum.encoder_delta"},
     {"bertsum.importing"},
-    {"bertsum.output", "bertsum.plan", "bertsum.commit", "bertsum.lake"}
+    {"bertsum.output", "bertsum.plan", "bertsum.concurrent_runs", "bertsum.commit", "bertsum.lake"}
     | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats", "bertsum.compaction"},
     {"bertsum.documents"},
     {"bertsum.predictor"},
@@ -89,6 +89,18 @@ def test_there_is_no_cycle() -> None:
         leaves = {name for name, needed in graph.items() if not needed & graph.keys()}
         assert leaves, f"these modules import each other: {sorted(graph)}"
         graph = {name: needed for name, needed in graph.items() if name not in leaves}
+
+
+def test_a_run_knows_nothing_of_its_commands() -> None:
+    """`jobs.publisher` stands between the two, and none of those that it needs imports it."""
+    jobs = modules("jobs")
+    needed, new = set[str](), {"jobs.publisher"}
+    while new:
+        needed |= new
+        new = set[str]().union(*(imports(jobs[name]) & jobs.keys() for name in new)) - needed
+    assert "jobs.run" in needed
+    assert not [name for name in needed if "jobs.publisher" in imports(jobs[name])]
+    assert not needed & {"jobs.summarize", "jobs.nightly", "jobs.backfill", "jobs.prepare", "jobs.evaluate"}
 
 
 @pytest.mark.parametrize("name", sorted(modules("bertsum")))
