@@ -82,7 +82,8 @@ def publish(harness: Harness, patterns: tuple[str, ...]) -> Publisher:
     publisher.publish_ready()
     if publisher.waiting:
         shape = Shape(replicas=1, num_cpus=1.0, num_gpus=0.0)
-        task = Task(str(harness.input), str(harness.root), JOB, run.work, num_threads=1)
+        uris = {"input_uri": str(harness.input), "output_uri": str(harness.root)}
+        task = Task(**uris, job=JOB, work=run.work, num_threads=1)
         replicas = Replicas(task=task, shape=shape, max_attempts=1, timeout_seconds=1.0)
         publisher.make(publisher.waiting, replicas)
     publisher.publish_ready()
