@@ -23,6 +23,9 @@ NODE_TYPES: Mapping[str, Mapping[str, float]] = {
     "a10g": {"CPU": 3, "GPU": 1, "accelerator_type:A10G": 1},
     "h100": {"CPU": 2, "GPU": 1, "accelerator_type:H100": 1},
 }
+# Ray Data thinks of the cluster's size 10 s after the start of a run, and each 10 s from then on; with this, at each
+# look, so that a short run shows what a long one, or one on a slow machine, asks for.
+_LONG_RUN = {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,7 @@ def run(cluster: Cluster, source: Path, output: Path, checkpoint: Path, *resourc
     job = start_summarize(
         *(source, output, "--model", checkpoint, "--address", f"127.0.0.1:{cluster.port}", *options),
         *("--set", "rows_per_unit=50", "--set", "resources.num_cpus=1"),
+        variables=_LONG_RUN,
     )
     most = 0
     try:
