@@ -340,8 +340,16 @@ def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    is_native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if is_native else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _has_native_bfloat16() else torch.float32
+
+
+def _has_native_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes them, may use them.
+
+    ONEDNN_MAX_CPU_ISA forbids them, for instance to compute as a CPU does that has none.
+    """
+    is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
