@@ -7,12 +7,17 @@ OLDEST := .venv-oldest
 DATA := ../shared/data
 MODEL := out/model
 
-.PHONY: help setup demo model test test-slow test-faults test-oldest test-gpu lint format clean
+# What computes: these must hold in the arithmetic of any CPU.
+NUMERIC := $(patsubst %,tests/unit/test_%.py,adapters batching candidates checkpoint distributed evaluation heads loss \
+	model new_encoder predictor training training_run training_state)
+
+.PHONY: help setup demo model test test-avx2 test-slow test-faults test-oldest test-gpu lint format clean
 
 help:
 	@echo "make setup        install into $(VENV)"
 	@echo "make demo         summarize the sample corpus into out/demo"
 	@echo "make test         all tests that need no GPU, but the slow ones"
+	@echo "make test-avx2    those that compute, as on a CPU without AVX-512 and bfloat16"
 	@echo "make test-slow    the slow ones: kills, big files"
 	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu     what differs on a GPU"
@@ -33,6 +38,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not faults and not gpu"
+
+test-avx2: setup
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+	    $(BIN)/python -m pytest -m "not slow and not faults and not gpu" $(NUMERIC)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow and not faults and not gpu"

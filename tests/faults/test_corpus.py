@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_helpers import documents, write
+from waiting import LIMIT_SECONDS
 
 from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SelectionConfig, SummarizerConfig
@@ -34,7 +35,7 @@ from bertsum.shards import list_input, read_schema, stream_rows
 from bertsum.storage import Folder
 from bertsum.units import Limits
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.faults]
 
 LIMITS = Limits(1000, 2**28)
 
@@ -134,7 +135,7 @@ def test_flipped_bytes_and_cut_files_are_errors_or_whole(tmp_path: Path) -> None
         (tmp_path / "in" / f"{number:03d}" / "a.parquet").write_bytes(damaged)
     result = subprocess.run(
         [sys.executable, "-c", FUZZ, tmp_path / "in", tmp_path / "out"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=200,
+        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=LIMIT_SECONDS,
         env=_environment(),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]

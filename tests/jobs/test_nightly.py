@@ -112,10 +112,10 @@ def test_it_waits_for_the_input_to_be_complete(
     assert "dt=2026-11-20/_SUCCESS is not there after 0.005 minutes" in said
     timer = threading.Timer(0.5, (source / "dt=2026-11-20" / "_SUCCESS").touch)
     timer.start()
-    code, night, said = run(capsys, *command, "1")
+    code, night, said = run(capsys, *command, "10")
     timer.join()
     assert (code, night["state"]) == (0, "done")
-    assert "waiting up to 1 minutes" in said
+    assert "waiting up to 10 minutes" in said
 
 
 def test_one_bad_partition_holds_up_no_other(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError, InputError
 from bertsum.importing import find_input
@@ -127,9 +128,9 @@ def test_two_processes_at_once_have_one_copy_with_all_rows(tmp_path: Path) -> No
         assert say(first) == say(second) == "part-00000.parquet\n"
         assert go_on(first) == "part-00001.parquet\n"
         assert go_on(second) == "part-00001.parquet\n"
-        has_first, _ = first.communicate("\n\n", timeout=60)
+        has_first, _ = first.communicate("\n\n", timeout=LIMIT_SECONDS)
         assert read(path, output) == ROWS
-        has_second, _ = second.communicate("\n\n", timeout=60)
+        has_second, _ = second.communicate("\n\n", timeout=LIMIT_SECONDS)
     assert (first.returncode, second.returncode) == (0, 0)
     assert has_first.splitlines()[-1].endswith(" 2 2 1")
     assert has_second.splitlines()[-1] == has_first.splitlines()[-1]
@@ -145,7 +146,7 @@ def test_a_process_that_begins_does_not_disturb_one_that_is_at_it(tmp_path: Path
         assert go_on(first) == "part-00001.parquet\n"
         with copy_stepwise(path, output) as second:
             assert say(second) == "part-00000.parquet\n"
-            has_first, _ = first.communicate("\n\n", timeout=60)
+            has_first, _ = first.communicate("\n\n", timeout=LIMIT_SECONDS)
             second.kill()
     assert has_first.splitlines()[-1].endswith(" 2 2 1")
     assert read(path, output) == ROWS

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,11 +112,11 @@ def test_the_library_imports_neither_ray_nor_jobs(name: str) -> None:
 def test_every_module_works_with_ray_blocked() -> None:
     names = sorted(modules("bertsum"))
     code = f"import sys, importlib; sys.modules['ray'] = None; [importlib.import_module(n) for n in {names!r}]"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=LIMIT_SECONDS)
 
 
 def test_what_a_finished_job_needs_imports_no_torch() -> None:
     """It takes seconds, and a job that finds nothing to do should end in one."""
     names = ["bertsum.plan", "bertsum.commit", "bertsum.model_source", "bertsum.checkpoint_config", "jobs.summarize"]
     code = f"import sys, importlib; [importlib.import_module(n) for n in {names!r}]; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=LIMIT_SECONDS)

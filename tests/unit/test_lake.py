@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_output import JOB, LIMITS, OTHER_JOB, Harness, Killed, check, kill_at, write_input
+from waiting import LIMIT_SECONDS
 
 from bertsum import commit
 from bertsum.config import OutputConfig
@@ -290,7 +291,7 @@ def test_two_writers_at_once(harness: LakeHarness, same: bool) -> None:
         writer.start()
     start.set()
     for writer in writers:
-        writer.join(120)
+        writer.join(LIMIT_SECONDS)
         assert writer.exitcode == 0
     files = table_files(harness)
     first = sorted(name for name in plan.units if name.startswith("dt=2026-11-20"))
@@ -315,10 +316,10 @@ def test_sigkill_between_write_and_commit(harness: LakeHarness) -> None:
     ready = context.Event()
     writer = context.Process(target=sleep_before_commit, args=(harness, ready))
     writer.start()
-    assert ready.wait(60)
+    assert ready.wait(LIMIT_SECONDS)
     assert writer.pid is not None
     os.kill(writer.pid, signal.SIGKILL)
-    writer.join(30)
+    writer.join(LIMIT_SECONDS)
     assert table_files(harness) == set()
     made = {path for path in harness.files() if path.endswith(".parquet")}
     assert len(made) == 4

@@ -1,6 +1,9 @@
 """The summarizer: one row a document whatever it holds, in order, alone as in any company."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -10,6 +13,7 @@ import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT_SECONDS
 
 import bertsum
 from bertsum import predictor
@@ -360,6 +364,23 @@ def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing
     assert found["summary"].to_pylist() == [prediction.summary for prediction in expected]
     assert found["status"].to_pylist() == [prediction.status for prediction in expected]
     assert sum(counts) == len(TEXTS)
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "DEFAULT"])
+def test_auto_is_bfloat16_where_onednn_may_compute_it_natively(isa):
+    """oneDNN reads its variable once, so that this needs a process of its own."""
+    code = """
+import torch
+from bertsum.predictor import _choose_dtype
+is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+print(is_built_in, _choose_dtype("auto", torch.device("cpu")))
+"""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
+    is_native = isa == "DEFAULT" and done.stdout.startswith("True ")
+    assert done.stdout.split()[1:] == ["torch.bfloat16" if is_native else "torch.float32"], done.stderr
 
 
 def test_bfloat16_is_near(checkpoint, summarizer):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError
 from bertsum.storage import Folder
@@ -33,7 +34,7 @@ def track(name: str, output: Path) -> None:
     pytest.importorskip(name)
     output.mkdir()
     command = [sys.executable, "-c", RUN, name, str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=output)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=output)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", done.stdout
 

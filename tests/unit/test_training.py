@@ -477,7 +477,6 @@ def test_weight_average_is_a_mean():
     torch.testing.assert_close(target[0], weights.mean(0))
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("weight", [1.0, 0.01])
 def test_no_row_to_train_on_is_an_error_and_not_an_endless_loop(weight, summaries):
     config = training_config(sources=[{"name": "news", "summary_column": "summary", "weight": weight}])

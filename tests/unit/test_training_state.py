@@ -61,7 +61,9 @@ def run(
 
     store = StateStore(Folder(str(directory)), config.kept_checkpoints)
     try:
-        training.train(model, [LabelledSource(config.sources[0], examples, validation or examples)], config, listen, store)
+        training.train(
+            model, [LabelledSource(config.sources[0], examples, validation or examples)], config, listen, store
+        )
     except StoppedError:
         assert stop_at is not None
     return model, log
