@@ -191,6 +191,7 @@ def test_a_replica_that_hangs_is_replaced_although_the_monitor_was_killed(
     if speaks:
         ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     look_while(lambda: "is replaced" not in said.getvalue(), watch)
+    watch._timeout = LIMIT_SECONDS  # the new process does not hang, however slow this machine is
     assert ray.get(process.pid.remote(), timeout=LIMIT_SECONDS) != first
     ray.get(process.begin.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     look_while(lambda: "unit is done again" not in said.getvalue(), watch)
@@ -205,28 +206,25 @@ def look_while(waits: Callable[[], bool], watch: _Watch) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def watch(monitor: Any, monkeypatch: pytest.MonkeyPatch) -> _Watch:
-    """It gives up after four seconds of silence."""
-    monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
-    return _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
-
-
 @pytest.mark.slow
-def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(
-    monitor: Any, process: Any, watch: _Watch
-) -> None:
+def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(monitor: Any, process: Any) -> None:
+    """By Ctrl-Z and fg, or a long end of a partition: for twice the time after which silence is an error."""
+    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), LIMIT_SECONDS, {})
     ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     process.chat.remote(monitor, "unit")
     look_while(lambda: not watch._units or watch._pending is not None, watch)
-    time.sleep(5)  # Ctrl-Z and fg, or a long end of a partition
+    watch._looked_at -= 2 * watch._stall
     heard = watch._messages
     look_while(lambda: watch._messages == heard, watch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [True, False], ids=["nothing to tell", "no answer"])
-def test_silence_is_an_error_whether_the_monitor_answers_or_not(monitor: Any, watch: _Watch, answers: bool) -> None:
+def test_silence_is_an_error_whether_the_monitor_answers_or_not(
+    monitor: Any, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
+    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
     pid = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS)
     if not answers:
         os.kill(pid, signal.SIGSTOP)

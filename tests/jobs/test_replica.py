@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+import waiting
 from job_helpers import documents, write
 from waiting import LIMIT_SECONDS, wait_until
 
@@ -265,7 +266,8 @@ def note_in_turn(log: Path, step: str) -> None:
 
 @pytest.fixture
 def steps_task(task: Task, tmp_path: Path) -> Task:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], waiting):  # which processes of Ray do not find
+        ray.cloudpickle.register_pickle_by_value(module)
     (tmp_path / "steps.order").write_text("{}")
     return replace(task, work=StepsWork(str(tmp_path / "steps"), task.job, task.job.config, 4096))
 
@@ -291,7 +293,7 @@ def two_at_once(
     replica: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(task, monitor)
     try:
         running = [replica.__call__.remote(first)]
-        wait_until(log.exists, "the first step")
+        wait_until(lambda: log.exists() or ray.wait(running, timeout=0)[0], "the first step")
         running.append(replica.__call__.remote(second))
         ended, left = ray.wait(running, timeout=LIMIT_SECONDS)
         results = ray.get([*ended, *left], timeout=LIMIT_SECONDS)
