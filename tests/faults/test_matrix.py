@@ -264,7 +264,7 @@ def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected:
 def test_a_frozen_replica_is_replaced(bench: Bench, expected: dict[str, bytes]) -> None:
     """SIGSTOP: it is there, holds its unit and does nothing; the monitor that knew of it is killed just before."""
     with bench.store.proxy.rule("PUT", DATA, "hold", forward=False) as rule:
-        job = bench.start("--set", "replica_timeout_seconds=20")
+        job = bench.start("--set", "replica_timeout_seconds=60")
         rule.wait()
         frozen = bench.wait_for_replica()
         kill_monitor(bench)
