@@ -127,7 +127,7 @@ _ARRAYS = (
 def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
     """The inverse of `_example`."""
     document = example.document
-    numbers = [document.num_read_sentences, document.num_tokens]
+    numbers = [document.num_read_sentences, document.num_tokens, int(document.is_unknown_language)]
     numbers += [example.sentiment_label, example.topic_label, example.summary_size]
     found = {name: getattr(document, name) for name in _ARRAYS}
     found |= {
@@ -135,7 +135,6 @@ def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
         "language": _bytes(document.language),
         "spans": np.array(document.spans, np.int32),
         "numbers": np.array(numbers, np.int64),
-        "unknown_share": np.array([document.unknown_share], np.float64),
         "sentence_labels": example.sentence_labels,
     }
     if example.summary is not None:
@@ -148,7 +147,8 @@ def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
 
 
 def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
-    num_read_sentences, num_tokens, sentiment_label, topic_label, summary_size = arrays["numbers"].tolist()
+    num_read_sentences, num_tokens, is_unknown, *labels = arrays["numbers"].tolist()
+    sentiment_label, topic_label, summary_size = labels
     return Example(
         document=EncodedDocument(
             text=arrays["text"].tobytes().decode(),
@@ -156,7 +156,7 @@ def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
             spans=[(start, stop) for start, stop in arrays["spans"].tolist()],
             num_read_sentences=num_read_sentences,
             num_tokens=num_tokens,
-            unknown_share=float(arrays["unknown_share"][0]),
+            is_unknown_language=bool(is_unknown),
             **{name: arrays[name] for name in _ARRAYS},
         ),
         sentence_labels=arrays["sentence_labels"],

@@ -24,7 +24,7 @@ from bertsum.candidates import choose_sentences
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.cpu_linear import reorder_weights
-from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
+from bertsum.documents import output_table, read_documents, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
 from bertsum.heap import HeapTrimmer
@@ -146,7 +146,7 @@ class Summarizer:
         readable = [place for place, prediction in enumerate(predictions) if prediction is None]
         encoded: list[EncodedDocument | None] = [None] * len(documents)
         for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
-            if isinstance(result, EncodedDocument) and result.unknown_share <= MAX_UNKNOWN_SHARE:
+            if isinstance(result, EncodedDocument) and not result.is_unknown_language:
                 encoded[place] = result
             elif isinstance(result, EncodedDocument):
                 predictions[place] = self._by_position(result)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
-from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
+from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem
@@ -146,7 +146,7 @@ class Preparer:
             half = len(documents) // 2
             return self._tokenize(documents[:half]) + self._tokenize(documents[half:])
         return [
-            document if one.unknown_share <= MAX_UNKNOWN_SHARE else Status.UNKNOWN_LANGUAGE
+            Status.UNKNOWN_LANGUAGE if one.is_unknown_language else document
             for document, one in zip(found, encoded, strict=True)
         ]
 
