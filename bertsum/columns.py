@@ -8,7 +8,7 @@ import pyarrow.types as pt
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import PREDICTION_SCHEMA, output_fields
+from bertsum.schema import PREDICTION_SCHEMA, output_fields, same_names
 from bertsum.shards import Shard
 from bertsum.storage import mask
 
@@ -104,11 +104,19 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
-    for key in keys:
-        if key in PREDICTION_SCHEMA.names:
-            raise InputError(f"{path}: partition key {key!r} has the name of an output column; rename the directory")
-        if key in names:
+    for index, key in enumerate(keys):
+        if same_names([key], PREDICTION_SCHEMA.names):
             raise InputError(
-                f"{path}: the partition key {key!r} is also a column of the file, so readers of OUTPUT would find it "
-                "twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+                f"{path}: partition key {key!r} has the name of an output column (most readers ignore case); rename "
+                "the directory"
+            )
+        if columns := same_names(names, [key]):
+            raise InputError(
+                f"{path}: the partition key {key!r} is also a column of the file, {columns[0]!r}, so readers of OUTPUT "
+                "would find it twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+            )
+        if earlier := same_names(keys[:index], [key]):
+            raise InputError(
+                f"{path}: the partition keys {earlier[0]!r} and {key!r} have the same name (most readers ignore case); "
+                "rename a directory"
             )

@@ -314,6 +314,10 @@ def test_columns_are_checked_before_any_work():
     config = EvaluationConfig(summary_column="summary", keep_columns=("status",))
     with pytest.raises(InputError, match=r"\['status'\]"):
         check_shards([clash], lambda one: check_measurable(one, config), False)
+    clash = Shard(shard.file, pa.schema([*ROWS.schema, pa.field("Status", pa.string())]), ())
+    config = EvaluationConfig(summary_column="summary", keep_columns=("Status",))
+    with pytest.raises(InputError, match=r"keep_columns \['Status'\]"):
+        check_measurable(clash, config)
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,10 @@ def test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work(har
         harness.lake.prepare([schema], ["dt=today"])
     with pytest.raises(InputError, match=r"partitioned by \['dt'\], but the files by \['day'\]"):
         harness.lake.prepare([schema], ["day=2026-11-22"])
+    for other, names in (("Id", "'id' and 'Id'"), ("DT", "'DT' and 'dt'")):  # of this file, or of another one
+        for schemas in ([schema.append(pa.field(other, pa.int64()))], [pa.schema([pa.field(other, pa.int64())])]):
+            with pytest.raises(InputError, match=rf"{names} differ in case alone.*keep_columns"):
+                harness.lake.prepare(schemas, partitions)
 
 
 @pytest.mark.parametrize("step", ["create", "add_columns"])

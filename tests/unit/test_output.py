@@ -30,6 +30,8 @@ from bertsum.output import (
     read_record,
 )
 from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
+from bertsum.plan import Plan, make_plan, refuse_superseded
+from bertsum.schema import PREDICTION_SCHEMA, Prediction, Status, predictions_to_table
 from bertsum.schema import Prediction, Status, predictions_to_table
 from bertsum.scope import Scope
 from bertsum.shards import list_input, stream_rows
@@ -408,6 +410,13 @@ def test_text_types_that_are_accepted(tmp_path: Path, values: pa.Array) -> None:
         ("a.parquet", {"document": ["a"]}, {"language_column": "lang"}, "no column 'lang'"),
         ("status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'status'"),
         ("dt=1/a.parquet", {"document": ["a"], "dt": ["x"]}, {}, "partition key 'dt' is also a column"),
+        # names as readers compare them
+        ("a.parquet", {"document": ["a"], "Status": ["b"], "SUMMARY": ["c"]}, {}, r"\['Status', 'SUMMARY'\].*keep_col"),
+        ("a.parquet", {"document": ["a"], "num_to\u212aens": [1]}, {}, "have the names of output columns"),
+        ("a.parquet", {"document": ["a"], "Status": ["b"]}, {"keep_columns": ["Status"]}, r"\['Status'\] have"),
+        ("Status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'Status' has the name of an output column"),
+        ("dt=1/a.parquet", {"document": ["a"], "DT": ["x"]}, {}, "key 'dt' is also a column of the file, 'DT'"),
+        ("dt=1/Dt=2/a.parquet", {"document": ["a"]}, {}, "keys 'dt' and 'Dt' have the same name"),
     ],
 )
 def test_columns_that_do_not_fit_stop_before_any_work(
@@ -419,6 +428,14 @@ def test_columns_that_do_not_fit_stop_before_any_work(
     with pytest.raises(InputError, match=message):
         harness.plan(Job("m", "d", SummarizerConfig.model_validate(config)))
     assert not harness.root.exists()
+
+
+def test_a_name_that_clashes_may_be_left_out_and_others_differ_in_case_as_in_the_input() -> None:
+    schema = pa.schema([("Document", pa.string()), ("document", pa.string()), ("Id", pa.int64()), ("id", pa.int64())])
+    assert output_schema(schema, SummarizerConfig()).names == ["Document", "Id", "id", *PREDICTION_SCHEMA.names]
+    with_status = schema.append(pa.field("Status", pa.string()))
+    config = SummarizerConfig(keep_columns=("id",))
+    assert output_schema(with_status, config).names == ["id", *PREDICTION_SCHEMA.names]
 
 
 def test_only_needed_columns_are_read() -> None:
