@@ -4,9 +4,13 @@ Also which documents hold no text that a model can read.
 """
 
 import re
+import reprlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -57,15 +61,51 @@ def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
         raise InputError(str(error)) from error
 
 
+def read_sequence(values: Any) -> list[Document]:
+    """One document a value of a list, a numpy array, a pandas Series or an Arrow array of strings, in order.
+
+    None, NaN and what pandas has for a missing value are missing texts. Raises InputError for anything else.
+    """
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return _read_column(values, f"the {type(values).__name__}")
+    shape = getattr(values, "shape", None)  # of numpy's arrays, and of pandas' and polars' columns
+    is_sequence = isinstance(values, Sequence) if shape is None else len(shape) == 1
+    if not is_sequence or isinstance(values, str | bytes | bytearray | memoryview):
+        kind = type(values).__name__ if shape is None else f"{type(values).__name__} of shape {tuple(shape)}"
+        raise InputError(
+            "a str, a list or another sequence of str or None (also a numpy array, a pandas Series or an Arrow array), "
+            f"or a pyarrow.Table is expected, not {kind}"
+        )
+    documents = []
+    for index, value in enumerate(values):
+        if not isinstance(value, str) and not _is_missing(value):
+            kind = type(value).__name__
+            raise InputError(f"document {index} is a {kind}, {reprlib.repr(value)}; a str or None is expected")
+        documents.append(Document(value if isinstance(value, str) else None))
+    return documents
+
+
+def _is_missing(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, float | np.floating | np.datetime64):
+        return bool(value != value)  # NaN and NaT
+    pandas = sys.modules.get("pandas")  # without it there are no such values
+    return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
 def read_texts(table: pa.Table, name: str) -> list[Document]:
     """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
-    column = table[name]
+    return _read_column(table[name], f"the column {name!r}")
+
+
+def _read_column(column: pa.Array | pa.ChunkedArray, where: str) -> list[Document]:
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_null(column.type):
         return [Document(None)] * len(column)
     if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise InputError(f"the column {name!r} holds {column.type}; strings are expected")
+        raise InputError(f"{where} holds {column.type}; strings are expected")
     try:
         return [Document(text) for text in column.to_pylist()]
     except UnicodeDecodeError:
