@@ -3,13 +3,13 @@
 The three steps are separate, so that the host prepares the next documents while the device computes.
 """
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, overload
@@ -36,6 +36,10 @@ from bertsum.running import Running, Scores, one_line, refuse_lost_device
 from bertsum.schema import Document, Prediction, Status
 from bertsum.selection import join_sentences
 from bertsum.streams import Progress, read_ahead
+
+# The threads of OpenMP do not live on in a child made by fork, and the first product of two threads would wait for them
+# for ever. With one it needs none; PyTorch does the same in the workers of its DataLoader.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
@@ -392,7 +396,7 @@ def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
 
 
 def _check_arguments(model: object, config: object, max_batch_tokens: object) -> None:
-    if not isinstance(model, str | PathLike | None):
+    if not isinstance(model, str | os.PathLike | None):
         raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
     if not isinstance(config, SummarizerConfig | None):
         raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {type(config).__name__}")

@@ -321,6 +321,26 @@ def test_another_process_gives_the_same_predictions(summarizer, method):
         check_alike(pool.submit(summarizer, TEXTS).result(timeout=200), expected)
 
 
+FORK = """
+import multiprocessing, sys, torch
+from bertsum import Summarizer
+
+torch.set_num_threads(2)
+summarizer, text = Summarizer(device="cpu"), "The hotel was clean and the staff were kind. " * 200
+summarizer(text)
+child = multiprocessing.get_context("fork").Process(target=summarizer, args=(text,))
+child.start()
+child.join(100)
+if child.is_alive():
+    child.kill()
+sys.exit(child.exitcode != 0)
+"""
+
+
+def test_a_child_of_a_process_whose_threads_have_worked_does_not_hang():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=250)
+
+
 def test_threads_may_share_one(summarizer, short_pools):
     lists = [[TEXTS[(start + number) % 5] for number in range(7)] for start in range(8)]
     expected = [summarizer(texts) for texts in lists]
