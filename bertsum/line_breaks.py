@@ -27,6 +27,7 @@ _ANY_BREAK = re.compile(r"\n[ \t\r]*(?=[^ \t\r\n])")  # of paragraphs that begin
 _UNUSUAL_STARTS = frozenset(">\n0123456789" + "".join(filter(str.islower, map(chr, range(0x530)))))
 _HEAD_CHARACTERS = 120  # of a line that are looked at
 _LONGEST_HEADING = 100
+_FIRST_WIDE = "\u2e80"
 
 _QUOTE_MARKS = re.compile(r"(?:[ \t]*>)+[ \t]?")
 # "12:31", "[12:31]", "(00:01:02)", "2024-01-05T10:00", "5/1/24, 10:15", "Jan  5 10:00:01", "<name>", "[INFO]"
@@ -84,7 +85,8 @@ def split_blocks(text: str) -> list[Span]:
     blocks: list[Span] = []
     start = 0
     line_breaks: list[int] = []
-    for line_break in (_BREAK_OF_MAIL if "\n>" in text else _BREAK).finditer(text):
+    is_mail = "\n>" in text
+    for line_break in (_BREAK_OF_MAIL if is_mail else _BREAK).finditer(text):
         if line_break[1] is not None:
             line_breaks.append(line_break.start())
             continue
@@ -94,7 +96,7 @@ def split_blocks(text: str) -> list[Span]:
         else:
             blocks.append((start, line_break.start()))
         # The ">" of a line without words belongs to what follows it.
-        start = line_break.start() if ">" in line_break[0] else line_break.end()
+        start = line_break.start() if is_mail and ">" in line_break[0] else line_break.end()
     _append_blocks(text, start, len(text), line_breaks, blocks)
     return _cut_at_bullets(text, blocks) if has_bullets else blocks
 
@@ -154,8 +156,8 @@ class _Paragraph:
         """
         *lengths, _ = map(len, self._lines)
         # A Chinese or Japanese character is as wide as two Latin letters.
-        scale = 1 if sum(map(str.isascii, self.text[self.start : self.start + 50])) > 25 else 2
-        scale = scale if any(character > "\u2e80" for character in self.text[self.start : self.start + 50]) else 1
+        head = self.text[self.start : self.start + 50]
+        scale = 2 if not head.isascii() and max(head) > _FIRST_WIDE else 1
         if not 40 <= self.width * scale <= 160:
             return False
         num_full = sum(length >= self.width - 12 // scale for length in lengths)

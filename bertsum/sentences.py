@@ -149,19 +149,23 @@ def _sentence_ends(chunk: str, offset: int, language: str) -> list[int]:
     """Offsets in the text of the ends of the sentences that together are the chunk, which begins at `offset`."""
     ends: list[int] = []
     position = 0
-    may_be_open = False  # the sentence before ends with what may be an abbreviation or an ordinal
+    before = ""  # the sentence before
     for sentence in segment(chunk, language):
-        if (may_be_open or sentence[0] in _CONTINUING) and ends and _goes_on(chunk, position, language):
-            ends.pop()
+        if before:
+            # Does the sentence before end with what may be an abbreviation or an ordinal?
+            space = before.rfind(" ", -LONGEST_OPEN_END, -2)
+            is_short = space >= 0 or len(before) < LONGEST_OPEN_END
+            may_go_on = sentence[0] in _CONTINUING or (is_short and before[space + 1 :].rstrip() in OPEN_ENDS)
+            if may_go_on and _goes_on(chunk, position, language):
+                ends.pop()
         next_position = position + len(sentence)
-        if sentence.find(". ", 0, -2) >= 0 and (shown := show_sentence_ends(sentence, language)):
+        if ". " in sentence[:-2] and (shown := show_sentence_ends(sentence, language)):
             for part in segment(shown, language)[:-1]:
                 position += len(part)
                 ends.append(offset + position)
         position = next_position
         ends.append(offset + position)
-        space = sentence.rfind(" ", -LONGEST_OPEN_END, -2)
-        may_be_open = (space >= 0 or len(sentence) < LONGEST_OPEN_END) and sentence[space + 1 :].rstrip() in OPEN_ENDS
+        before = sentence
     return ends
 
 

@@ -31,7 +31,7 @@ from bertsum.predictor import Summarizer
 from bertsum.running import Running
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
 from bertsum.selection import join_sentences
-from bertsum.sentences import UNSPACED_LANGUAGES, detect_language, split_sentences
+from bertsum.sentences import LONGEST_PART, UNSPACED_LANGUAGES, detect_language, split_sentences
 
 TOLERANCE = 1e-5  # of a probability in float32, between batches
 
@@ -844,7 +844,7 @@ def test_ten_megabytes(summarizer, unit):
     text = "The cat sleeps. " + unit * (10_000_000 // len(unit.encode()))
     prediction = summarizer(text)
     assert prediction.status == (Status.UNKNOWN_LANGUAGE if unit in "猫x" else Status.OK)
-    assert prediction.truncated == (unit != "x")  # words of more letters than WordPiece reads are one token each
+    assert prediction.truncated
     assert prediction.summary in text or len(prediction.summary_sentences) > 1
 
 
@@ -860,6 +860,7 @@ def test_no_punctuation_at_all(summarizer):
     text = tiny.text(1, 5000).rstrip(".")
     prediction = summarizer(text)
     assert prediction.status == Status.OK
-    assert prediction.num_sentences == 1
-    assert prediction.summary == text
+    assert prediction.num_sentences > 1
+    assert all(stop - start <= LONGEST_PART for start, stop in split_sentences(text, "en"))
+    assert 0 < len(prediction.summary) <= 3 * (LONGEST_PART + 1)
     assert summarizer(text.replace(" ", "")).status == Status.UNKNOWN_LANGUAGE  # one word of 20,000 letters: [UNK]
