@@ -18,6 +18,7 @@ from bertsum.tokenizing import Tokenizer
 from bertsum.windows import SpecialIds, make_windows
 
 IntArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 

@@ -30,9 +30,7 @@ from bertsum.output import (
     read_record,
 )
 from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
-from bertsum.plan import Plan, make_plan, refuse_superseded
 from bertsum.schema import PREDICTION_SCHEMA, Prediction, Status, predictions_to_table
-from bertsum.schema import Prediction, Status, predictions_to_table
 from bertsum.scope import Scope
 from bertsum.shards import list_input, stream_rows
 from bertsum.storage import Folder
