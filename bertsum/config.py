@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bertsum.errors import ConfigError
 from bertsum.schema import TEXT_COLUMN
@@ -58,6 +58,20 @@ class ModelConfig(Config):
     token_sentiment_labels: tuple[str, ...] = Field(
         (), description="classes of each word (O, positive, ...), of the head over tokens; empty: no such head"
     )
+
+    @field_validator("sentiment_labels", "topic_labels", "token_sentiment_labels", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: Any) -> Any:
+        """Take [0, 1] for names; [no, yes], which YAML reads as booleans, has lost what was written."""
+        if not isinstance(value, list | tuple):
+            return value
+        for name in value:
+            if name is None or isinstance(name, bool):
+                raise ValueError(
+                    f"a class is named {name}: YAML reads null, ~, yes, no, on, off, true and false as "
+                    "no text; put the name in quotes, as the data has it"
+                )
+        return tuple(str(name) if isinstance(name, int | float) else name for name in value)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
@@ -230,6 +244,17 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
         return cls.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
+
+
+def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the default of each key that did not exist when it was saved.
+
+    As it is where this version does not accept it, because it is of a later one.
+    """
+    try:
+        return cls.model_validate(record).model_dump(mode="json")
+    except ValidationError:
+        return record
 
 
 class _Loader(yaml.SafeLoader):

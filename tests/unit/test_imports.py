@@ -24,10 +24,8 @@ LAYERS = [
         "bertsum.oracle",
         "bertsum.rouge",
     }
-    | {"bertsum.tokenizing", "bertsum.windows", "bertsum.filesystems"},
-    {"bertsum.storage", "bertsum.sentences", "bertsum.surface", "bertsum.oracle", "bertsum.rouge"}
-    | {"bertsum.tokenizing", "bertsum.windows", "bertsum.filesystems", "bertsum.known_language"},
-    | {"bertsum.tokenizing", "bertsum.windows", "bertsum.filesystems", "bertsum.full_stops", "bertsum.line_breaks"},
+    | {"bertsum.tokenizing", "bertsum.windows", "bertsum.filesystems", "bertsum.full_stops", "bertsum.line_breaks"}
+    | {"bertsum.known_language"},
     {"bertsum.scope", "bertsum.claim"},
     {"bertsum.shards", "bertsum.encoding", "bertsum.batching", "bertsum.packed", "bertsum.model", "bertsum.running"}
     | {"bertsum.loss", "bertsum.selection", "bertsum.candidates"},
