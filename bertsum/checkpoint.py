@@ -63,6 +63,11 @@ def load_encoder(source: str) -> tuple[Any, Any]:
         tokenizer = _load_tokenizer(directory, config)
     except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{source} ({directory}) is not an encoder that Transformers can load: {error}") from error
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{source} ({directory}): its tokenizer has {len(tokenizer):,} tokens, and its encoder "
+            f"vectors for {config.vocab_size:,} of them; one of the two is of another model"
+        )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # no head reads it
     if missing:
         raise ModelError(

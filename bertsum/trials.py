@@ -6,8 +6,9 @@ Everything that a search needs to go on is in these files. Beside each lies the 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bertsum.errors import OutputError
 from bertsum.storage import Folder
 from bertsum.tuning_config import Value
 
@@ -57,11 +58,20 @@ class TrialStore:
         self._output = output
 
     def read(self) -> list[Trial]:
-        """In the order of their numbers."""
+        """In the order of their numbers. Raises OutputError for a damaged file."""
         names = [name for name in self._output.list_names(DIRECTORY) if name.endswith(f"/{_FILE}")]
-        return sorted(
-            (Trial.model_validate_json(self._output.read_bytes(name)) for name in names), key=lambda t: t.number
-        )
+        return sorted(map(self._read, names), key=lambda trial: trial.number)
+
+    def _read(self, name: str) -> Trial:
+        try:
+            return Trial.model_validate_json(self._output.read_bytes(name))
+        except ValidationError as error:
+            reason = error.errors()[0]
+            raise OutputError(
+                f"{self._output}/{name} is damaged or of another version of bertsum "
+                f"({'.'.join(map(str, reason['loc']))}: {reason['msg']}); remove its directory, and it "
+                "is drawn anew"
+            ) from error
 
     def write(self, trial: Trial) -> None:
         """Replace what there is of it."""

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bertsum.claim import Claim
-from bertsum.config import load_config
-from bertsum.errors import ConfigError, IncompleteError
+from bertsum.config import load_config, with_defaults
+from bertsum.errors import ConfigError, IncompleteError, OutputError
 from bertsum.storage import Folder, mask
 from bertsum.training_config import TrainingConfig, WorkersConfig
 from bertsum.trials import Trial, TrialStore, ranked
@@ -75,7 +75,7 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
     written, store = json.dumps(ours, indent=1).encode(), TrialStore(output)
     if output.create_exclusive(_CONFIG_FILE, written):
         return
-    theirs = json.loads(output.read_bytes(_CONFIG_FILE))
+    theirs = _read_record(output)
     keys = [key for key in ours if ours[key] != theirs.get(key)]
     if keys and all(trial.outcome == "failed" and not trial.scores for trial in store.read()):
         store.clear()
@@ -85,6 +85,17 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
             f"{output} holds a search with another configuration; these differ: {', '.join(keys)}. Give another "
             "directory"
         )
+
+
+def _read_record(output: Folder) -> dict[str, Any]:
+    """The search in OUTPUT, with the defaults of keys that came later than it."""
+    try:
+        record = with_defaults(TuningConfig, json.loads(output.read_bytes(_CONFIG_FILE)))
+    except ValueError as error:
+        raise OutputError(f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory") from error
+    if isinstance(record.get("training"), dict):
+        record["training"] = {k: v for k, v in record["training"].items() if k not in _FREE_TRAINING_KEYS}
+    return record
 
 
 def _search(
@@ -124,7 +135,8 @@ def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: 
     if broken := [trial for trial in trials if trial.outcome is None]:
         raise IncompleteError(f"trial {broken[0].number} has not ended: {broken[0].error}; {_RESUMES}")
     if best is None:
-        raise IncompleteError(f"no trial gave a result; the first: {order[0].error}")
+        reason = order[0].error or "its best_metric is not a number"
+        raise IncompleteError(f"no trial gave a result; the first: {reason}")
     print(f"best: trial {order[0].number}, score {best.score:.4f}; bertsum train {output}/{_BEST_FILE} OUTPUT")
 
 

@@ -139,7 +139,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged"):
         store.read_tensors(1)
     (tmp_path / "checkpoints" / "00000001.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"00000001\.json is damaged"):
+    with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged, and no other one is left"):
         store.latest()
 
 
