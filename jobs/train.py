@@ -29,6 +29,7 @@ from jobs.guard import guard
 from jobs.progress import Bar, format_seconds
 
 _RESUMES = "the same command goes on from the last checkpoint"
+_BEGIN_ANEW = ". Another configuration needs another OUTPUT"
 _PLAIN_WIDTH = 120
 
 
@@ -85,7 +86,7 @@ def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines
         with lines:
             run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, lines.show)
     except FloatingPointError as error:
-        raise IncompleteError(f"{error}; {_RESUMES}") from error
+        raise ConfigError(f"{error}{_BEGIN_ANEW}") from error
 
 
 def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str, lines: "Lines") -> None:

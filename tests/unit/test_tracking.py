@@ -19,12 +19,12 @@ from bertsum.tracking import Tracking
 
 config = {"seed": 3, "schedule": "linear", "sources": [{"name": "news"}], "patience": None, "notes": "x" * 9000}
 output = Folder(sys.argv[2])
-tracking = Tracking([sys.argv[1]], output, config, 0)
+tracking = Tracking([sys.argv[1]], output, config, 0, say=sys.exit)
 for step in (1, 2, 3):
     tracking.add({"step": step, "num_steps": 5, "summary_loss": 1 / step})
 tracking.add({"step": 3, "validation": {"news": {"rouge": {"rouge_1": 31.5}}}, "score": 0.25})
 tracking.close()
-tracking = Tracking([sys.argv[1]], output, config, 2)  # after a kill, from the checkpoint of step 2
+tracking = Tracking([sys.argv[1]], output, config, 2, say=sys.exit)  # after a kill, from the checkpoint of step 2
 tracking.add({"step": 3, "num_steps": 5, "summary_loss": 0.125})
 tracking.close()
 """
