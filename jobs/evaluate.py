@@ -77,6 +77,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
     )
     show_report(report)
+    for sentence in missing_measures(report, list(models), config.evaluation):
+        console.print(sentence, soft_wrap=True)
     for name, data in draw(report).items():
         output.write_replace(f"{REPORT}/{name}", data)
     console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
@@ -123,6 +125,31 @@ def show_report(report: Mapping[str, Any]) -> None:
                 console.print(_say_unknown(head, model, values), soft_wrap=True)
     for model, values in report["words"].items():
         console.print(_word_table(model, values))
+
+
+def missing_measures(report: Mapping[str, Any], models: Sequence[str], config: EvaluationConfig) -> list[str]:
+    """A sentence for each measure that was asked for and could not be had, or not of all rows."""
+    rows, sentences = report["rows"], []
+    num_compared = report["rouge"]["rows"] if report["rouge"] else 0
+    if config.summary_column and num_compared < rows:
+        missing = f"{rows - num_compared:,} of {rows:,} rows"
+        sentences.append(f"ROUGE leaves out {missing}, which lack a text or a reference")
+    sentiment = config.sentiment_column or config.aspect_sentiments_column or config.sentiment
+    columns = {"sentiment": sentiment, "topic": config.topic_column}
+    for head in (head for head, column in columns.items() if column):
+        num_labelled = report["labelled_rows"][head]
+        if not num_labelled:
+            sentences.append(f"{head}: no row has a label, so there is nothing to compare with")
+            continue
+        for model in models:
+            measured = report[head].get(model, {"rows": 0})["rows"]
+            if measured < num_labelled:
+                missing = f"{num_labelled - measured:,} of {num_labelled:,} labelled rows"
+                reason = "it has no such head, or they have no text"
+                if measured:
+                    reason = "they have no text that it reads"
+                sentences.append(f"{head}: {model} gives none for {missing}; {reason}")
+    return sentences
 
 
 def _rouge_table(rouge: Mapping[str, Any]) -> Table:
