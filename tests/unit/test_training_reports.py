@@ -262,9 +262,9 @@ def test_one_byte_less_is_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def test_damaged_and_later_checkpoints_go_with_the_next(tmp_path: Path) -> None:
-    """The run went on from step 1, so that 3 and 5 are of no use, also where they look like the newest."""
+    """The run went on from step 1, so that 3, 5 and 7 are of no use, also where they are whole."""
     store = StateStore(Folder(str(tmp_path)), 2)
-    for step in (1, 3, 5):
+    for step in (1, 3, 5, 7):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         StateStore(Folder(str(tmp_path)), 9).save(RunState(plan_digest="", step=step), {"weights/a": torch.ones(3)})
     os.truncate(tmp_path / "checkpoints" / "00000005.safetensors", 30)
