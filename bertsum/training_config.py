@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
