@@ -138,7 +138,8 @@ def reading(root: Folder, path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(f"cannot read {root}/{mask(path)}: {describe(error)}") from error
+        reason = describe(error, known_path=f"{root.uri}/{path}")
+        raise InputError(f"cannot read {root}/{mask(path)}: {reason}") from error
 
 
 def _refuse_changed(root: Folder, file: InputFile) -> None:

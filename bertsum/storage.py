@@ -259,7 +259,8 @@ class Folder:
             if isinstance(error, BertsumError) or (self.is_local and not isinstance(error, OSError)):
                 raise  # the libraries of object stores have errors of their own, beside OSError
             place = f"{self.uri}/{name}" if name else self.uri
-            raise self._error(f"cannot {verb} {mask(place)}: {describe(error)}{self._advice(verb, error)}") from error
+            reason = describe(error, known_path=place) + self._advice(verb, error)
+            raise self._error(f"cannot {verb} {mask(place)}: {reason}") from error
 
     def _advice(self, verb: str, error: Exception) -> str:
         if self.is_local or not isinstance(error, PermissionError):
