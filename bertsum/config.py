@@ -15,11 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bertsum.errors import ConfigError
 from bertsum.schema import TEXT_COLUMN
 
+_TOO_LARGE = 2**63
+
 
 class Config(BaseModel):
-    """Base of all configuration: frozen, and an unknown key is an error."""
+    """Base of all configuration: frozen, and an unknown key is an error, and so is a number that nobody can mean."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _numbers_can_be_used(self) -> Self:
+        # Larger ones fit into no integer of C, which clocks, Arrow and torch take.
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and abs(value) >= _TOO_LARGE:
+                raise ValueError(f"{name} must be smaller than 2**63")
+        return self
 
 
 class ModelConfig(Config):
@@ -145,6 +156,17 @@ class ResourcesConfig(Config):
     timeout_seconds: float = Field(
         20, gt=0, description="how long to wait for these resources; raise it on a cluster that scales from zero"
     )
+
+    @model_validator(mode="after")
+    def _shares_can_be_given(self) -> Self:
+        # Ray counts in ten-thousandths, and gives a replica either a part of one GPU or whole ones
+        for name in ("num_cpus", "num_gpus"):
+            value = getattr(self, name)
+            if value and value < 0.001:
+                raise ValueError(f"{name} must be at least 0.001, not {value}")
+        if self.num_gpus is not None and self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError(f"num_gpus must be a whole number where it is above 1, not {self.num_gpus}")
+        return self
 
     @model_validator(mode="after")
     def _fewer_to_begin(self) -> Self:
@@ -281,7 +303,7 @@ def _read_yaml(file_path: Path) -> dict[str, Any]:
     try:
         values = _parse(file_path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror or error}") from error
     except _NOT_YAML as error:
         raise ConfigError(f"{file_path} is not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -15,8 +15,12 @@ from bertsum.scope import Scope, partition_of
 from bertsum.storage import mask
 from jobs.days import calendar, days_between, directory, parse_day, scope_of
 from jobs.guard import guard
+from jobs.guard import guard, is_unicode
+from jobs.options import amount, count
+from jobs.progress import Display, format_seconds
 from jobs.progress import format_seconds
 from jobs.publisher import Publisher, prepare
+from jobs.run import RESUMES, Run, replicas, say_failures
 from jobs.run import RESUMES, Run, start_replicas
 from jobs.summarize import add_summarize_options, look_up, read_config
 from jobs.tables import console, say_retained
@@ -43,8 +47,7 @@ class Day:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all days done, 1 failed, or stopped at the budget (the same command goes on), 2 command wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: backfill(arguments), RESUMES)
+    return guard(lambda: backfill(parser().parse_args(argv)), RESUMES)
 
 
 def backfill(arguments: argparse.Namespace) -> int:
@@ -231,7 +234,7 @@ def _show_plan(
 
 
 def _show_calendar(days: Sequence[Day]) -> None:
-    marks = _MARKS if console.encoding.lower().startswith("utf") else _PLAIN_MARKS
+    marks = _MARKS if is_unicode(console.encoding) else _PLAIN_MARKS
     for line in calendar({day.day: day.state for day in days}, marks):
         console.print(line)
     used = [state for state in marks if _count(days, state)]
@@ -254,9 +257,24 @@ def parser() -> argparse.ArgumentParser:
     add("--from", dest="from_day", metavar="DAY", required=True, help="first day, like 2026-01-01")
     add("--to", dest="to_day", metavar="DAY", required=True, help="last day, included")
     add("--newest-first", action="store_true", help="begin with the last day")
-    add("--max-documents", metavar="N", type=int, help="budget: as many whole days as have at most N documents to do")
-    add("--max-hours", metavar="H", type=float, help="budget: begin no day that would not be done within H hours")
-    add("--price-per-hour", metavar="P", type=float, help="of one replica, for the estimate of --dry-run")
+    add(
+        "--max-documents",
+        metavar="N",
+        type=count("--max-documents", 1),
+        help="budget: as many whole days as have at most N documents to do",
+    )
+    add(
+        "--max-hours",
+        metavar="H",
+        type=amount("--max-hours"),
+        help="budget: begin no day that would not be done within H hours",
+    )
+    add(
+        "--price-per-hour",
+        metavar="P",
+        type=amount("--price-per-hour"),
+        help="of one replica, for the estimate of --dry-run",
+    )
     add("--dry-run", action="store_true", help="show the calendar and an estimate; write nothing")
     return options
 

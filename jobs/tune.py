@@ -42,8 +42,7 @@ _FREE_TRAINING_KEYS = ("resources", "max_worker_failures", "checkpoint_every_min
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 trials are missing (the same command goes on), 2 configuration wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: tune(arguments), f"interrupted; {_RESUMES}")
+    return guard(lambda: tune(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
 
 
 def tune(arguments: argparse.Namespace) -> int:

@@ -17,12 +17,16 @@ from ray.exceptions import RayActorError, RayError
 import bertsum.errors
 from bertsum.commit import Failure
 from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
+from bertsum.output import FileRecord
 from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape, beside_the_driver
 from jobs.monitor import Monitor, Snapshot, UnitProgress
 from jobs.pipeline import stream_reports
+from jobs.progress import Display, Monitor, Snapshot, Tally, UnitProgress
 from jobs.progress import Display, Tally
+from jobs.remote_errors import explain
+from jobs.replica import Task
 from jobs.reports import UnitReport
 from jobs.unit_maker import Task
 
@@ -150,7 +154,7 @@ def _run_wave(
     try:
         for event in _events(events, watch, outcome):
             if isinstance(event, RayError):
-                raise IncompleteError(f"Ray gave up: {describe(event)}. The same command resumes") from event
+                raise IncompleteError(explain(event, "Ray gave up", "the same command resumes")) from event
             if isinstance(event, BaseException):
                 raise event
             reports[event.name] = event
