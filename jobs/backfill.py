@@ -14,13 +14,10 @@ from bertsum.plan import Plan
 from bertsum.scope import Scope, partition_of
 from bertsum.storage import mask
 from jobs.days import calendar, days_between, directory, parse_day, scope_of
-from jobs.guard import guard
 from jobs.guard import guard, is_unicode
 from jobs.options import amount, count
-from jobs.progress import Display, format_seconds
 from jobs.progress import format_seconds
 from jobs.publisher import Publisher, prepare
-from jobs.run import RESUMES, Run, replicas, say_failures
 from jobs.run import RESUMES, Run, start_replicas
 from jobs.summarize import add_summarize_options, look_up, read_config
 from jobs.tables import console, say_retained

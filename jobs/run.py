@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING
 from bertsum.config import RunConfig
 from bertsum.errors import BertsumError, ConfigError, InputError
 from bertsum.lake import Lake
-from bertsum.output import Counts, FileRecord, Job
 from bertsum.output import Job
 from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
-from bertsum.plan import Plan, make_plan, refuse_superseded, with_units
 from bertsum.shards import Input
-from bertsum.shards import Input, read_schema
 from bertsum.storage import Folder
-from bertsum.storage import Folder, mask
 from bertsum.units import Limits
-from bertsum.units import Limits, Unit
 from jobs.options import count
-from jobs.progress import Display
-from jobs.reports import UnitReport
 from jobs.tables import console
-from jobs.tables import console, say_retained, show_incomplete
 from jobs.work import Work
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from bertsum.table_formats import open_table
 from jobs.guard import guard
 from jobs.options import count
 from jobs.publisher import complete
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
 from jobs.run import RESUMES, Run, add_options, find_address, overrides
 from jobs.tables import show_plan, show_result, show_rows
 from jobs.work import SummarizeWork

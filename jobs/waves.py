@@ -17,16 +17,12 @@ from ray.exceptions import RayActorError, RayError
 import bertsum.errors
 from bertsum.commit import Failure
 from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
-from bertsum.output import FileRecord
-from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape, beside_the_driver
 from jobs.monitor import Monitor, Snapshot, UnitProgress
 from jobs.pipeline import stream_reports
-from jobs.progress import Display, Monitor, Snapshot, Tally, UnitProgress
 from jobs.progress import Display, Tally
 from jobs.remote_errors import explain
-from jobs.replica import Task
 from jobs.reports import UnitReport
 from jobs.unit_maker import Task
 
