@@ -11,7 +11,7 @@ MODEL := out/model
 NUMERIC := $(patsubst %,tests/unit/test_%.py,adapters batching candidates checkpoint distributed evaluation heads loss \
 	model new_encoder predictor training training_run training_state)
 
-.PHONY: help setup demo model test test-avx2 test-slow test-faults test-oldest test-gpu lint format clean
+.PHONY: help setup demo model test test-avx2 test-slow test-faults test-oldest test-gpu docs lint format clean
 
 help:
 	@echo "make setup        install into $(VENV)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the library, the main job and S3 with the oldest versions that pyproject.toml claims"
 	@echo "make model        train the model that ships, from DATA ($(DATA)), in four steps"
+	@echo "make docs         write jobs/docs/configuration.md from the code"
 	@echo "make lint         ruff and mypy"
 
 setup: $(VENV)/.installed
@@ -64,6 +65,9 @@ model: setup
 	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
 	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2
 	$(BIN)/bertsum train jobs/configs/default_model_4.yaml $(MODEL)/step_4 --set data_root=$(DATA) --set start_from=$(MODEL)/step_3
+
+docs: setup
+	$(BIN)/python tests/helpers/configuration_page.py
 
 lint: setup
 	$(BIN)/ruff check .
