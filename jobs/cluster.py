@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import ray._private.auto_init_hook
 import ray._private.utils
 from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
@@ -323,6 +324,8 @@ def _quieten() -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\.")
+    # A thread that still works for the job when its Ray has ended must not start or join another one by the way.
+    vars(ray._private.auto_init_hook)["enable_auto_connect"] = False
     # The raylet's long words about a dead worker, which no option turns off; the job says it in its own.
     vars(ray._private.worker)["_worker_logs_enabled"] = False
     # The entry point of a job, which dashboard and API show, is our command line with all that is in it.

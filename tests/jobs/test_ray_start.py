@@ -1,6 +1,7 @@
 """Starting Ray where time, home or directories are short; what workers import; and what a failed start is worth."""
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -16,11 +17,21 @@ import pytest
 import ray
 from job_helpers import documents, read_result, write
 
-from bertsum.errors import ConfigError, ResourceError, UnavailableError
+from bertsum.checkpoint_config import model_digest
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ConfigError, IncompleteError, ResourceError, UnavailableError
+from bertsum.output import Job
+from bertsum.plan import make_plan
+from bertsum.shards import list_input
+from bertsum.storage import Folder
+from bertsum.units import Limits
 from jobs import nightly, ray_start
-from jobs.cluster import connected
+from jobs.cluster import Shape, connected
 from jobs.job_server import JobServer
+from jobs.progress import Display
 from jobs.remote_errors import explain, last_words
+from jobs.replica import Task
+from jobs.waves import run_waves
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,6 +197,26 @@ def test_an_error_of_the_system_keeps_its_path(no_ray: pytest.MonkeyPatch, tmp_p
     no_ray.setattr(ray, "init", mock.Mock(side_effect=FileNotFoundError(errno.ENOENT, "No such file", "/proc/nohome")))
     with pytest.raises(ResourceError, match="No such file: /proc/nohome"), connected("local"):
         pytest.fail("connected")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_replicas_that_cannot_start_say_why(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that only the driver has: every replica dies at once, and another try would end the same way."""
+    (tmp_path / "only_here.py").write_text(
+        "from jobs.work import SummarizeWork\n\n\nclass Work(SummarizeWork):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    write(documents(5), tmp_path / "in" / "a.parquet")
+    job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
+    work = only_here.Work(str(checkpoint), job, job.config, 4096)
+    task = Task(str(tmp_path / "in"), str(tmp_path / "out"), job, work, 1)
+    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), job, Limits(100, 2**20), work.check)
+    with pytest.raises(IncompleteError) as caught, Display(5, 0) as display:
+        run_waves(plan.units, task, Shape(1, 1, 0), 1, 60, display, lambda units: None)
+    assert str(caught.value) == (
+        "Ray gave up: a worker could not start: ModuleNotFoundError: No module named 'only_here'"
+    )
 
 
 def install(directory: Path) -> Path:

@@ -106,4 +106,5 @@ def test_a_signal_ends_all(
     assert code == expected or (again and code == -number), printed
     assert not left, printed
     assert "Traceback" not in printed
+    assert "Ray cluster" not in printed  # a thread that still works must not join another one
     assert "the same command goes on from there" in printed
