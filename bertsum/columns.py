@@ -35,9 +35,7 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 
     Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
     """
-    reason = _problem(shard.schema, config) or encryption_problem(
-        shard, needed_columns(shard.schema, config)
-    )
+    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
     if reason is None:
         _refuse_clashes(shard, config)
     return reason
@@ -65,8 +63,7 @@ def is_text(data_type: pa.DataType) -> bool:
 def is_binary(data_type: pa.DataType) -> bool:
     """Types of bytes."""
     return any(
-        accepts(data_type)
-        for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
     )
 
 

@@ -26,10 +26,11 @@ class Config(BaseModel):
 
 
 def hashed_values(config: Config) -> dict[str, Any]:
-    """What a fingerprint is made of: every field, but an added field only where it is not at its default.
+    """What a fingerprint is made of: all fields, but added ones only where not at their default.
 
-    So a new field that is left alone changes no fingerprint, and results of earlier versions stay valid. Whoever adds
-    a field to a configuration that is hashed adds its name to `added_fields` of that class.
+    So a new field that is left alone changes no fingerprint, and results of earlier versions stay
+    valid. Whoever adds a field to a configuration that is hashed adds its name to `added_fields` of
+    that class.
     """
     values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():

@@ -1,8 +1,9 @@
 """CSV and TSV files -> tables: how a file is written, what its columns hold, and its rows.
 
-A file does not say whether quotation marks enclose its fields. Programs that write CSV enclose a field that holds the
-delimiter, a quotation mark or a line break. Many research sets are plain: a line is a row, and a quotation mark is
-text. So a file is read once in both ways, and `_choose_quoting` decides; what it decided is told.
+A file does not say whether quotation marks enclose its fields. Programs that write CSV enclose a
+field that holds the delimiter, a quotation mark or a line break. Many research sets are plain: a
+line is a row, and a quotation mark is text. So a file is read once in both ways, and
+`_choose_quoting` decides; what it decided is told.
 """
 
 import csv
@@ -19,16 +20,15 @@ from bertsum.storage import Folder, mask
 from bertsum.text_files import read_lines
 
 _DELIMITERS = (",", "\t", ";", "|")
-# What other readers take for a missing value. Here they are text: "None" may be a class, and "NA" a country.
+# What other readers take for a missing value. Here they are text: "None" may be a class, and "NA" a
+# country.
 _LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "null", "none", "nil", "nan", "<na>", "\\n"})
 _LONGEST_MISSING = max(map(len, _LOOKS_MISSING))
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # at most 18 digits always fit into 64 bits
-_NEEDS_MARKS = re.compile(
-    '["\r]'
-)  # beside delimiters and line ends, which a field of one line does not have
+_NEEDS_MARKS = re.compile('["\r]')  # beside delimiters and line ends, which a field of one line does not have
 _DOUBLE_DIGITS = 15  # an integer of so many digits is exact as a double
-# In a plain file with several columns a quoted field could go over lines of the right number of fields by accident,
-# but hardly over three of them.
+# In a plain file with several columns a quoted field could go over lines of the right number of
+# fields by accident, but hardly over three of them.
 _FEW_LINES = 2
 _SHOWN = 60  # characters of a line in a message
 
@@ -66,10 +66,11 @@ class _Layout:
 
 @dataclass(slots=True)
 class _Lines:
-    """What the lines of a file are if a quotation mark is text, gathered while somebody else reads them.
+    """What the lines of a file are if a quotation mark is text; gathered while they are read.
 
-    `problem`: the first line that has another number of fields than the first one. `num_quoted`: fields that begin
-    with a quotation mark; `num_needless`: those of them that hold nothing for which they are needed.
+    `problem`: the first line that has another number of fields than the first one. `num_quoted`:
+    fields that begin with a quotation mark; `num_needless`: those of them that hold nothing for
+    which they are needed.
     """
 
     delimiter: str
@@ -104,17 +105,20 @@ class _Lines:
                 if value.startswith('"'):
                     self.num_quoted += 1
                     self.num_needless += not _NEEDS_MARKS.search(value[1:-1])
-                    self.quoted_by_column[index] += 1
+                    self.quoted_by_column[index] += len(value) > 1 and value.endswith('"')
 
     @property
     def has_quoted_column(self) -> bool:
-        """Whether some column begins with a quotation mark in each of several rows."""
+        """Whether some column begins and ends with a quotation mark in each of several rows."""
         return self.num_rows > 1 and self.num_rows in self.quoted_by_column.values()
 
 
 @dataclass(slots=True)
 class _Survey:
-    """What a file has if it is read in one way. `longest`: line on which the longest row begins, and its lines."""
+    """What a file has if it is read in one way.
+
+    `longest`: line on which the longest row begins, and its lines.
+    """
 
     columns: list[_Column] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -124,7 +128,7 @@ class _Survey:
     problem: str | None = None
 
     def add(self, rows: Iterable[tuple[int, int, list[str]]]) -> None:
-        """Take in (first line, last line, fields) of each row until one has another number of fields."""
+        """Take in (first line, last line, fields) of each row, up to one of another length."""
         try:
             for first, last, values in rows:
                 if last - first + 1 > self.longest[1]:
@@ -148,11 +152,15 @@ class _Survey:
 class CsvFiles:
     """CSV and TSV files whose columns have one type each over all files.
 
-    An empty field is a missing value. No other text is. `notes`: what the user must be told, a line each.
+    An empty field is a missing value. No other text is. `notes`: what the user must be told, a line
+    each.
     """
 
     def __init__(self, folder: Folder, paths: Sequence[str]) -> None:
-        """Read all files once, to see how they are written. Raises InputError for a file that is no table."""
+        """Read all files once, to see how they are written.
+
+        Raises InputError for a file that is no table.
+        """
         self.notes: list[str] = []
         self._folder = folder
         self._layouts: dict[str, _Layout] = {}
@@ -201,13 +209,11 @@ class CsvFiles:
         self._layouts[path] = _Layout(delimiter, is_quoted, names)
         for column_name, column in zip(names, survey.columns, strict=True):
             self._columns.setdefault(column_name, []).append(column)
-        self.notes += [
-            f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)
-        ]
+        self.notes += [f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)]
 
 
 def _find_delimiter(header: str, usual: str) -> str:
-    """The usual one where the header has it; else the one that the header has most of, outside quotation marks."""
+    """The usual one, or the one that the header has most of, outside quotation marks."""
     outside = re.sub(r'"[^"]*"', "", header)
     counts = {delimiter: outside.count(delimiter) for delimiter in _DELIMITERS}
     best = max(_DELIMITERS, key=lambda delimiter: counts[delimiter])
@@ -217,14 +223,20 @@ def _find_delimiter(header: str, usual: str) -> str:
 def _choose_quoting(lines: _Lines, quoted: _Survey, *, is_tsv: bool) -> bool:
     """Whether quotation marks enclose fields.
 
-    Where only one way of reading gives each row the same number of fields, it is that one. Where both do:
-    - fields that go over many lines, of which each alone is a whole row, are plain lines with stray marks;
+    Where only one way of reading gives each row the same number of fields, it is that one. But in
+    CSV that encloses its header or a whole column a stray mark is an error: read as text, all
+    values would keep their marks. Where both ways do:
+    - fields that go over many lines, of which each alone is a whole row, are plain lines with stray
+      marks;
     - CSV is enclosed, as its standard has it;
-    - TSV is enclosed if its header is, if a whole column is, or if all marks are needed: a program like pandas encloses
-      only what holds a mark, written twice. Else, as in `"Great phone"<tab>positive`, the marks are text.
+    - TSV is enclosed if its header is, if a whole column is, or if all marks are needed: a program
+      like pandas encloses only what holds a mark, written twice. Else, as in `"Great
+      phone"<tab>positive`, the marks are text.
     """
-    if quoted.problem is not None or lines.problem is not None:
-        return quoted.problem is None or lines.problem is not None
+    if lines.problem is not None:
+        return True
+    if quoted.problem is not None:
+        return not is_tsv and (lines.is_header_quoted or lines.has_quoted_column)
     num_lines = quoted.longest[1]
     if num_lines > 1 and lines.num_fields > 1 and (is_tsv or num_lines > _FEW_LINES):
         return False
@@ -245,11 +257,7 @@ def _notes(layout: _Layout, lines: _Lines, survey: _Survey, usual: str) -> Itera
         )
     elif lines.num_quoted and (usual == "\t" or survey.longest[1] > 1):
         line, num_lines = survey.longest
-        longest = (
-            f"; the longest row has {num_lines:,} lines, from line {line:,}"
-            if num_lines > 1
-            else ""
-        )
+        longest = f"; the longest row has {num_lines:,} lines, from line {line:,}" if num_lines > 1 else ""
         yield (
             f"fields in quotation marks are read without them: {survey.num_rows:,} rows from {lines.num_lines:,} "
             f"lines{longest}"
@@ -258,17 +266,16 @@ def _notes(layout: _Layout, lines: _Lines, survey: _Survey, usual: str) -> Itera
         yield f"{survey.num_blank:,} blank line(s) are no rows"
     for name, column in zip(layout.names, survey.columns, strict=True):
         if column.looks_missing:
-            values = ", ".join(
-                f"{value!r} ({count:,})" for value, count in column.looks_missing.most_common(5)
-            )
+            values = ", ".join(f"{value!r} ({count:,})" for value, count in column.looks_missing.most_common(5))
             yield f"column {name!r} has {values}: read as text, since only an empty field is a missing value"
 
 
 def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
-    """First line, last line and fields of each row. Raises csv.Error that names the row's first line."""
-    csv.field_size_limit(
-        2**31 - 1
-    )  # of the whole process; the default, 131,072 characters, is less than a long text
+    """First line, last line and fields of each row.
+
+    Raises csv.Error that names the row's first line.
+    """
+    csv.field_size_limit(2**31 - 1)  # of the whole process; the default, 131,072 characters, is less than a long text
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first = 1
     try:
@@ -276,9 +283,7 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
             yield first, reader.line_num, values
             first = reader.line_num + 1
     except csv.Error as error:
-        reason = str(error).replace(
-            "unexpected end of data", "a quotation mark opens a field that never ends"
-        )
+        reason = str(error).replace("unexpected end of data", "a quotation mark opens a field that never ends")
         raise csv.Error(f"line {first}: {reason}") from error
 
 
@@ -295,18 +300,18 @@ def _wrong_number(line: int, num_fields: int, expected: int, text: str) -> str:
 def _say_problems(lines: _Lines, quoted: _Survey) -> str:
     if not (lines.num_quoted or lines.is_header_quoted):
         return str(lines.problem)
-    advice = "a mark inside a field is written twice, not after a backslash"
-    return f"{quoted.problem}; with quotation marks read as text, {lines.problem}. In quotation marks {advice}"
+    plain = f"; with quotation marks read as text, {lines.problem}" if lines.problem else ""
+    return (
+        f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and not after a backslash"
+    )
 
 
 def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
-    """A column without a name, like the index that pandas writes, is called `Unnamed: 0`, as pandas calls it."""
+    """A column without a name, like the index that pandas writes, is `Unnamed: 0`, as there."""
     names = tuple(text or f"Unnamed: {index}" for index, text in enumerate(header))
     repeated = [text for text, count in Counter(names).items() if count > 1]
     if repeated:
-        raise InputError(
-            f"{name}, line 1: two columns have the name {repeated[0]!r}; the header is {list(names)}"
-        )
+        raise InputError(f"{name}, line 1: two columns have the name {repeated[0]!r}; the header is {list(names)}")
     return names
 
 

@@ -62,7 +62,7 @@ def _read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]
 
 
 def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
-    """The string to which `keys` lead in a JSON document; none where a key is missing or its value is null."""
+    """The string to which `keys` lead in a JSON document; none for a missing key or null."""
     if not document.text or not document.text.strip():
         return document
     try:

@@ -1,9 +1,12 @@
-"""INPUT that is not Parquet -> a copy that is, below OUTPUT: CSV, TSV and JSON files, saved and hub sets of `datasets`.
+"""INPUT that is not Parquet -> a copy that is, below OUTPUT.
 
-The copy is made once, before any work, so that units, fingerprints and resuming are those of Parquet files. Each
-process that makes one does so in a directory of its own; of several the first that is whole becomes the copy, by a
-record `KEY.json` beside them, which is created exclusively and says what was copied, and to which files. Only they are
-read. KEY stands for INPUT as it is, so that no record is ever written a second time.
+CSV, TSV and JSON files are read here, saved and hub sets by the package `datasets`.
+
+The copy is made once, before any work, so that units, fingerprints and resuming are those of
+Parquet files. Each process that makes one does so in a directory of its own; of several the first
+that is whole becomes the copy, by a record `KEY.json` beside them, which is created exclusively and
+says what was copied, and to which files. Only they are read. KEY stands for INPUT as it is, so that
+no record is ever written a second time.
 """
 
 import atexit
@@ -42,15 +45,14 @@ Tables = Iterable[tuple[str, pa.Table]]
 """Tables with the names of their files in the copy."""
 
 
-def find_input(
-    uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False
-) -> Input:
+def find_input(uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False) -> Input:
     """The rows of INPUT as Parquet files: its own, or those of the copy.
 
-    INPUT may be what `list_input` takes, CSV, TSV and JSON files too, a directory that `datasets.Dataset.save_to_disk`
-    wrote, or `hub:NAME` (`hub:NAME:CONFIG`) of the Hugging Face hub; `split` says which part of the last two. With a
-    `scope` it must be Parquet. In a dry run a copy that OUTPUT lacks goes to a temporary directory of this process.
-    Raises InputError, also where INPUT changes while it is copied, and ConfigError where `datasets` is missing.
+    INPUT may be what `list_input` takes, CSV, TSV and JSON files too, a directory that
+    `datasets.Dataset.save_to_disk` wrote, or `hub:NAME` (`hub:NAME:CONFIG`) of the Hugging Face
+    hub; `split` says which part of the last two. With a `scope` it must be Parquet. In a dry run a
+    copy that OUTPUT lacks goes to a temporary directory of this process. Raises InputError, also
+    where INPUT changes while it is copied, and ConfigError where `datasets` is missing.
     """
     if not scope.is_all:
         return list_input(uri, scope)
@@ -132,11 +134,11 @@ def _read_copy(output: Folder, record: Mapping[str, Any], source: Input | None) 
         )
     files = tuple(InputFile(name, there[name].size, there[name].version) for name in record["files"])
     if source is None:
-        return Input(root, files)
+        return Input(root, files, copy_of=record["input"])
     earlier = [f"{record['input']}: {_EARLIER_COPY}" for file in source.files if _is_csv(file.path)]
     notes = record.get("notes", earlier)
     shown = notes if len(notes) <= _MOST_NOTES else [*notes[:_MOST_NOTES], f"... and {len(notes) - _MOST_NOTES} more"]
-    return Input(root, files, notes=(*source.notes, *shown))
+    return Input(root, files, notes=(*source.notes, *shown), copy_of=record["input"])
 
 
 def _clean(output: Folder, record: str, identity: Mapping[str, Any]) -> None:
@@ -175,7 +177,7 @@ def _is_single_file(source: Input) -> bool:
 
 
 def _from_files(source: Input, notes: list[str]) -> Tables:
-    """Tables of CSV, TSV and JSON files, a file after the other; `notes` takes in what must be said of them."""
+    """Tables of CSV, TSV and JSON files in turn; `notes` takes in what must be said of them."""
     paths = [file.path for file in source.files]
     csv_files = CsvFiles(source.root, [path for path in paths if _is_csv(path)])
     json_files = JsonFiles(source.root, [path for path in paths if not _is_csv(path)])

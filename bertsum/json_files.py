@@ -21,12 +21,15 @@ Row = dict[str, Any]
 class JsonFiles:
     """JSON files whose columns have one type each over all files.
 
-    A column whose values have no common type is text: strings as they are, other values as JSON. `notes`: what the user
-    must be told, a line each.
+    A column whose values have no common type is text: strings as they are, other values as JSON.
+    `notes`: what the user must be told, a line each.
     """
 
     def __init__(self, folder: Folder, paths: Sequence[str]) -> None:
-        """Read all files once, for their columns and types. Raises InputError for a line that is no JSON object."""
+        """Read all files once, for their columns and types.
+
+        Raises InputError for a line that is no JSON object.
+        """
         self.notes: list[str] = []
         self._folder = folder
         self._types: dict[str, pa.DataType] = {}
@@ -42,8 +45,7 @@ class JsonFiles:
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column, which fits all files."""
         return {
-            name: pa.string() if _has_no_fields(data_type) else data_type
-            for name, data_type in self._types.items()
+            name: pa.string() if _has_no_fields(data_type) else data_type for name, data_type in self._types.items()
         }
 
     def columns(self, path: str) -> tuple[str, ...]:
@@ -117,9 +119,7 @@ def _to_object(pairs: list[tuple[str, Any]]) -> Row:
 
 def _to_row(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise InputError(
-            f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}"
-        )
+        raise InputError(f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}")
     return value
 
 
@@ -133,9 +133,7 @@ def _mended(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> str | None:
-    return (
-        value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    )
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:
@@ -159,7 +157,5 @@ def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 def _has_no_fields(data_type: pa.DataType) -> bool:
     """Whether an object without keys is in it, which Parquet cannot hold."""
     if pt.is_struct(data_type):
-        return data_type.num_fields == 0 or any(
-            map(_has_no_fields, (part.type for part in data_type))
-        )
+        return data_type.num_fields == 0 or any(map(_has_no_fields, (part.type for part in data_type)))
     return pt.is_list(data_type) and _has_no_fields(data_type.value_type)

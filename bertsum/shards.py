@@ -20,11 +20,13 @@ from bertsum.storage import FileInfo, Folder, describe, mask
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")  # also with .gz; see `bertsum.importing`
-# Hidden like names that begin with `_` or `.`: checksums, and what is being written (by Flink, by `hdfs dfs -put`).
+# Hidden like names that begin with `_` or `.`: checksums, and what is being written (by Flink, by
+# `hdfs dfs -put`).
 _TEMPORARY_SUFFIXES = (".crc", ".tmp", ".inprogress", "._copying_")
 _BACKUP_SUFFIXES = (".bak", ".old", ".orig", "~")  # of files that are in the directory, too
 _MAGIC = (b"PAR1", b"PARE")  # how every Parquet file begins; the second: its footer is encrypted
 _SMALLEST_BYTES = 12  # magic at both ends, and the footer's length
+_IS_ENCRYPTED = "the file is encrypted, and bertsum has no keys"
 _FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency that threads hide
 _CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
 _CHUNK_BYTES = 16 * 2**20
@@ -54,7 +56,9 @@ class InputFile:
 class Input:
     """What INPUT holds in a scope: where it starts, and its files in path order.
 
-    `is_directory`: new files below count too. `notes`: what the user must be told of how INPUT was read, a line each.
+    `is_directory`: new files below count too. `notes`: what the user must be told of how INPUT was
+    read, a line each. `copy_of`: what the files are a copy of, for messages; empty where they are
+    INPUT itself.
     """
 
     root: Folder
@@ -62,6 +66,7 @@ class Input:
     is_directory: bool = False
     scope: Scope = ALL
     notes: tuple[str, ...] = ()
+    copy_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,8 @@ def refuse_table(uri: str) -> None:
 def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
     """Files of a Parquet file, a directory (walked recursively) or a glob, that lie in the partitions of `scope`.
 
-    `tables`: a CSV, TSV or JSON file is taken, too, and all of them in a directory without a Parquet file. Raises
-    InputError when there are none.
+    `tables`: a CSV, TSV or JSON file is taken, too, and all of them in a directory without a
+    Parquet file. Raises InputError when there are none.
     """
     if not tables:
         refuse_table(uri)
@@ -128,7 +133,11 @@ def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
 
 
 def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard], dict[str, str]]:
-    """Footers of `files`, in their order, and the reason for each file that is no readable Parquet file."""
+    """Footers of `files`, in their order, and the reason for each file that cannot be read.
+
+    Raises InputError where all files of INPUT are encrypted: no other try of the same command would
+    do better.
+    """
     shards: list[Shard] = []
     problems: dict[str, str] = {}
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
@@ -137,6 +146,9 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
                 shards.append(outcome)
             else:
                 problems[file.path] = outcome
+    encrypted = [reason for reason in problems.values() if _IS_ENCRYPTED in reason]
+    if encrypted and len(encrypted) == len(source.files):
+        raise InputError(encrypted[0])
     return shards, problems
 
 
@@ -218,9 +230,10 @@ def _parents(name: str) -> list[str]:
 def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[InputFile], tuple[str, ...]]:
     """The Parquet files among those listed, and a line for each reason to leave others out.
 
-    A name with one of SUFFIXES is taken at its word. A file of another name, like Hive's `000000_0`, is one if it
-    begins with a Parquet file's magic bytes, which costs a small request for each such file. Hidden files are left out
-    without a line: their names begin with `_` or `.`, or end with one of _TEMPORARY_SUFFIXES.
+    A name with one of SUFFIXES is taken at its word. A file of another name, like Hive's
+    `000000_0`, is one if it begins with a Parquet file's magic bytes, which costs a small request
+    for each such file. Hidden files are left out without a line: their names begin with `_` or `.`,
+    or end with one of _TEMPORARY_SUFFIXES.
     """
     odd = [name for name in listed if not name.lower().endswith((*SUFFIXES, *_TEMPORARY_SUFFIXES))]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
@@ -233,7 +246,10 @@ def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[
 def _choose_files(
     folder: Folder, listed: Mapping[str, FileInfo], tables: bool
 ) -> tuple[list[InputFile], tuple[str, ...]]:
-    """The files to read of a directory, and what to say of others. Raises InputError when there are none."""
+    """The files to read of a directory, and what to say of others.
+
+    Raises InputError when there are none.
+    """
     files, notes = parquet_files(folder, listed)
     text_files = [name for name in listed if is_table(name)]
     if not files and tables and text_files:
@@ -259,7 +275,7 @@ def _say_left_out(folder: Folder, reasons: Mapping[str, str]) -> tuple[str, ...]
 
 
 def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
-    """None for a Parquet file, and for one that cannot be read: whoever reads its footer reports the error."""
+    """None for a Parquet file, and for an unreadable one, whose error its footer's reader reports."""
     if name.lower().endswith(_BACKUP_SUFFIXES):
         return f"are backups by their names ({', '.join(_BACKUP_SUFFIXES)})"
     if size == 0:
@@ -315,15 +331,17 @@ def _try_footer(root: Folder, file: InputFile) -> Shard | str:
                 raise ValueError(f"its row groups do not add up to its {metadata.num_rows} rows")
             return Shard(file, metadata.schema.to_arrow_schema(), groups, encrypted)
     except InputError as error:
-        return str(error)
+        has_encrypted_footer = "encrypted metadata" in str(error)
+        return f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}" if has_encrypted_footer else str(error)
 
 
 def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozenset[str]:
     """Names of the columns that only a key opens.
 
-    pyarrow 26 tells nobody of encryption, and ends the process when it is asked about an encrypted column. But a
-    readable footer of an encrypted file is signed, so it is longer than its content. Only then a row is read of each
-    column. The last 8 bytes (the footer's length and the magic) are still in the stream's buffer.
+    pyarrow 26 tells nobody of encryption, and ends the process when it is asked about an encrypted
+    column. But a readable footer of an encrypted file is signed, so it is longer than its content.
+    Only then a row is read of each column. The last 8 bytes (the footer's length and the magic) are
+    still in the stream's buffer.
     """
     stream.seek(-8, os.SEEK_END)
     footer_bytes = int.from_bytes(stream.read(4), "little")

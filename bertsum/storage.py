@@ -117,7 +117,7 @@ class Folder:
             return cast(bytes, self._fs.cat_file(self._path(name), start=0, end=num_bytes))
 
     def linked_directories(self) -> list[str]:
-        """Visible links to directories, which `list_names` does not follow; other filesystems than local have none."""
+        """Visible links to directories, which `list_names` does not follow; local ones only."""
         if not self.is_local:
             return []
         links = []

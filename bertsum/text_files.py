@@ -19,7 +19,8 @@ _SHOWN_BYTES = 24
 def read_lines(folder: Folder, path: str) -> Iterator[str]:
     """Lines with their line ends, as they stand; a `.gz` file is unpacked.
 
-    The text is UTF-8, or UTF-16 where the file begins with that byte order mark. Raises InputError for other bytes.
+    The text is UTF-8, or UTF-16 where the file begins with that byte order mark. Raises InputError
+    for other bytes.
     """
     with _reporting(folder, path), folder.open(path) as raw:
         packed: Any = gzip.GzipFile(fileobj=raw) if path.lower().endswith(".gz") else raw

@@ -48,7 +48,8 @@ def directory(day: date, config: DaysConfig) -> str:
 def _same_directory(partition: str) -> tuple[date, date] | None:
     """Two days that `partition` (strftime codes) does not tell apart, or None.
 
-    The calendar repeats its leap years and weekdays after 28 years, so what differs over 40 years is a layout of days.
+    The calendar repeats its leap years and weekdays after 28 years, so what differs over 40 years
+    is a layout of days.
     """
     days_by_name: dict[str, date] = {}
     for number in range(_FIRST_DAY.toordinal(), _LAST_DAY.toordinal() + 1):

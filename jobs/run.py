@@ -68,7 +68,12 @@ class Run:
         if limit is not None and not self.source.scope.is_all:
             raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
         rules = self.config.output
-        plan = make_plan(self.source, self.output, self.job, self.limits, self.work.check, limit, rules)
+        try:
+            plan = make_plan(self.source, self.output, self.job, self.limits, self.work.check, limit, rules)
+        except InputError as error:
+            if not self.source.copy_of:
+                raise
+            raise InputError(f"INPUT {self.source.copy_of}: {error}") from error  # whose files have other names
         return self._compare_with_table(plan) if self.lake and plan.limit is None else plan
 
     def _compare_with_table(self, plan: Plan) -> Plan:

@@ -68,9 +68,7 @@ def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
     return load_config(JobConfig, arguments.config, overrides(arguments, short | more))
 
 
-def look_up(
-    arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False
-) -> Run:
+def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False) -> Run:
     """What the options name: INPUT, OUTPUT and the model; says what must be said of INPUT."""
     from bertsum.checkpoint_config import model_digest
     from bertsum.model_source import SHIPPED_MODEL, resolve

@@ -1,4 +1,4 @@
-"""`summarize` on a real Ray reads CSV, TSV, JSON and Parquet of any name; what it leaves out it says."""
+"""`summarize` on a real Ray reads CSV, TSV, JSON and Parquet of any name, and says what not."""
 
 import gzip
 import json
@@ -7,11 +7,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job_helpers import documents, read_result, result_files, write
+from job_helpers import documents, result_files, write
 
 from jobs import backfill, nightly, prepare, status, summarize
 
 pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def visible_files(output: Path) -> list[str]:
+    """Result files without the copy of INPUT, which is hidden from readers."""
+    return [name for name in result_files(output) if not name.startswith("_")]
+
+
+def read_result(output: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(output / name, partitioning=None) for name in visible_files(output))
 
 
 def rows(num_rows: int, first_id: int = 0) -> list[dict[str, object]]:
@@ -69,7 +78,10 @@ def test_a_directory_of_csv_files_keeps_partitions_and_says_what_it_leaves_out(
     printed = capsys.readouterr().out
     assert "left out of INPUT: 1 file(s)" in printed and "README" in printed
     assert "column 'region' has 'NA' (4): read as text" in printed
-    assert [name.partition("/")[0] for name in result_files(output)] == ["dt=2026-11-20", "dt=2026-11-21"]
+    assert [name.partition("/")[0] for name in visible_files(output)] == [
+        "dt=2026-11-20",
+        "dt=2026-11-21",
+    ]
     assert read_result(output)["id"].to_pylist() == list(range(8))
     assert read_result(output)["region"].to_pylist() == ["NA"] * 8
     for main, options in (
@@ -106,9 +118,7 @@ def test_files_of_hive_are_read_by_every_command(
         assert "that are empty: dt=2026-11-20/000001_0" in printed.out + printed.err
 
 
-def test_bytes_and_json_documents(
-    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bytes_and_json_documents(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = documents(6)["document"].to_pylist()
     write(documents(6), tmp_path / "text.parquet")
     write(
@@ -120,9 +130,18 @@ def test_bytes_and_json_documents(
     for name, options in (
         ("text", []),
         ("binary", ["--set", "summarizer.text_format=binary"]),
-        ("json", ["--set", "summarizer.text_format=json", "--set", "summarizer.text_path=payload.body"]),
+        (
+            "json",
+            ["--set", "summarizer.text_format=json", "--set", "summarizer.text_path=payload.body"],
+        ),
     ):
-        arguments = [str(tmp_path / f"{name}.parquet"), str(tmp_path / name), "--model", str(checkpoint), *options]
+        arguments = [
+            str(tmp_path / f"{name}.parquet"),
+            str(tmp_path / name),
+            "--model",
+            str(checkpoint),
+            *options,
+        ]
         assert summarize.main(arguments) == 0
         assert read_result(tmp_path / name).equals(read_result(tmp_path / "text"))
     capsys.readouterr()
@@ -147,4 +166,16 @@ def test_preparing_says_how_a_table_was_read(
     printed = capsys.readouterr().out
     assert "4 field(s) begin with a quotation mark, which is read as text" in printed
     assert "column 'label' has 'None' (2): read as text" in printed
-    assert [pq.read_table(output / name)["label"].to_pylist() for name in result_files(output)] == [labels]
+    assert [pq.read_table(output / name)["label"].to_pylist() for name in visible_files(output)] == [labels]
+
+
+def test_a_table_without_a_header_is_refused_by_its_name(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("It works.,positive\nIt broke.,negative\n")
+    arguments = [str(tmp_path / "rows.csv"), str(tmp_path / "out"), "--model", str(checkpoint)]
+    assert summarize.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "rows.csv" in said
+    assert "there is no column 'document'" in said
+    assert "It works.: string, positive: string" in said

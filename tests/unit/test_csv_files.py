@@ -1,4 +1,4 @@
-"""CSV and TSV: quoting, delimiters, types and missing values, against the rows that were written."""
+"""CSV and TSV: quoting, delimiters, types and missing values, against what was written."""
 
 import csv
 import gzip
@@ -35,9 +35,7 @@ def read(directory: Path, name: str, content: str | bytes) -> tuple[Rows, list[s
 def written(rows: Sequence[Sequence[str]], delimiter: str, **options: int) -> str:
     """As Python's csv module and pandas write it."""
     sink = io.StringIO()
-    csv.writer(sink, delimiter=delimiter, lineterminator="\n", **options).writerows(
-        [["document", "label"], *rows]
-    )
+    csv.writer(sink, delimiter=delimiter, lineterminator="\n", **options).writerows([["document", "label"], *rows])
     return sink.getvalue()
 
 
@@ -194,11 +192,10 @@ def test_long_texts(tmp_path: Path) -> None:
         (b"document,label\na,x\nGr\xfc\xdfe,y\n", r"a\.csv, line 3: byte 3 is not UTF-8"),
         (b'document,label\n"a\nb,"c" d,x\n', r"a\.csv, line 2: .* read as text, line 2: 1 field"),
         (b'document,label\n"He said \\"no\\", twice",x\n', r"line 2: .* not after a backslash"),
+        (b'"document","label"\n"He said "no" twice","x"\n', r"line 2: .* is written twice"),
     ],
 )
-def test_what_is_no_table_is_refused_with_its_line(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_files(tmp_path, a_csv=content)
 

@@ -25,11 +25,22 @@ def test_layouts_that_are_unique(partition: str, expected: str) -> None:
     assert directory(date(2026, 11, 22), DaysConfig(partition=partition)) == expected
 
 
-# %Y-W%V-%u: 31 December may lie in week 1 of the ISO year, like 1 January of the same calendar year.
-# %Y%-m%-d: 11 January and 1 November are both 2026111.
+# %Y-W%V-%u: 31 December may lie in week 1 of the ISO year, like 1 January of the same calendar
+# year. %Y%-m%-d: 11 January and 1 November are both 2026111.
 @pytest.mark.parametrize(
     "partition",
-    ["month=%m/day=%d", "%d", "%j", "%Y-%d", "%a", "%Y-W%V", "%V-%u", "%Y-W%V-%u", "%Y%-m%-d", "all"],
+    [
+        "month=%m/day=%d",
+        "%d",
+        "%j",
+        "%Y-%d",
+        "%a",
+        "%Y-W%V",
+        "%V-%u",
+        "%Y-W%V-%u",
+        "%Y%-m%-d",
+        "all",
+    ],
 )
 def test_layouts_that_repeat(partition: str) -> None:
     with pytest.raises(ConfigError, match="the same directory") as caught:

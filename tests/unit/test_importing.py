@@ -291,7 +291,7 @@ def test_what_must_be_said_is_said_again_and_of_earlier_copies(tmp_path: Path) -
         "1 field(s) begin with a quotat",
         "column 'label' has 'None' (1):",
     ]
-    assert find_input(str(path), Folder(str(output))) .notes == first.notes
+    assert find_input(str(path), Folder(str(output))).notes == first.notes
     (record,) = records(output)
     content = json.loads(record.read_text())
     del content["notes"]

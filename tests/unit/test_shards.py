@@ -152,7 +152,7 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
 
 
 def test_files_of_other_names_are_read_if_they_are_parquet(tmp_path: Path) -> None:
-    """As Hive, Impala and Spark name them; the rest is told, but for what is hidden by convention."""
+    """As Hive, Impala and Spark name them; the rest is told, but for what is hidden."""
     for name in ("dt=1/000000_0", "dt=1/b.parquet", "dt=1/part-0.DAT", "dt=1/d.parquet.bak"):
         write(tmp_path / name, 1)
     hidden = ("_SUCCESS", ".b.parquet.crc", "b.parquet.crc", "c.parquet.tmp", "_temporary/0", "x._COPYING_")
@@ -248,4 +248,7 @@ def test_an_encrypted_file_is_named_whatever_its_name_is(tmp_path: Path) -> None
     source = list_input(str(tmp_path))
     shards, problems = read_footers(source, source.files)
     assert [shard.file.path for shard in shards] == ["a.parquet"]
-    assert "encrypted" in problems["000000_0"]
+    assert problems["000000_0"].endswith("000000_0: the file is encrypted, and bertsum has no keys")
+    alone = list_input(str(tmp_path / "000000_0"))
+    with pytest.raises(InputError, match="000000_0: the file is encrypted"):
+        read_footers(alone, alone.files)

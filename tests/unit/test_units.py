@@ -136,7 +136,7 @@ def test_the_fingerprint_is_of_all_that_changes_rows_and_nothing_else() -> None:
 
 
 def test_the_fingerprint_is_that_of_earlier_versions() -> None:
-    """The values are those of the code before fields were added: OUTPUT that was made then stays finished."""
+    """The values are those of the code before fields were added."""
     earlier = "b7ce03726da28f07a59cc71385ffc4c716660f321a9a04aed5335054a0b876c0"
     assert job_fingerprint("digest", SummarizerConfig()) == earlier
     changed = SummarizerConfig(text_column="body", language="de", selection=SelectionConfig(size=2))
