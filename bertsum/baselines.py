@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from bertsum.errors import ConfigError
-from bertsum.oracle import greedy_oracle, words
+from bertsum.oracle import greedy_oracle
+from bertsum.words import words
 
 Baseline = Literal["random", "textrank", "lexrank", "oracle"]
 

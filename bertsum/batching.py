@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bertsum.encoding import EncodedDocument, IntArray
 from bertsum.packed import to_device
+from bertsum.ragged import bounds, ranges, split_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,13 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
     """Pack the documents at `places` into one batch, sorted by their number of sentences."""
     places = sorted(places, key=lambda place: documents[place].num_read_sentences)
     chosen = [documents[place] for place in places]
-    first_sentences = np.cumsum([0, *(document.num_read_sentences for document in chosen)])
+    first_sentences = bounds([document.num_read_sentences for document in chosen])
     token_sentences = np.concatenate(
         [d.token_sentences + first for d, first in zip(chosen, first_sentences, strict=False)]
     )
     window_lengths = np.concatenate([document.window_lengths for document in chosen])
     is_cls = np.zeros(len(token_sentences), np.bool_)
-    first_tokens = np.cumsum([0, *(len(document.input_ids) for document in chosen)])
+    first_tokens = bounds([len(document.input_ids) for document in chosen])
     is_cls[np.concatenate([d.cls_positions + first for d, first in zip(chosen, first_tokens, strict=False)])] = True
     order = packed_order(window_lengths)
 
@@ -99,11 +100,8 @@ def make_batch(documents: Sequence[EncodedDocument], places: Sequence[int]) -> B
 def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
     """[T] for each token of the packed sequence, its place before the windows were sorted by length."""
     by_length = np.argsort(window_lengths, kind="stable")
-    starts = np.cumsum(window_lengths) - window_lengths
-    lengths = window_lengths[by_length]
-    new_starts = np.cumsum(lengths) - lengths
-    order: npt.NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts[by_length] - new_starts, lengths)
-    return order
+    limits = bounds(window_lengths)
+    return ranges(limits[by_length], limits[by_length + 1])
 
 
 def split_tokens(values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]) -> list[npt.NDArray[np.int64]]:
@@ -111,4 +109,4 @@ def split_tokens(values: npt.NDArray[np.int64], documents: Sequence[EncodedDocum
     lengths = np.concatenate([document.window_lengths for document in documents])
     own = np.empty_like(values)
     own[packed_order(lengths)] = values
-    return np.split(own, np.cumsum([len(document.input_ids) for document in documents])[:-1])
+    return split_runs(own, [len(document.input_ids) for document in documents])

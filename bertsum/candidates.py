@@ -216,9 +216,7 @@ def _features(
 
 def _tokens(document: EncodedDocument) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The ids of what was read, without special tokens, and the sentence of each."""
-    is_text = np.ones(len(document.input_ids), np.bool_)
-    is_text[document.cls_positions] = False
-    is_text[np.append(document.cls_positions[1:], len(is_text)) - 1] = False  # [SEP] ends what [CLS] began
+    is_text = document.is_text
     return document.input_ids[is_text], document.token_sentences[is_text]
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
+from bertsum.ragged import bounds
 from bertsum.sentences import Span, detect_language, split_sentences
 from bertsum.surface import surface_features
 from bertsum.tokenizing import Tokenizer
@@ -67,6 +68,14 @@ class EncodedDocument:
         return self.num_read_tokens < self.num_tokens or self.num_read_sentences < len(self.spans)
 
     @property
+    def is_text(self) -> BoolArray:
+        """[T] which tokens are the author's: all but [CLS] and [SEP], the first and the last of each piece."""
+        is_text = np.ones(len(self.input_ids), np.bool_)
+        is_text[self.cls_positions] = False
+        is_text[np.append(self.cls_positions[1:], len(is_text)) - 1] = False
+        return is_text
+
+    @property
     def num_read_tokens(self) -> int:
         """Of `num_tokens`, those that the windows hold."""
         return len(self.input_ids) - 2 * len(self.cls_positions)
@@ -117,8 +126,8 @@ class DocumentEncoder:
         special = SpecialIds(self.cls_id, self.sep_id)
         windows = make_windows(ids, lengths, counts, special, self.max_window_tokens, max_windows)
         segments = windows.token_type_ids if self._has_segments else np.zeros_like(windows.token_type_ids)
-        sentence_bounds = np.concatenate([[0], np.cumsum(counts)])
-        id_bounds = np.concatenate([[0], np.cumsum(lengths)])[sentence_bounds]
+        sentence_bounds = bounds(counts)
+        id_bounds = bounds(lengths)[sentence_bounds]
         shares = self._unknown_shares(ids, id_bounds)
         surface = np.zeros((len(lengths), 0), np.float32)
         if self._has_surface:  # a sort of all tokens
@@ -154,9 +163,7 @@ class DocumentEncoder:
         None for a place that is None, where no token begins, or that was not read.
         """
         token_starts = np.full(len(document.input_ids), -1)
-        is_text = np.ones(len(document.input_ids), np.bool_)
-        is_text[document.cls_positions] = False
-        is_text[np.append(document.cls_positions[1:], len(is_text)) - 1] = False  # [SEP] ends what [CLS] began
+        is_text = document.is_text
         sentences = [document.text[start:stop] for start, stop in document.spans[: document.num_read_sentences]]
         encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
         found = [

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, cast
 
@@ -14,10 +14,10 @@ from bertsum.columns import encryption_problem
 from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import EncodedDocument, base_language
-from bertsum.errors import InputError, RowError
+from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem, summaries_problem
 from bertsum.labels import sentiment_of, topic_of, word_labels
-from bertsum.oracle import words
+from bertsum.labels_config import LabelsConfig
 from bertsum.predictor import Summarizer
 from bertsum.rouge import rouge
 from bertsum.running import Scores
@@ -26,7 +26,8 @@ from bertsum.sentences import detect_language, split_sentences
 from bertsum.shards import Shard
 from bertsum.spans import OUTSIDE
 from bertsum.storage import mask
-from bertsum.training_config import LabelsConfig
+from bertsum.streams import Progress
+from bertsum.words import words
 
 _ROUGE = pa.struct(
     [pa.field("system", pa.string()), *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum"))]
@@ -98,11 +99,19 @@ class Evaluator:
     def __init__(self, models: Mapping[str, Summarizer], config: EvaluationConfig) -> None:
         self.models = models
         self.config = config
-        self.stage_seconds: dict[str, float] = defaultdict(float)
+        self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
 
-    def stream(
-        self, tables: Iterable[pa.Table], on_progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[pa.Table]:
+    @property
+    def max_batch_tokens(self) -> int:
+        """Most tokens of one batch, of each model."""
+        return max((model.max_batch_tokens for model in self.models.values()), default=0)
+
+    @max_batch_tokens.setter
+    def max_batch_tokens(self, num_tokens: int) -> None:
+        for model in self.models.values():
+            model.max_batch_tokens = num_tokens
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
         """Raises InputError for a table that lacks a column, RowError for labels that do not fit together, and
         ConfigError for a missing package.
         """
@@ -111,6 +120,15 @@ class Evaluator:
             if on_progress:
                 on_progress(table.num_rows, sum(result["num_tokens"].to_pylist()))
             yield result
+
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        """Raises BertsumError: a mean over the other rows would be another figure."""
+        raise BertsumError(reason)
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Call `call` after each batch of each model, from now on."""
+        for model in self.models.values():
+            model.on_batch(call)
 
     def _evaluate(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from bertsum.columns import column_problem, columns_text, is_text
-from bertsum.training_config import LabelsConfig
+from bertsum.labels_config import LabelsConfig
 
 _LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
 _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bertsum.errors import InputError
+from bertsum.labels_config import LabelsConfig
 from bertsum.oracle import best_combination, greedy_oracle
 from bertsum.sentences import Span
-from bertsum.training_config import LabelsConfig
 
 _UNLABELLED = -1  # label of a sentence that has none: bertsum.loss.IGNORE, which would import torch
 

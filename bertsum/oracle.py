@@ -8,32 +8,11 @@ A set of n-grams is an int with a bit for each n-gram of the document, so that a
 `bit_count`: trying all combinations would be slow with sets of tuples.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 
-from bertsum.sentences import UNSPACED_LANGUAGES
-
-Ngrams = frozenset[tuple[str, ...]]
-
-# Python's \w leaves out combining marks, so it would cut a Hindi word at each of its vowel signs.
-_MARKS = "".join(chr(code) for code in range(0x10000) if unicodedata.category(chr(code))[0] == "M")
-_WORD = re.compile(rf"[\w{_MARKS}]+")
-_ASCII_WORD = re.compile(r"\w+", re.ASCII)
-
-
-def words(text: str, language: str) -> list[str]:
-    """Lower-cased words without punctuation; characters in languages that do not space words."""
-    pattern = _ASCII_WORD if text.isascii() else _WORD  # the class of all marks is slow
-    found: list[str] = pattern.findall(text.lower())
-    return [character for word in found for character in word] if language in UNSPACED_LANGUAGES else found
-
-
-def ngrams(tokens: Sequence[str], n: int) -> Ngrams:
-    """The set of runs of n tokens."""
-    return frozenset(zip(*(tokens[i:] for i in range(n)), strict=False))
+from bertsum.words import ngrams, words
 
 
 def greedy_oracle(sentences: Sequence[str], summary: str, language: str, max_sentences: int) -> list[int]:

@@ -10,7 +10,7 @@ rows of a prefix.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bertsum.cpu_linear import ReorderedLinear
+from bertsum.ragged import bounds, offsets
 
 # Encoders whose modules have BERT's names and order of operations, so that their weights can be used in place.
 _BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
@@ -67,8 +68,8 @@ def packed_attention(
         from torch.nn.attention.varlen import varlen_attn
 
         q, k, v = (t.reshape(len(t), num_heads, -1) for t in (query, key, value))
-        bounds, most = _bounds(tuple(lengths), query.device), max(lengths)
-        return varlen_attn(q, k, v, bounds, bounds, most, most).reshape(len(q), -1)  # type: ignore[union-attr]
+        starts, most = _bounds(tuple(lengths), query.device), max(lengths)
+        return varlen_attn(q, k, v, starts, starts, most, most).reshape(len(q), -1)  # type: ignore[union-attr]
     shapes = [(count, length) for _, count, length in runs(lengths)]
     ahead = (None, None) if prefix is None else prefix
     parts = [
@@ -129,14 +130,12 @@ def _has_varlen(values: Tensor) -> bool:
 @lru_cache(maxsize=8)
 def _bounds(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """[n + 1] int32 first row of each sequence, and the end. Cached: all layers of an encoder ask for the same."""
-    return to_device(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
+    return to_device(torch.from_numpy(bounds(lengths)).int(), device)
 
 
 def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
     """[N] place of each row in its sequence, from 0."""
-    counts = torch.tensor(lengths)
-    starts = counts.cumsum(0) - counts
-    return to_device(torch.arange(int(sum(lengths))) - torch.repeat_interleave(starts, counts), device)
+    return to_device(torch.from_numpy(offsets(lengths)), device)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -5,8 +5,8 @@ The three steps are separate, so that the host prepares the next documents while
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -33,9 +33,7 @@ from bertsum.model_source import resolve
 from bertsum.running import Running, Scores, one_line, refuse_lost_device
 from bertsum.schema import Document, Prediction, Status
 from bertsum.selection import join_sentences
-
-Progress = Callable[[int, int], None]
-"""Called after each batch with the number of documents and of tokens that were just finished."""
+from bertsum.streams import Progress, read_ahead
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
@@ -77,7 +75,7 @@ class Summarizer:
             self.model.candidates.cpu()  # it reads what the host has counted, while the device computes
         if self.device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
-        self.stage_seconds: dict[str, float] = defaultdict(float)
+        self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self._trim_heap = HeapTrimmer()
         self._preparing = Lock()  # two streams may be at work, and the encoder's memory of words is one
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
@@ -184,35 +182,36 @@ class Summarizer:
         """A row of status `error` for each row of the table, without computing anything."""
         return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config)
 
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Call `call` after each batch, from now on: documents are counted pool by pool, which may take minutes."""
+        self.model.register_forward_hook(lambda *_: call())
+
     def _run(
         self, pools: Iterable[Sequence[Document]], on_progress: Progress | None
     ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
-        """The three steps over pools of documents; a thread prepares the next pool while this one is computed.
+        """The three steps over pools of documents; the next pool is prepared while this one is computed.
 
         The first pool is prepared before this returns, perhaps while another stream is computed.
         """
-        iterator = iter(pools)
+        return self._compute(read_ahead(self._prepare_all(pools)), on_progress)
 
-        def prepare_next() -> Prepared | None:
-            pool = next(iterator, None)
-            with self._preparing:
-                return None if pool is None else self._timed("prepare", self.prepare, pool)
-
-        return self._compute(prepare_next(), prepare_next, on_progress)
+    def _prepare_all(self, pools: Iterable[Sequence[Document]]) -> Iterator[Prepared]:
+        for pool in pools:
+            with self._preparing, self._timed("prepare"):
+                prepared = self.prepare(pool)
+            yield prepared
 
     def _compute(
-        self, prepared: Prepared | None, prepare_next: Callable[[], Prepared | None], on_progress: Progress | None
+        self, pools: Iterable[Prepared], on_progress: Progress | None
     ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
         waiting: list[tuple[Prepared, Iterable[Running]]] = []
-        with ThreadPoolExecutor(1) as executor:
-            while prepared is not None:
-                following = executor.submit(prepare_next)
-                waiting.append((prepared, self._timed("forward", self._start, prepared)))
-                if len(waiting) > self._pools_ahead:
-                    yield self._end(*waiting.pop(0), on_progress)
-                prepared = following.result()
-            for pool in waiting:
-                yield self._end(*pool, on_progress)
+        for prepared in pools:
+            with self._timed("forward"):
+                waiting.append((prepared, self._start(prepared)))
+            if len(waiting) > self._pools_ahead:
+                yield self._end(*waiting.pop(0), on_progress)
+        for pool in waiting:
+            yield self._end(*pool, on_progress)
 
     def _end(
         self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
@@ -221,9 +220,12 @@ class Summarizer:
         known = [prediction for prediction in prepared.predictions if prediction is not None]
         if on_progress and known:
             on_progress(len(known), 0)  # the model reads none of them
-        scores = self._timed("forward", self._collect, prepared, batches, on_progress)
+        with self._timed("forward"):
+            scores = self._collect(prepared, batches, on_progress)
         self._trim_heap()
-        return prepared, scores, self._timed("finish", self.finish, prepared, scores)
+        with self._timed("finish"):
+            predictions = self.finish(prepared, scores)
+        return prepared, scores, predictions
 
     def _start(self, prepared: Prepared) -> Iterable[Running]:
         """Batches that a GPU has been given; on a CPU each is computed when the iteration comes to it."""
@@ -250,10 +252,11 @@ class Summarizer:
                 on_progress(len(documents), sum(document.num_read_tokens for document in documents if document))
         return scores
 
-    def _timed(self, stage: str, step: Callable[..., Any], *values: Any) -> Any:
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            return step(*values)
+            yield
         finally:
             self.stage_seconds[stage] += time.perf_counter() - start
 

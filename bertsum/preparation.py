@@ -1,7 +1,7 @@
 """Labelled rows -> rows of training shards: splits, tokenizes, makes labels, and says what is left out and why."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, cast
 
@@ -13,9 +13,10 @@ from bertsum.columns import encryption_problem
 from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
 from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
-from bertsum.errors import InputError, RowError
+from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem
 from bertsum.labels import has_class_label, sentence_labels
+from bertsum.labels_config import LabelsConfig
 from bertsum.prepared import (
     PREPARED_COLUMN,
     TOKENS_COLUMN,
@@ -28,7 +29,7 @@ from bertsum.prepared import (
 from bertsum.schema import Document, Status
 from bertsum.shards import Shard
 from bertsum.storage import mask
-from bertsum.training_config import LabelsConfig
+from bertsum.streams import Progress
 
 NO_LABEL, NO_OVERLAP, TOO_SHORT, TOO_LONG = "no_label", "no_overlap", "too_short", "too_long"
 LEFT_OUT: Mapping[str, str] = {
@@ -83,17 +84,23 @@ class Preparer:
         """Raises ModelError for a tokenizer that does not fit a BERT-like encoder."""
         self.config = config
         self.encoder = make_encoder(tokenizer)
-        self.stage_seconds: dict[str, float] = defaultdict(float)
+        self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
+        self.max_batch_tokens = 0
 
-    def stream(
-        self, tables: Iterable[pa.Table], on_progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[pa.Table]:
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
         """Raises InputError for a table that lacks a column, RowError for labels that do not fit together."""
         for table in tables:
             result = self._prepare(table)
             if on_progress:
                 on_progress(table.num_rows, sum(result[TOKENS_COLUMN].to_pylist()))
             yield result
+
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        """Raises BertsumError: a labelled row is not left out because of its process."""
+        raise BertsumError(reason)
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Nothing runs in batches here."""
 
     def _prepare(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)

@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from bertsum.encoding import DocumentEncoder, EncodedDocument, TokenizedDocuments
 from bertsum.errors import InputError
+from bertsum.ragged import split_runs
 from bertsum.sentences import Span
 
 PREPARED_COLUMN, TOKENS_COLUMN = "prepared", "num_tokens"
@@ -123,8 +124,8 @@ def encode_prepared(
 def split_tokenized(tokenized: TokenizedDocuments) -> list[PreparedDocument]:
     """One document each, without labels."""
     counts = [len(spans) for spans in tokenized.spans]
-    lengths = np.split(tokenized.lengths, np.cumsum(counts)[:-1]) if counts else []
-    ids = np.split(tokenized.ids, np.cumsum([part.sum() for part in lengths])[:-1]) if counts else []
+    lengths = split_runs(tokenized.lengths, counts)
+    ids = split_runs(tokenized.ids, [int(part.sum()) for part in lengths])
     return [
         PreparedDocument(language, spans, document_lengths, document_ids, None)
         for language, spans, document_lengths, document_ids in zip(

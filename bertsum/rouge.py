@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from bertsum.errors import ConfigError
-from bertsum.oracle import words
+from bertsum.words import words
 
 _ENGLISH_WORD = re.compile(r"[a-z0-9]+")
 _SHORT_WORD = 3  # characters; words up to this length are not stemmed

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertsum.config import SelectionConfig
-from bertsum.oracle import ngrams, words
 from bertsum.sentences import UNSPACED_LANGUAGES, Span
+from bertsum.words import ngrams, words
 
 
 def select_sentences(

@@ -8,6 +8,8 @@ Edmundson 1969). They cost one sort of the tokens.
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.ragged import offsets, run_numbers
+
 _LEAD = 3  # sentences with which news says what matters
 
 # Centre and spread of each feature on English news, so that they reach the model near 0 with a size near 1.
@@ -45,9 +47,9 @@ def surface_features(
     Shared with the lead: rarity of those that another one of the first three sentences has.
     """
     total = len(sentence_tokens)
-    document = np.repeat(np.arange(len(num_sentences)), num_sentences)  # [S]
-    place = np.arange(total) - np.repeat(np.cumsum(num_sentences) - num_sentences, num_sentences)
-    sentence = np.repeat(np.arange(total), sentence_tokens)  # [T]
+    document = run_numbers(num_sentences)  # [S]
+    place = offsets(num_sentences)
+    sentence = run_numbers(sentence_tokens)  # [T]
     pairs, occurrences = np.unique(sentence * vocabulary_size + ids, return_counts=True)
     owner, token = np.divmod(pairs, vocabulary_size)  # each distinct token of each sentence
     _, group = np.unique(document[owner] * vocabulary_size + token, return_inverse=True)  # the same token in a document

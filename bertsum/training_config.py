@@ -7,47 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bertsum.config import Config, ModelConfig, ResourcesConfig
-from bertsum.schema import TEXT_COLUMN
+from bertsum.labels_config import LabelsConfig
 from bertsum.tracking import Tracker
-
-
-class LabelsConfig(Config):
-    """Which columns of a labelled set hold what."""
-
-    text_column: str = Field(TEXT_COLUMN, description="column with the text of the document")
-    summary_column: str | None = Field(
-        None, description="reference summary, one sentence a line, or a list of sentences"
-    )
-    sentence_labels_column: str | None = Field(
-        None, description="0/1 for each entry of `sentences_column`; used in place of labels made from a summary"
-    )
-    sentences_column: str | None = Field(None, description="the document's sentences, where it comes split")
-    sentiment_column: str | None = Field(None, description="one of model.sentiment_labels")
-    sentiment: str | None = Field(None, description="one label for all rows of the source")
-    aspect_sentiments_column: str | None = Field(
-        None, description="list with O or a label for each word; a document has the label that all its aspects share"
-    )
-    topic_column: str | None = Field(None, description="one of model.topic_labels, or of the names in `topic_names`")
-    topic_names: dict[str, str] = Field({}, description="label in the data -> label of the model, where they differ")
-    tokens_column: str | None = Field(None, description="the document's words, for `token_sentiments_column`")
-    token_sentiments_column: str | None = Field(
-        None, description="list with one of model.token_sentiment_labels for each word of `tokens_column`"
-    )
-    num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
-
-    @model_validator(mode="after")
-    def _has_labels(self) -> Self:
-        sentiments = [self.sentiment_column, self.sentiment, self.aspect_sentiments_column]
-        if sum(value is not None for value in sentiments) > 1:
-            raise ValueError("give one of sentiment, sentiment_column and aspect_sentiments_column")
-        if (self.sentence_labels_column is None) != (self.sentences_column is None):
-            raise ValueError("sentence_labels_column and sentences_column go together")
-        if (self.tokens_column is None) != (self.token_sentiments_column is None):
-            raise ValueError("tokens_column and token_sentiments_column go together")
-        others = [self.summary_column, self.sentence_labels_column, self.topic_column, self.tokens_column]
-        if not any([*others, *sentiments]):
-            raise ValueError("no label column is named: summary_column, sentiment_column, ...")
-        return self
 
 
 class SourceConfig(LabelsConfig):

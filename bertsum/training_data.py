@@ -25,6 +25,7 @@ from bertsum.labels import sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
 from bertsum.oracle import rouge_of_sets
 from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
+from bertsum.ragged import split_runs
 from bertsum.shards import Shard, list_input, read_footers, stream_rows
 from bertsum.storage import Folder, mask
 from bertsum.training_config import SourceConfig
@@ -168,7 +169,7 @@ def labelled_candidates(
     `scores`: [S] probabilities of all sentences.
     """
     found = []
-    parts = np.split(scores, np.cumsum(batch.batch.num_sentences)[:-1])
+    parts = split_runs(scores, batch.batch.num_sentences)
     for example, own in zip(batch.examples, parts, strict=True):
         if example.summary:
             document = example.document

@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.ragged import bounds, offsets, ranges, run_numbers
+
 IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
@@ -59,17 +61,17 @@ def make_windows(
     `ids` of all sentences, one after the other; `lengths`: [S] ids of each; `counts`: [B] sentences of each document.
     """
     pieces = _cut_sentences(lengths, max_tokens - 2)
-    sentence_bounds = _bounds(counts)
+    sentence_bounds = bounds(counts)
     first_pieces = np.searchsorted(pieces.sentence, sentence_bounds)
     starts, window_bounds, read = _fill(pieces.length + 2, first_pieces, max_tokens, max_windows)
-    kept = _ranges(first_pieces[:-1], read)
-    document = np.repeat(np.arange(len(counts)), read - first_pieces[:-1])
+    kept = ranges(first_pieces[:-1], read)
+    document = run_numbers(read - first_pieces[:-1])
     pieces = pieces.of(kept)
     sizes = pieces.length + 2
-    token_ends = _bounds(sizes)
-    piece_bounds = _bounds(read - first_pieces[:-1])
+    token_ends = bounds(sizes)
+    piece_bounds = bounds(read - first_pieces[:-1])
     window_starts = np.append(np.searchsorted(kept, starts), len(kept))
-    in_window = np.arange(len(kept)) - np.repeat(window_starts[:-1], np.diff(window_starts))
+    in_window = offsets(np.diff(window_starts))
     token_bounds = token_ends[piece_bounds]
     sentence = pieces.sentence - sentence_bounds[document]
     num_read = np.zeros(len(counts), np.int64)
@@ -90,9 +92,9 @@ def make_windows(
 def _cut_sentences(lengths: IntArray, longest: int) -> _Pieces:
     """One piece a sentence, also of an empty one, and more where it is longer than `longest`."""
     counts = np.maximum(1, -(-lengths.astype(np.int64) // longest))
-    sentence = np.repeat(np.arange(len(lengths)), counts)
-    offset = (np.arange(len(sentence)) - np.repeat(_bounds(counts)[:-1], counts)) * longest
-    start = _bounds(lengths)[sentence] + offset
+    sentence = run_numbers(counts)
+    offset = offsets(counts) * longest
+    start = bounds(lengths)[sentence] + offset
     return _Pieces(sentence, start, np.minimum(longest, lengths[sentence] - offset))
 
 
@@ -103,7 +105,7 @@ def _fill(
 
     Which piece would be the first of the next window is known for all pieces at once; then one step a window.
     """
-    ends = _bounds(sizes)
+    ends = bounds(sizes)
     following = (np.searchsorted(ends, ends[:-1] + max_tokens, side="right") - 1).tolist()
     starts: list[int] = []
     window_bounds, read = [0], []
@@ -122,18 +124,5 @@ def _input_ids(ids: IntArray, pieces: _Pieces, token_ends: LongArray, special: S
     input_ids = np.full(token_ends[-1], special.sep, np.int32)
     input_ids[token_ends[:-1]] = special.cls
     inner = token_ends[:-1] + 1
-    input_ids[_ranges(inner, inner + pieces.length)] = ids[_ranges(pieces.start, pieces.start + pieces.length)]
+    input_ids[ranges(inner, inner + pieces.length)] = ids[ranges(pieces.start, pieces.start + pieces.length)]
     return input_ids
-
-
-def _bounds(counts: npt.NDArray[np.integer]) -> LongArray:
-    """[n] counts -> [n + 1] where each run begins, and the end of the last."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-
-
-def _ranges(starts: LongArray, stops: LongArray) -> LongArray:
-    """All numbers of each [start, stop), one range after the other."""
-    counts = stops - starts
-    ends = _bounds(counts)
-    numbers: LongArray = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], counts)
-    return numbers

@@ -20,13 +20,14 @@ from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.masking import mask, mask_values
 from bertsum.model_source import SHIPPED_MODEL
-from bertsum.output import PLAN, Counts, Job, read_json
+from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
 from jobs.guard import guard
 from jobs.plots import check_installed, draw
+from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
+from jobs.run import RESUMES, Run, add_options, find_address, overrides
 from jobs.tables import console, say_notes, show_plan
 from jobs.work import EvaluateWork, models_digest
 
@@ -57,13 +58,21 @@ def evaluate(arguments: argparse.Namespace) -> int:
     say_notes(source)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
     work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
-    run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    run = Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+    )
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         show_plan(plan, output)
         return 0
-    # what has run may have split units of the plan
-    names = _planned(output) if complete(run, plan, _show_counts) else list(plan.units)
+    complete(run, plan, _show_counts)
+    names = list(run.plan(arguments.limit).units)  # which may have been split since the first plan
     report = evaluation_report(_read(output, names), list(models), config.evaluation.lead)
     output.write_replace(  # first: the reader of a terminal may leave, or a picture fail
         f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
@@ -181,13 +190,6 @@ def _label_table(title: str, values: Mapping[str, Any]) -> Table:
         said = [f"{count:,}" for count in values["confusion"][place][: len(said_labels)]]
         table.add_row(label, *measures, f"{support:,}", *said)
     return table
-
-
-def _planned(output: Folder) -> list[str]:
-    """The units of the last run that did any."""
-    record = read_json(output, PLAN)
-    assert record is not None  # it is written before any work
-    return [entry["name"] for entry in record["files"]]
 
 
 def _read(output: Folder, names: Sequence[str]) -> pa.Table:

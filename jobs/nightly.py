@@ -11,16 +11,14 @@ from dataclasses import asdict, dataclass
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import BertsumError, IncompleteError, InputError
-from bertsum.output import Counts
-from bertsum.plan import refuse_superseded
 from bertsum.scope import inside
 from bertsum.shards import parquet_files, refuse_table
 from bertsum.storage import Folder, configure
-from jobs.by_partition import publish
 from jobs.days import directory, parse_day, scope_of, yesterday
 from jobs.guard import guard
 from jobs.progress import format_seconds
-from jobs.run import RESUMES, say_failures
+from jobs.publisher import prepare, publish
+from jobs.run import RESUMES
 from jobs.summarize import add_summarize_options, look_up, read_config
 
 _POLL_SECONDS = 20.0
@@ -95,19 +93,12 @@ def _run(arguments: argparse.Namespace, config: JobConfig, night: Night) -> None
     if is_finished(run.output, plan):
         night.state, night.rows = "nothing_to_do", plan.num_rows
         return
-    if config.on_existing == "resume":
-        refuse_superseded(plan.superseded, run.output)
-    run.prepare_table(plan)
-    result = publish(run, plan)
-    made = sum(report.record.counts.rows for report in result.reports if report.record and report.created)
-    _fill(night, result.counts, made)
-    if result.failures:
-        raise IncompleteError(say_failures(result.failures, run.output))
+    prepare(run, plan)
+    publisher = publish(run, plan)
+    counts = publisher.counts
+    night.rows, night.statuses, night.rows_made = counts.rows, dict(counts.statuses), publisher.rows_made
+    publisher.refuse_failures()
     night.state = "done"
-
-
-def _fill(night: Night, counts: Counts, made: int) -> None:
-    night.rows, night.statuses, night.rows_made = counts.rows, dict(counts.statuses), made
 
 
 def _wait(source: Folder, partition: str, minutes: float) -> None:

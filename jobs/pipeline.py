@@ -10,8 +10,9 @@ from ray.util.client import ray as ray_client
 
 from bertsum.units import Unit
 from jobs.cluster import Shape, beside_the_driver
-from jobs.replica import Replica, Task
+from jobs.replica import Replica
 from jobs.reports import UnitReport
+from jobs.unit_maker import Task
 
 _UNITS_AT_ONCE = 2  # of one replica: it computes one, while the other is read and prepared, or written
 

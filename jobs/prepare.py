@@ -12,8 +12,9 @@ from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
 from bertsum.storage import Folder, configure
 from jobs.guard import guard
 from jobs.progress import format_seconds
+from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
+from jobs.run import RESUMES, Run, add_options, find_address, overrides
 from jobs.tables import console, grid, say_notes, show_plan
 from jobs.work import PrepareWork
 
@@ -39,7 +40,15 @@ def prepare(arguments: argparse.Namespace) -> int:
     source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
     say_notes(source)
     work = PrepareWork(arguments.encoder, job, config.documents)
-    run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    run = Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+    )
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         show_plan(plan, output)

@@ -1,136 +1,15 @@
-"""How far a run is: what replicas say meanwhile, and how a person sees it.
-
-Replicas send small messages to the Monitor and never wait for it. The driver asks it about twice a second. It knows
-for each unit in work who has it, at which stage, and since when: enough to find a replica that hangs. Its process may
-die, like any other: each message, and the driver, which has its last answer, tell the next one what it must know.
-"""
+"""How far a run is, as a person sees it: a moving bar on a terminal, a line from time to time elsewhere."""
 
 import sys
 import time
-import uuid
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
-from jobs.suspects import Advice, Suspects
-
 _LINE_SECONDS = 10.0
-_WATCH_SECONDS = 5.0  # the driver asks about once a second; what a longer pause adds is not a replica's silence
-
-
-@dataclass(frozen=True, slots=True)
-class UnitProgress:
-    """How far a unit is. `stage`: load (the model, or the first rows ahead), forward (read, prepare, compute), write.
-
-    `starts`: how many times a replica has begun it, more than once when a replica died; 0: it is prepared ahead.
-    `handle`: Ray's handle of the actor whose process `replica` is.
-    """
-
-    replica: str
-    stage: str
-    starts: int = 1
-    documents: int = 0
-    tokens: int = 0
-    idle_seconds: float = 0.0  # since its last message, as long as the driver asked
-    handle: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What the monitor knows. `life` names its process, `messages` counts those that this process has heard.
-
-    `starts`: of the units that were begun more than once, also when they are no longer in work, since a short unit
-    that is done again may begin and end between two looks.
-    """
-
-    life: str
-    messages: int
-    units: Mapping[str, UnitProgress]
-    starts: Mapping[str, int]
-
-
-class Monitor:
-    """Plain class; the driver makes an actor of it. Holds the units that are begun and not yet reported."""
-
-    def __init__(self) -> None:
-        self._units: dict[str, UnitProgress] = {}
-        self._spoke_at: dict[str, float] = {}
-        self._looked_at = time.monotonic()
-        self._suspects = Suspects()
-        self._messages = 0
-        self._life = uuid.uuid4().hex
-
-    def begin(self, replica: str, unit: str, handle: Any) -> Advice:
-        """A replica, of which `handle` is Ray's handle, has the unit now; the answer says how to make it."""
-        advice = self._suspects.begin(unit)
-        self._take(unit, replica, handle, advice.starts)
-        return advice
-
-    def look_ahead(self, replica: str, unit: str, handle: Any) -> bool:
-        """See `Suspects.look_ahead`; if it may, the unit is in work, and watched, until `wait`."""
-        may = self._suspects.look_ahead(unit)
-        if may:
-            self._take(unit, replica, handle, 0)
-        return may
-
-    def wait(self, unit: str) -> None:
-        """The unit is prepared; nothing is heard of it until its turn comes."""
-        self._units.pop(unit, None)
-
-    def announce(self, unit: str, start: int, stop: int) -> None:
-        """See `Suspects.announce`."""
-        self._suspects.announce(unit, start, stop)
-
-    def update(self, replica: str, unit: str, stage: str, documents: int, tokens: int, handle: Any) -> None:
-        """Documents and tokens that were just done. A unit that is not known was begun before this process."""
-        known = self._units.get(unit)
-        if known is None:
-            if self._others_of(handle, replica):
-                return  # a late word of a process that has died; the one after it has not begun the unit
-            self._suspects.resume({unit: 1})
-            known = UnitProgress(replica, stage, handle=handle)
-        done = replace(known, stage=stage, documents=known.documents + documents, tokens=known.tokens + tokens)
-        self._heard(unit, done)
-
-    def snapshot(self, reported: Iterable[str]) -> Snapshot:
-        """`reported`: units whose report the driver has; they are no longer in work."""
-        for unit in reported:
-            self._units.pop(unit, None)
-        now = time.monotonic()
-        unwatched = max(0.0, now - self._looked_at - _WATCH_SECONDS)  # the driver, or this process, was held up
-        self._looked_at = now
-        for name, unit_progress in self._units.items():
-            self._spoke_at[name] = min(now, self._spoke_at[name] + unwatched)
-            self._units[name] = replace(unit_progress, idle_seconds=now - self._spoke_at[name])
-        return Snapshot(self._life, self._messages, dict(self._units), self._suspects.starts())
-
-    def resume(self, units: Mapping[str, UnitProgress], starts: Mapping[str, int]) -> Snapshot:
-        """What the process before this one said last: a replica may say nothing more because it hangs."""
-        self._suspects.resume(starts)
-        heard = self._messages
-        for name, known in units.items():
-            if known.starts:
-                self.update(known.replica, name, known.stage, known.documents, known.tokens, known.handle)
-        self._messages = heard  # these were no sign of life
-        return self.snapshot([])
-
-    def _take(self, unit: str, replica: str, handle: Any, starts: int) -> None:
-        for other in self._others_of(handle, replica):  # they went with that process, and wait to be begun
-            self._units.pop(other)
-        self._heard(unit, UnitProgress(replica, "load", starts, handle=handle))
-
-    def _others_of(self, handle: Any, replica: str) -> list[str]:
-        """Units of another process of the same actor."""
-        return [name for name, known in self._units.items() if known.handle == handle and known.replica != replica]
-
-    def _heard(self, unit: str, progress: UnitProgress) -> None:
-        self._messages += 1
-        self._units[unit] = progress
-        self._spoke_at[unit] = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

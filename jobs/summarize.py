@@ -14,7 +14,8 @@ from bertsum.scope import ALL, Scope
 from bertsum.storage import Folder, configure
 from bertsum.table_formats import open_table
 from jobs.guard import guard
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
+from jobs.publisher import complete
+from jobs.run import RESUMES, Run, add_options, find_address, overrides
 from jobs.tables import say_notes, show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
 
@@ -79,8 +80,16 @@ def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL
     say_notes(source)
     job = Job(arguments.model or SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
     work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)
-    lake = open_table(config.output, output)
-    return Run(arguments.input, source, output, job, work, config, find_address(arguments), lake)
+    return Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+        lake=open_table(config.output, output),
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,16 +1,16 @@
 """Which document kills a process (a native crash, a hang, no memory), found across the restarts of its replica.
 
 No exception tells of such a death, so a replica says beforehand which rows it is about to compute. The first time a
-unit is made it does not: that would cost time. After a death it announces each piece of rows; after a second one, each
-row of the piece that was announced last, alone; a row that was announced alone twice when its process died is not
-computed any more. A thousand rows are searched in four deaths, where halving would take ten.
+unit is made it does not: that would cost time. After a death it marks each piece of rows as running before it computes
+it; after a second one, each row of the piece that was running last, alone. A row that was running alone twice when
+its process died is not computed any more. A thousand rows are searched in four deaths, where halving would take ten.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-_MOST_VAGUE_DEATHS = 2  # of a unit, at a time when no row was announced
+_MOST_VAGUE_DEATHS = 2  # of a unit, at a time when no row was running
 _MOST_STARTS = 20  # of a unit: about six such documents; more are a broken machine and not the documents' fault
 _DEATHS_OF_A_ROW = 2  # one may be chance: other processes take memory and machines fail
 
@@ -25,7 +25,7 @@ class Advice:
     refusal: str | None = None  # why the unit is not to be made
 
     @property
-    def is_careful(self) -> bool:
+    def is_isolated(self) -> bool:
         return self.starts > 1
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
@@ -44,7 +44,7 @@ class Advice:
 @dataclass
 class _State:
     starts: int = 0
-    announced: tuple[int, int] | None = None
+    running: tuple[int, int] | None = None
     suspects: tuple[int, int] = (0, 0)
     vague_deaths: int = 0
     deaths: Counter[int] = field(default_factory=Counter)
@@ -56,7 +56,7 @@ class Suspects:
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
 
-    def begin(self, unit: str) -> Advice:
+    def start_unit(self, unit: str) -> Advice:
         """A replica has the unit; when that is not the first time, whoever had it before has died."""
         state = self._states.setdefault(unit, _State())
         state.starts += 1
@@ -65,7 +65,7 @@ class Suspects:
         killers = frozenset(row for row, deaths in state.deaths.items() if deaths >= _DEATHS_OF_A_ROW)
         return Advice(state.starts, state.suspects, killers, _refusal(state, len(killers)))
 
-    def look_ahead(self, unit: str) -> bool:
+    def prepare_ahead(self, unit: str) -> bool:
         """Whether the unit may be prepared while another one is computed: once, and only before anybody has begun it.
 
         If the process dies of it, the other unit is blamed, this once; then this one is begun without looking ahead.
@@ -74,12 +74,12 @@ class Suspects:
         self._states.setdefault(unit, _State())
         return is_new
 
-    def announce(self, unit: str, start: int, stop: int) -> None:
+    def mark_running(self, unit: str, start: int, stop: int) -> None:
         """Rows [start, stop) of the unit are computed next; (0, 0): none, only files are read or written."""
-        self._states.setdefault(unit, _State()).announced = (start, stop)
+        self._states.setdefault(unit, _State()).running = (start, stop)
 
     def resume(self, starts: Mapping[str, int]) -> None:
-        """Whoever counted before knew of so many starts. What was announced is lost, and the search begins anew."""
+        """Whoever counted before knew of so many starts. What was running is lost, and the search begins anew."""
         for unit, count in starts.items():
             state = self._states.setdefault(unit, _State())
             state.starts = max(state.starts, count)
@@ -90,14 +90,14 @@ class Suspects:
 
 
 def _learn(state: _State) -> None:
-    start, stop = state.announced or (0, 0)
+    start, stop = state.running or (0, 0)
     if stop - start > 1:
         state.suspects = (start, stop)
     elif stop - start == 1:
         state.deaths[start] += 1
     else:
         state.vague_deaths += 1
-    state.announced = None
+    state.running = None
 
 
 def _refusal(state: _State, num_killers: int) -> str | None:

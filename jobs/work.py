@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,19 +18,10 @@ from bertsum.preparation import DocumentsConfig, Preparer, check_labelled, kept_
 from bertsum.prepared import shard_schema
 from bertsum.shards import Shard
 from bertsum.storage import mask
+from bertsum.streams import Stream
 
 if TYPE_CHECKING:
     from bertsum.evaluation import EvaluationConfig
-
-Progress = Callable[[int, int], None]
-
-
-class Stream(Protocol):
-    """What `Work.load` gives: tables in, tables of results out, in order and row by row."""
-
-    stage_seconds: dict[str, float]  # by stage, summed over all calls
-
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]: ...
 
 
 class Work(Protocol):

@@ -26,7 +26,7 @@ from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.output import Job, encode
-from bertsum.plan import Plan, make_plan
+from bertsum.plan import Plan, Terms, make_plan
 from bertsum.predictor import Summarizer
 from bertsum.selection import join_sentences
 from bertsum.sentences import detect_language, split_sentences
@@ -43,7 +43,8 @@ def plan(source: Path, output: Path, config: SummarizerConfig | None = None) -> 
     config = config or SummarizerConfig()
     job = Job("model", "digest", config)
     check = partial(check_documents, config=config)
-    return make_plan(list_input(str(source)), Folder(str(output)), job, LIMITS, check)
+    terms = Terms(limits=LIMITS, check=check)
+    return make_plan(list_input(str(source)), Folder(str(output)), job, terms)
 
 
 def read(source: Path, made: Plan) -> list[pa.Table]:
@@ -196,7 +197,8 @@ def test_any_strings_and_nulls_through_files(
     job = Job("model", "digest", summarizer.config)
     source = list_input(str(folder / "in"))
     check = partial(check_documents, config=summarizer.config)
-    units = make_plan(source, Folder(str(folder / "out")), job, Limits(rows_per_unit, 2**20), check).units.values()
+    terms = Terms(limits=Limits(rows_per_unit, 2**20), check=check)
+    units = make_plan(source, Folder(str(folder / "out")), job, terms).units.values()
     results = []
     for unit in units:
         (part,) = unit.slices

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from bertsum.config import ResourcesConfig
 from bertsum.errors import ResourceError
 from jobs.cluster import Node, Shape, connected, fit, reserve
-from jobs.progress import Monitor
+from jobs.monitor import Monitor
 
 A10G, H100 = frozenset({"A10G"}), frozenset({"H100"})
 

@@ -13,8 +13,10 @@ import ray
 from rich.console import Console
 
 from bertsum.errors import IncompleteError
-from jobs import progress, waves
-from jobs.progress import Display, Monitor, Tally
+from jobs import monitor as monitor_module
+from jobs import waves
+from jobs.monitor import Monitor
+from jobs.progress import Display, Tally
 from jobs.reports import UnitReport
 from jobs.waves import _start_monitor, _Watch
 
@@ -26,7 +28,7 @@ class Process:
         return os.getpid()
 
     def begin(self, monitor: Any, unit: str) -> None:
-        ray.get(monitor.begin.remote(self.name(), unit, ray.get_runtime_context().current_actor))
+        ray.get(monitor.start_unit.remote(self.name(), unit, ray.get_runtime_context().current_actor))
 
     def tell(self, monitor: Any, unit: str, documents: int = 1) -> None:
         handle = ray.get_runtime_context().current_actor
@@ -45,41 +47,41 @@ class Process:
 def test_the_other_units_of_a_process_that_died_are_not_in_work_until_they_are_begun_again() -> None:
     """Else they would look silent as long as the first of them is made, and the new process would be replaced."""
     monitor = Monitor()
-    monitor.begin("node:1", "written", "a")
-    monitor.begin("node:1", "computed", "a")
-    monitor.begin("node:7", "elsewhere", "b")
-    monitor.begin("node:2", "computed", "a")
+    monitor.start_unit("node:1", "written", "a")
+    monitor.start_unit("node:1", "computed", "a")
+    monitor.start_unit("node:7", "elsewhere", "b")
+    monitor.start_unit("node:2", "computed", "a")
     assert set(monitor.snapshot([]).units) == {"computed", "elsewhere"}
-    monitor.begin("node:2", "written", "a")
+    monitor.start_unit("node:2", "written", "a")
     assert set(monitor.snapshot([]).units) == {"computed", "elsewhere", "written"}
 
 
 def test_a_unit_that_is_prepared_ahead_is_watched_until_it_waits() -> None:
     monitor = Monitor()
-    monitor.begin("node:1", "computed", "a")
-    assert monitor.look_ahead("node:1", "next", "a")
+    monitor.start_unit("node:1", "computed", "a")
+    assert monitor.prepare_ahead("node:1", "next", "a")
     assert set(monitor.snapshot([]).units) == {"computed", "next"}
-    monitor.wait("next")
+    monitor.park("next")
     assert set(monitor.snapshot([]).units) == {"computed"}
-    assert not monitor.look_ahead("node:1", "next", "a")
-    assert not monitor.look_ahead("node:1", "computed", "a")
-    assert not monitor.begin("node:1", "next", "a").is_careful
+    assert not monitor.prepare_ahead("node:1", "next", "a")
+    assert not monitor.prepare_ahead("node:1", "computed", "a")
+    assert not monitor.start_unit("node:1", "next", "a").is_isolated
 
 
 def test_a_late_word_of_a_process_that_died_does_not_bring_its_units_back() -> None:
     monitor = Monitor()
-    monitor.begin("node:1", "written", "a")
-    monitor.begin("node:1", "computed", "a")
-    monitor.begin("node:2", "computed", "a")
+    monitor.start_unit("node:1", "written", "a")
+    monitor.start_unit("node:1", "computed", "a")
+    monitor.start_unit("node:2", "computed", "a")
     monitor.update("node:1", "written", "write", 0, 0, "a")
     assert set(monitor.snapshot([]).units) == {"computed"}
 
 
-def test_what_is_not_looked_at_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_polled_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver was stopped, or the machine of both: replicas have nothing to do then, or could not say it."""
-    monkeypatch.setattr(progress, "_WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(monitor_module, "_LONGEST_SILENCE_SECONDS", 0.2)
     monitor = Monitor()
-    monitor.begin("node:1", "unit", "a")
+    monitor.start_unit("node:1", "unit", "a")
     time.sleep(1)
     assert monitor.snapshot([]).units["unit"].idle_seconds == pytest.approx(0.2, abs=0.1)
     time.sleep(0.1)
@@ -90,28 +92,28 @@ def test_a_new_process_of_the_monitor_counts_on() -> None:
     """What the driver gives back and what replicas say meanwhile come in any order; none of it is progress."""
     old, new = Monitor(), Monitor()
     for _ in range(3):
-        old.begin("node:1", "unit", "a")
+        old.start_unit("node:1", "unit", "a")
     old.update("node:1", "unit", "forward", 5, 50, "a")
-    old.look_ahead("node:1", "ahead", "a")
+    old.prepare_ahead("node:1", "ahead", "a")
     new.update("node:1", "unit", "forward", 2, 20, "a")
     known = old.snapshot([])
     resumed = new.resume(known.units, known.starts)
     assert (resumed.units["unit"].documents, resumed.units["unit"].tokens) == (7, 70)
     assert set(resumed.units) == {"unit"}  # the other one may wait by now, and then it would look silent
     assert (resumed.messages, resumed.starts) == (1, {"unit": 3})
-    assert new.begin("node:2", "unit", "a").starts == 4
+    assert new.start_unit("node:2", "unit", "a").starts == 4
 
 
 def test_who_begins_a_unit_that_another_process_told_of_begins_it_again() -> None:
     monitor = Monitor()
     monitor.update("node:1", "unit", "forward", 2, 20, "a")
-    assert monitor.begin("node:2", "unit", "a").is_careful
+    assert monitor.start_unit("node:2", "unit", "a").is_isolated
 
 
 def test_a_unit_whose_process_dies_each_time_is_refused_although_the_monitor_dies_with_it() -> None:
     monitor = Monitor()
     for deaths in range(30):
-        if monitor.begin(f"node:{deaths}", "unit", "a").refusal:
+        if monitor.start_unit(f"node:{deaths}", "unit", "a").refusal:
             break
         known, monitor = monitor.snapshot([]), Monitor()
         monitor.resume(known.units, {name: unit.starts for name, unit in known.units.items()} | dict(known.starts))
@@ -148,7 +150,7 @@ def look_until(done: Callable[[str], bool], monitor: Any, reports: dict[str, Uni
 def test_a_replica_that_hangs_with_two_units_is_replaced_once(monitor: Any, process: Any) -> None:
     first = ray.get(process.pid.remote(), timeout=60)
     for unit in ("written", "computed"):
-        ray.get(monitor.begin.remote("node:1", unit, process))
+        ray.get(monitor.start_unit.remote("node:1", unit, process))
         time.sleep(0.4)
     said = look_until(lambda said: "is replaced" in said, monitor, {})
     assert said.count("is replaced") == 1
@@ -156,8 +158,8 @@ def test_a_replica_that_hangs_with_two_units_is_replaced_once(monitor: Any, proc
 
 
 def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(monitor: Any, process: Any) -> None:
-    ray.get(monitor.begin.remote("node:1", "failed", process))
-    ray.get(monitor.begin.remote("node:2", "hangs", process))
+    ray.get(monitor.start_unit.remote("node:1", "failed", process))
+    ray.get(monitor.start_unit.remote("node:2", "hangs", process))
     said = look_until(lambda said: "is replaced" in said, monitor, {"failed": UnitReport("failed", "", error="no")})
     assert "on hangs; it is replaced" in said
     assert "on failed" not in said

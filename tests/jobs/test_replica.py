@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,23 @@ import ray
 from job_helpers import documents, write
 
 from bertsum.checkpoint_config import model_digest
-from bertsum.commit import finish
+from bertsum.commit import Committer
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.documents import output_table
-from bertsum.errors import InputError
+from bertsum.errors import BertsumError, InputError
 from bertsum.output import Job
-from bertsum.plan import make_plan
+from bertsum.plan import Plan, Terms, make_plan
 from bertsum.schema import Prediction, Status
 from bertsum.shards import list_input
 from bertsum.storage import Folder
 from bertsum.table_formats import open_table
-from bertsum.units import Limits, Unit
-from jobs.progress import Monitor
-from jobs.replica import Replica, Task, _Making
+from bertsum.units import Limits
+from jobs.isolation import compute_isolated
+from jobs.monitor import Monitor
+from jobs.replica import Replica
 from jobs.reports import UnitReport
 from jobs.suspects import Advice
+from jobs.unit_maker import Task
 from jobs.work import SummarizeWork
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -41,7 +42,8 @@ def task(tmp_path: Path, checkpoint: Path) -> Task:
     write(documents(12), tmp_path / "in" / "a.parquet")
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
     work = SummarizeWork(str(checkpoint), job, job.config, 4096)
-    return Task(str(tmp_path / "in"), str(tmp_path / "out"), job, work, 1)
+    uris = {"input_uri": str(tmp_path / "in"), "output_uri": str(tmp_path / "out")}
+    return Task(**uris, job=job, work=work, num_threads=1)
 
 
 @pytest.fixture
@@ -59,8 +61,13 @@ def replica(task: Task, monitor: Any) -> Any:
     ray.kill(actor)
 
 
+def plan_of(task: Task, limits: Limits) -> Plan:
+    terms = Terms(limits=limits, check=task.work.check)
+    return make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, terms)
+
+
 def batch_of(task: Task) -> dict[str, Any]:
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
+    plan = plan_of(task, Limits(100, 2**20))
     ((name, unit),) = plan.units.items()
     return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
 
@@ -93,7 +100,8 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
     output = Folder(task.output_uri)
     lake = open_table(OutputConfig(table="delta"), output)
     assert lake is not None
-    plan = make_plan(list_input(task.input_uri), output, task.job, Limits(5, 2**20), task.work.check)
+    limits = Limits(5, 2**20)
+    plan = plan_of(task, limits)
     lake.prepare([task.work.output_schema(schema) for schema in plan.schemas], [""])
     units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
     batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
@@ -105,7 +113,15 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
         records = {report.name: report.record for report in reports if report.record}
         assert [report.created for report in reports] == [not is_there] * 3
         if not is_there:
-            finish(output, plan, task.job, task.input_uri, records, 0.5, lake)
+            committer = Committer(
+                output=output,
+                job=task.job,
+                input_uri=task.input_uri,
+                limits=limits,
+                max_error_fraction=0.5,
+                lake=lake,
+            )
+            committer.commit(plan, records)
     (big,) = output.list_names()
     assert [record.name for record in records.values()] == [big] * 3
     assert sum(record.counts.rows for record in records.values()) == 12
@@ -124,7 +140,7 @@ def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
     assert output.read_bytes(name) == whole
     for rows in ((0, 12), (5, 6), (5, 6)):
         output.remove(name)
-        ray.get(monitor.announce.remote(name, *rows))
+        ray.get(monitor.mark_running.remote(name, *rows))
         report = call(replica, task)
         assert report.error is None
     assert report.record is not None
@@ -138,7 +154,7 @@ def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
 def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(task: Task, monitor: Any, replica: Any) -> None:
     name = batch_of(task)["name"][0]
     for _ in range(2):
-        ray.get(monitor.begin.remote("dead", name, None))
+        ray.get(monitor.start_unit.remote("dead", name, None))
     report = call(replica, task)
     assert report.record is None
     assert "died 2 times on this unit" in str(report.error)
@@ -153,44 +169,56 @@ def test_input_that_changed_is_a_report(task: Task, replica: Any) -> None:
     assert Folder(task.output_uri).list_names() == {}
 
 
-class Budgets:
-    """A stream that remembers how many tokens a batch might have, and fails on demand."""
-
-    max_batch_tokens = 4096
+class Plain:
+    """A stream that passes its tables through; no row of it can be given up."""
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
+        self.stage_seconds: dict[str, float] = {}
+        self.max_batch_tokens = 4096
+        self.budgets: list[int] = []  # tokens of a batch, at each call
 
-    def stream(self, tables: Any, on_progress: Any) -> Any:
-        self.seen.append(self.max_batch_tokens)
+    def stream(self, tables: Any, on_progress: Any = None) -> Any:
+        self.budgets.append(self.max_batch_tokens)
         yield from tables
 
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        raise BertsumError(reason)
 
-def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_afterwards(
-    task: Task, monitor: Any
-) -> None:
-    replica, loaded, making = Replica(task, monitor), Budgets(), _Making("unit", Unit(()))
-    table = documents(2)
+    def on_batch(self, call: Any) -> None:
+        pass
+
+
+def isolated(stream: Plain, tables: Any, advice: Advice) -> list[pa.Table]:
+    progress = {"mark_running": lambda start, stop: None, "on_progress": lambda documents, tokens: None}
+    return list(compute_isolated(stream, tables, advice, **progress))
+
+
+def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_afterwards() -> None:
+    stream, table = Plain(), documents(2)
     for starts in (2, 3, 4):
-        list(replica._carefully(loaded, making, [table], Advice(starts)))
-    assert loaded.seen == [4096, 2048, 1024]
-    assert loaded.max_batch_tokens == 4096
+        isolated(stream, [table], Advice(starts))
+    assert stream.budgets == [4096, 2048, 1024]
+    assert stream.max_batch_tokens == 4096
 
     def damaged() -> Any:
         yield table
         raise InputError("the file ends here")
 
     with pytest.raises(InputError):
-        list(replica._carefully(loaded, making, damaged(), Advice(4)))
-    assert loaded.max_batch_tokens == 4096
+        isolated(stream, damaged(), Advice(4))
+    assert stream.max_batch_tokens == 4096
 
 
-class Steps:
+def test_a_row_that_kills_is_an_error_where_no_row_can_be_given_up() -> None:
+    with pytest.raises(BertsumError, match="row 3 of the unit: the process that computed this document died"):
+        isolated(Plain(), [documents(2), documents(4)], Advice(3, killers={3}))
+
+
+class Steps(Plain):
     """A Stream that reads at once, computes for a second, and writes down when."""
 
-    stage_seconds: Mapping[str, float] = {}
-
     def __init__(self, log: Path) -> None:
+        super().__init__()
         self.log = log
 
     def stream(self, tables: Any, on_progress: Any = None) -> Any:
@@ -231,8 +259,7 @@ def steps_task(task: Task, tmp_path: Path) -> Task:
 
 
 def units_of(task: Task, num_rows: int = 6) -> list[dict[str, Any]]:
-    limits = Limits(num_rows, 2**20)
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, limits, task.work.check)
+    plan = plan_of(task, Limits(num_rows, 2**20))
     return [
         {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])} for name, unit in plan.units.items()
     ]
@@ -268,16 +295,16 @@ def test_a_unit_is_read_while_another_is_computed_and_computed_while_it_is_writt
     assert steps_of(steps_task) == ["read 0", "begin 0", "read 6", "end 0", "begin 6", "write", "end 6", "write"]
 
 
-def test_while_a_unit_is_made_carefully_nothing_else_is_done(steps_task: Task, monitor: Any) -> None:
+def test_while_a_unit_is_made_isolated_nothing_else_is_done(steps_task: Task, monitor: Any) -> None:
     first, second = units_of(steps_task)
-    ray.get(monitor.begin.remote("dead", first["name"][0], None))
+    ray.get(monitor.start_unit.remote("dead", first["name"][0], None))
     two_at_once(steps_task, monitor, first, second)
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
 
 
-def test_a_unit_that_is_made_carefully_waits_until_the_other_is_written(steps_task: Task, monitor: Any) -> None:
+def test_a_unit_that_is_made_isolated_waits_until_the_other_is_written(steps_task: Task, monitor: Any) -> None:
     first, second = units_of(steps_task)
-    ray.get(monitor.begin.remote("dead", second["name"][0], None))
+    ray.get(monitor.start_unit.remote("dead", second["name"][0], None))
     two_at_once(steps_task, monitor, first, second)
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
 
@@ -285,7 +312,7 @@ def test_a_unit_that_is_made_carefully_waits_until_the_other_is_written(steps_ta
 def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(steps_task: Task, monitor: Any) -> None:
     """It may be what killed, and then it must be in work when it does."""
     first, second = units_of(steps_task)
-    assert ray.get(monitor.look_ahead.remote("dead", second["name"][0], None))
+    assert ray.get(monitor.prepare_ahead.remote("dead", second["name"][0], None))
     two_at_once(steps_task, monitor, first, second)
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "read 6", "begin 6", "write", "end 6", "write"]
 

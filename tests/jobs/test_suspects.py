@@ -1,4 +1,4 @@
-"""Which document kills: found from what was announced when processes died."""
+"""Which document kills: found from what was running when processes died."""
 
 from jobs.suspects import Advice, Suspects
 
@@ -9,7 +9,7 @@ def run(killers: set[int], num_rows: int = 1000, piece: int = 128) -> tuple[Advi
     """Make a unit in which some rows kill, as a replica does; the advice that worked, and the number of deaths."""
     suspects = Suspects()
     for deaths in range(100):
-        advice = suspects.begin(UNIT)
+        advice = suspects.start_unit(UNIT)
         if advice.refusal or not _dies(suspects, advice, killers, num_rows, piece):
             return advice, deaths
     raise AssertionError("no end")
@@ -20,16 +20,16 @@ def _dies(suspects: Suspects, advice: Advice, killers: set[int], num_rows: int, 
         for first, last, is_killer in advice.pieces(start, min(start + piece, num_rows)):
             if is_killer:
                 continue
-            if advice.is_careful:
-                suspects.announce(UNIT, first, last)
+            if advice.is_isolated:
+                suspects.mark_running(UNIT, first, last)
             if killers & set(range(first, last)):
                 return True
     return False
 
 
-def test_the_first_start_is_not_careful() -> None:
-    advice = Suspects().begin(UNIT)
-    assert not advice.is_careful
+def test_the_first_start_is_not_isolated() -> None:
+    advice = Suspects().start_unit(UNIT)
+    assert not advice.is_isolated
     assert list(advice.pieces(0, 10)) == [(0, 10, False)]
 
 
@@ -53,17 +53,17 @@ def test_too_many_killers_are_refused() -> None:
 
 def test_a_row_that_was_computed_once_when_a_process_died_is_tried_again() -> None:
     suspects = Suspects()
-    suspects.begin(UNIT)
-    suspects.begin(UNIT)
-    suspects.announce(UNIT, 0, 128)
-    suspects.begin(UNIT)
-    suspects.announce(UNIT, 7, 8)
-    assert suspects.begin(UNIT).killers == frozenset()
+    suspects.start_unit(UNIT)
+    suspects.start_unit(UNIT)
+    suspects.mark_running(UNIT, 0, 128)
+    suspects.start_unit(UNIT)
+    suspects.mark_running(UNIT, 7, 8)
+    assert suspects.start_unit(UNIT).killers == frozenset()
 
 
 def test_two_deaths_while_nothing_was_computed_are_refused() -> None:
     suspects = Suspects()
-    assert [suspects.begin(UNIT).refusal is None for _ in range(3)] == [True, True, False]
+    assert [suspects.start_unit(UNIT).refusal is None for _ in range(3)] == [True, True, False]
     assert suspects.starts() == {UNIT: 3}
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from bertsum import commit
 from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.lake import Lake, table_type, values_of
-from bertsum.output import Job, read_back
-from bertsum.plan import Plan, make_plan
+from bertsum.output import Counts, Job, read_back
+from bertsum.plan import Plan, Terms, make_plan
 from bertsum.schema import PREDICTION_SCHEMA
 from bertsum.scope import Scope, partition_of
 from bertsum.shards import list_input
@@ -66,9 +67,10 @@ class LakeHarness(Harness):
 
     def look(self, job: Job = JOB, *patterns: str) -> Plan:
         source = list_input(str(self.input), Scope(patterns))
-        plan = make_plan(source, self.output, job, LIMITS, check(job), rules=self.rules)
+        terms = Terms(limits=LIMITS, check=check(job), rules=self.rules)
+        plan = make_plan(source, self.output, job, terms)
         behind = self.lake.behind([*plan.units, *plan.retained], sorted(plan.partitions & plan.published))
-        return Plan(**{name: getattr(plan, name) for name in Plan.__slots__} | {"published": plan.published - behind})
+        return replace(plan, published=plan.published - behind)
 
     def work(self, job: Job = JOB, *patterns: str) -> Plan:
         plan = self.look(job, *patterns)
@@ -78,8 +80,11 @@ class LakeHarness(Harness):
         self.begin(plan, job)
         self.make(plan.missing.items(), job)
         for part in [plan.only({place}) for place in plan.open_partitions] if patterns else [plan]:
-            commit.finish(self.output, part, job, str(self.input), {}, 0.5, self.lake)
+            self.finish(part, job)
         return plan
+
+    def finish(self, plan: Plan, job: Job = JOB) -> Counts:
+        return self.committer(job, lake=self.lake).commit(plan, {})
 
     def schemas(self) -> list[pa.Schema]:
         from bertsum.columns import output_schema
@@ -417,7 +422,7 @@ def test_an_unpartitioned_table(tmp_path: Path) -> None:
         own.lake.prepare([SCHEMA], [""])
         own.begin(plan)
         own.make(plan.missing.items())
-        commit.finish(own.output, plan, JOB, str(own.input), {}, 0.5, own.lake)
+        own.finish(plan)
         assert table_files(own) == plan.units.keys()
         assert commit.is_finished(own.output, own.look())
 

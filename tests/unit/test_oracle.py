@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer, _create_ngrams, _score_ngrams
 
-from bertsum.oracle import best_combination, greedy_oracle, ngrams, words
+from bertsum.oracle import best_combination, greedy_oracle
+from bertsum.words import ngrams, words
 
 SENTENCES = [
     "The market was quiet on Monday.",

@@ -16,6 +16,7 @@ from bertsum import commit, output
 from bertsum.columns import Check, check_documents, needed_columns, output_schema
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
+from bertsum.lake import Lake
 from bertsum.output import (
     FAILURES,
     MANIFEST,
@@ -28,7 +29,7 @@ from bertsum.output import (
     read_json,
     read_record,
 )
-from bertsum.plan import Plan, make_plan, refuse_superseded
+from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
 from bertsum.schema import Prediction, Status, predictions_to_table
 from bertsum.scope import Scope
 from bertsum.shards import list_input, stream_rows
@@ -60,10 +61,21 @@ class Harness:
         self.made: list[str] = []
 
     def plan(self, job: Job = JOB, limits: Limits = LIMITS, limit: int | None = None) -> Plan:
-        return make_plan(list_input(str(self.input)), self.output, job, limits, check(job), limit)
+        terms = Terms(limits=limits, check=check(job), limit=limit)
+        return make_plan(list_input(str(self.input)), self.output, job, terms)
+
+    def committer(self, job: Job = JOB, limits: Limits = LIMITS, lake: Lake | None = None) -> commit.Committer:
+        return commit.Committer(
+            output=self.output,
+            job=job,
+            input_uri=str(self.input),
+            limits=limits,
+            max_error_fraction=0.5,
+            lake=lake,
+        )
 
     def begin(self, plan: Plan, job: Job = JOB, limits: Limits = LIMITS) -> None:
-        commit.begin(self.output, plan, job, str(self.input), limits)
+        self.committer(job, limits).begin(plan)
 
     def make(self, units: Iterable[tuple[str, Unit]], job: Job = JOB, status: Status = Status.OK) -> None:
         source = list_input(str(self.input))
@@ -82,8 +94,8 @@ class Harness:
             assert self.output.create_exclusive(name, data)
             self.made.append(name)
 
-    def finish(self, plan: Plan, job: Job = JOB, reports: dict[str, FileRecord] | None = None) -> output.Counts:
-        return commit.finish(self.output, plan, job, str(self.input), reports or {}, 0.5)
+    def finish(self, plan: Plan, job: Job = JOB) -> output.Counts:
+        return self.committer(job).commit(plan, {})
 
     def run(self, job: Job = JOB, limits: Limits = LIMITS, limit: int | None = None) -> Plan:
         plan = self.plan(job, limits, limit)
@@ -169,7 +181,7 @@ def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness,
         lambda: harness.output.remove(SUCCESS),
         lambda: harness.begin(plan),
         *[lambda unit=unit: harness.make([unit]) for unit in units],
-        lambda: commit._write_manifest(harness.output, "", manifest_files(harness, plan), {}, JOB, str(harness.input)),
+        lambda: harness.committer()._write_manifest("", manifest_files(harness, plan), {}),
         lambda: harness.output.write_replace(SUCCESS, b""),
     ]
     assert len(steps) == 9
@@ -299,9 +311,8 @@ def test_a_file_that_vanishes_during_the_run_is_an_error(harness: Harness) -> No
 def test_rows_that_two_runs_made_are_not_counted_twice(harness: Harness) -> None:
     """Two drivers that cut differently, or one that did not see the other's plan."""
     harness.run()
-    other = make_plan(
-        list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, Limits(5, 2**20), check(JOB)
-    )
+    terms = Terms(limits=Limits(5, 2**20), check=check(JOB))
+    other = make_plan(list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, terms)
     double = next(item for item in other.units.items() if item[0] not in harness.files())
     harness.make([double])
     plan = harness.plan()
@@ -419,7 +430,8 @@ def test_only_needed_columns_are_read() -> None:
 
 def narrow(harness: Harness, *patterns: str, job: Job = JOB, rules: OutputConfig | None = None) -> Plan:
     source = list_input(str(harness.input), Scope(patterns))
-    return make_plan(source, harness.output, job, LIMITS, check(job), rules=rules)
+    terms = Terms(limits=LIMITS, check=check(job), rules=rules or OutputConfig())
+    return make_plan(source, harness.output, job, terms)
 
 
 def publish(harness: Harness, plan: Plan, job: Job = JOB) -> None:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from bertsum.oracle import words
 from bertsum.rouge import Rouge, mean_rouge, rouge
+from bertsum.words import words
 
 PAIRS = [
     ("The cats were sitting on mats.\nThey slept.", "A cat sat on the mat.\nIt was sleeping."),

@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bertsum.config import SelectionConfig
-from bertsum.oracle import ngrams, words
 from bertsum.selection import join_sentences, select_sentences
 from bertsum.sentences import split_sentences
+from bertsum.words import ngrams, words
 
 TEXT = "The cat sleeps here. A dog runs in the red house. Prices rise. The market is good today."
 SPANS = split_sentences(TEXT, "en")

@@ -1,0 +1,50 @@
+"""Runs of unequal length that stand one after the other in one array: sentences of documents, tokens of sentences.
+
+`counts` [n] says how many items each run has. With counts = [2, 0, 3]:
+
+    bounds(counts)        [0, 2, 2, 5]      where each run begins, and the end of the last
+    run_numbers(counts)   [0, 0, 2, 2, 2]   of each item, its run
+    offsets(counts)       [0, 1, 0, 1, 2]   of each item, its index in its run
+    ranges([7, 1], [9, 2])   [7, 8, 1]      all numbers of each [start, stop), range after range
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+LongArray = npt.NDArray[np.int64]
+Counts = Sequence[int] | npt.NDArray[np.integer[Any]]
+Item = TypeVar("Item", bound=np.generic)
+
+
+def bounds(counts: Counts) -> LongArray:
+    """[n] -> [n + 1] where each run begins, and the end of the last."""
+    result = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=result[1:])
+    return result
+
+
+def run_numbers(counts: Counts) -> LongArray:
+    """[n] -> [items] the number of each item's run."""
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def offsets(counts: Counts) -> LongArray:
+    """[n] -> [items] the index of each item in its run."""
+    starts = bounds(counts)
+    items: LongArray = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    return items
+
+
+def ranges(starts: LongArray, stops: LongArray) -> LongArray:
+    """All numbers of each [start, stop), one range after the other."""
+    counts = stops - starts
+    numbers: LongArray = offsets(counts) + np.repeat(starts, counts)
+    return numbers
+
+
+def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:
+    """One array for each run; none without a run."""
+    return np.split(items, bounds(counts)[1:-1]) if len(counts) else []

@@ -1,0 +1,55 @@
+"""What a job does with the rows of a unit, as the engine sees it."""
+
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+Progress = Callable[[int, int], None]
+"""Called with the number of documents and of tokens that were just finished."""
+
+Item = TypeVar("Item")
+
+
+class Stream(Protocol):
+    """Tables in, tables of results out: in order, one row for each row.
+
+    - `stage_seconds`: seconds by stage, summed over all calls.
+    - `max_batch_tokens`: most tokens of one batch on the device; 0 where nothing runs in batches.
+    """
+
+    stage_seconds: MutableMapping[str, float]
+    max_batch_tokens: int
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+        """Results of `tables`. The first of them may be read and prepared before this returns, none is computed."""
+
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        """A result for rows that cannot be computed. Raises BertsumError where each row needs a real one."""
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Call `call` after each batch on the device, from now on: a sign of life."""
+
+
+def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; a thread makes the next one while the current one is used. Makes the first before it returns."""
+    executor = ThreadPoolExecutor(1)
+    following = executor.submit(_next_of, items)
+    following.result()
+
+    def remaining() -> Iterator[Item]:
+        nonlocal following
+        with executor:
+            while (item := following.result()) is not None:
+                following = executor.submit(_next_of, items)
+                yield item[0]
+
+    return remaining()
+
+
+def _next_of(items: Iterator[Item]) -> tuple[Item] | None:
+    """The next item in a tuple, None after the last: a StopIteration cannot travel through a Future."""
+    for item in items:
+        return (item,)
+    return None
