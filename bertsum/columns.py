@@ -35,7 +35,7 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 
     Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
     """
-    reason = _problem(shard.schema, config)
+    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
     if reason is None:
         _refuse_clashes(shard, config)
     return reason
@@ -60,6 +60,24 @@ def is_text(data_type: pa.DataType) -> bool:
     return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
 
 
+def is_binary(data_type: pa.DataType) -> bool:
+    """Types of bytes."""
+    return any(
+        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+    )
+
+
+def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
+    """Why a file of which these columns are needed cannot be used, or None."""
+    encrypted = [name for name in names if name in shard.encrypted]
+    if not encrypted:
+        return None
+    return (
+        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without encryption, or, "
+        "if the column is not needed, leave it out with keep_columns"
+    )
+
+
 def column_problem(
     schema: pa.Schema,
     key: str,
@@ -82,12 +100,10 @@ def columns_text(schema: pa.Schema) -> str:
 
 
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    text_columns = [("text_column", config.text_column)]
-    if config.language_column is not None:
-        text_columns.append(("language_column", config.language_column))
-    for key, name in text_columns:
-        if problem := column_problem(schema, key, name):
-            return problem
+    if problem := _text_problem(schema, config):
+        return problem
+    if config.language_column and (problem := column_problem(schema, "language_column", config.language_column)):
+        return problem
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
         return f"it has several columns of the name {repeated[0]!r}"
@@ -95,6 +111,22 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
     if missing:
         return f"keep_columns names {missing}; the file has {columns_text(schema)}"
     return None
+
+
+def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
+    if config.text_format == "text":
+        problem = column_problem(schema, "text_column", config.text_column)
+        types = dict(zip(schema.names, schema.types, strict=True))
+        holds_bytes = is_binary(types.get(config.text_column, pa.null()))
+        advice = "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        return problem and problem + advice
+    return column_problem(
+        schema,
+        "text_column",
+        config.text_column,
+        accepts=lambda data_type: is_text(data_type) or is_binary(data_type),
+        allowed="a column of strings or bytes",
+    )
 
 
 def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:

@@ -7,7 +7,7 @@ once by `load_config`. Nothing changes a config afterwards.
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,6 +31,26 @@ class Config(BaseModel):
             if isinstance(value, int | float) and abs(value) >= _TOO_LARGE:
                 raise ValueError(f"{name} must be smaller than 2**63")
         return self
+
+    added_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after results had been made without them; see `hashed_values`."""
+
+
+def hashed_values(config: Config) -> dict[str, Any]:
+    """What a fingerprint is made of: all fields, but added ones only where not at their default.
+
+    So a new field that is left alone changes no fingerprint, and results of earlier versions stay
+    valid. Whoever adds a field to a configuration that is hashed adds its name to `added_fields` of
+    that class.
+    """
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if name in config.added_fields and value == field.default:
+            del values[name]
+        elif isinstance(value, Config):
+            values[name] = hashed_values(value)
+    return values
 
 
 class ModelConfig(Config):
@@ -135,6 +155,25 @@ class SummarizerConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="number format of the encoder; auto: bfloat16 where the device computes it natively"
     )
+    text_format: Literal["text", "binary", "json"] = Field(
+        "text",
+        description="what the text column holds: strings; bytes that are UTF-8; or JSON, in which `text_path` leads "
+        "to the text",
+    )
+    text_path: str | None = Field(
+        None, description="keys that lead to the text in a JSON document, joined by dots, like `payload.body`"
+    )
+
+    added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path"})
+
+    @model_validator(mode="after")
+    def _path_fits_format(self) -> Self:
+        if (self.text_format == "json") != bool(self.text_path):
+            raise ValueError(
+                "text_path says where in a JSON document the text is: give it with text_format json, and only then "
+                f"(text_format is {self.text_format}, text_path is {self.text_path})"
+            )
+        return self
 
 
 class ResourcesConfig(Config):

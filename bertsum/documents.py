@@ -3,6 +3,7 @@
 Also which documents hold no text that a model can read.
 """
 
+import json
 import re
 import reprlib
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.columns import is_binary
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
@@ -28,7 +30,7 @@ _NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
     """One document a row. Raises InputError for a table without the columns that the configuration names."""
     _check_columns(table, config)
-    texts = read_texts(table, config.text_column)
+    texts = _read_documents(table, config)
     if not config.language_column:
         return texts
     languages = read_texts(table, config.language_column)
@@ -44,6 +46,41 @@ def output_table(table: pa.Table, predictions: Sequence[Prediction], config: Sum
     result = predictions_to_table(predictions)
     kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
     return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
+
+
+def _read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
+    """The text column by its format, as the configuration says."""
+    column, name = table[config.text_column], config.text_column
+    if config.text_format != "text" and is_binary(column.type):
+        values = pc.cast(column, pa.large_binary()).to_pylist()
+        documents = [Document(None) if value is None else _decode(value) for value in values]
+    else:
+        documents = read_texts(table, name)
+    if config.text_path is None:
+        return documents
+    keys = config.text_path.split(".")
+    return [_text_in_json(document, keys) for document in documents]
+
+
+def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
+    """The string to which `keys` lead in a JSON document; none for a missing key or null."""
+    if not document.text or not document.text.strip():
+        return document
+    try:
+        value = json.loads(document.text)
+    except (ValueError, RecursionError) as error:
+        return Document("", problem=f"not JSON: {error}")
+    for depth, key in enumerate(keys):
+        if value is None:
+            break
+        if not isinstance(value, dict):
+            path = ".".join(keys[:depth])
+            kind = type(value).__name__
+            return Document("", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}")
+        value = value.get(key)
+    if value is None or isinstance(value, str):
+        return Document(value)
+    return Document("", problem=f"{'.'.join(keys)} is a {type(value).__name__}, not a string")
 
 
 def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:

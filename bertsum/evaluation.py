@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from bertsum.baselines import Baseline, choose
+from bertsum.columns import encryption_problem
 from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import EncodedDocument, base_language
@@ -263,6 +264,8 @@ def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
     """Why a file cannot be measured, or None. Raises InputError for a clash of names."""
     problem = labels_problem(shard.schema, config, config.keep_columns)
     if problem := problem or summaries_problem(shard.schema, "system_columns", config.system_columns):
+        return problem
+    if problem := encryption_problem(shard, needed_columns(config)):
         return problem
     if clashes := same_names(config.keep_columns, MEASURES.names):
         raise InputError(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from bertsum.columns import encryption_problem
 from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
 from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
@@ -181,7 +182,10 @@ def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
     """Why a file cannot be prepared, or None. Raises InputError for a clash of names."""
     if problem := labels_problem(shard.schema, config, config.keep_columns or ()):
         return problem
-    clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept_schema(shard.schema, config).names)
+    kept = kept_schema(shard.schema, config).names
+    if problem := encryption_problem(shard, kept):
+        return problem
+    clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept)
     if clashes:
         raise InputError(
             f"{mask(shard.file.path)}: the columns {sorted(clashes)} have the names of columns of a shard; leave them "

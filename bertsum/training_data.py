@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bertsum.batching import Batch, make_batch, packed_order
 from bertsum.candidates import make_candidates
+from bertsum.columns import encryption_problem
 from bertsum.config import ModelConfig
 from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
@@ -236,7 +237,8 @@ def _find_shards(uri: str, source: SourceConfig) -> tuple[Folder, list[Shard]]:
     for path, reason in problems.items():
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     for shard in shards:
-        if problem := labels_problem(shard.schema, source):
+        problem = labels_problem(shard.schema, source)
+        if problem := problem or encryption_problem(shard, [source.text_column, *label_columns(source)]):
             raise InputError(f"source {source.name}: {mask(f'{found.root.uri}/{shard.file.path}')}: {problem}")
     return found.root, shards
 

@@ -36,6 +36,7 @@ from jobs.reports import UnitReport
 from jobs.run import find_address
 from jobs.summarize import look_up
 from jobs.summarize import parser as summarize_parser
+from jobs.tables import say_notes
 
 _SAMPLE_FILES = 8
 _JOB_SECONDS, _JOB_BYTES = 20.0, 256 * 2**20  # documents are repeated until the job takes this long, or is this big
@@ -62,6 +63,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     config = load_config(JobConfig, arguments.config, [*arguments.set, *text_column])
     configure(config.storage_options)
     source = list_input(arguments.input)
+    say_notes(source)
     shards, problems = read_footers(source, source.files)
     usable = [shard for shard in shards if check_documents(shard, config.summarizer) is None and shard.num_rows]
     if not usable:

@@ -29,7 +29,7 @@ from jobs.plots import check_installed, draw
 from jobs.publisher import complete
 from jobs.reports import UnitReport
 from jobs.run import RESUMES, Run, add_options, find_address, overrides
-from jobs.tables import console, show_plan
+from jobs.tables import console, say_notes, show_plan
 from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
@@ -54,7 +54,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if config.evaluation.summary_column:
         _check_systems(models, config.evaluation)
     output = Folder(arguments.output)
-    source = find_input(arguments.input, output, arguments.split)
+    source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
+    say_notes(source)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
     work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
     run = Run(

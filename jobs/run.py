@@ -61,7 +61,12 @@ class Run:
         if limit is not None and not self.source.scope.is_all:
             raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
         terms = Terms(limits=self.limits, check=self.work.check, rules=self.config.output, limit=limit)
-        plan = make_plan(self.source, self.output, self.job, terms)
+        try:
+            plan = make_plan(self.source, self.output, self.job, terms)
+        except InputError as error:
+            if not self.source.copy_of:
+                raise
+            raise InputError(f"INPUT {self.source.copy_of}: {error}") from error  # whose files have other names
         if self.lake is not None and plan.limit is None:  # a partition is published when the table has it, too
             behind = self.lake.behind(plan.expected, sorted(plan.partitions & plan.published))
             plan = replace(plan, published=plan.published - behind)

@@ -13,6 +13,7 @@ from rich.table import Table
 from bertsum.output import Counts
 from bertsum.plan import Plan
 from bertsum.schema import PREDICTION_SCHEMA, Status
+from bertsum.shards import Input
 from bertsum.storage import Folder, mask
 from jobs.progress import format_seconds
 from jobs.reports import STAGES, UnitReport
@@ -44,6 +45,12 @@ def show_plan(plan: Plan, output: Folder) -> None:
         console.print(say_retained(plan), soft_wrap=True)
     for path, reason in plan.problems.items():
         console.print(f"not usable: {mask(path)}: {reason}", soft_wrap=True)
+
+
+def say_notes(source: Input) -> None:
+    """How INPUT was read, where that is not obvious, and what of it was left out."""
+    for note in source.notes:
+        console.print(note, soft_wrap=True)
 
 
 def say_retained(plan: Plan) -> str:

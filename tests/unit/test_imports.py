@@ -31,7 +31,7 @@ LAYERS = [
     | {"bertsum.loss", "bertsum.selection", "bertsum.candidates"},
     {"bertsum.units", "bertsum.columns", "bertsum.model_source", "bertsum.checkpoint", "bertsum.metrics"}
     | {"bertsum.checkpoint_config", "bertsum.checkpoint_sizes", "bertsum.encoder_delta"},
-    {"bertsum.importing"},
+    {"bertsum.text_files", "bertsum.csv_files", "bertsum.json_files", "bertsum.importing"},
     {"bertsum.output", "bertsum.plan", "bertsum.concurrent_runs", "bertsum.commit", "bertsum.lake"}
     | {"bertsum.iceberg", "bertsum.delta", "bertsum.table_formats", "bertsum.compaction"},
     {"bertsum.documents"},
