@@ -8,7 +8,7 @@ import pyarrow.types as pt
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import PREDICTION_SCHEMA, output_fields, same_names
+from bertsum.schema import PREDICTION_SCHEMA, is_binary, output_fields, same_names
 from bertsum.shards import Shard
 from bertsum.storage import mask
 
@@ -58,13 +58,6 @@ def is_text(data_type: pa.DataType) -> bool:
     if pt.is_dictionary(data_type):
         data_type = data_type.value_type
     return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
-
-
-def is_binary(data_type: pa.DataType) -> bool:
-    """Types of bytes."""
-    return any(
-        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
-    )
 
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:

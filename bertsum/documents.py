@@ -15,10 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertsum.columns import is_binary
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
+from bertsum.schema import Document, Prediction, Status, is_binary, output_fields, predictions_to_table
 
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import pyarrow as pa
+import pyarrow.types as pt
 
 TEXT_COLUMN = "document"
 
@@ -61,6 +62,13 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("truncated", pa.bool_(), nullable=False),
     ]
 )
+
+
+def is_binary(data_type: pa.DataType) -> bool:
+    """Whether values of this type are bytes."""
+    return any(
+        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+    )
 
 
 def fold(name: str) -> str:

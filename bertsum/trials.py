@@ -91,3 +91,13 @@ class TrialStore:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The best first, those without a score last."""
     return sorted(trials, key=lambda t: (t.best is None, -t.best.score if t.best else 0.0, t.number))
+
+
+def show_values(trial: Trial) -> str:
+    """What a trial tries, for people."""
+    return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
+
+
+def short(value: object) -> str:
+    """A number with four digits; anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -13,6 +13,7 @@ from bertsum.errors import ConfigError, IncompleteError
 from bertsum.plan import Plan
 from bertsum.scope import Scope, partition_of
 from bertsum.storage import mask
+from jobs.console import console
 from jobs.days import calendar, days_between, directory, parse_day, scope_of
 from jobs.guard import guard, is_unicode
 from jobs.options import amount, count
@@ -20,7 +21,7 @@ from jobs.progress import format_seconds
 from jobs.publisher import Publisher, prepare
 from jobs.run import RESUMES, Run, start_replicas
 from jobs.summarize import add_summarize_options, look_up, read_config
-from jobs.tables import console, say_retained
+from jobs.tables import say_retained
 
 _FIRST_WAVE_UNITS = 8  # a replica; afterwards the rate is known
 _WAVE_SECONDS = 3600.0  # long against the start of replicas, short against waiting for a unit that is tried again

@@ -29,11 +29,10 @@ from bertsum.plan import Plan
 from bertsum.shards import Input, Shard, list_input, read_footers, stream_rows
 from bertsum.storage import Folder, configure, open_filesystem
 from jobs.guard import guard
-from jobs.options import amount, count
+from jobs.options import amount, count, find_address
 from jobs.publisher import complete
 from jobs.rates import Measured, measure_model
 from jobs.reports import UnitReport
-from jobs.run import find_address
 from jobs.summarize import look_up
 from jobs.summarize import parser as summarize_parser
 from jobs.tables import say_notes

@@ -23,13 +23,14 @@ from bertsum.model_source import SHIPPED_MODEL
 from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
+from jobs.console import console
 from jobs.guard import guard
-from jobs.options import count
+from jobs.options import add_options, count, find_address, overrides
 from jobs.plots import check_installed, draw
 from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, find_address, overrides
-from jobs.tables import console, say_notes, show_plan
+from jobs.run import RESUMES, Run
+from jobs.tables import say_notes, show_plan
 from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over

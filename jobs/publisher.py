@@ -27,10 +27,11 @@ from bertsum.plan import Plan, refuse_superseded
 from bertsum.shards import read_schema
 from bertsum.storage import Folder, mask
 from bertsum.units import Unit
+from jobs.console import console
 from jobs.progress import Display
 from jobs.reports import UnitReport
 from jobs.run import Run, start_replicas
-from jobs.tables import console, say_retained, show_incomplete
+from jobs.tables import say_retained, show_incomplete
 
 if TYPE_CHECKING:
     from jobs.waves import Replicas

@@ -1,11 +1,8 @@
 """A run of a job over INPUT and OUTPUT: what the command line decides. A command adds its Work to it."""
 
-import argparse
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertsum.config import RunConfig
@@ -16,8 +13,7 @@ from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
 from bertsum.shards import Input
 from bertsum.storage import Folder
 from bertsum.units import Limits
-from jobs.options import count
-from jobs.tables import console
+from jobs.console import console
 from jobs.work import Work
 
 if TYPE_CHECKING:
@@ -27,14 +23,6 @@ RESUMES = "interrupted; finished units stay, and the same command goes on from t
 _NOT_EXCLUSIVE = (
     "{output} cannot create a file exclusively (no hard links, or no conditional put): each file still appears whole "
     "or not at all, but two runs at once may write a file twice; see to it that only one is at work"
-)
-_ON_EXISTING = (
-    "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or remove them once the "
-    "new ones are complete (replace)"
-)
-_LIMIT = (
-    "a try-out of the first N rows: it writes no manifest and no _SUCCESS; a later run without it keeps its results "
-    "and does the rest"
 )
 
 
@@ -83,28 +71,6 @@ class Run:
         if self.config.on_existing == "resume":
             refuse_superseded(again.superseded, self.output)
         return again
-
-
-def add_options(parser: argparse.ArgumentParser, limit: bool = True) -> None:
-    """The options that every job over INPUT and OUTPUT has; `limit`: whether it can be tried out on the first rows."""
-    add = parser.add_argument
-    add("--config", metavar="FILE", type=Path, help="YAML file with configuration values")
-    add("--set", metavar="KEY=VALUE", action="append", default=[], help="one configuration value; repeatable")
-    add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
-    add("--on-existing", choices=["resume", "replace"], help=_ON_EXISTING)
-    if limit:
-        add("--limit", metavar="N", type=count("--limit", 1), help=_LIMIT)
-
-
-def overrides(arguments: argparse.Namespace, short: Mapping[str, object]) -> list[str]:
-    """`--set` values, then those of the short options, which are other spellings of some of them."""
-    options = {"on_existing": arguments.on_existing, **short}
-    return [*arguments.set, *(f"{key}={value}" for key, value in options.items() if value is not None)]
-
-
-def find_address(arguments: argparse.Namespace) -> str:
-    """Where Ray is."""
-    return arguments.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from bertsum.scope import ALL, Scope
 from bertsum.storage import Folder, configure
 from bertsum.table_formats import open_table
 from jobs.guard import guard
-from jobs.options import count
+from jobs.options import add_options, count, find_address, overrides
 from jobs.publisher import complete
-from jobs.run import RESUMES, Run, add_options, find_address, overrides
+from jobs.run import RESUMES, Run
 from jobs.tables import say_notes, show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
 

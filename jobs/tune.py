@@ -24,12 +24,12 @@ from bertsum.config import load_config, with_defaults
 from bertsum.errors import ConfigError, IncompleteError, OutputError
 from bertsum.storage import Folder, mask
 from bertsum.training_config import TrainingConfig, WorkersConfig
-from bertsum.trials import Trial, TrialStore, ranked
+from bertsum.trials import Trial, TrialStore, ranked, short
 from bertsum.tuning_config import TuningConfig, with_values
+from jobs.console import console
 from jobs.guard import guard
 from jobs.plots import draw_trials
 from jobs.progress import Bar
-from jobs.tables import console
 from jobs.train import absolute, say_aside
 
 _CONFIG_FILE = "tuning_config.json"
@@ -162,16 +162,6 @@ def _show(keys: Sequence[str], trials: Sequence[Trial], metric: str) -> None:
         outcome = f"{trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}"
         table.add_row(str(trial.number), *(short(trial.values.get(key)) for key in keys), *measured, outcome)
     console.print(table)
-
-
-def show_values(trial: Trial) -> str:
-    """What a trial tries, for people."""
-    return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
-
-
-def short(value: Any) -> str:
-    """A number with four digits; anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _check_extras(config: TuningConfig) -> None:

@@ -24,12 +24,11 @@ from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import LOG_FILE, begin, prepare_encoder, run
 from bertsum.training_state import StateStore, read_log
-from bertsum.trials import Score, Trial, TrialStore, ranked
+from bertsum.trials import Score, Trial, TrialStore, ranked, show_values
 from bertsum.tuning_config import TuningConfig, with_values
 from jobs.cluster import Shape
 from jobs.progress import Bar, format_seconds
 from jobs.remote_errors import last_words
-from jobs.tune import show_values
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the other one writes to stdout, however quiet
