@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.odd_files import plan, read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_helpers import documents, write
@@ -25,9 +26,8 @@ from waiting import LIMIT_SECONDS
 
 from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.errors import InputError
 from bertsum.output import Job, encode
-from bertsum.plan import Plan, Terms, make_plan
+from bertsum.plan import Terms, make_plan
 from bertsum.predictor import Summarizer
 from bertsum.selection import join_sentences
 from bertsum.sentences import detect_language, split_sentences
@@ -36,26 +36,6 @@ from bertsum.storage import Folder
 from bertsum.units import Limits
 
 pytestmark = [pytest.mark.faults]
-
-LIMITS = Limits(1000, 2**28)
-
-
-def plan(source: Path, output: Path, config: SummarizerConfig | None = None) -> Plan:
-    config = config or SummarizerConfig()
-    job = Job("model", "digest", config)
-    check = partial(check_documents, config=config)
-    terms = Terms(limits=LIMITS, check=check)
-    return make_plan(list_input(str(source)), Folder(str(output)), job, terms)
-
-
-def read(source: Path, made: Plan) -> list[pa.Table]:
-    root = Folder(str(source), InputError)
-    return [
-        table.select(["id"])
-        for unit in made.units.values()
-        for part in unit.slices
-        for table in stream_rows(root, part.file, part.start, part.stop, ["id", "document"])
-    ]
 
 
 ODD_NAMES = ["a b.parquet", "k=v%2F.parquet", "100%.parquet", "ü文😀.parquet", "x=/'\".parquet", "[*]?.parquet", "#.PQ"]
@@ -104,7 +84,7 @@ import json, sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from test_corpus import plan, read
+from helpers.odd_files import plan, read
 source = Path(sys.argv[1])
 from bertsum.errors import InputError
 outcome = {}

@@ -11,32 +11,30 @@ from urllib.parse import urlparse
 
 import fsspec
 import pytest
-from job_helpers import documents, start_summarize, write
-from store import SECRET, Store
-from test_lake import (
+from helpers.lake_harness import (
     DAYS,
     FORMATS,
     READERS,
     LakeHarness,
+    assert_a_replacement_is_atomic,
+    assert_a_run_is_one_commit,
+    assert_back_to_the_old_model_costs_no_work,
+    assert_columns_may_come_and_types_may_not_change,
+    assert_partition_after_partition,
+    assert_two_writers_at_once,
     expected,
     load_extension,
     num_commits,
     read_own,
     table_files,
-    write_input,
 )
-from test_lake import test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work as test_schemas
-from test_lake import test_a_replacement_is_atomic_and_the_earlier_snapshot_stays_readable as test_replacement
-from test_lake import test_a_run_is_one_commit_that_three_engines_read as test_one_commit
-from test_lake import test_back_to_the_old_model_costs_no_work as test_back
-from test_lake import test_partition_after_partition as test_partitions
-from test_lake import test_two_writers_at_once as test_writers
+from helpers.output_harness import write_input
+from job_helpers import documents, start_summarize, write
+from store import SECRET, Store
 from waiting import LIMIT_SECONDS
 
 from bertsum import commit
 from bertsum.storage import Folder
-
-__all__ = ["test_back", "test_one_commit", "test_partitions", "test_replacement", "test_schemas", "test_writers"]
 
 pytestmark = [pytest.mark.faults]
 
@@ -154,3 +152,28 @@ def test_the_job_is_killed_at_its_commit(
         assert SECRET not in printed
     assert sorted(row[0] for row in read_own(harness)) == sorted([*range(600), *range(29)])
     assert num_commits(harness) == 2
+
+
+def test_back(harness: LakeHarness) -> None:
+    assert_back_to_the_old_model_costs_no_work(harness)
+
+
+def test_one_commit(harness: LakeHarness) -> None:
+    assert_a_run_is_one_commit(harness)
+
+
+def test_partitions(harness: LakeHarness) -> None:
+    assert_partition_after_partition(harness)
+
+
+def test_replacement(harness: LakeHarness) -> None:
+    assert_a_replacement_is_atomic(harness)
+
+
+def test_schemas(harness: LakeHarness) -> None:
+    assert_columns_may_come_and_types_may_not_change(harness)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_writers(harness: LakeHarness, same: bool) -> None:
+    assert_two_writers_at_once(harness, same)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.lake_harness import load_extension
 from job_helpers import make_checkpoint
-from test_lake import load_extension
 from waiting import LIMIT_SECONDS
 
 from bertsum.config import OutputConfig

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from test_output import JOB, Harness, write_input
+from helpers.output_harness import JOB, Harness, write_input
 
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig

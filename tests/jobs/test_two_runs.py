@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_compaction import BIG, ids_in_order, results
-from test_lake import DAYS, FORMATS, READERS, LakeHarness, expected, make, table_files
-from test_output import JOB, write_input
+from helpers.lake_harness import (
+    BIG,
+    DAYS,
+    FORMATS,
+    READERS,
+    LakeHarness,
+    expected,
+    ids_in_order,
+    make,
+    results,
+    table_files,
+)
+from helpers.output_harness import JOB, write_input
 
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig

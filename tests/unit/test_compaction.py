@@ -8,8 +8,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_lake import DAYS, FORMATS, READERS, LakeHarness, earlier_reader, expected, make, num_commits, table_files
-from test_output import JOB, OTHER_JOB, Killed, kill_at, write_input
+from helpers.lake_harness import (
+    BIG,
+    DAYS,
+    FORMATS,
+    READERS,
+    LakeHarness,
+    earlier_reader,
+    expected,
+    ids_in_order,
+    make,
+    num_commits,
+    results,
+    table_files,
+)
+from helpers.output_harness import JOB, OTHER_JOB, Killed, kill_at, write_input
 
 from bertsum import commit
 from bertsum.concurrent_runs import create_unit, find_holder
@@ -19,22 +32,11 @@ from bertsum.shards import list_input, stream_rows
 from bertsum.storage import Folder
 from bertsum.units import Coverage, FileSlice, Unit, joined
 
-BIG = 2**20
-
 
 @pytest.fixture(params=FORMATS)
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> LakeHarness:
     pytest.importorskip({"iceberg": "pyiceberg", "delta": "deltalake"}[request.param])
     return make(tmp_path, request.param, file_bytes=BIG)
-
-
-def results(harness: LakeHarness) -> set[str]:
-    return {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
-
-
-def ids_in_order(harness: LakeHarness) -> list[int]:
-    names = sorted(table_files(harness))
-    return [i for name in names for i in pq.read_table(harness.root / name, partitioning=None)["id"].to_pylist()]
 
 
 def test_one_file_for_each_partition(harness: LakeHarness) -> None:
