@@ -7,17 +7,23 @@ OLDEST := .venv-oldest
 DATA := ../shared/data
 MODEL := out/model
 
-.PHONY: help setup demo model test test-slow test-faults test-oldest test-gpu lint format clean
+# What computes: these must hold in the arithmetic of any CPU.
+NUMERIC := $(patsubst %,tests/unit/test_%.py,adapters batching candidates checkpoint distributed evaluation heads loss \
+	model new_encoder predictor training training_run training_state)
+
+.PHONY: help setup demo model test test-avx2 test-slow test-faults test-oldest test-gpu docs lint format clean
 
 help:
 	@echo "make setup        install into $(VENV)"
 	@echo "make demo         summarize the sample corpus into out/demo"
 	@echo "make test         all tests that need no GPU, but the slow ones"
+	@echo "make test-avx2    those that compute, as on a CPU without AVX-512 and bfloat16"
 	@echo "make test-slow    the slow ones: kills, big files"
 	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the library, the main job and S3 with the oldest versions that pyproject.toml claims"
 	@echo "make model        train the model that ships, from DATA ($(DATA)), in four steps"
+	@echo "make docs         write jobs/docs/configuration.md from the code"
 	@echo "make lint         ruff and mypy"
 
 setup: $(VENV)/.installed
@@ -33,6 +39,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not faults and not gpu"
+
+test-avx2: setup
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+	    $(BIN)/python -m pytest -m "not slow and not faults and not gpu" $(NUMERIC)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow and not faults and not gpu"
@@ -55,6 +65,9 @@ model: setup
 	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
 	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2
 	$(BIN)/bertsum train jobs/configs/default_model_4.yaml $(MODEL)/step_4 --set data_root=$(DATA) --set start_from=$(MODEL)/step_3
+
+docs: setup
+	$(BIN)/python tests/helpers/configuration_page.py
 
 lint: setup
 	$(BIN)/ruff check .

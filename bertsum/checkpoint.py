@@ -79,6 +79,11 @@ def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase
         raise ModelError(
             f"{source} ({directory}) is not an encoder that Transformers can load: {error}"
         ) from error
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{source} ({directory}): its tokenizer has {len(tokenizer):,} tokens, and its encoder "
+            f"vectors for {config.vocab_size:,} of them; one of the two is of another model"
+        )
     # No head reads the pooler, so that many encoders come without.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:

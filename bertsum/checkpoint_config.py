@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from bertsum import __version__
 from bertsum.config import Config, ModelConfig
 from bertsum.errors import ModelError
 
@@ -105,7 +106,12 @@ def read_config(directory: Path) -> CheckpointConfig:
     try:
         config = CheckpointConfig.model_validate(values)
     except ValidationError as error:
-        raise ModelError(f"{directory / CONFIG_FILE}: {error}") from error
+        problems = [(".".join(map(str, p["loc"])), p["msg"]) for p in error.errors()]
+        reasons = "; ".join(f"{key}: {message}" for key, message in problems)
+        raise ModelError(
+            f"{directory / CONFIG_FILE}, which bertsum {values['bertsum_version']} wrote, does not "
+            f"fit bertsum {__version__}: {reasons}"
+        ) from error
     if (config.encoder is None) == (config.base_encoder is None):
         raise ModelError(f"{directory / CONFIG_FILE} must have one of encoder and base_encoder")
     return config

@@ -8,7 +8,7 @@ import pyarrow.types as pt
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import PREDICTION_SCHEMA, output_fields
+from bertsum.schema import PREDICTION_SCHEMA, is_binary, output_fields, same_names
 from bertsum.shards import Shard
 from bertsum.storage import mask
 
@@ -35,7 +35,7 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 
     Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
     """
-    reason = _problem(shard.schema, config)
+    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
     if reason is None:
         _refuse_clashes(shard, config)
     return reason
@@ -60,6 +60,17 @@ def is_text(data_type: pa.DataType) -> bool:
     return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
 
 
+def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
+    """Why a file of which these columns are needed cannot be used, or None."""
+    encrypted = [name for name in names if name in shard.encrypted]
+    if not encrypted:
+        return None
+    return (
+        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without encryption, or, "
+        "if the column is not needed, leave it out with keep_columns"
+    )
+
+
 def column_problem(
     schema: pa.Schema,
     key: str,
@@ -82,12 +93,10 @@ def columns_text(schema: pa.Schema) -> str:
 
 
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    text_columns = [("text_column", config.text_column)]
-    if config.language_column is not None:
-        text_columns.append(("language_column", config.language_column))
-    for key, name in text_columns:
-        if problem := column_problem(schema, key, name):
-            return problem
+    if problem := _text_problem(schema, config):
+        return problem
+    if config.language_column and (problem := column_problem(schema, "language_column", config.language_column)):
+        return problem
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
         return f"it has several columns of the name {repeated[0]!r}"
@@ -97,6 +106,22 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
     return None
 
 
+def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
+    if config.text_format == "text":
+        problem = column_problem(schema, "text_column", config.text_column)
+        types = dict(zip(schema.names, schema.types, strict=True))
+        holds_bytes = is_binary(types.get(config.text_column, pa.null()))
+        advice = "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        return problem and problem + advice
+    return column_problem(
+        schema,
+        "text_column",
+        config.text_column,
+        accepts=lambda data_type: is_text(data_type) or is_binary(data_type),
+        allowed="a column of strings or bytes",
+    )
+
+
 def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
     path = mask(shard.file.path)
     try:
@@ -104,11 +129,19 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
-    for key in keys:
-        if key in PREDICTION_SCHEMA.names:
-            raise InputError(f"{path}: partition key {key!r} has the name of an output column; rename the directory")
-        if key in names:
+    for index, key in enumerate(keys):
+        if same_names([key], PREDICTION_SCHEMA.names):
             raise InputError(
-                f"{path}: the partition key {key!r} is also a column of the file, so readers of OUTPUT would find it "
-                "twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+                f"{path}: partition key {key!r} has the name of an output column (most readers ignore case); rename "
+                "the directory"
+            )
+        if columns := same_names(names, [key]):
+            raise InputError(
+                f"{path}: the partition key {key!r} is also a column of the file, {columns[0]!r}, so readers of OUTPUT "
+                "would find it twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+            )
+        if earlier := same_names(keys[:index], [key]):
+            raise InputError(
+                f"{path}: the partition keys {earlier[0]!r} and {key!r} have the same name (most readers ignore case); "
+                "rename a directory"
             )

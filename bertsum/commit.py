@@ -2,13 +2,15 @@
 
     begin    _SUCCESS goes, the plan is written
     ...      units appear, each whole (bertsum.storage.create_exclusive)
-    finish   OUTPUT holds exactly what was planned -> manifests -> superseded files go -> _SUCCESS
+    commit   OUTPUT holds exactly what was planned
+             -> manifests -> the table -> superseded files go -> _SUCCESS
 
-A run over the whole of INPUT does it once, for all partitions at the end. A run that is narrowed to partitions does it
-for each partition by itself, as soon as its last unit is there; so old days stay complete while new ones are made.
+A run over the whole of INPUT does it once, for all partitions at the end. A run that is narrowed to
+partitions does it for each of them, as soon as its last unit is there; so old days stay complete
+while new ones are made.
 
-Killed between any two of these steps, the same command goes on from what exists: units are never made twice, and
-whoever reads by the manifest sees the old result until the new manifest replaces it.
+Killed between any two of these steps, the same command goes on from what exists: units are never
+made twice, and whoever reads by the manifest sees the old result until a new manifest replaces it.
 """
 
 import time
@@ -16,7 +18,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from bertsum.compaction import compact
-from bertsum.errors import IncompleteError, OutputError
+from bertsum.concurrent_runs import check_listing, list_results, refuse_unplanned, withdraw
+from bertsum.errors import IncompleteError
 from bertsum.lake import Lake
 from bertsum.output import (
     FAILURES,
@@ -53,165 +56,141 @@ class Failure:
 
 def is_finished(output: Folder, plan: Plan) -> bool:
     """Whether nothing at all is left to do, not even the records at the end."""
-    if plan.missing or plan.superseded or plan.repeated or plan.problems or plan.expired:
-        return False
-    if plan.limit is not None:
-        return True
-    if plan.open_partitions or not plan.scope.is_all:
-        return not plan.open_partitions
-    manifest = read_json(output, MANIFEST)
-    listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
-    return output.info(SUCCESS) is not None and listed == {*plan.units, *plan.retained}
+    is_open = bool(plan.open_partitions if plan.limit is None else plan.changing_partitions)
+    if not is_open and plan.limit is None and plan.scope.is_all:
+        manifest = read_json(output, MANIFEST)
+        listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
+        is_open = output.info(SUCCESS) is None or listed != plan.expected
+    return not is_open
 
 
-def begin(output: Folder, plan: Plan, job: Job, source: str, limits: Limits) -> None:
-    """Say that the result is not complete any more, then what the run is going to do."""
-    output.remove(SUCCESS)
-    for place in plan.open_partitions:
-        if place in plan.published:
-            output.remove(inside(place, SUCCESS))
-        if not plan.scope.is_all:
-            part = plan.only({place})
-            write_json(output, inside(place, PLAN), plan_json(part, job, source, limits, place))
-    if plan.scope.is_all:
-        write_json(output, PLAN, plan_json(plan, job, source, limits))
+def record_failures(output: Folder, failures: Sequence[Failure], directory: str = "") -> None:
+    """Write what could not be done, for `status` and for whoever mends it.
 
-
-def record_failures(output: Folder, failures: Sequence[Failure], place: str = "") -> None:
-    """Write what could not be done, for `status` and for whoever mends it."""
-    entries = [asdict(failure) | {"files": [mask(path) for path in failure.files]} for failure in failures]
-    write_json(output, inside(place, FAILURES), {"failures": entries})
-
-
-def finish(
-    output: Folder,
-    plan: Plan,
-    job: Job,
-    source: str,
-    reports: Mapping[str, FileRecord],
-    max_error_fraction: float,
-    lake: Lake | None = None,
-) -> Counts:
-    """Records and clean-up after the last unit; returns the totals of the plan's files.
-
-    `reports` are of this run; one whose file has another name than its unit says that another run put the unit together
-    with others. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result. The
-    small files of a table (`lake`) are put together first. What leaves the table stays for a while: a query that is at
-    work reads the snapshot from before.
-
-    Raises OutputError when OUTPUT holds something else than planned. Of a table that may be because another run did the
-    same work and put the files together: a new plan then says what is left to do.
+    Units are named as in the plan of the directory.
     """
-    listed = _list(output, plan)
-    records = _all_records(output, plan, plan.files(job), reports)
-    counts = add_counts(record.counts for record in records.values())
-    _check_errors(counts, max_error_fraction)
-    places = sorted({*plan.open_partitions, *([""] if plan.scope.is_all else [])}, reverse=True)
-    if lake and plan.limit is None:
-        _withdraw(output, plan.open_partitions and places)  # another run's _SUCCESS, older than what is made now
-        plan, records = compact(output, plan, job, records, lake.file_bytes)
-        _look_again(output, plan, places)
-    else:
-        _refuse_others(output, plan, listed)
-    if plan.limit is not None:
+    entries = [asdict(failure) for failure in failures]
+    for entry, failure in zip(entries, failures, strict=True):
+        entry["files"] = [mask(path) for path in failure.files]
+        if failure.unit is not None:
+            entry["unit"] = failure.unit.removeprefix(inside(directory, ""))
+    write_json(output, inside(directory, FAILURES), {"failures": entries})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committer:
+    """Takes plans through the protocol; each is of one group, or of some that are begun together.
+
+    - `limits`: of the units, which go into the plan's record
+    - `max_error_fraction`: more rows with status `error` than this share are no result
+    - `lake`: the table that OUTPUT is, if it is one
+    """
+
+    output: Folder
+    job: Job
+    input_uri: str
+    limits: Limits
+    max_error_fraction: float
+    lake: Lake | None = None
+
+    def begin(self, plan: Plan) -> None:
+        """Say that the result is not complete any more, then what the run is going to do."""
+        self.output.remove(SUCCESS)
+        for group in plan.groups:
+            part = plan.part([group])
+            withdraw(self.output, [name for name in part.open_partitions if name in plan.published])
+            uri, limits = self.input_uri, self.limits
+            record = plan_json(part, self.job, input_uri=uri, limits=limits, directory=group)
+            write_json(self.output, inside(group, PLAN), record)
+
+    def commit(self, plan: Plan, reported: Mapping[str, FileRecord]) -> Counts:
+        """Make the plan's files the result, after the last unit; returns their totals.
+
+        `reported` are records of this run. One that names another file than its unit says that
+        another run put the unit together with others. The small files of a table are put together
+        first. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result.
+
+        Raises IncompleteError for too many rows with an error, and OutputError where OUTPUT holds
+        something else than planned; see `bertsum.concurrent_runs.settle` for a table.
+        """
+        names = list_results(self.output, plan)
+        records = self._all_records(plan, reported)
+        counts = add_counts(record.counts for record in records.values())
+        _refuse_errors(counts, self.max_error_fraction)
+        if self.lake is None or plan.limit is not None:
+            refuse_unplanned(self.output, plan, names)
+        else:
+            if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
+                withdraw(self.output, plan.record_directories)
+            size = self.lake.file_bytes
+            plan, records = compact(self.output, plan, job=self.job, records=records, file_bytes=size)
+            check_listing(self.output, plan)
+        if plan.limit is None:
+            self._publish(plan, records)
         return counts
-    files = plan.files(job)
-    superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
-    resting = dict(plan.resting) | (dict.fromkeys(lake.holds(superseded), time.time()) if lake else {})
-    for place in places:
-        _write_manifest(output, place, [(file, records[name]) for name, file in files.items()], resting, job, source)
-    if lake:
-        lake.publish(
-            records, plan.open_partitions, {"bertsum.job": job.fingerprint, "bertsum.model": mask(job.model_id)}
-        )
-    if superseded and not plan.scope.is_all:
-        output.remove(MANIFEST)  # the one of an earlier run over everything lists files that go now
-    for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
-        output.remove(name)
-    if lake:
-        _look_again(output, plan, places)
-    for place in places:
-        _close(output, place, {partition_of(name) for name in files})
-    return counts
+
+    def _publish(self, plan: Plan, records: Mapping[str, FileRecord]) -> None:
+        """Manifests, table, removal, _SUCCESS.
+
+        What leaves a table stays for a while: a query at work reads the snapshot from before.
+        """
+        superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
+        leaving = self.lake.holds(superseded) if self.lake else ()
+        resting = {**plan.resting, **dict.fromkeys(leaving, time.time())}
+        files = [(file, records[name]) for name, file in plan.files(self.job).items()]
+        for directory in plan.record_directories:
+            self._write_manifest(directory, files, resting)
+        if self.lake:
+            note = {"bertsum.job": self.job.fingerprint, "bertsum.model": mask(self.job.model_id)}
+            self.lake.publish(records, plan.open_partitions, note)
+        if superseded and not plan.scope.is_all:
+            self.output.remove(MANIFEST)  # of a run over everything: it lists files that go now
+        for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
+            self.output.remove(name)
+        if self.lake:
+            check_listing(self.output, plan)
+        partitions = {partition_of(file.name) for file, _ in files}
+        for directory in plan.record_directories:
+            self._close(directory, has_files=directory in ("", *partitions))
+
+    def _all_records(self, plan: Plan, reported: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+        """By name, in the plan's order: of this run, else of the manifests, else read back."""
+        names = list(plan.files(self.job))
+        known = {name: reported[name] for name in names if name in reported}
+        known = {name: record for name, record in known.items() if record.name == name}
+        if unreported := [name for name in names if name not in known]:
+            known = read_known(self.output, unreported, plan.scope.is_all).records | known
+        unknown = [name for name in names if name not in known]
+        known |= {record.name: record for record in read_back(self.output, unknown)}
+        return {name: known[name] for name in names}
+
+    def _write_manifest(
+        self,
+        directory: str,
+        files: Collection[tuple[OutputFile, FileRecord]],
+        resting: Mapping[str, float],
+    ) -> None:
+        chosen = [entry for entry in files if directory in ("", partition_of(entry[0].name))]
+        rests = {name: t for name, t in resting.items() if directory in ("", partition_of(name))}
+        if chosen or rests or not directory:
+            record = manifest_json(self.job, self.input_uri, directory, chosen, rests)
+            write_json(self.output, inside(directory, MANIFEST), record)
+        else:
+            self.output.remove(inside(directory, MANIFEST))
+
+    def _close(self, directory: str, has_files: bool) -> None:
+        """What comes after the manifest; a partition without files has no _SUCCESS either."""
+        self.output.remove(inside(directory, FAILURES))
+        self.output.sweep_temporary(directory)
+        if has_files:
+            self.output.write_replace(inside(directory, SUCCESS), b"")
 
 
-def _write_manifest(
-    output: Folder,
-    place: str,
-    files: Sequence[tuple[OutputFile, FileRecord]],
-    resting: Mapping[str, float],
-    job: Job,
-    source: str,
-) -> None:
-    chosen = [entry for entry in files if place in ("", partition_of(entry[0].name))]
-    rests = {name: since for name, since in resting.items() if place in ("", partition_of(name))}
-    if chosen or rests or not place:
-        write_json(output, inside(place, MANIFEST), manifest_json(job, source, place, chosen, rests))
-    else:
-        output.remove(inside(place, MANIFEST))
-
-
-def _close(output: Folder, place: str, partitions: Collection[str]) -> None:
-    """What comes after the manifest of a directory; a partition that has no file any more has no _SUCCESS either."""
-    output.remove(inside(place, FAILURES))
-    output.sweep_temporary(place)
-    if not place or place in partitions:
-        output.write_replace(inside(place, SUCCESS), b"")
-
-
-def _list(output: Folder, plan: Plan) -> set[str]:
-    """The results that are there, in the directories that the plan is about. Raises OutputError when one is missing."""
-    places = {partition_of(name) for name in _expected(plan) | plan.outdated}
-    names = plan.scope.list_names(output)
-    listed = {name for name in names if plan.scope.is_all or partition_of(name) in places}
-    if missing := sorted(_expected(plan) - listed):
-        raise OutputError(f"{len(missing)} file(s) vanished from OUTPUT {output} during the run: {mask(missing[0])}")
-    return listed
-
-
-def _refuse_others(output: Folder, plan: Plan, listed: set[str]) -> None:
-    if others := sorted(listed - _expected(plan) - plan.outdated):
-        raise OutputError(
-            f"{len(others)} file(s) appeared in OUTPUT {output} that this run did not plan, like {mask(others[0])}: is "
-            "another run at work there? Run the command again when it has ended"
-        )
-
-
-def _look_again(output: Folder, plan: Plan, places: Collection[str]) -> None:
-    """Two runs may cut or put together differently: whichever made its files later sees the other's here.
-
-    Nothing then stands for complete before a run has brought the two together.
-    """
-    try:
-        _refuse_others(output, plan, _list(output, plan))
-    except OutputError:
-        _withdraw(output, places)
-        raise
-
-
-def _withdraw(output: Folder, places: Collection[str]) -> None:
-    for place in places:
-        output.remove(inside(place, SUCCESS))
-
-
-def _expected(plan: Plan) -> set[str]:
-    return {*plan.units, *plan.retained}
-
-
-def _all_records(
-    output: Folder, plan: Plan, names: Collection[str], reports: Mapping[str, FileRecord]
-) -> dict[str, FileRecord]:
-    known = {name: record for name, record in reports.items() if record.name == name}
-    if unreported := [name for name in names if name not in known]:
-        known = read_known(output, unreported, plan.scope.is_all).records | known
-    known |= {record.name: record for record in read_back(output, [name for name in names if name not in known])}
-    return {name: known[name] for name in names}
-
-
-def _check_errors(counts: Counts, max_error_fraction: float) -> None:
+def _refuse_errors(counts: Counts, max_error_fraction: float) -> None:
     errors = counts.statuses.get(Status.ERROR, 0)
     if counts.rows and errors / counts.rows > max_error_fraction:
         raise IncompleteError(
-            f"{errors} of {counts.rows} rows have status `error`, more than max_error_fraction={max_error_fraction} "
-            "allows; the column `error` says why. The results stay; there is no manifest and no _SUCCESS"
+            f"{errors} of {counts.rows} rows have status `error`, more than "
+            f"max_error_fraction={max_error_fraction} allows; the column `error` says why. The "
+            "results stay; there is no manifest and no _SUCCESS"
         )

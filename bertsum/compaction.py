@@ -5,16 +5,11 @@ small files that follow each other become one; no row is computed again. That fi
 their units make together, and has its name: for a plan, a manifest or a table it is a file as any other, and those it
 was made of repeat its rows. Whoever puts the same files together makes the same file.
 
-The small files go, and so their names are free again, for a second driver or a replica that was taken for dead, which
-still has one of their units in work. What holds then: a small file goes only after the manifest of its partition lists
-the big one, and whoever creates a small file looks into that manifest after the create (`create_unit`). Either the
-create comes before the small file goes, so that it is refused or is that very file; or it comes after, and so does the
-look, which finds the big file and takes the small one away again. So rows lie there twice between a create and its
-look at most. A process that dies just there, or whose put arrives after its death, leaves a small file that neither
-manifest nor table lists; the next run over the partition removes it, as any file that repeats rows.
+The small files go once the manifest of their partition lists the big one; what that means for another run that is at
+work there see `bertsum.concurrent_runs`.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -25,18 +20,14 @@ import pyarrow.parquet as pq
 
 from bertsum.output import (
     FOOTER_KEY,
-    MANIFEST,
-    Counts,
     FileRecord,
     Job,
-    Known,
     add_counts,
     read_back,
-    read_json,
     write_file,
 )
 from bertsum.plan import Plan
-from bertsum.scope import inside, partition_of
+from bertsum.scope import partition_of
 from bertsum.shards import read_schema, reading
 from bertsum.storage import Folder
 from bertsum.units import Unit, joined, unit_name
@@ -47,7 +38,12 @@ _THREADS = 16
 
 
 def compact(
-    output: Folder, plan: Plan, job: Job, records: Mapping[str, FileRecord], file_bytes: int
+    output: Folder,
+    plan: Plan,
+    *,
+    job: Job,
+    records: Mapping[str, FileRecord],
+    file_bytes: int,
 ) -> tuple[Plan, dict[str, FileRecord]]:
     """The plan and its records after small files of open partitions became files of up to about `file_bytes`."""
     units, records, repeated = dict(plan.units), dict(records), set(plan.repeated)
@@ -65,37 +61,6 @@ def compact(
     ordered = dict(sorted(units.items(), key=lambda item: item[1].order))
     done = plan.done - repeated | (ordered.keys() - plan.units.keys())
     return replace(plan, units=ordered, done=done, repeated=frozenset(repeated)), records
-
-
-def create_unit(
-    output: Folder, name: str, unit: Unit, job: Job, data: bytes | memoryview, outdated: Collection[str]
-) -> tuple[bool, FileRecord | None]:
-    """Whether this call made the unit's file, and else the bigger file that has its rows, when that is why.
-
-    `outdated` see `find_holder`.
-    """
-    if holder := find_holder(output, name, unit, job, outdated):
-        return False, holder
-    created = output.create_exclusive(name, data)
-    if created and (holder := find_holder(output, name, unit, job, outdated)):
-        output.remove(name)
-        return False, holder
-    return created, None
-
-
-def find_holder(output: Folder, name: str, unit: Unit, job: Job, outdated: Collection[str]) -> FileRecord | None:
-    """The file of the manifest, another one than the unit's own, in which its rows are.
-
-    Its record has the file's name, and counts of the unit's rows alone, tokens and statuses unknown. Files that the
-    plan gives up (`outdated`) do not count: their rows are made anew.
-    """
-    known = Known()
-    known.add(read_json(output, inside(unit.partition, MANIFEST)), unit.partition)
-    for other, file in known.files.items():
-        is_whole = file.job == job.fingerprint and other != name and other not in outdated and file.unit.holds(unit)
-        if is_whole and output.info(other) is not None:
-            return replace(known.records[other], counts=Counts(unit.num_rows, 0, {}))
-    return None
 
 
 def _groups(plan: Plan, records: Mapping[str, FileRecord], file_bytes: int) -> Iterator[list[str]]:

@@ -7,19 +7,50 @@ once by `load_config`. Nothing changes a config afterwards.
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bertsum.errors import ConfigError
 from bertsum.schema import TEXT_COLUMN
 
+_TOO_LARGE = 2**63
+
 
 class Config(BaseModel):
-    """Base of all configuration: frozen, and an unknown key is an error."""
+    """Base of all configuration: frozen, and an unknown key is an error, and so is a number that nobody can mean."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _numbers_can_be_used(self) -> Self:
+        # Larger ones fit into no integer of C, which clocks, Arrow and torch take.
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and abs(value) >= _TOO_LARGE:
+                raise ValueError(f"{name} must be smaller than 2**63")
+        return self
+
+    added_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after results had been made without them; see `hashed_values`."""
+
+
+def hashed_values(config: Config) -> dict[str, Any]:
+    """What a fingerprint is made of: all fields, but added ones only where not at their default.
+
+    So a new field that is left alone changes no fingerprint, and results of earlier versions stay
+    valid. Whoever adds a field to a configuration that is hashed adds its name to `added_fields` of
+    that class.
+    """
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if name in config.added_fields and value == field.default:
+            del values[name]
+        elif isinstance(value, Config):
+            values[name] = hashed_values(value)
+    return values
 
 
 class ModelConfig(Config):
@@ -58,6 +89,20 @@ class ModelConfig(Config):
     token_sentiment_labels: tuple[str, ...] = Field(
         (), description="classes of each word (O, positive, ...), of the head over tokens; empty: no such head"
     )
+
+    @field_validator("sentiment_labels", "topic_labels", "token_sentiment_labels", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: Any) -> Any:
+        """Take [0, 1] for names; [no, yes], which YAML reads as booleans, has lost what was written."""
+        if not isinstance(value, list | tuple):
+            return value
+        for name in value:
+            if name is None or isinstance(name, bool):
+                raise ValueError(
+                    f"a class is named {name}: YAML reads null, ~, yes, no, on, off, true and false as "
+                    "no text; put the name in quotes, as the data has it"
+                )
+        return tuple(str(name) if isinstance(name, int | float) else name for name in value)
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
@@ -110,6 +155,25 @@ class SummarizerConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="number format of the encoder; auto: bfloat16 where the device computes it natively"
     )
+    text_format: Literal["text", "binary", "json"] = Field(
+        "text",
+        description="what the text column holds: strings; bytes that are UTF-8; or JSON, in which `text_path` leads "
+        "to the text",
+    )
+    text_path: str | None = Field(
+        None, description="keys that lead to the text in a JSON document, joined by dots, like `payload.body`"
+    )
+
+    added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path"})
+
+    @model_validator(mode="after")
+    def _path_fits_format(self) -> Self:
+        if (self.text_format == "json") != bool(self.text_path):
+            raise ValueError(
+                "text_path says where in a JSON document the text is: give it with text_format json, and only then "
+                f"(text_format is {self.text_format}, text_path is {self.text_path})"
+            )
+        return self
 
 
 class ResourcesConfig(Config):
@@ -131,6 +195,17 @@ class ResourcesConfig(Config):
     timeout_seconds: float = Field(
         20, gt=0, description="how long to wait for these resources; raise it on a cluster that scales from zero"
     )
+
+    @model_validator(mode="after")
+    def _shares_can_be_given(self) -> Self:
+        # Ray counts in ten-thousandths, and gives a replica either a part of one GPU or whole ones
+        for name in ("num_cpus", "num_gpus"):
+            value = getattr(self, name)
+            if value and value < 0.001:
+                raise ValueError(f"{name} must be at least 0.001, not {value}")
+        if self.num_gpus is not None and self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError(f"num_gpus must be a whole number where it is above 1, not {self.num_gpus}")
+        return self
 
     @model_validator(mode="after")
     def _fewer_to_begin(self) -> Self:
@@ -232,6 +307,17 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
         raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
 
 
+def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the default of each key that did not exist when it was saved.
+
+    As it is where this version does not accept it, because it is of a later one.
+    """
+    try:
+        return cls.model_validate(record).model_dump(mode="json")
+    except ValidationError:
+        return record
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, of plain values only, and without aliases: ten lines of them can stand for billions."""
 
@@ -256,7 +342,7 @@ def _read_yaml(file_path: Path) -> dict[str, Any]:
     try:
         values = _parse(file_path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror or error}") from error
     except _NOT_YAML as error:
         raise ConfigError(f"{file_path} is not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -3,20 +3,22 @@
 Also which documents hold no text that a model can read.
 """
 
+import json
 import re
+import reprlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import Document, Prediction, Status, output_fields, predictions_to_table
+from bertsum.schema import Document, Prediction, Status, is_binary, output_fields, predictions_to_table
 
-# Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of Chinese text:
-# in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2 (tweets with emoji).
-MAX_UNKNOWN_SHARE = 0.25
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
 _LETTER = re.compile(r"[^\W\d_]")
@@ -27,7 +29,7 @@ _NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
     """One document a row. Raises InputError for a table without the columns that the configuration names."""
     _check_columns(table, config)
-    texts = read_texts(table, config.text_column)
+    texts = _read_documents(table, config)
     if not config.language_column:
         return texts
     languages = read_texts(table, config.language_column)
@@ -45,6 +47,41 @@ def output_table(table: pa.Table, predictions: Sequence[Prediction], config: Sum
     return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
 
 
+def _read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
+    """The text column by its format, as the configuration says."""
+    column, name = table[config.text_column], config.text_column
+    if config.text_format != "text" and is_binary(column.type):
+        values = pc.cast(column, pa.large_binary()).to_pylist()
+        documents = [Document(None) if value is None else _decode(value) for value in values]
+    else:
+        documents = read_texts(table, name)
+    if config.text_path is None:
+        return documents
+    keys = config.text_path.split(".")
+    return [_text_in_json(document, keys) for document in documents]
+
+
+def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
+    """The string to which `keys` lead in a JSON document; none for a missing key or null."""
+    if not document.text or not document.text.strip():
+        return document
+    try:
+        value = json.loads(document.text)
+    except (ValueError, RecursionError) as error:
+        return Document("", problem=f"not JSON: {error}")
+    for depth, key in enumerate(keys):
+        if value is None:
+            break
+        if not isinstance(value, dict):
+            path = ".".join(keys[:depth])
+            kind = type(value).__name__
+            return Document("", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}")
+        value = value.get(key)
+    if value is None or isinstance(value, str):
+        return Document(value)
+    return Document("", problem=f"{'.'.join(keys)} is a {type(value).__name__}, not a string")
+
+
 def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
     names = [config.text_column, *filter(None, [config.language_column])]
     missing = [name for name in names if name not in table.column_names]
@@ -60,15 +97,51 @@ def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
         raise InputError(str(error)) from error
 
 
+def read_sequence(values: Any) -> list[Document]:
+    """One document a value of a list, a numpy array, a pandas Series or an Arrow array of strings, in order.
+
+    None, NaN and what pandas has for a missing value are missing texts. Raises InputError for anything else.
+    """
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return _read_column(values, f"the {type(values).__name__}")
+    shape = getattr(values, "shape", None)  # of numpy's arrays, and of pandas' and polars' columns
+    is_sequence = isinstance(values, Sequence) if shape is None else len(shape) == 1
+    if not is_sequence or isinstance(values, str | bytes | bytearray | memoryview):
+        kind = type(values).__name__ if shape is None else f"{type(values).__name__} of shape {tuple(shape)}"
+        raise InputError(
+            "a str, a list or another sequence of str or None (also a numpy array, a pandas Series or an Arrow array), "
+            f"or a pyarrow.Table is expected, not {kind}"
+        )
+    documents = []
+    for index, value in enumerate(values):
+        if not isinstance(value, str) and not _is_missing(value):
+            kind = type(value).__name__
+            raise InputError(f"document {index} is a {kind}, {reprlib.repr(value)}; a str or None is expected")
+        documents.append(Document(value if isinstance(value, str) else None))
+    return documents
+
+
+def _is_missing(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, float | np.floating | np.datetime64):
+        return bool(value != value)  # NaN and NaT
+    pandas = sys.modules.get("pandas")  # without it there are no such values
+    return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
 def read_texts(table: pa.Table, name: str) -> list[Document]:
     """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
-    column = table[name]
+    return _read_column(table[name], f"the column {name!r}")
+
+
+def _read_column(column: pa.Array | pa.ChunkedArray, where: str) -> list[Document]:
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_null(column.type):
         return [Document(None)] * len(column)
     if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise InputError(f"the column {name!r} holds {column.type}; strings are expected")
+        raise InputError(f"{where} holds {column.type}; strings are expected")
     try:
         return [Document(text) for text in column.to_pylist()]
     except UnicodeDecodeError:

@@ -1,18 +1,16 @@
 """Document -> tokens in windows, as the model reads them."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import category
-from unicodedata import name as unicode_name
 
 import numpy as np
 import numpy.typing as npt
 
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
+from bertsum.known_language import KnownLanguage
 from bertsum.ragged import bounds
 from bertsum.sentences import Span, detect_language, split_sentences
 from bertsum.surface import surface_features
@@ -20,11 +18,8 @@ from bertsum.tokenizing import Tokenizer
 from bertsum.windows import SpecialIds, WindowLimits, make_windows
 
 IntArray = npt.NDArray[np.int32]
-FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-
-_LAST_LATIN = "\u024f"
-_EAST_ASIAN = "CJK"  # with kana: one token a character, in any vocabulary
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class EncodedDocument:
     surface: FloatArray  # [S, NUM_SURFACE_FEATURES], or [S, 0] for a model without them
     num_read_sentences: int  # S
     num_tokens: int  # of the whole document, special tokens left out
-    unknown_share: float  # of the tokens of words, those that the tokenizer could not make sense of
+    is_unknown_language: bool  # the vocabulary does not know its words, so a model has nothing to go by
 
     @property
     def truncated(self) -> bool:
@@ -103,7 +98,7 @@ class DocumentEncoder:
         self._has_segments = config.segments and num_segments > 1
         self._has_surface = config.surface_features
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
-        self._is_word, self._is_unknown = _sort_vocabulary(backend, tokenizer.unk_token_id)
+        self._known_language = KnownLanguage(backend, self._tokenizer, tokenizer.unk_token_id)
         self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int) -> list[EncodedDocument]:
@@ -129,10 +124,10 @@ class DocumentEncoder:
         segments = windows.token_type_ids if self._has_segments else np.zeros_like(windows.token_type_ids)
         sentence_bounds = bounds(counts)
         id_bounds = bounds(lengths)[sentence_bounds]
-        shares = self._unknown_shares(ids, id_bounds)
+        is_unknown = self._known_language.is_unknown(tokenized.texts, ids, id_bounds).tolist()
         surface = np.zeros((len(lengths), 0), np.float32)
         if self._has_surface:  # a sort of all tokens
-            surface = surface_features(ids, lengths, counts, len(self._is_word))
+            surface = surface_features(ids, lengths, counts, self._known_language.vocabulary_size)
         sentences, num_tokens = sentence_bounds.tolist(), np.diff(id_bounds).tolist()
         documents = []
         for i, (text, language, spans) in enumerate(
@@ -153,7 +148,7 @@ class DocumentEncoder:
                 surface=surface[sentences[i] : sentences[i] + num_read],
                 num_read_sentences=num_read,
                 num_tokens=num_tokens[i],
-                unknown_share=shares[i],
+                is_unknown_language=is_unknown[i],
             )
             documents.append(document)
         return documents
@@ -176,62 +171,7 @@ class DocumentEncoder:
         places = {start: token for token, start in reversed(list(enumerate(token_starts.tolist()))) if start >= 0}
         return [None if start is None else places.get(start) for start in starts]
 
-    def _unknown_shares(self, ids: IntArray, bounds: npt.NDArray[np.int64]) -> list[float]:
-        """Of the words of each document; 1 where it has none."""
-        words, unknown = (
-            np.diff(np.concatenate([[0], np.cumsum(kind[ids], dtype=np.int64)])[bounds])
-            for kind in (self._is_word, self._is_unknown)
-        )
-        shares: list[float] = np.divide(unknown, words, out=np.ones(len(words)), where=words > 0).tolist()
-        return shares
-
 
 def base_language(tag: str) -> str:
     """The language of a tag: zh of zh-CN, zh_Hans and ZH."""
     return tag.replace("_", "-").partition("-")[0].lower()
-
-
-def _sort_vocabulary(backend: Any, unk_id: int | None) -> tuple[BoolArray, BoolArray]:
-    """[V] which tokens are of words (not digits or punctuation), and which say that the language is not known.
-
-    The latter are [UNK]; single letters of a non-Latin script inside a word ("##ж"): a WordPiece vocabulary that has
-    only the alphabet of a language spells each word letter by letter, and a model of it has nothing to go by; and all
-    tokens of a script of which such a vocabulary has hardly more than letters, or only a few common Chinese characters.
-    """
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    size = max(vocabulary.values()) + 1  # more than the number of tokens where ids have gaps
-    is_word, is_unknown = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-    foreign = _foreign_scripts(vocabulary)
-    for token, index in vocabulary.items():
-        is_word[index] = any(category(character)[0] in "LM" for character in token)
-        is_letter = token.startswith("##") and len(token) == 3 and is_word[index] and token[2] > _LAST_LATIN
-        is_unknown[index] = is_letter or _script(token.removeprefix("##")) in foreign
-    if unk_id is not None:
-        is_word[unk_id] = is_unknown[unk_id] = True
-    return is_word, is_unknown
-
-
-def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
-    """Scripts with hardly a word in a WordPiece vocabulary, measured by its Latin words; of others, none.
-
-    The vocabulary of English BERT has 26,482 Latin words and pieces, 8 of Cyrillic and 244 Chinese characters; that of
-    multilingual BERT has thousands of each.
-    """
-    words: Counter[str] = Counter()
-    is_wordpiece = False
-    for token in vocabulary:
-        is_piece = token.startswith("##")
-        is_wordpiece |= is_piece
-        letters = token.removeprefix("##")
-        script = _script(letters)
-        words[script] += not is_piece if script == _EAST_ASIAN else len(letters) > 1
-    least = {script: words["LATIN"] / (20 if script == _EAST_ASIAN else 500) for script in words}
-    return {script for script in words if script and words[script] < least[script]} if is_wordpiece else set()
-
-
-def _script(letters: str) -> str:
-    """Of the first letter, as Unicode names it; empty for what is not a letter."""
-    if not letters or category(letters[0])[0] != "L":
-        return ""
-    script = unicode_name(letters[0], "").partition(" ")[0]
-    return _EAST_ASIAN if script in ("CJK", "HIRAGANA", "KATAKANA") else script

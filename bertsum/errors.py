@@ -5,7 +5,8 @@
     │   ├── InputError     INPUT is missing, holds no Parquet, or no usable column
     │   │   └── RowError   the labels of one row do not fit together
     │   ├── ModelError     the checkpoint is missing, damaged or does not fit its configuration
-    │   └── ResourceError  the cluster does not have what the job asks for
+    │   └── ResourceError  the job asks for what the cluster cannot give, or names no cluster
+    │       └── UnavailableError  not now: Ray or the cluster may have it at another try       1
     ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
     ├── DeviceError        the device is unusable until the process ends                   1
     └── IncompleteError    the job ended with units missing                                1
@@ -46,7 +47,16 @@ class ModelError(ConfigError):
 
 
 class ResourceError(ConfigError):
-    """The cluster does not have the CPUs or GPUs that the job asks for."""
+    """The job asks for CPUs or GPUs that the cluster cannot give, or its address names no cluster."""
+
+
+class UnavailableError(ResourceError):
+    """The command is right, but the cluster cannot serve it now: the same command may succeed at another try.
+
+    Ray did not start in time, a head does not answer, or nodes are full or have not joined yet.
+    """
+
+    exit_code = 1
 
 
 class OutputError(BertsumError):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from bertsum.baselines import Baseline, choose
+from bertsum.columns import encryption_problem
 from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import EncodedDocument, base_language
@@ -20,7 +21,7 @@ from bertsum.labels_config import LabelsConfig
 from bertsum.predictor import Summarizer
 from bertsum.rouge import rouge
 from bertsum.running import Scores
-from bertsum.schema import Document, Prediction
+from bertsum.schema import Document, Prediction, same_names
 from bertsum.sentences import detect_language, split_sentences
 from bertsum.shards import Shard
 from bertsum.spans import OUTSIDE
@@ -264,6 +265,11 @@ def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
     problem = labels_problem(shard.schema, config, config.keep_columns)
     if problem := problem or summaries_problem(shard.schema, "system_columns", config.system_columns):
         return problem
-    if clashes := set(config.keep_columns) & set(MEASURES.names):
-        raise InputError(f"{mask(shard.file.path)}: keep_columns {sorted(clashes)} have the names of result columns")
+    if problem := encryption_problem(shard, needed_columns(config)):
+        return problem
+    if clashes := same_names(config.keep_columns, MEASURES.names):
+        raise InputError(
+            f"{mask(shard.file.path)}: keep_columns {clashes} have the names of result columns (most readers ignore "
+            "case); leave them out"
+        )
     return None

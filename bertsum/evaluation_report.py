@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.labels import known_class
 from bertsum.metrics import bootstrap_intervals, calibration, classification_report, confusion_matrix
 from bertsum.spans import OUTSIDE, span_report, word_report
 
@@ -20,14 +21,17 @@ _MOST_UNKNOWN = 20  # labels: a column of something else, such as an id, may hav
 def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> dict[str, Any]:
     """Plain values, ready for JSON. `table`: see `bertsum.evaluation.MEASURES`.
 
-    `rouge` holds for each system its means in percent with 95 % intervals, and the differences to the lead on the same
-    rows; `sentiment` and `topic` hold a report for each model that has such a head, on the rows with a label; where it
-    is one of `unknown_labels`, which the model does not have, the model is wrong. `words` holds one of words and one of
-    spans.
+    `labelled_rows` has their number by head. `rouge` holds for each system its means in percent
+    with 95 % intervals, and the differences to the lead on the same rows; `sentiment` and `topic`
+    hold a report for each model that has such a head, on the rows with a label; where it is one of
+    `unknown_labels`, which the model does not have, the model is wrong. `words` holds one of words
+    and one of spans.
     """
     statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
+    heads = ("sentiment", "topic")
     return {
         "rows": table.num_rows,
+        "labelled_rows": {head: pc.count(table[f"expected_{head}"]).as_py() for head in heads},
         "statuses": statuses,
         "rouge": _rouge(table["rouge"], lead),
         "sentiment": _classes(table, "sentiment", models),
@@ -84,6 +88,7 @@ def _model_classes(scores: Sequence[Mapping[str, float] | None], expected: Seque
     if not kept:
         return None
     known = list(kept[0][0])
+    kept = [(values, known_class(label, known) or label) for values, label in kept]
     unknown = _unknown_labels([label for _, label in kept], known)
     labels = [*known, *unknown]
     places = {label: place for place, label in enumerate(labels)}

@@ -42,22 +42,39 @@ class ExampleFile(Sequence[Example]):
     so that it is gone with the last that holds it, also after a kill.
     """
 
-    def __init__(self, file: FileIO, bounds: npt.NDArray[np.int64], token_counts: npt.NDArray[np.int32]) -> None:
-        """`bounds`: [N, 2] where each record starts and stops, in bytes; `token_counts`: [N] tokens of its windows."""
+    def __init__(
+        self,
+        file: FileIO,
+        bounds: npt.NDArray[np.int64],
+        token_counts: npt.NDArray[np.int32],
+        num_skipped: int = 0,
+    ) -> None:
+        """`bounds`: [N, 2] where each record starts and stops, in bytes.
+
+        `token_counts`: [N] tokens of its windows. `num_skipped`: rows that gave no example.
+        """
         self._file, self._bounds, self.token_counts = file, bounds, token_counts
+        self.num_skipped = num_skipped
 
     @classmethod
-    def write(cls, examples: Iterable[Example]) -> "ExampleFile":
-        """A file with these examples, of which only one at a time is held. Raises OutputError for want of space."""
+    def write(cls, examples: Iterable[Example | None]) -> "ExampleFile":
+        """A file with these examples, of which only one at a time is held; None counts as skipped.
+
+        Raises OutputError for want of space.
+        """
         file = _open_nameless()
-        stops, counts = array("q", [0]), array("i")
+        stops, counts, num_skipped = array("q", [0]), array("i"), 0
         for example in examples:
+            if example is None:
+                num_skipped += 1
+                continue
             record = save(_arrays(example))
             _append(file, record)
             stops.append(stops[-1] + len(record))
             counts.append(len(example.document.input_ids))
         places = np.array(stops, np.int64)
-        return cls(file, np.stack([places[:-1], places[1:]], axis=1), np.array(counts, np.int32))
+        bounds = np.stack([places[:-1], places[1:]], axis=1)
+        return cls(file, bounds, np.array(counts, np.int32), num_skipped)
 
     def select(self, places: slice | npt.NDArray[np.int64]) -> "ExampleFile":
         """Some of the examples, in another order if that is asked for, in the same file."""
@@ -127,7 +144,7 @@ _ARRAYS = (
 def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
     """The inverse of `_example`."""
     document = example.document
-    numbers = [document.num_read_sentences, document.num_tokens]
+    numbers = [document.num_read_sentences, document.num_tokens, int(document.is_unknown_language)]
     numbers += [example.sentiment_label, example.topic_label, example.summary_size]
     found = {name: getattr(document, name) for name in _ARRAYS}
     found |= {
@@ -135,7 +152,6 @@ def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
         "language": _bytes(document.language),
         "spans": np.array(document.spans, np.int32),
         "numbers": np.array(numbers, np.int64),
-        "unknown_share": np.array([document.unknown_share], np.float64),
         "sentence_labels": example.sentence_labels,
     }
     if example.summary is not None:
@@ -148,7 +164,8 @@ def _arrays(example: Example) -> dict[str, npt.NDArray[Any]]:
 
 
 def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
-    num_read_sentences, num_tokens, sentiment_label, topic_label, summary_size = arrays["numbers"].tolist()
+    num_read_sentences, num_tokens, is_unknown, *labels = arrays["numbers"].tolist()
+    sentiment_label, topic_label, summary_size = labels
     return Example(
         document=EncodedDocument(
             text=arrays["text"].tobytes().decode(),
@@ -156,7 +173,7 @@ def _example(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
             spans=[(start, stop) for start, stop in arrays["spans"].tolist()],
             num_read_sentences=num_read_sentences,
             num_tokens=num_tokens,
-            unknown_share=float(arrays["unknown_share"][0]),
+            is_unknown_language=bool(is_unknown),
             **{name: arrays[name] for name in _ARRAYS},
         ),
         sentence_labels=arrays["sentence_labels"],

@@ -28,8 +28,10 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
         filesystem, root = fsspec.core.url_to_fs(uri, **_defaults(uri.partition("://")[0]))
     except ImportError as error:
         raise ConfigError(f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)") from error
-    except ValueError as error:
-        raise ConfigError(f"{mask(uri)}: {describe(error)}") from error
+    except Exception as error:  # hdfs without Java: OSError; other filesystems raise whatever they like
+        hint = "; hdfs:// needs Java and Hadoop's libhdfs (JAVA_HOME, HADOOP_HOME, CLASSPATH)"
+        is_hdfs = uri.startswith(("hdfs://", "viewfs://", "har://"))
+        raise ConfigError(f"{mask(uri)}: {describe(error)}{hint if is_hdfs else ''}") from error
     return filesystem, root.rstrip("/")
 
 

@@ -56,14 +56,35 @@ def sentiment_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
     if labels.aspect_sentiments_column:
         aspects = set(row[labels.aspect_sentiments_column] or ()) - {"O", None}
         return str(aspects.pop()) if len(aspects) == 1 else None
-    label = row[labels.sentiment_column] if labels.sentiment_column else labels.sentiment
-    return None if label is None else str(label)
+    return class_name(row[labels.sentiment_column] if labels.sentiment_column else labels.sentiment)
 
 
 def topic_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
     """The topic of a row, by the model's name for it."""
     label = row[labels.topic_column] if labels.topic_column else None
-    return None if label is None else labels.topic_names.get(str(label), str(label))
+    name = class_name(label)
+    if name is None:
+        return None
+    return labels.topic_names.get(str(label)) or labels.topic_names.get(name, name)
+
+
+def class_name(label: Any) -> str | None:
+    """The class that a value of a column names; None where it is missing, which is null or NaN.
+
+    Whole numbers have no decimal point, whatever the type of the column: where integers have
+    gaps, pandas stores 1 as 1.0.
+    """
+    if label is None or label != label:  # NaN is the one value that differs from itself
+        return None
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label)
+
+
+def known_class(name: str, classes: Sequence[str]) -> str | None:
+    """What a model calls a class, of the names that it knows; None for none of them.
+
+    A model may have been told that its classes are 0.0 and 1.0, which `class_name` never says.
+    """
+    return next((known for known in (name, f"{name}.0") if known in classes), None)
 
 
 def word_labels(
@@ -101,8 +122,9 @@ def _given_labels(
         return None
     if len(sentences) != len(labels):
         raise InputError(f"it has {len(sentences)} sentences and {len(labels)} labels")
-    parts = zip(_find_parts(text, sentences), labels, strict=True)
-    marks = [(_UNLABELLED if label is None else int(bool(label)), start) for start, label in parts if start is not None]
+    all_marks = [_sentence_mark(label) for label in labels]
+    parts = zip(all_marks, _find_parts(text, sentences), strict=True)
+    marks = [(mark, start) for mark, start in parts if start is not None]
     if all(mark == _UNLABELLED for mark, _ in marks):
         return None
     found = np.zeros(len(spans), np.float32)
@@ -111,7 +133,23 @@ def _given_labels(
         place = bisect_right(begins, start) - 1
         if place >= 0 and start < spans[place][1]:
             found[place] = mark
-    return None if any(labels) and not (found > 0).any() else found
+    return None if 1 in all_marks and not (found > 0).any() else found
+
+
+def _sentence_mark(label: float | None) -> int:
+    """1 for a sentence of the summary, 0 for another one, -1 for one without a label.
+
+    No label: null, NaN, or a negative number (Transformers has -100 for it). Raises InputError for
+    any other number: of a rank or a score nobody knows from where on it belongs into the summary.
+    """
+    if label is None or label != label or label < 0:
+        return _UNLABELLED
+    if label not in (0, 1):
+        raise InputError(
+            f"a sentence has the label {label:g}; allowed are 0 and 1, and null, NaN or a negative "
+            "number where there is none"
+        )
+    return int(label)
 
 
 def _find_parts(text: str, parts: Sequence[str | None]) -> list[int | None]:

@@ -1,8 +1,8 @@
 """Which columns of labelled rows hold what: shared by preparing, training and evaluating."""
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bertsum.config import Config
 from bertsum.schema import TEXT_COLUMN
@@ -31,6 +31,14 @@ class LabelsConfig(Config):
         None, description="list with one of model.token_sentiment_labels for each word of `tokens_column`"
     )
     num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
+
+    @field_validator("topic_names", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, value: Any) -> Any:
+        """The keys that YAML reads as numbers, in the words of `labels.class_name`."""
+        if not isinstance(value, dict):
+            return value
+        return {str(key) if type(key) in (int, float) else key: name for key, name in value.items()}
 
     @model_validator(mode="after")
     def _has_labels(self) -> Self:

@@ -20,6 +20,7 @@ import pyarrow.types as pt
 
 from bertsum.errors import BertsumError, InputError, OutputError
 from bertsum.output import FileRecord
+from bertsum.schema import fold
 from bertsum.scope import partition_of
 from bertsum.storage import describe
 
@@ -79,6 +80,7 @@ class Lake:
         wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
         for key in keys:
             wanted[key] = pa.date32() if key in dates else pa.string()
+        _refuse_other_case(wanted)
         with self._reporting("prepare"):
             until_alone(lambda: self._prepare(wanted, keys))
 
@@ -91,6 +93,7 @@ class Lake:
             raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
         types = {field.name: table_type(field.name, field.type) for field in found}
         _refuse_clashes(wanted, types)
+        _refuse_other_case([*types, *(name for name in wanted if name not in types)])
         if new := [pa.field(name, wanted[name]) for name in wanted if name not in types]:
             self._backend.add_columns(new)
 
@@ -213,6 +216,17 @@ def _refuse_clashes(wanted: Mapping[str, pa.DataType], types: Mapping[str, pa.Da
             raise InputError(
                 f"column {name!r} is {kind} in the files to come, but {types[name]} in the table or in other files; a "
                 "table has one type for a column. Convert it in the input, or leave it out with summarizer.keep_columns"
+            )
+
+
+def _refuse_other_case(names: Sequence[str] | Mapping[str, pa.DataType]) -> None:
+    """Delta makes no table of names that differ in case alone, and readers of Iceberg cannot tell them apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(fold(name), name)) != name:
+            raise InputError(
+                f"the columns {other!r} and {name!r} differ in case alone, which a table cannot hold; leave one out "
+                "with summarizer.keep_columns, or rename it in the input"
             )
 
 

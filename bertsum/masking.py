@@ -61,11 +61,32 @@ def mask(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def describe(error: BaseException) -> str:
-    """The reason in one line, without credentials: an error's own words, or its type when it has none."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+def describe(error: BaseException, known_path: str = "") -> str:
+    """Give the reason in one line, without credentials: an error's own words, or its type when it has none.
+
+    An error of the system names its files, except `known_path`, which the message around it has already.
+    """
+    text = str(error)
+    paths: list[str] = []
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+        names = [error.filename, error.filename2]
+        # a file descriptor stands for the path where an open file was meant
+        paths = [os.fsdecode(name) for name in names if name and not isinstance(name, int)]
     first_line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return mask(first_line) or type(error).__name__
+    reason = mask(first_line) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and not paths and _is_working_directory_gone():
+        return f"{reason}: the working directory of this process was removed; cd to one that exists"
+    unknown = [mask(path) for path in paths if path != known_path]
+    return f"{reason}: {' -> '.join(unknown)}" if unknown else reason
+
+
+def _is_working_directory_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  # Path.cwd() calls it
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _from_environment() -> list[str]:

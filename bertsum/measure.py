@@ -160,7 +160,10 @@ def read_metric(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) 
     known = dict(numbers(results))
     for name in names:
         if name not in known:
-            raise ConfigError(f"best_metric {name}: there is no such measure; there are {', '.join(sorted(known))}")
+            there = "the validation rows have no label at all"
+            if known:
+                there = f"there are {', '.join(sorted(known))}"
+            raise ConfigError(f"best_metric {name}: there is no such measure; {there}")
     return sum(-known[name] if name.endswith("loss") else known[name] for name in names) / len(names)
 
 

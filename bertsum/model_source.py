@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -50,7 +51,7 @@ def _download(uri: str) -> Path:
         if folder.is_local:
             return Path(folder.uri)
         identity = json.dumps([folder.uri, *([name, info.size, info.version] for name, info in listing.items())])
-        target = Path.home() / ".cache" / "bertsum" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        target = _cache() / hashlib.sha256(identity.encode()).hexdigest()[:32]
         if _is_fetched(folder, listing, target):
             return target
     raise ModelError(
@@ -74,8 +75,19 @@ def _is_fetched(folder: Folder, listing: dict[str, FileInfo], target: Path) -> b
             return False
         if isinstance(error, BertsumError):
             raise
-        raise ModelError(f"model {folder} cannot be fetched to {target}: {describe(error)}") from error
+        raise ModelError(
+            f"model {folder} cannot be fetched to {target}: {describe(error)}. XDG_CACHE_HOME names another directory "
+            "for copies of models"
+        ) from error
     return target.exists()
+
+
+def _cache() -> Path:
+    """Where copies of models lie. A process without a home has none, and `~` then stays as it is."""
+    directory = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if not Path(directory).is_absolute():
+        raise ModelError(f"this user has no home for copies of models ({directory}); set XDG_CACHE_HOME to a directory")
+    return Path(directory) / "bertsum"
 
 
 @contextmanager
@@ -131,6 +143,7 @@ def _download_from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        advice = "; HF_HOME names another directory for copies" if isinstance(error, PermissionError) else ""
         raise ModelError(
-            f"model {name!r} is no directory here, and the hub does not give it: {str(error).splitlines()[0]}"
+            f"model {name!r} is no directory here, and the hub does not give it: {str(error).splitlines()[0]}{advice}"
         ) from error

@@ -17,6 +17,7 @@ from bertsum.training_data import LabelledBatch, labelled_candidates
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 LOSSES = ("summary", *CLASS_HEADS, "candidate")  # in the order of the sums of `LossModule`
+DIVERGED_ADVICE = "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
 
 
 class LossModule(nn.Module):
@@ -38,7 +39,9 @@ class LossModule(nn.Module):
         smoothing = {"sentiment": self.label_smoothing}
         classes = [(name, getattr(logits, f"{name}_logits"), batch.class_labels[name]) for name in CLASS_HEADS]
         losses = [
-            class_loss(values.float(), labels, smoothing.get(name, 0.0)).total if values is not None else 0 * total
+            class_loss(values.float(), labels, smoothing.get(name, 0.0)).total
+            if values is not None
+            else torch.zeros_like(total)
             for name, values, labels in classes
         ]
         return torch.stack([total, *losses, self._candidates(logits, batch)])
@@ -105,7 +108,9 @@ def train_step(
         sums += losses.detach()
     means = (sum_over_workers(sums) / counts).tolist()
     if not all(math.isfinite(value) for value in means):
-        raise FloatingPointError(f"the loss is not a number: {dict(zip(LOSSES, means, strict=True))}")
+        named = zip(LOSSES, means, strict=True)
+        wrong = [name for name, value in named if not math.isfinite(value)]
+        raise FloatingPointError(f"the loss of {', '.join(wrong)} is not a number{DIVERGED_ADVICE}")
     if penalize is not None:
         penalize()
     norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip_norm))

@@ -10,7 +10,7 @@ Where a file vanished from a partition that is still there, the partition was re
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import pyarrow as pa
@@ -33,13 +33,42 @@ class Superseded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`units` by name, in the order of the input; `done` are the names that exist; `problems` the unusable files.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a plan keeps to.
 
-    `retained` are results whose input is gone, by name; `published` the partitions whose records are complete;
-    `resting` files that left a table, with the Unix time since when, and `expired` those that need not stay any longer;
-    `schemas` those of the input files to read; `repeated` files of which other ones hold all rows.
+    - `limits`: the size of a unit
+    - `check`: which files have what the job needs
+    - `rules`: what becomes of old results
+    - `limit`: a try-out of so many rows; None is all of them
+    """
+
+    limits: Limits
+    check: Check
+    rules: OutputConfig = field(default_factory=OutputConfig)
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is to do, and what it finds in OUTPUT.
+
+    - `units`: by name, in the order of the input
+    - `done`: names of the units whose files exist
+    - `superseded`: files that are not part of the plan
+    - `problems`: the unusable files of INPUT, and why
+    - `num_files`: of INPUT
+    - `limit`: rows of a try-out; None also when the limit covers everything
+    - `retained`: results whose input is gone, by name
+    - `published`: the partitions whose records are complete
+    - `scope`: the partitions that the run is about
+    - `resting`: files that left a table, with the Unix time since when
+    - `expired`: those of them that need not stay any longer
+    - `schemas`: of the input files to read
+    - `repeated`: files of which other ones hold all rows
+
+    What is published together is a group: one partition, named like it. A run that is not narrowed to
+    partitions has one group, named "", of all partitions.
     """
 
     units: Mapping[str, Unit]
@@ -47,7 +76,7 @@ class Plan:
     superseded: Sequence[Superseded]
     problems: Mapping[str, str]
     num_files: int
-    limit: int | None  # None also when the limit covers everything
+    limit: int | None
     retained: Mapping[str, OutputFile]
     published: frozenset[str]
     scope: Scope
@@ -69,11 +98,26 @@ class Plan:
         return sum(unit.num_rows for name, unit in self.units.items() if name in self.done)
 
     @property
+    def changing_partitions(self) -> set[str]:
+        """Partitions in which something is missing, wrong or superseded."""
+        superseded = [entry.file.name for entry in self.superseded]
+        names = [*self.missing, *self.expired, *self.repeated, *superseded, *self.problems]
+        return {partition_of(name) for name in names}
+
+    @property
     def open_partitions(self) -> list[str]:
-        """Partitions whose records must be written: something is missing, wrong or superseded, or they never were."""
-        names = [*self.missing, *self.expired, *self.repeated, *(entry.file.name for entry in self.superseded)]
-        changed = {partition_of(name) for name in (*names, *self.problems)}
-        return sorted(changed | (self.partitions - self.published))
+        """Partitions whose records must be written: they change, or were never published."""
+        return sorted(self.changing_partitions | (self.partitions - self.published))
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups to publish; that of a run over everything is always among them."""
+        return [""] if self.scope.is_all else self.open_partitions
+
+    @property
+    def record_directories(self) -> list[str]:
+        """Directories whose manifest and _SUCCESS must be written, the top one of OUTPUT last."""
+        return sorted({*self.open_partitions, *self.groups}, reverse=True)
 
     @property
     def partitions(self) -> set[str]:
@@ -91,6 +135,26 @@ class Plan:
         both = sorted((own | dict(self.retained)).items(), key=lambda item: (item[1].unit.order, item[0]))
         return dict(both)
 
+    @property
+    def expected(self) -> set[str]:
+        """Names of all files of the result."""
+        return {*self.units, *self.retained}
+
+    def group_of(self, name: str) -> str:
+        """Group of a file of INPUT or OUTPUT."""
+        return "" if self.scope.is_all else partition_of(name)
+
+    def part(self, groups: Collection[str]) -> "Plan":
+        """The plan of these groups alone."""
+        return self if self.scope.is_all else self.only(groups)
+
+    def with_parts(self, parts: Mapping[str, Mapping[str, Unit]]) -> "Plan":
+        """The plan with smaller units, by name, in place of some that are missing, which are named by the keys."""
+        units = {name: unit for name, unit in self.units.items() if name not in parts}
+        for smaller in parts.values():
+            units |= smaller
+        return replace(self, units=dict(sorted(units.items(), key=lambda item: item[1].order)))
+
     def only(self, partitions: Collection[str]) -> "Plan":
         """The part of these partitions, as a plan of its own."""
         return replace(
@@ -106,22 +170,15 @@ class Plan:
         )
 
 
-def make_plan(
-    source: Input,
-    output: Folder,
-    job: Job,
-    limits: Limits,
-    check: Check,
-    limit: int | None = None,
-    rules: OutputConfig | None = None,
-) -> Plan:
-    """What to do, where `check` tells which files have what the job needs.
+def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
+    """What to do.
 
     Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign files.
     """
+    rules, limits, limit = terms.rules, terms.limits, terms.limit
     listed = source.scope.list_names(output, also=SUCCESS)
     present = {name for name in listed if name.rpartition("/")[2] != SUCCESS}
-    known, rules = read_known(output, present, source.scope.is_all), rules or OutputConfig()
+    known = read_known(output, present, source.scope.is_all)
     existing = existing_files(output, present, known)
     is_retained = _retention(source.files, rules)
     retained = {f.name: f for f in existing if f.name not in known.resting and is_retained(f.unit)}
@@ -134,7 +191,7 @@ def make_plan(
     )
     earlier = _earlier_units(output, source, job, limits, covered)
     shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
-    problems |= check_shards(shards, check, others_are_good=bool(kept or earlier))
+    problems |= check_shards(shards, terms.check, others_are_good=bool(kept or earlier))
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
     units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, limits)]
     named = {unit_name(unit, job.fingerprint): unit for unit in sorted(units, key=lambda unit: unit.order)}
@@ -143,38 +200,32 @@ def make_plan(
     limit = None if wanted.keys() == named.keys() else limit
     published = frozenset(partition_of(name) for name in listed.keys() - present)
     return Plan(
-        wanted,
-        done,
-        [entry for entry in superseded if entry.file.name not in repeated],
-        problems,
-        len(source.files),
-        limit,
-        retained,
-        published,
-        source.scope,
-        resting,
-        expired,
-        [shard.schema for shard in usable.values()],
-        repeated,
+        units=wanted,
+        done=done,
+        superseded=[entry for entry in superseded if entry.file.name not in repeated],
+        problems=problems,
+        num_files=len(source.files),
+        limit=limit,
+        retained=retained,
+        published=published,
+        scope=source.scope,
+        resting=resting,
+        expired=expired,
+        schemas=[shard.schema for shard in usable.values()],
+        repeated=repeated,
     )
 
 
-def with_units(plan: Plan, units: Mapping[str, Unit]) -> Plan:
-    """The plan with other units for what is missing."""
-    done = {name: unit for name, unit in plan.units.items() if name in plan.done}
-    return replace(plan, units=dict(sorted({**done, **units}.items(), key=lambda item: item[1].order)))
-
-
-def plan_json(plan: Plan, job: Job, source: str, limits: Limits, place: str = "") -> dict[str, object]:
-    """The record `plan.json` of the directory `place`, from which the next run goes on and `status` reports."""
+def plan_json(plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory: str) -> dict[str, object]:
+    """The record `plan.json` of a directory, from which the next run goes on and `status` reports."""
     return {
-        "input": mask(source),
+        "input": mask(input_uri),
         "job": job.to_json(),
         "limits": [limits.num_rows, limits.num_bytes],
         "limit": plan.limit,
         "problems": {mask(path): reason for path, reason in plan.problems.items()},
         "files": [
-            {"name": name.removeprefix(inside(place, "")), "rows": unit.num_rows, "unit": unit.to_json()}
+            {"name": name.removeprefix(inside(directory, "")), "rows": unit.num_rows, "unit": unit.to_json()}
             for name, unit in plan.units.items()
         ],
     }

@@ -3,11 +3,13 @@
 The three steps are separate, so that the host prepares the next documents while the device computes.
 """
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, overload
@@ -24,9 +26,9 @@ from bertsum.candidates import choose_sentences
 from bertsum.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.cpu_linear import reorder_weights
-from bertsum.documents import MAX_UNKNOWN_SHARE, output_table, read_documents, unreadable
+from bertsum.documents import output_table, read_documents, read_sequence, unreadable
 from bertsum.encoding import DocumentEncoder, EncodedDocument
-from bertsum.errors import InputError
+from bertsum.errors import ConfigError, InputError, ModelError
 from bertsum.heap import HeapTrimmer
 from bertsum.model import BertSum
 from bertsum.model_source import resolve
@@ -34,6 +36,10 @@ from bertsum.running import Running, Scores, one_line, refuse_lost_device
 from bertsum.schema import Document, Prediction, Status
 from bertsum.selection import join_sentences
 from bertsum.streams import Progress, read_ahead
+
+# The threads of OpenMP do not live on in a child made by fork, and the first product of two threads would wait for them
+# for ever. With one it needs none; PyTorch does the same in the workers of its DataLoader.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
 _POOL_CHARACTERS = 4_000_000
@@ -55,19 +61,26 @@ class Summarizer:
         model: str | Path | None = None,
         config: SummarizerConfig | None = None,
         *,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         max_batch_tokens: int = 16384,
     ):
         """Load a checkpoint: a directory, a URI, a hub name, or None for the model that ships with bertsum.
 
         `device`: as torch names it; by default the first GPU, else the CPU. A class, so that Ray Data can build one on
         each actor: `ds.map_batches(Summarizer, batch_format="pyarrow", compute=ActorPoolStrategy(size=2))`.
-        Raises ModelError.
+        `max_batch_tokens`: of one batch on the device. Raises ModelError for a model or device that cannot be used,
+        and ConfigError for another argument that is not as described.
         """
+        _check_arguments(model, config, max_batch_tokens)
         self.config = config or SummarizerConfig()
         self.max_batch_tokens = max_batch_tokens
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, self.tokenizer = load_checkpoint(resolve(None if model is None else str(model)))
+        self.device = _choose_device(device)
+        source = None if model is None else str(model)
+        directory = resolve(source)
+        self.model, self.tokenizer = load_checkpoint(directory)
+        if source is not None and Path(source).expanduser().is_dir():
+            source = str(directory.absolute())  # another process may have another working directory
+        self._source, self._given_device = source, device
         self.encoder = document_encoder(self.model, self.tokenizer)
         self.dtype = _choose_dtype(self.config.dtype, self.device)
         self.model.to(self.device).encoder.to(self.dtype)
@@ -81,6 +94,17 @@ class Summarizer:
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Travel as the arguments that it was made of: whoever unpickles or copies it loads the model again.
+
+        So a pickle is small, and the device, the number format and the order of weights are those that fit there. What
+        was done to the weights since they were loaded stays behind: save them first.
+        """
+        make = partial(
+            type(self), self._source, self.config, device=self._given_device, max_batch_tokens=self.max_batch_tokens
+        )
+        return make, ()
+
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None, config: SummarizerConfig | None = None) -> Self:
         """The same as the constructor, under the name that Transformers users expect."""
@@ -93,21 +117,21 @@ class Summarizer:
     @overload
     def __call__(self, documents: str) -> Prediction: ...
     @overload
-    def __call__(self, documents: list[str | None] | tuple[str | None, ...]) -> list[Prediction]: ...
+    def __call__(self, documents: list[str] | list[str | None] | tuple[str | None, ...]) -> list[Prediction]: ...
     @overload
     def __call__(self, documents: pa.Table) -> pa.Table: ...
 
     def __call__(self, documents: Any) -> Any:
-        """One text -> Prediction; a list -> list of the same length and order; an Arrow table -> table, a row a row.
+        """One text -> Prediction; a sequence -> list of its length and order; an Arrow table -> table, a row a row.
 
-        Raises InputError for anything else, and for a table without the columns that the configuration names.
+        A sequence is a list of str or None, or a numpy array, a pandas Series or an Arrow array of strings; NaN counts
+        as None. Raises InputError for anything else, and for a table without the columns that the configuration names.
         """
         if isinstance(documents, str):
             return self.predict([Document(documents)])[0]
         if isinstance(documents, pa.Table):
             return pa.concat_tables(self.stream([documents]))
-        _check_texts(documents)
-        return self.predict([Document(text) for text in documents])
+        return self.predict(read_sequence(documents))
 
     def predict(self, documents: Sequence[Document]) -> list[Prediction]:
         """One prediction a document, in order."""
@@ -131,6 +155,8 @@ class Summarizer:
 
         def pools() -> Iterator[Sequence[Document]]:
             for table in tables:
+                if not isinstance(table, pa.Table):
+                    raise InputError(f"stream takes several pyarrow.Table, of which one is a {type(table).__name__}")
                 start = 0
                 for pool in _pools(read_documents(table, self.config)) or [[]]:
                     waiting.append(table.slice(start, len(pool)))
@@ -146,7 +172,7 @@ class Summarizer:
         readable = [place for place, prediction in enumerate(predictions) if prediction is None]
         encoded: list[EncodedDocument | None] = [None] * len(documents)
         for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
-            if isinstance(result, EncodedDocument) and result.unknown_share <= MAX_UNKNOWN_SHARE:
+            if isinstance(result, EncodedDocument) and not result.is_unknown_language:
                 encoded[place] = result
             elif isinstance(result, EncodedDocument):
                 predictions[place] = self._by_position(result)
@@ -340,8 +366,16 @@ def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    is_native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if is_native else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _has_native_bfloat16() else torch.float32
+
+
+def _has_native_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes them, may use them.
+
+    ONEDNN_MAX_CPU_ISA forbids them, for instance to compute as a CPU does that has none.
+    """
+    is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
@@ -349,6 +383,8 @@ def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
     pools: list[Sequence[Document]] = []
     start = characters = 0
     for place, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise InputError(f"document {place} is a {type(document).__name__}; a bertsum.Document is expected")
         length = len(document.text or "")
         if place > start and (place - start == _POOL_DOCUMENTS or characters + length > _POOL_CHARACTERS):
             pools.append(documents[start:place])
@@ -359,13 +395,25 @@ def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
     return pools
 
 
-def _check_texts(documents: Any) -> None:
-    if not isinstance(documents, list | tuple):
-        kind = type(documents).__name__
-        raise InputError(f"a str, a list of str or None, or a pyarrow.Table is expected, not {kind}")
-    for place, text in enumerate(documents):
-        if not isinstance(text, str | None):
-            raise InputError(f"document {place} is a {type(text).__name__}; a str or None is expected")
+def _check_arguments(model: object, config: object, max_batch_tokens: object) -> None:
+    if not isinstance(model, str | os.PathLike | None):
+        raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
+    if not isinstance(config, SummarizerConfig | None):
+        raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {type(config).__name__}")
+    if not isinstance(max_batch_tokens, int) or isinstance(max_batch_tokens, bool) or max_batch_tokens < 1:
+        raise ConfigError(f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}")
+
+
+def _choose_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).tolist()  # fails where there is no such device, and on one without memory
+    except Exception as error:  # each kind of device has its own
+        here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+        raise ModelError(f"device {device!r} cannot be used ({one_line(error)}); there is: {here}") from error
+    return chosen
 
 
 def _counted(status: Status, document: EncodedDocument, **values: Any) -> Prediction:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from bertsum.columns import encryption_problem
 from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
-from bertsum.documents import MAX_UNKNOWN_SHARE, read_texts, unreadable
+from bertsum.documents import read_texts, unreadable
 from bertsum.encoding import DocumentEncoder
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.label_columns import label_columns, label_rows, labels_problem
@@ -146,7 +147,7 @@ class Preparer:
             half = len(documents) // 2
             return self._tokenize(documents[:half]) + self._tokenize(documents[half:])
         return [
-            document if one.unknown_share <= MAX_UNKNOWN_SHARE else Status.UNKNOWN_LANGUAGE
+            Status.UNKNOWN_LANGUAGE if one.is_unknown_language else document
             for document, one in zip(found, encoded, strict=True)
         ]
 
@@ -181,7 +182,10 @@ def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
     """Why a file cannot be prepared, or None. Raises InputError for a clash of names."""
     if problem := labels_problem(shard.schema, config, config.keep_columns or ()):
         return problem
-    clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept_schema(shard.schema, config).names)
+    kept = kept_schema(shard.schema, config).names
+    if problem := encryption_problem(shard, kept):
+        return problem
+    clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept)
     if clashes:
         raise InputError(
             f"{mask(shard.file.path)}: the columns {sorted(clashes)} have the names of columns of a shard; leave them "

@@ -3,11 +3,12 @@
 A `Document` goes in, a `Prediction` comes out; `predictions_to_table` is the border to Arrow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import pyarrow as pa
+import pyarrow.types as pt
 
 TEXT_COLUMN = "document"
 
@@ -63,6 +64,24 @@ PREDICTION_SCHEMA = pa.schema(
 )
 
 
+def is_binary(data_type: pa.DataType) -> bool:
+    """Whether values of this type are bytes."""
+    return any(
+        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+    )
+
+
+def fold(name: str) -> str:
+    """A column's name as readers compare it: DuckDB, Spark, Trino, Athena and Delta ignore case."""
+    return name.casefold()
+
+
+def same_names(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those of `names` that readers cannot tell from one of `others`."""
+    folded = {fold(other) for other in others}
+    return [name for name in names if fold(name) in folded]
+
+
 def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
     """Arrow table with PREDICTION_SCHEMA, one row a prediction, in the given order."""
     columns = []
@@ -77,16 +96,15 @@ def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
 def output_fields(input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
 
-    Raises ValueError when a kept column is not in the input or has the name of an output column.
+    Raises ValueError when a kept column is not in the input, or has the name of an output column in whatever case.
     """
     names = [name for name in input_schema.names if name != text_column] if keep_columns is None else list(keep_columns)
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
-    clashes = [name for name in names if name in PREDICTION_SCHEMA.names]
-    if clashes:
+    if clashes := same_names(names, PREDICTION_SCHEMA.names):
         raise ValueError(
-            f"input columns {clashes} have the names of output columns; leave them out with keep_columns, "
-            f"or rename them in the input"
+            f"input columns {clashes} have the names of output columns (most readers ignore case); leave them out with "
+            "keep_columns, or rename them in the input"
         )
     return [input_schema.field(name) for name in names] + list(PREDICTION_SCHEMA)

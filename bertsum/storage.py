@@ -111,6 +111,22 @@ class Folder:
         with self._reporting("read", name):
             return cast(bytes, self._fs.cat_file(self._path(name)))
 
+    def read_start(self, name: str, num_bytes: int) -> bytes:
+        """The first bytes of the content."""
+        with self._reporting("read", name):
+            return cast(bytes, self._fs.cat_file(self._path(name), start=0, end=num_bytes))
+
+    def linked_directories(self) -> list[str]:
+        """Visible links to directories, which `list_names` does not follow; local ones only."""
+        if not self.is_local:
+            return []
+        links = []
+        for directory, subdirectories, _ in os.walk(self._root):
+            subdirectories[:] = sorted(name for name in subdirectories if not _is_hidden(name))
+            paths = [Path(directory, name) for name in subdirectories]
+            links += [path.relative_to(self._root).as_posix() for path in paths if path.is_symlink()]
+        return links
+
     def sha256(self, name: str) -> str:
         """Hex digest of the content, read in small pieces."""
         digest = hashlib.sha256()
@@ -240,6 +256,8 @@ class Folder:
                 with suppress(FileNotFoundError):  # of what is removed meanwhile
                     if path.is_file():
                         found[path.relative_to(self._root).as_posix()] = _stat(path)
+                    elif path.is_symlink() and not path.exists():  # to be reported by whoever reads it
+                        found[path.relative_to(self._root).as_posix()] = FileInfo(0, "dangling link")
         return found
 
     def _list_remote(self, below: str) -> dict[str, FileInfo]:
@@ -259,7 +277,8 @@ class Folder:
             if isinstance(error, BertsumError) or (self.is_local and not isinstance(error, OSError)):
                 raise  # the libraries of object stores have errors of their own, beside OSError
             place = f"{self.uri}/{name}" if name else self.uri
-            raise self._error(f"cannot {verb} {mask(place)}: {describe(error)}{self._advice(verb, error)}") from error
+            reason = describe(error, known_path=place) + self._advice(verb, error)
+            raise self._error(f"cannot {verb} {mask(place)}: {reason}") from error
 
     def _advice(self, verb: str, error: Exception) -> str:
         if self.is_local or not isinstance(error, PermissionError):

@@ -1,14 +1,20 @@
 """Losses and measures of a run for TensorBoard, Weights & Biases and MLflow; their packages are extras."""
 
 import logging
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bertsum.errors import ConfigError
+from bertsum.errors import ConfigError, OutputError
+from bertsum.masking import describe
 from bertsum.storage import Folder
+
+_LONGEST_MLFLOW_NAME = 250  # characters
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -29,24 +35,69 @@ def check_trackers(names: Sequence[Tracker], output: Folder) -> None:
 
 
 class Tracking:
-    """The trackers of a run; what it gets are the lines of the run's log."""
+    """The trackers of a run; what it gets are the lines of the run's log.
 
-    def __init__(self, names: Sequence[Tracker], output: Folder, config: Mapping[str, Any], step: int) -> None:
-        """`step`: the run goes on after it. Checks as `check_trackers` does."""
+    A run is worth more than its record: a tracker that fails after the start is left out from then
+    on, and `say` is told. The log of the run has what it misses.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[Tracker],
+        output: Folder,
+        config: Mapping[str, Any],
+        step: int,
+        *,
+        say: Callable[[str], None],
+    ) -> None:
+        """`step`: the run goes on after it. `say`: gets a sentence for people.
+
+        Checks as `check_trackers` does. Raises OutputError for a tracker that cannot begin.
+        """
         check_trackers(names, output)
         makers: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _MLflow}
-        self._writers: list[_Writer] = [makers[name](Path(output.uri), config, step) for name in names]
+        self._say = say
+        self._writers: dict[str, _Writer] = {}
+        for name in names:
+            try:
+                self._writers[name] = makers[name](Path(output.uri), config, step)
+            except Exception as error:  # each package has errors of its own, and so have its servers
+                self.close()
+                raise OutputError(
+                    f"tracking with {name} cannot begin: {describe(error)}; leave it out with --set 'tracking=[]'"
+                ) from error
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Write one line of the log."""
+        """Write one line of the log, without what is not finite: no curve has a point for it."""
         values = {key: value for key, value in numbers(line) if key not in ("step", "num_steps")}
-        for writer in self._writers:
-            writer.write(values, line["step"])
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        for name, writer in list(self._writers.items()):
+            try:
+                writer.write(finite, line["step"])
+            except Exception as error:
+                self._drop(name, error)
 
     def close(self) -> None:
         """End the run in all trackers."""
-        for writer in self._writers:
-            writer.close()
+        for name, writer in list(self._writers.items()):
+            try:
+                writer.close()
+            except Exception as error:
+                self._drop(name, error)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        del self._writers[name]
+        reason = describe(error)
+        self._say(f"warning: {name} is left out from here on: {reason}. The log has all values")
+
+
+def finite_values(value: Any) -> Any:
+    """A copy of nested lists and mappings; None for each number that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: finite_values(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_values(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float]]:
@@ -98,6 +149,17 @@ class _Wandb:
         self._run.finish()
 
 
+def mlflow_name(name: str) -> str:
+    """The name of a measure as MLflow takes it, which may hold any name of a source or a class.
+
+    Letters and digits of all scripts, `_`, `-`, `.` and blanks stay. So do slashes, where the name
+    does not look like a path such as `a//b`, which MLflow refuses. Any other character becomes its
+    number: `a,b` is `a_2c_b`.
+    """
+    kept = r"[^\w. /-]" if posixpath.normpath(name) == name and name[0] != "/" else r"[^\w. -]"
+    return re.sub(kept, lambda match: f"_{ord(match[0]):x}_", name)[:_LONGEST_MLFLOW_NAME]
+
+
 class _MLflow:
     """`OUTPUT/mlflow.db`, unless MLFLOW_TRACKING_URI names a server or another place."""
 
@@ -108,7 +170,8 @@ class _MLflow:
             logging.getLogger(name).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db"))
         mlflow.set_experiment("bertsum")
-        mlflow.start_run(run_name=directory.name)
+        is_inside = mlflow.active_run() is not None  # of a program that calls this one
+        mlflow.start_run(run_name=directory.name, nested=is_inside)
         simple = {
             key: value for key, value in config.items() if isinstance(value, str | int | float) and key != "notes"
         }
@@ -116,7 +179,8 @@ class _MLflow:
         self._mlflow: Any = mlflow
 
     def write(self, values: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(values), step=step)
+        named = {mlflow_name(name): value for name, value in values.items()}
+        self._mlflow.log_metrics(named, step=step)
 
     def close(self) -> None:
         self._mlflow.end_run()

@@ -1,5 +1,6 @@
 """The training loop. Runs in one process, or in several that `torch.distributed` joins."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from bertsum.examples import Example, ExampleFile, token_counts
 from bertsum.measure import LabelledSource, check_metric, read_metric, validate
 from bertsum.model import BertSum
 from bertsum.optimization import (
+    DIVERGED_ADVICE,
     LossModule,
     WeightAverage,
     distribute,
@@ -194,7 +196,9 @@ class _Run:
             self.ranks.allocate(self.state.step)
         self.state.skipped_steps = self.state.skipped_steps + 1 if "skipped" in losses else 0
         if self.state.skipped_steps == _MAX_SKIPPED_STEPS:
-            raise FloatingPointError(f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row")
+            raise FloatingPointError(
+                f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row{DIVERGED_ADVICE}"
+            )
         if place + 1 > (1 - self.config.average_share) * self.plan.steps_a_repeat:
             self.average.add(self.trained)
         self.step_seconds += time.monotonic() - start
@@ -213,8 +217,9 @@ class _Run:
 
     def _validate(self) -> None:
         score = self._measure()
-        if score is not None:
-            is_better = self.state.best_score is None or score > self.state.best_score
+        if self.config.best_metric:
+            best = self.state.best_score
+            is_better = score is not None and (best is None or score > best)
             self.state.validations_without_gain = 0 if is_better else self.state.validations_without_gain + 1
             if is_better:
                 self.state.best_score, self.state.best_step = score, self.state.step
@@ -223,9 +228,14 @@ class _Run:
         self.state.score = None  # of the steps to come
 
     def _measure(self) -> float | None:
-        """Log the measures of the weights as they are, and return what `best_metric` makes of them."""
+        """Log the measures of the weights as they are, and return what `best_metric` makes of them.
+
+        None without a `best_metric`, and where it is not a number.
+        """
         results = validate(self.model, self.sources, self.config.max_validation_rows, self.config.dtype)
         score = read_metric(results, self.config.best_metric) if self.config.best_metric else None
+        if score is not None and not math.isfinite(score):
+            score = None  # no weights are better or worse than it
         self._log({"step": self.state.step, "validation": results} | ({} if score is None else {"score": score}))
         return score
 
@@ -238,9 +248,12 @@ class _Run:
         self.average.copy_to(self.trained)
         if self.config.best_metric:
             last, best = self._measure(), self.state.best_score
-            if self.store and last is not None and best is not None and self.state.best_step and best > last:
+            has_better = best is not None and (last is None or best > last)
+            if self.store and self.state.best_step and has_better:
                 restore_weights(self.store.read_tensors(self.state.best_step), self.model)
                 self._log({"step": self.state.step, "chosen_step": self.state.best_step})
+        if not all(weight.isfinite().all() for weight in self.trained):
+            raise FloatingPointError(f"the weights are not numbers after step {self.state.step}{DIVERGED_ADVICE}")
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()

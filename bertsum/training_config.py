@@ -220,6 +220,6 @@ class TrainingConfig(Config):
             raise ValueError("best_metric needs kept_checkpoints of at least 2: the newest and the best")
         names = [source.name for source in self.sources if source.validation_uri]
         for metric in self.best_metric:
-            if metric.partition(".")[0] not in names:
+            if not any(metric.startswith(f"{name}.") for name in names):  # whose name may have dots
                 raise ValueError(f"best_metric {metric}: it starts with a source that has validation rows: {names}")
         return self

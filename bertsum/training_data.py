@@ -14,13 +14,14 @@ from torch import Tensor
 
 from bertsum.batching import Batch, make_batch, packed_order
 from bertsum.candidates import make_candidates
+from bertsum.columns import encryption_problem
 from bertsum.config import ModelConfig
 from bertsum.distributed import part
 from bertsum.encoding import DocumentEncoder, EncodedDocument
 from bertsum.errors import InputError
 from bertsum.examples import Example, ExampleFile
 from bertsum.label_columns import label_columns, label_rows, labels_problem, python_values
-from bertsum.labels import sentence_labels, sentiment_of, topic_of, word_labels
+from bertsum.labels import known_class, sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.loss import IGNORE
 from bertsum.oracle import rouge_of_sets
 from bertsum.prepared import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
@@ -64,10 +65,11 @@ def read_examples(
     max_rows: int | None = None,
     max_windows: int,
 ) -> ExampleFile:
-    """This worker's examples of one file, directory or glob, in its order; rows without text are left out.
+    """This worker's examples of one file, directory or glob, in its order.
 
-    They go from file to file, some rows at a time. Raises InputError for a missing column or a label that the model
-    does not have, and OutputError where the temporary directory is full.
+    Rows without text are left out and counted. Examples go from file to file, some rows at a time.
+    Raises InputError for a missing column or a label that the model does not have, and OutputError
+    where the temporary directory is full.
     """
     tables = _read_rows(uri, source, encoder, seed, max_rows)
     return ExampleFile.write(
@@ -94,14 +96,19 @@ def _label(
     *,
     seed: int,
     max_windows: int,
-) -> Iterator[Example]:
+) -> Iterator[Example | None]:
+    """None for a row without text."""
     rows = table.rows
     if source.removed_pattern:
         rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
+    num_rows = len(rows)
     rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
+    yield from [None] * (num_rows - len(rows))
     documents, labels = _encode(rows, source, encoder, seed, max_windows)
     for document, given, (number, row) in zip(documents, labels, rows.items(), strict=True):
-        if document.num_read_sentences:
+        if not document.num_read_sentences:
+            yield None
+        else:
             try:
                 yield _example(document, given, row, source, encoder, model)
             except InputError as error:
@@ -230,7 +237,8 @@ def _find_shards(uri: str, source: SourceConfig) -> tuple[Folder, list[Shard]]:
     for path, reason in problems.items():
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     for shard in shards:
-        if problem := labels_problem(shard.schema, source):
+        problem = labels_problem(shard.schema, source)
+        if problem := problem or encryption_problem(shard, [source.text_column, *label_columns(source)]):
             raise InputError(f"source {source.name}: {mask(f'{found.root.uri}/{shard.file.path}')}: {problem}")
     return found.root, shards
 
@@ -285,9 +293,12 @@ def _word_labels(
 def _index(label: str | None, labels: Sequence[str]) -> int:
     if label is None:
         return IGNORE
-    if label not in labels:
-        raise InputError(f"it has the label {label!r}; the model knows {list(labels)}")
-    return list(labels).index(label)
+    known = known_class(label, labels)
+    if known is None:
+        similar = [name for name in labels if name.strip().casefold() == label.strip().casefold()]
+        hint = f", of which {similar[0]!r} differs in case or blanks only" if similar else ""
+        raise InputError(f"it has the label {label!r}; the model knows {list(labels)}{hint}")
+    return list(labels).index(known)
 
 
 def _sentence_labels(

@@ -5,6 +5,7 @@ the same place for all workers.
 """
 
 import json
+import math
 import platform
 import tempfile
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 import bertsum
 from bertsum import training
@@ -29,22 +31,23 @@ from bertsum.checkpoint import (
     save_delta,
 )
 from bertsum.checkpoint_config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
-from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.config import ModelConfig, SummarizerConfig, with_defaults
 from bertsum.curves import can_draw, draw_curves
 from bertsum.distributed import gather, rank, world_size
 from bertsum.encoder_delta import Delta
 from bertsum.encoding import DocumentEncoder
-from bertsum.errors import OutputError
-from bertsum.examples import labelled, measurable
-from bertsum.masking import mask_values
+from bertsum.errors import ConfigError, OutputError
+from bertsum.examples import ExampleFile, labelled, measurable
+from bertsum.masking import describe, mask_values
 from bertsum.measure import LabelledSource, validate
 from bertsum.model import BertSum
 from bertsum.model_card import model_card
 from bertsum.model_source import resolve
 from bertsum.new_encoder import make_encoder
+from bertsum.optimization import DIVERGED_ADVICE
 from bertsum.predictor import document_encoder
 from bertsum.storage import Folder
-from bertsum.tracking import Tracking
+from bertsum.tracking import Tracking, finite_values, numbers
 from bertsum.trained_heads import check_heads, count_labels
 from bertsum.training_config import SourceConfig, TrainingConfig
 from bertsum.training_data import read_examples, read_texts
@@ -74,13 +77,14 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
 
     Raises OutputError where OUTPUT holds what a run of another configuration made, or a checkpoint that is of no run.
     """
+    output.sweep_temporary()  # a killed run may have left half of a checkpoint
     is_finished = output.info(CONFIG_FILE) is not None
     record = mask_values(config.model_dump(mode="json"))
     if is_finished and output.info(RUN_FILE) is None:
         raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
     if output.create_exclusive(RUN_FILE, _dump(record)):
         return True
-    theirs, ours = _decisive(json.loads(output.read_bytes(RUN_FILE))), _decisive(record)
+    theirs, ours = _decisive(_read_record(output)), _decisive(record)
     if theirs != ours and not is_finished and _is_untouched(output):
         output.write_replace(RUN_FILE, _dump(record))
     elif theirs != ours:
@@ -90,6 +94,17 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
             "or the same configuration to go on"
         )
     return not is_finished
+
+
+def _read_record(output: Folder) -> dict[str, Any]:
+    """The configuration of the run in OUTPUT, with the defaults of keys that came later than it."""
+    try:
+        return with_defaults(TrainingConfig, json.loads(output.read_bytes(RUN_FILE)))
+    except ValueError as error:
+        raise OutputError(
+            f"{output}/{RUN_FILE} is damaged: {error}. It says of which configuration the "
+            "checkpoints are; put it back, or give another directory"
+        ) from error
 
 
 def _is_untouched(output: Folder) -> bool:
@@ -122,7 +137,8 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
     num_rows = {source.config.name: sum(gather(len(source.train))) for source in sources}
     counts = [count for source in sources for count in gather(count_labels(source.train))]
-    if warning := check_heads(config, model.config, sum(counts, Counter[str]())):
+    warnings = check_heads(config, model.config, sum(counts, Counter[tuple[str, int]]()))
+    for warning in warnings:
         say({"message": f"warning: {warning}"})
     model.to(device)
     if config.trained != "all":
@@ -138,8 +154,9 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     merge_adapter(model)
     delta = _round(model, *base, say) if base else None  # before it is measured, for that is what users load
     results = validate(model, sources, None, config.dtype)
+    _check_losses(results)
     if rank() == 0:
-        facts = [*_facts(command, time.monotonic() - start), *([warning] if warning else [])]
+        facts = [*_facts(command, time.monotonic() - start), *warnings]
         card = model_card(config, num_rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
@@ -153,10 +170,11 @@ class Log:
 
     def __init__(self, output: Folder, store: StateStore, config: TrainingConfig, report: Report) -> None:
         """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
-        state = store.latest()
+        state = store.latest(on_damage=lambda text: report({"message": text}))
         trackers = config.tracking if rank() == 0 else ()
         record = mask_values(config.model_dump(mode="json"))
-        self._tracking = Tracking(trackers, output, record, state.step if state else 0)
+        step = state.step if state else 0
+        self._tracking = Tracking(trackers, output, record, step, say=lambda text: report({"message": text}))
         self._lines = read_log(output, LOG_FILE, state.step) if state else []
         if state:
             report({"message": f"going on from step {state.step}"})
@@ -174,7 +192,7 @@ class Log:
     def flush(self) -> None:
         """Write what there is."""
         if rank() == 0:
-            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            text = "".join(json.dumps(finite_values(line)) + "\n" for line in self._lines)
             self._output.write_replace(LOG_FILE, text.encode())
         self._written_at = time.monotonic()
 
@@ -223,6 +241,7 @@ def _start(
         encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(config.start_from))
+    _check_labels(config, model.config)
     if base:
         check_base(model, base[0])
     if config.new_heads:
@@ -234,6 +253,18 @@ def _start(
     return model, tokenizer
 
 
+def _check_labels(config: TrainingConfig, model: ModelConfig) -> None:
+    """Raise ConfigError where classes are asked for that the head of `start_from` does not have."""
+    for head in ("sentiment", "topic", "token_sentiment"):
+        configs = (config.model, ModelConfig(), model)
+        asked, default, there = (getattr(config, f"{head}_labels") for config in configs)
+        if head not in config.new_heads and asked not in (default, there):
+            raise ConfigError(
+                f"model.{head}_labels asks for {list(asked)}, and start_from has {list(there)}, which "
+                f"count: leave the key out, or let the head begin anew (new_heads: [{head}])"
+            )
+
+
 def _read_sources(
     config: TrainingConfig, model: ModelConfig, encoder: DocumentEncoder, report: Report
 ) -> list[LabelledSource]:
@@ -241,17 +272,22 @@ def _read_sources(
     for source in config.sources:
         start = time.monotonic()
 
-        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> Any:
-            return read_examples(uri, source, encoder, model, seed=config.seed, **limits) if uri else []
+        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> ExampleFile:
+            if uri is None:
+                return ExampleFile.write(())
+            return read_examples(uri, source, encoder, model, seed=config.seed, **limits)
 
         train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
         validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
         sources.append(LabelledSource(source, labelled(train), measurable(validation)))
-        own = len(sources[-1].train), len(sources[-1].validation), len(train) + len(validation)
-        num_train, num_validation, num_rows = map(sum, zip(*gather(own), strict=True))
-        left_out = num_rows - num_train - num_validation
+        kept = len(sources[-1].train), len(sources[-1].validation)
+        unlabelled = len(train) + len(validation) - sum(kept)
+        empty = train.num_skipped + validation.num_skipped
+        counts = gather((*kept, unlabelled, empty))
+        num_train, num_validation, num_unlabelled, num_empty = map(sum, zip(*counts, strict=True))
         text = f"{source.name}: {num_train} rows to train on, {num_validation} to measure on"
-        text += f", {left_out} without a label left out" if left_out else ""
+        text += f", {num_unlabelled} without a label left out" if num_unlabelled else ""
+        text += f", {num_empty} without text left out" if num_empty else ""
         report({"message": f"{text} ({time.monotonic() - start:.0f} s)"})
     return sources
 
@@ -269,18 +305,31 @@ def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> Labelle
     return LabelledSource(source.config, train, validation)
 
 
+def _check_losses(results: Mapping[str, Any]) -> None:
+    """Raise FloatingPointError for a model whose answers are no numbers, as after one step that is far too long."""
+    wrong = [name for name, value in numbers(results) if name.endswith("_loss") and not math.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}")
+
+
 def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, card: str) -> str:
     """Write the checkpoint to OUTPUT, `config.json` last: from then on the run is finished."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        if delta:
-            save_delta(directory, model, delta, card, version=bertsum.__version__)
-            text = f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
-        else:
-            save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
-            text = f"saved the checkpoint in {output}"
+        try:
+            if delta:
+                save_delta(directory, model, delta, card, version=bertsum.__version__)
+            else:
+                save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
+        except (OSError, SafetensorError) as error:
+            raise OutputError(
+                f"cannot write the model to a temporary directory in {tempfile.gettempdir()}: "
+                f"{describe(error)}. Make room there, or set TMPDIR to a directory that has it"
+            ) from error
         _copy(directory, output)
-    return text
+    if delta:
+        return f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
+    return f"saved the checkpoint in {output}"
 
 
 def _copy(directory: Path, output: Folder, prefix: str = "") -> None:
@@ -304,7 +353,7 @@ def _decisive(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dump(values: Any) -> bytes:
-    return (json.dumps(values, indent=1) + "\n").encode()
+    return (json.dumps(finite_values(values), indent=1) + "\n").encode()
 
 
 def _be_silent(values: dict[str, Any]) -> None:

@@ -6,8 +6,9 @@ Everything that a search needs to go on is in these files. Beside each lies the 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bertsum.errors import OutputError
 from bertsum.storage import Folder
 from bertsum.tuning_config import Value
 
@@ -57,11 +58,20 @@ class TrialStore:
         self._output = output
 
     def read(self) -> list[Trial]:
-        """In the order of their numbers."""
+        """In the order of their numbers. Raises OutputError for a damaged file."""
         names = [name for name in self._output.list_names(DIRECTORY) if name.endswith(f"/{_FILE}")]
-        return sorted(
-            (Trial.model_validate_json(self._output.read_bytes(name)) for name in names), key=lambda t: t.number
-        )
+        return sorted(map(self._read, names), key=lambda trial: trial.number)
+
+    def _read(self, name: str) -> Trial:
+        try:
+            return Trial.model_validate_json(self._output.read_bytes(name))
+        except ValidationError as error:
+            reason = error.errors()[0]
+            raise OutputError(
+                f"{self._output}/{name} is damaged or of another version of bertsum "
+                f"({'.'.join(map(str, reason['loc']))}: {reason['msg']}); remove its directory, and it "
+                "is drawn anew"
+            ) from error
 
     def write(self, trial: Trial) -> None:
         """Replace what there is of it."""
@@ -81,3 +91,13 @@ class TrialStore:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The best first, those without a score last."""
     return sorted(trials, key=lambda t: (t.best is None, -t.best.score if t.best else 0.0, t.number))
+
+
+def show_values(trial: Trial) -> str:
+    """What a trial tries, for people."""
+    return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
+
+
+def short(value: object) -> str:
+    """A number with four digits; anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from bertsum.config import Config
+from bertsum.config import Config, hashed_values
 from bertsum.shards import SUFFIXES, InputFile, Shard
 
 _MAX_STEM_BYTES = 120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
@@ -97,7 +97,7 @@ class Limits:
 
 def job_fingerprint(model_digest: str, config: Config) -> str:
     """Hex digest of everything beside the input that changes a row of output."""
-    return _digest([model_digest, config.model_dump(mode="json")])
+    return _digest([model_digest, hashed_values(config)])
 
 
 def unit_name(unit: Unit, job: str) -> str:

@@ -10,16 +10,18 @@ from datetime import date
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import ConfigError, IncompleteError
-from bertsum.plan import Plan, refuse_superseded
+from bertsum.plan import Plan
 from bertsum.scope import Scope, partition_of
 from bertsum.storage import mask
-from jobs.by_partition import Publisher
+from jobs.console import console
 from jobs.days import calendar, days_between, directory, parse_day, scope_of
-from jobs.guard import guard
-from jobs.progress import Display, format_seconds
-from jobs.run import RESUMES, Run, replicas, say_failures
+from jobs.guard import guard, is_unicode
+from jobs.options import amount, count
+from jobs.progress import format_seconds
+from jobs.publisher import Publisher, prepare
+from jobs.run import RESUMES, Run, start_replicas
 from jobs.summarize import add_summarize_options, look_up, read_config
-from jobs.tables import console, say_retained
+from jobs.tables import say_retained
 
 _FIRST_WAVE_UNITS = 8  # a replica; afterwards the rate is known
 _WAVE_SECONDS = 3600.0  # long against the start of replicas, short against waiting for a unit that is tried again
@@ -30,7 +32,7 @@ _LEGEND = {"old": "of another model or input"}
 
 @dataclass
 class Day:
-    """One day of the range: the directories that it has, and its documents."""
+    """One day of the range: the directories that it has, those to publish, and its documents."""
 
     day: date
     partitions: list[str] = field(default_factory=list)
@@ -38,12 +40,12 @@ class Day:
     rows: int = 0
     rows_left: int = 0
     state: str = "no input"
+    to_publish: list[str] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all days done, 1 failed, or stopped at the budget (the same command goes on), 2 command wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: backfill(arguments), RESUMES)
+    return guard(lambda: backfill(parser().parse_args(argv)), RESUMES)
 
 
 def backfill(arguments: argparse.Namespace) -> int:
@@ -53,50 +55,45 @@ def backfill(arguments: argparse.Namespace) -> int:
     run = look_up(arguments, config, scope_of(dates, config.days))
     plan = run.plan()
     days = _days(plan, dates, config)
-    to_do = [day for day in days if set(day.partitions) & set(plan.open_partitions)]
+    to_do = [day for day in days if day.to_publish]
     to_do.sort(key=lambda day: day.day, reverse=arguments.newest_first)
     if arguments.dry_run:
         _show_plan(run, plan, days, to_do, arguments, config)
         return 0
-    if plan.retained:
-        console.print(say_retained(plan), soft_wrap=True)
     if is_finished(run.output, plan):
         _show_calendar(days)
         console.print(f"nothing to do: {_count(days, 'done')} days are done")
         return 0
-    if run.config.on_existing == "resume":
-        refuse_superseded(plan.superseded, run.output)
     chosen = _within(to_do, arguments.max_documents)
-    run.prepare_table(plan)
+    prepare(run, plan)
     deadline = None if arguments.max_hours is None else time.monotonic() + 3600 * arguments.max_hours
-    publisher, left = _work(run, plan.only({place for day in chosen for place in day.partitions}), chosen, deadline)
-    return _finish(run, publisher, days, to_do, [*left, *to_do[len(chosen) :]], arguments)
+    publisher = Publisher(run, plan.only({name for day in chosen for name in day.partitions}))
+    left = _work(run, publisher, chosen, deadline)
+    left += to_do[len(chosen) :]
+    return _finish(publisher, days, to_do=to_do, left=left, arguments=arguments)
 
 
-def _work(run: Run, plan: Plan, days: Sequence[Day], deadline: float | None) -> tuple[Publisher, list[Day]]:
+def _work(run: Run, publisher: Publisher, days: Sequence[Day], deadline: float | None) -> list[Day]:
     """Run the days in waves; the days that are left when the time is over come back."""
-    from jobs.waves import run_waves
-
-    publisher = Publisher(run, plan)
-    publisher.begin([place for day in days if not day.units_left for place in day.partitions])
+    publisher.publish_ready()
     queue = [day for day in days if day.units_left]
-    if not queue:
-        return publisher, []
-    done, rate = plan.num_rows_done, None
-    with replicas(run, plan) as (task, shape):
-        publisher.exclusive = task.exclusive
-        while queue and (wave := _next_wave(queue, rate, shape.replicas, deadline)):
-            places = [place for day in wave for place in day.partitions]
-            publisher.begin(places)
-            start, limits = time.monotonic(), (run.config.max_unit_attempts, run.config.replica_timeout_seconds)
-            units = publisher.missing(places)
-            with Display(plan.num_rows, done, console) as display:
-                outcome = run_waves(units, task, shape, *limits, display, publisher.split, publisher.add)
-            publisher.fail(outcome.failures)
-            done += outcome.tally.documents
-            rate = outcome.tally.documents / (time.monotonic() - start) or rate
-            queue = queue[len(wave) :]
-    return publisher, queue
+    rate = None
+    if queue:
+        with start_replicas(run, publisher.plan) as replicas:
+            while wave := _next_wave(queue, rate, replicas.shape.replicas, deadline):
+                start, rows_before = time.monotonic(), publisher.rows_done
+                publisher.make(_waiting(publisher, wave), replicas)
+                rate = (publisher.rows_done - rows_before) / (time.monotonic() - start) or rate
+                queue = queue[len(wave) :]
+    return queue
+
+
+def _waiting(publisher: Publisher, days: Sequence[Day]) -> list[str]:
+    """Partitions with missing units, day by day in the given order."""
+    waiting, partitions = set(publisher.waiting), list[str]()
+    for day in days:
+        partitions += [name for name in day.partitions if name in waiting]
+    return partitions
 
 
 def _next_wave(queue: Sequence[Day], rate: float | None, num_replicas: int, deadline: float | None) -> list[Day]:
@@ -140,18 +137,19 @@ def _days(plan: Plan, dates: Sequence[date], config: JobConfig) -> list[Day]:
         day.rows_left += unit.num_rows * missing
         day.units_left += missing
     for day in days:
-        day.state = _state(day, open_partitions, old)
+        day.to_publish = [name for name in day.partitions if name in open_partitions]
+        day.state = _state(day, old)
     return days
 
 
-def _state(day: Day, open_partitions: set[str], old: set[str]) -> str:
+def _state(day: Day, old: set[str]) -> str:
     if not day.partitions:
         return "no input"
-    if not open_partitions & set(day.partitions):
+    if not day.to_publish:
         return "done"
     if old & set(day.partitions):
         return "old"
-    return "partly" if day.rows_left < day.rows or not open_partitions >= set(day.partitions) else "to do"
+    return "partly" if day.rows_left < day.rows or day.to_publish != day.partitions else "to do"
 
 
 def _within(days: Sequence[Day], max_documents: int | None) -> list[Day]:
@@ -172,30 +170,26 @@ def _within(days: Sequence[Day], max_documents: int | None) -> list[Day]:
 
 
 def _finish(
-    run: Run,
     publisher: Publisher,
     days: Sequence[Day],
+    *,
     to_do: Sequence[Day],
     left: Sequence[Day],
     arguments: argparse.Namespace,
 ) -> int:
-    result = publisher.result
-    failed = {partition_of(failure.files[0]) for failure in result.failures}
     for day in to_do:
-        if set(day.partitions) <= result.published.keys():
+        if set(day.to_publish) <= publisher.published.keys():
             day.state = "done"
-        elif failed & set(day.partitions):
+        elif publisher.failures.keys() & set(day.partitions):
             day.state = "failed"
     _show_calendar(days)
-    counts = result.counts
-    made = sum(report.record.counts.rows for report in result.reports if report.record and report.created)
     console.print(
-        f"backfill {days[0].day} to {days[-1].day}: {len(result.published):,} partition(s) published now with "
-        f"{counts.rows:,} rows, {made:,} of them made now; {_count(days, 'done'):,} days done, {len(left):,} to go",
+        f"backfill {days[0].day} to {days[-1].day}: {len(publisher.published):,} partition(s) published now with "
+        f"{publisher.counts.rows:,} rows, {publisher.rows_made:,} of them made now; {_count(days, 'done'):,} days "
+        f"done, {len(left):,} to go",
         soft_wrap=True,
     )
-    if result.failures:
-        raise IncompleteError(say_failures(result.failures, run.output))
+    publisher.refuse_failures()
     if left:
         budget = f"--max-documents {arguments.max_documents}" if arguments.max_documents is not None else ""
         hours = f"--max-hours {arguments.max_hours:g}" if arguments.max_hours is not None else ""
@@ -238,7 +232,7 @@ def _show_plan(
 
 
 def _show_calendar(days: Sequence[Day]) -> None:
-    marks = _MARKS if console.encoding.lower().startswith("utf") else _PLAIN_MARKS
+    marks = _MARKS if is_unicode(console.encoding) else _PLAIN_MARKS
     for line in calendar({day.day: day.state for day in days}, marks):
         console.print(line)
     used = [state for state in marks if _count(days, state)]
@@ -261,9 +255,24 @@ def parser() -> argparse.ArgumentParser:
     add("--from", dest="from_day", metavar="DAY", required=True, help="first day, like 2026-01-01")
     add("--to", dest="to_day", metavar="DAY", required=True, help="last day, included")
     add("--newest-first", action="store_true", help="begin with the last day")
-    add("--max-documents", metavar="N", type=int, help="budget: as many whole days as have at most N documents to do")
-    add("--max-hours", metavar="H", type=float, help="budget: begin no day that would not be done within H hours")
-    add("--price-per-hour", metavar="P", type=float, help="of one replica, for the estimate of --dry-run")
+    add(
+        "--max-documents",
+        metavar="N",
+        type=count("--max-documents", 1),
+        help="budget: as many whole days as have at most N documents to do",
+    )
+    add(
+        "--max-hours",
+        metavar="H",
+        type=amount("--max-hours"),
+        help="budget: begin no day that would not be done within H hours",
+    )
+    add(
+        "--price-per-hour",
+        metavar="P",
+        type=amount("--price-per-hour"),
+        help="of one replica, for the estimate of --dry-run",
+    )
     add("--dry-run", action="store_true", help="show the calendar and an estimate; write nothing")
     return options
 

@@ -23,17 +23,19 @@ import pyarrow.parquet as pq
 
 from bertsum.columns import check_documents, needed_columns
 from bertsum.config import JobConfig, OutputConfig, load_config
-from bertsum.errors import ConfigError, InputError, ResourceError
+from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
 from bertsum.output import Counts
 from bertsum.plan import Plan
 from bertsum.shards import Input, Shard, list_input, read_footers, stream_rows
 from bertsum.storage import Folder, configure, open_filesystem
 from jobs.guard import guard
+from jobs.options import amount, count, find_address
+from jobs.publisher import complete
 from jobs.rates import Measured, measure_model
 from jobs.reports import UnitReport
-from jobs.run import complete, find_address
 from jobs.summarize import look_up
 from jobs.summarize import parser as summarize_parser
+from jobs.tables import say_notes
 
 _SAMPLE_FILES = 8
 _JOB_SECONDS, _JOB_BYTES = 20.0, 256 * 2**20  # documents are repeated until the job takes this long, or is this big
@@ -51,18 +53,16 @@ class JobMeasured:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 measured, 1 failed, 2 the command or the configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: benchmark(arguments))
+    return guard(lambda: benchmark(parser().parse_args(argv)))
 
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
-    if arguments.documents < 1 or arguments.repetitions < 1:
-        raise ConfigError("--documents and --repetitions must be at least 1")
     text_column = [f"summarizer.text_column={arguments.text_column}"] if arguments.text_column else []
     config = load_config(JobConfig, arguments.config, [*arguments.set, *text_column])
     configure(config.storage_options)
     source = list_input(arguments.input)
+    say_notes(source)
     shards, problems = read_footers(source, source.files)
     usable = [shard for shard in shards if check_documents(shard, config.summarizer) is None and shard.num_rows]
     if not usable:
@@ -104,9 +104,10 @@ def _measure(
 def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
     """Where a replica would be, with what it would have."""
     import ray
-    from ray.exceptions import GetTimeoutError
+    from ray.exceptions import GetTimeoutError, RayError
 
     from jobs.cluster import reserve
+    from jobs.remote_errors import explain
 
     shape = reserve(config.resources.model_copy(update={"replicas": 1, "min_replicas": None}), 1, can_grow=True)
     kind = {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}
@@ -115,9 +116,14 @@ def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
     try:
         found: Measured = ray.get(far.remote(*engine, shape.num_threads), timeout=limit)
     except GetTimeoutError:
-        raise ResourceError(
+        raise UnavailableError(
             f"no measurement from a node of the cluster within {limit:g} s; measure fewer --documents"
         ) from None
+    except RayError as error:
+        cause = getattr(error, "cause", None)  # what was raised there
+        if isinstance(cause, BertsumError):
+            raise cause from error
+        raise IncompleteError(explain(error, "the measurement ended", "the same command tries again")) from error
     return found
 
 
@@ -216,14 +222,21 @@ def parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", type=Path, help="YAML file with configuration values")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="one configuration value; repeatable")
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
-    add("--documents", metavar="N", type=int, default=256, help="rows of the sample (default: 256)")
-    add("--repetitions", metavar="N", type=int, default=3, help="counted repetitions (default: 3)")
+    add("--documents", metavar="N", type=count("--documents", 1), default=256, help="rows of the sample (default: 256)")
+    add(
+        "--repetitions", metavar="N", type=count("--repetitions", 1), default=3, help="counted repetitions (default: 3)"
+    )
     add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
     add(
         "--scratch", metavar="URI", help="directory that all nodes of a cluster reach, for files of the job; left clean"
     )
-    add("--corpus", metavar="N", type=int, help="documents to estimate for (default: the rows of INPUT)")
-    add("--price", metavar="P", type=float, help="price of one replica's machine an hour, in any currency")
+    add(
+        "--corpus",
+        metavar="N",
+        type=count("--corpus", 1),
+        help="documents to estimate for (default: the rows of INPUT)",
+    )
+    add("--price", metavar="P", type=amount("--price"), help="price of one replica's machine an hour, in any currency")
     add("--json", action="store_true", help="the same for machines")
     return options
 

@@ -24,15 +24,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the job failed or is incomplete, 2 the command or its configuration is wrong."""
-    return guard(lambda: _flushed(list(sys.argv[1:] if argv is None else argv)))
-
-
-def _flushed(arguments: list[str]) -> int:
-    """At exit Python would complain of a pipe whose reader (`| head`) has left; here `guard` knows what to do."""
-    try:
-        return _run(arguments)
-    finally:  # `--help` of a command leaves by SystemExit
-        sys.stdout.flush()
+    return guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(arguments: list[str]) -> int:

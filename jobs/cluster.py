@@ -9,24 +9,28 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import ray._private.auto_init_hook
 import ray._private.utils
 from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bertsum.config import ResourcesConfig
-from bertsum.errors import ResourceError
+from bertsum.errors import BertsumError, ResourceError, UnavailableError
 from bertsum.storage import describe, mask
+from jobs.ray_start import WRONG_MACHINE, OwnCode, local_token, own_sigterm, start_in_time, start_seconds, temp_dir
 
 _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
 _MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
 _MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _CONNECT_SECONDS = 5.0
+_MOST_PORT = 65535
 _TYPE = "accelerator_type:"
 
 
@@ -70,56 +74,101 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     _quieten()
-    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address == "local":
-        # Ray listens on the machine's own address otherwise, for whoever reaches it; its name for this speaks of
-        # Windows and macOS, where it is the default
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        arguments |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
-        arguments["object_store_memory"] = _store_bytes()
-    else:
-        ray_constants.ENABLE_RAY_CLUSTER = True
-        _check_reachable(address)
-        arguments["address"] = address
+    is_local = address == "local"
+    # Ray listens on the machine's own address otherwise, for whoever reaches it; its name for this speaks of Windows
+    # and macOS, where it is the default
+    ray_constants.ENABLE_RAY_CLUSTER = not is_local
+    with local_token() if is_local else nullcontext():
+        try:
+            _start(num_cpus) if is_local else _join(address)
+            yield
+        finally:
+            with _uninterrupted():
+                ray.shutdown()
+
+
+_QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+
+
+def _start(num_cpus: int | None) -> None:
+    """Start a Ray on this machine. Raises ResourceError where the machine does not allow it, else UnavailableError."""
+    directory = temp_dir()
     try:
-        with _silent_stderr():
-            ray.init(**arguments)
+        with _silent_stderr(), start_in_time(start_seconds()):
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=_store_bytes(),
+                job_config=OwnCode(),
+                _temp_dir=directory,
+                **_QUIET,
+            )
+    except BertsumError:
+        raise
     except Exception as error:  # Ray raises a bare Exception, too, for instance when a node does not start in time
-        raise ResourceError(_why_not_connected(address, error)) from error
-    _end_on_sigterm()
+        is_wrong = isinstance(error, OSError) and error.errno in WRONG_MACHINE
+        advice = "" if is_wrong else ". The same command may succeed at another try"
+        kind = ResourceError if is_wrong else UnavailableError
+        raise kind(f"Ray did not start on this machine: {_reason(error)}{advice}") from error
+
+
+def _join(address: str) -> None:
+    """Join the Ray at `address`. Raises ResourceError where the address is wrong, else UnavailableError."""
+    _check_reachable(address)
+    # a driver behind ray:// has its path from the process on the cluster that stands in for it
+    job_config: Any = None if address.startswith("ray://") else OwnCode()
+    try:
+        with _silent_stderr(), own_sigterm():
+            ray.init(address=address, job_config=job_config, **_QUIET)
+    except Exception as error:
+        kind = ResourceError if isinstance(error, AuthenticationError | ValueError) else UnavailableError
+        raise kind(
+            f"no Ray at --address {mask(address)}: {_reason(error)}. If the cluster wants a token, set "
+            "RAY_AUTH_MODE=token and have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
+    return describe(error).rstrip(".") + cause
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ray's end, which takes a second or two, not be broken off by another Ctrl-C: its processes would stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        ray.shutdown()
-
-
-def _end_on_sigterm() -> None:
-    """As Ray does, but without the trace of native calls that its C++ side writes first."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-
-
-def _why_not_connected(address: str, error: Exception) -> str:
-    reason = describe(error) + (f" ({describe(error.__cause__)})" if error.__cause__ else "")
-    if address == "local":
-        return f"Ray did not start on this machine: {reason}"
-    return (
-        f"no Ray at --address {mask(address)}: {reason}. If the cluster wants a token, set RAY_AUTH_MODE=token and "
-        "have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
-    )
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:
     """The shape of the run, after making sure that the cluster can place what must be there at the beginning.
 
-    Raises ResourceError after `timeout_seconds`, or at once where the cluster is ours alone and cannot grow.
+    Raises ResourceError after `timeout_seconds`, or at once where the cluster is ours alone and cannot grow; it is
+    UnavailableError where the nodes that are there could serve the job, if they were free, or more of them.
     """
     if can_grow:
         _wait_for_room(resources, num_units)
-    shape = fit(resources, _nodes(), num_units)
+    nodes = _nodes()
+    shape = fit(resources, nodes, num_units)
     if shape is None:
-        raise ResourceError(_what_is_missing(resources, _nodes()))
+        kind = UnavailableError if can_grow and _lacks_only_nodes(resources, nodes) else ResourceError
+        raise kind(_what_is_missing(resources, nodes))
     return shape
+
+
+def _lacks_only_nodes(resources: ResourcesConfig, nodes: Sequence[Node]) -> bool:
+    """Whether a replica fits on a node that is there, or no worker has joined yet: then more may come."""
+    shape = _wanted(resources, nodes)
+    workers = [node for node in nodes if node.num_cpus]
+    return not workers or any(_replicas_on(node, shape) for node in workers)
 
 
 def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Shape | None:
@@ -206,7 +255,7 @@ def _wait_for_room(resources: ResourcesConfig, num_units: int) -> None:
         if not group.wait(resources.timeout_seconds) and fit(resources, _nodes(), num_units) is not None:
             state: Any = ray
             free = state.available_resources()
-            raise ResourceError(
+            raise UnavailableError(
                 f"no room for {shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs "
                 f"within {resources.timeout_seconds:g} s: of the whole cluster {free.get('CPU', 0):g} CPUs and "
                 f"{free.get('GPU', 0):g} GPUs are free, the others are in use. Wait for them (--set "
@@ -237,10 +286,15 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
+    if int(port) > _MOST_PORT:
+        raise ResourceError(f"--address {mask(address)}: a port is at most {_MOST_PORT}")
     try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
-        raise ResourceError(f"no Ray at --address {address}: {error.strerror or error}") from error
+        # a name that does not exist is a wrong address; a head that is down, or a name server, may come back
+        is_wrong = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
+        kind = ResourceError if is_wrong else UnavailableError
+        raise kind(f"no Ray at --address {mask(address)}: {describe(error)}") from error
 
 
 @contextmanager
@@ -270,6 +324,8 @@ def _quieten() -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\.")
+    # A thread that still works for the job when its Ray has ended must not start or join another one by the way.
+    vars(ray._private.auto_init_hook)["enable_auto_connect"] = False
     # The raylet's long words about a dead worker, which no option turns off; the job says it in its own.
     vars(ray._private.worker)["_worker_logs_enabled"] = False
     # The entry point of a job, which dashboard and API show, is our command line with all that is in it.

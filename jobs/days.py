@@ -2,19 +2,25 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bertsum.config import DaysConfig
 from bertsum.errors import ConfigError
 from bertsum.scope import Scope
 
+_FIRST_DAY, _LAST_DAY = date(2005, 1, 1), date(2044, 12, 31)
+
 
 def parse_day(text: str) -> date:
     """`2026-11-22`; raises ConfigError for anything else."""
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
+        day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a day; write it like 2026-11-22") from error
+    if day == date.max:  # whose directory is compared with that of the day after
+        raise ConfigError(f"{text} is the last day that a calendar here has; nothing is partitioned by it")
+    return day
 
 
 def yesterday(config: DaysConfig) -> date:
@@ -31,10 +37,30 @@ def yesterday(config: DaysConfig) -> date:
 
 def directory(day: date, config: DaysConfig) -> str:
     """Where the day lies below INPUT. Raises ConfigError for a place elsewhere, or when two days have one directory."""
-    if day.strftime(config.partition) == (day + timedelta(days=1)).strftime(config.partition):
-        raise ConfigError(f"days.partition {config.partition!r} has no code for the day; like dt=%Y-%m-%d")
+    if same := _same_directory(config.partition):
+        first, second = same
+        raise ConfigError(
+            f"days.partition {config.partition!r} gives {first} and {second} the same directory, "
+            f"{first.strftime(config.partition)!r}; it needs codes for year, month and day, like dt=%Y-%m-%d"
+        )
     (name,) = Scope((day.strftime(config.partition),)).patterns
     return name
+
+
+@lru_cache(maxsize=8)
+def _same_directory(partition: str) -> tuple[date, date] | None:
+    """Two days that `partition` (strftime codes) does not tell apart, or None.
+
+    The calendar repeats its leap years and weekdays after 28 years, so what differs over 40 years
+    is a layout of days.
+    """
+    days_by_name: dict[str, date] = {}
+    for number in range(_FIRST_DAY.toordinal(), _LAST_DAY.toordinal() + 1):
+        day = date.fromordinal(number)
+        earlier = days_by_name.setdefault(day.strftime(partition), day)
+        if earlier != day:
+            return earlier, day
+    return None
 
 
 def days_between(first: date, last: date) -> list[date]:

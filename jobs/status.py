@@ -17,10 +17,13 @@ _MOST_LINES = 10  # of incomplete partitions; a wave of `backfill` may begin hun
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
-    arguments = parser().parse_args(argv)
+    return guard(lambda: _status(parser().parse_args(argv)))
+
+
+def _status(arguments: argparse.Namespace) -> int:
     if arguments.address is not None:
-        return guard(lambda: submission_status(arguments.output, arguments.address, arguments.json))
-    return guard(lambda: status(arguments.output, arguments.json))
+        return submission_status(arguments.output, arguments.address, arguments.json)
+    return status(arguments.output, arguments.json)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ from bertsum.errors import BertsumError, ConfigError, IncompleteError
 from bertsum.storage import Folder, mask
 from jobs.cli import COMMANDS
 from jobs.guard import guard
+from jobs.options import amount, count
 from jobs.shipped import ENVIRONMENT_FILE
 from jobs.status import describe_output
 
@@ -63,8 +64,8 @@ class Request:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: those of the job; 0 for --no-wait and --cancel; 1 when the cluster is lost; 2 when refused."""
-    arguments, rest = parser().parse_known_args(argv)
-    return guard(lambda: submit(arguments, rest), "no longer following; the job goes on, and the same command follows")
+    leaving = "no longer following; the job goes on, and the same command follows"
+    return guard(lambda: submit(*parser().parse_known_args(argv)), leaving)
 
 
 def submit(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -128,8 +129,14 @@ def parser() -> argparse.ArgumentParser:
     add("--code", choices=["send", "image"], default="send", help=_CODE)
     add("--no-wait", action="store_true", help="print the submission's id and leave")
     add("--cancel", action="store_true", help="stop the running submission of this same command")
-    add("--max-restarts", metavar="N", type=int, default=3, help="how often to send a lost job again (default: 3)")
-    add("--lost-seconds", metavar="S", type=float, default=600.0, help=_LOST_SECONDS)
+    add(
+        "--max-restarts",
+        metavar="N",
+        type=count("--max-restarts", 0),
+        default=3,
+        help="how often to send a lost job again (default: 3)",
+    )
+    add("--lost-seconds", metavar="S", type=amount("--lost-seconds"), default=600.0, help=_LOST_SECONDS)
     return options
 
 

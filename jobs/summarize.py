@@ -1,4 +1,4 @@
-"""`bertsum summarize INPUT OUTPUT`: Parquet files of documents in, summaries and sentiment out."""
+"""`bertsum summarize INPUT OUTPUT`: files of documents in, summaries and sentiment out."""
 
 import argparse
 import sys
@@ -8,14 +8,16 @@ from functools import partial
 
 from bertsum.config import JobConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError
+from bertsum.importing import find_input
 from bertsum.output import Job
 from bertsum.scope import ALL, Scope
-from bertsum.shards import list_input
 from bertsum.storage import Folder, configure
 from bertsum.table_formats import open_table
 from jobs.guard import guard
-from jobs.run import RESUMES, Run, add_options, complete, find_address, overrides
-from jobs.tables import show_plan, show_result, show_rows
+from jobs.options import add_options, count, find_address, overrides
+from jobs.publisher import complete
+from jobs.run import RESUMES, Run
+from jobs.tables import say_notes, show_plan, show_result, show_rows
 from jobs.work import SummarizeWork
 
 _PARTITIONS = (
@@ -26,14 +28,13 @@ _PARTITIONS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: summarize(arguments), RESUMES)
+    return guard(lambda: summarize(parser().parse_args(argv)), RESUMES)
 
 
 def summarize(arguments: argparse.Namespace) -> int:
     """The command behind its options."""
     config = read_config(arguments)
-    run = look_up(arguments, config, Scope(tuple(arguments.partitions)))
+    run = look_up(arguments, config, Scope(tuple(arguments.partitions)), dry_run=arguments.dry_run)
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
         from jobs.estimate import estimate
@@ -68,44 +69,54 @@ def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
     return load_config(JobConfig, arguments.config, overrides(arguments, short | more))
 
 
-def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL) -> Run:
-    """What the options name: INPUT, OUTPUT and the model."""
+def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False) -> Run:
+    """What the options name: INPUT, OUTPUT and the model; says what must be said of INPUT."""
     from bertsum.checkpoint_config import model_digest
     from bertsum.model_source import SHIPPED_MODEL, resolve
 
     configure(config.storage_options)
-    source, output = list_input(arguments.input, scope), Folder(arguments.output)
+    output = Folder(arguments.output)
+    source = find_input(arguments.input, output, scope=scope, dry_run=dry_run)
+    say_notes(source)
     job = Job(arguments.model or SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
     work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)
-    lake = open_table(config.output, output)
-    return Run(arguments.input, source, output, job, work, config, find_address(arguments), lake)
+    return Run(
+        input_uri=arguments.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=find_address(arguments),
+        lake=open_table(config.output, output),
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum summarize",
-        description="Summaries and sentiment of the documents in Parquet files. One output row for each input row.",
+        description="Summaries and sentiment of documents in Parquet, CSV or JSON: one output row for each input row.",
         epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
     )
     add_summarize_options(options, limit=True)
     add = options.add_argument
     add("--partitions", metavar="PATTERN", action="append", default=[], help=_PARTITIONS)
     add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
-    add("--show", metavar="N", type=int, default=0, help="print the first N rows of the result")
+    add("--show", metavar="N", type=count("--show", 0), default=0, help="print the first N rows of the result")
     return options
 
 
 def add_summarize_options(options: argparse.ArgumentParser, limit: bool) -> None:
     """The options that `nightly` and `backfill` have, too."""
     add = options.add_argument
-    add("input", metavar="INPUT", help="Parquet file, directory or glob; local or s3://, gs://, ...")
+    add("input", metavar="INPUT", help="Parquet, CSV or JSON: file, directory or glob; local or s3://, gs://, ...")
     add("output", metavar="OUTPUT", help="directory for the results, local or remote")
     add("--model", metavar="M", help="checkpoint: directory, URI or hub name (default: the shipped one)")
     add_options(options, limit)
     add("--text-column", metavar="NAME", help="column with the text (default: document)")
     add("--language", metavar="CODE", help="ISO 639-1 code of all documents (default: from the script of each)")
-    add("--sentences", metavar="N", type=int, help="longest summary, in sentences (default: 3)")
+    add("--sentences", metavar="N", type=count("--sentences", 1), help="longest summary, in sentences (default: 3)")
 
 
 if __name__ == "__main__":

@@ -7,22 +7,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from bertsum.output import Counts
 from bertsum.plan import Plan
 from bertsum.schema import PREDICTION_SCHEMA, Status
+from bertsum.shards import Input
 from bertsum.storage import Folder, mask
+from jobs.console import console, grid, sentiment_text
 from jobs.progress import format_seconds
 from jobs.reports import STAGES, UnitReport
 
-_PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 _LABEL_WIDTH, _SENTIMENT_WIDTH = 30, 14
-
-console = Console(highlight=False, markup=False)
-if not console.is_terminal:
-    console = Console(highlight=False, markup=False, width=_PLAIN_WIDTH)
 
 
 def show_plan(plan: Plan, output: Folder) -> None:
@@ -44,6 +40,12 @@ def show_plan(plan: Plan, output: Folder) -> None:
         console.print(say_retained(plan), soft_wrap=True)
     for path, reason in plan.problems.items():
         console.print(f"not usable: {mask(path)}: {reason}", soft_wrap=True)
+
+
+def say_notes(source: Input) -> None:
+    """How INPUT was read, where that is not obvious, and what of it was left out."""
+    for note in source.notes:
+        console.print(note, soft_wrap=True)
 
 
 def say_retained(plan: Plan) -> str:
@@ -131,11 +133,6 @@ def first_rows_of(output: Folder, names: Iterable[str], num_rows: int) -> list[d
     return rows
 
 
-def sentiment_text(sentiment: str | None, scores: Any) -> str:
-    """`positive 0.93`, or a dash."""
-    return "-" if sentiment is None else f"{sentiment} {dict(scores)[sentiment]:.2f}"
-
-
 def _label(row: dict[str, Any]) -> str:
     own = [name for name in row if name not in PREDICTION_SCHEMA.names]
     key = next((name for name in ("title", "id") if name in own), own[0] if own else None)
@@ -162,11 +159,3 @@ def _busy_seconds(reports: Sequence[UnitReport]) -> float:
 def _stages(reports: Sequence[UnitReport]) -> str:
     sums = {stage: sum(report.seconds.get(stage, 0.0) for report in reports) for stage in STAGES}
     return ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in sums.items())
-
-
-def grid() -> Table:
-    """Two columns without lines: a name and what there is to say of it."""
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    return table

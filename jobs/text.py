@@ -14,14 +14,14 @@ from rich.padding import Padding
 
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
+from bertsum.masking import describe, mask
 from bertsum.schema import Document, Prediction, Status
-from jobs.guard import guard
+from jobs.guard import guard, is_unicode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 a summary was printed, 1 there is none (the status says why), 2 wrong command or file."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: text(arguments))
+    return guard(lambda: text(parser().parse_args(argv)))
 
 
 def text(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,9 @@ def text(arguments: argparse.Namespace) -> int:
     prediction = summarizer.predict([document])[0]
     seconds = {"load": loaded - start, "predict": time.perf_counter() - loaded}
     if arguments.json:
-        print(json.dumps(_as_json(prediction, seconds), ensure_ascii=False, indent=1))
+        # in another encoding than UTF-8 what it lacks must be written as JSON's own escapes
+        ascii_only = not is_unicode(sys.stdout.encoding)
+        print(json.dumps(_as_json(prediction, seconds), ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)
     return 0 if prediction.status in (Status.OK, Status.UNKNOWN_LANGUAGE) else 1
@@ -48,8 +50,8 @@ def _read(file: str) -> Document:
         print("reading the text from the terminal; end it with Ctrl-D", file=sys.stderr)
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"cannot read {mask(file)}: {describe(error, known_path=file)}") from error
     try:
         return Document(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

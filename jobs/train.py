@@ -29,13 +29,13 @@ from jobs.guard import guard
 from jobs.progress import Bar, format_seconds
 
 _RESUMES = "the same command goes on from the last checkpoint"
+_BEGIN_ANEW = ". Another configuration needs another OUTPUT"
 _PLAIN_WIDTH = 120
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 failed (the same command goes on), 2 command or configuration wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: train(arguments), f"interrupted; {_RESUMES}")
+    return guard(lambda: train(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -85,7 +85,7 @@ def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines
         with lines:
             run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, lines.show)
     except FloatingPointError as error:
-        raise IncompleteError(f"{error}; {_RESUMES}") from error
+        raise ConfigError(f"{error}{_BEGIN_ANEW}") from error
 
 
 def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str, lines: "Lines") -> None:
@@ -95,6 +95,7 @@ def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address
     from ray.train import TrainingFailedError
 
     from jobs.cluster import connected, reserve
+    from jobs.remote_errors import explain
     from jobs.train_worker import Task, run_workers
 
     with connected(address):
@@ -105,8 +106,7 @@ def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address
             with lines:
                 run_workers(Task(config, output.uri, command, shape), lines.show)
         except (RayError, TrainingFailedError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise IncompleteError(f"the workers ended before the run did: {mask(reason)}; {_RESUMES}") from error
+            raise IncompleteError(explain(error, "the workers ended before the run did", _RESUMES)) from error
 
 
 class Lines(Bar):

@@ -17,7 +17,7 @@ from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from bertsum.errors import BertsumError, IncompleteError
+from bertsum.errors import BertsumError, ConfigError
 from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import run
@@ -130,7 +130,7 @@ def work(arguments: dict[str, Any]) -> None:
         run(task.config, Folder(task.output_uri), get_device(), task.command, tell)
     except (BertsumError, FloatingPointError) as error:
         # the same would happen again: the driver is told, and ends the run before Ray Train repeats it
-        told = error if isinstance(error, BertsumError) else IncompleteError(str(error))
+        told = error if isinstance(error, BertsumError) else ConfigError(str(error))
         ray.get(coordinator.tell.remote({"error": told}))
         raise
     finally:

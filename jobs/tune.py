@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bertsum.claim import Claim
-from bertsum.config import load_config
-from bertsum.errors import ConfigError, IncompleteError
+from bertsum.config import load_config, with_defaults
+from bertsum.errors import ConfigError, IncompleteError, OutputError
 from bertsum.storage import Folder, mask
 from bertsum.training_config import TrainingConfig, WorkersConfig
-from bertsum.trials import Trial, TrialStore, ranked
+from bertsum.trials import Trial, TrialStore, ranked, short
 from bertsum.tuning_config import TuningConfig, with_values
+from jobs.console import console
 from jobs.guard import guard
 from jobs.plots import draw_trials
 from jobs.progress import Bar
-from jobs.tables import console
 from jobs.train import absolute, say_aside
 
 _CONFIG_FILE = "tuning_config.json"
@@ -42,8 +42,7 @@ _FREE_TRAINING_KEYS = ("resources", "max_worker_failures", "checkpoint_every_min
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done or nothing to do, 1 trials are missing (the same command goes on), 2 configuration wrong."""
-    arguments = parser().parse_args(argv)
-    return guard(lambda: tune(arguments), f"interrupted; {_RESUMES}")
+    return guard(lambda: tune(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -75,7 +74,7 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
     written, store = json.dumps(ours, indent=1).encode(), TrialStore(output)
     if output.create_exclusive(_CONFIG_FILE, written):
         return
-    theirs = json.loads(output.read_bytes(_CONFIG_FILE))
+    theirs = _read_record(output)
     keys = [key for key in ours if ours[key] != theirs.get(key)]
     if keys and all(trial.outcome == "failed" and not trial.scores for trial in store.read()):
         store.clear()
@@ -85,6 +84,17 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
             f"{output} holds a search with another configuration; these differ: {', '.join(keys)}. Give another "
             "directory"
         )
+
+
+def _read_record(output: Folder) -> dict[str, Any]:
+    """The search in OUTPUT, with the defaults of keys that came later than it."""
+    try:
+        record = with_defaults(TuningConfig, json.loads(output.read_bytes(_CONFIG_FILE)))
+    except ValueError as error:
+        raise OutputError(f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory") from error
+    if isinstance(record.get("training"), dict):
+        record["training"] = {k: v for k, v in record["training"].items() if k not in _FREE_TRAINING_KEYS}
+    return record
 
 
 def _search(
@@ -124,7 +134,8 @@ def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: 
     if broken := [trial for trial in trials if trial.outcome is None]:
         raise IncompleteError(f"trial {broken[0].number} has not ended: {broken[0].error}; {_RESUMES}")
     if best is None:
-        raise IncompleteError(f"no trial gave a result; the first: {order[0].error}")
+        reason = order[0].error or "its best_metric is not a number"
+        raise IncompleteError(f"no trial gave a result; the first: {reason}")
     print(f"best: trial {order[0].number}, score {best.score:.4f}; bertsum train {output}/{_BEST_FILE} OUTPUT")
 
 
@@ -151,16 +162,6 @@ def _show(keys: Sequence[str], trials: Sequence[Trial], metric: str) -> None:
         outcome = f"{trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}"
         table.add_row(str(trial.number), *(short(trial.values.get(key)) for key in keys), *measured, outcome)
     console.print(table)
-
-
-def show_values(trial: Trial) -> str:
-    """What a trial tries, for people."""
-    return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
-
-
-def short(value: Any) -> str:
-    """A number with four digits; anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _check_extras(config: TuningConfig) -> None:

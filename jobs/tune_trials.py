@@ -24,11 +24,11 @@ from bertsum.storage import Folder
 from bertsum.training_config import TrainingConfig
 from bertsum.training_run import LOG_FILE, begin, prepare_encoder, run
 from bertsum.training_state import StateStore, read_log
-from bertsum.trials import Score, Trial, TrialStore, ranked
+from bertsum.trials import Score, Trial, TrialStore, ranked, show_values
 from bertsum.tuning_config import TuningConfig, with_values
 from jobs.cluster import Shape
 from jobs.progress import Bar, format_seconds
-from jobs.tune import show_values
+from jobs.remote_errors import last_words
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the other one writes to stdout, however quiet
@@ -223,8 +223,7 @@ class Listener(ray.tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """It failed too often; the others go on."""
-        lines = str(trial.get_error() or "its process ended").strip().splitlines()
-        self._search.end(trial.config["number"], lines[-1])
+        self._search.end(trial.config["number"], last_words(trial.get_error() or "its process ended"))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """At every turn of Ray Tune's loop."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertsum.compaction import create_unit, find_holder
+from bertsum.concurrent_runs import create_unit, find_holder
 from bertsum.errors import InputError
 from bertsum.output import FileRecord, Job, encode, read_back
 from bertsum.shards import read_schema, stream_rows
@@ -60,10 +60,8 @@ class UnitMaker:
         """The report of a unit whose rows are in OUTPUT already: somebody else was faster."""
         if self._output.info(work.name) is not None:
             return UnitReport(work.name, self._link.replica, read_back(self._output, [work.name])[0])
-        outdated = self._task.outdated
-        if outdated is None:
-            return None
-        holder = find_holder(self._output, work.name, work.unit, self._task.job, outdated)
+        task = self._task
+        holder = find_holder(self._output, work.name, work.unit, job=task.job, outdated=task.outdated)
         return None if holder is None else UnitReport(work.name, self._link.replica, holder)
 
     def open_results(self, work: UnitInWork) -> Iterator[pa.Table]:
@@ -100,7 +98,10 @@ class UnitMaker:
         start = time.perf_counter()
         schema = read_schema(self._input, work.unit.slices[0].path)
         data, counts = encode(tables, self._task.work.output_schema(schema), work.unit, self._task.job)
-        created, record = self._create(work, memoryview(data))
+        task = self._task
+        created, record = create_unit(
+            self._output, work.name, work.unit, job=task.job, data=memoryview(data), outdated=task.outdated
+        )
         if record is None and created:
             record = FileRecord(work.name, data.size, sha256(data).hexdigest(), counts)
         elif record is None:
@@ -116,13 +117,6 @@ class UnitMaker:
             wall_seconds=time.perf_counter() - work.begun,
             tokens=work.tokens,
         )
-
-    def _create(self, work: UnitInWork, data: memoryview) -> tuple[bool, FileRecord | None]:
-        """Whether the file was created here, and the record of a bigger file that has the unit's rows."""
-        outdated = self._task.outdated
-        if outdated is None:
-            return self._output.create_exclusive(work.name, data), None
-        return create_unit(self._output, work.name, work.unit, self._task.job, data, outdated)
 
     def _read(self, work: UnitInWork) -> Iterator[pa.Table]:
         for part in work.unit.slices:

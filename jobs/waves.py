@@ -7,9 +7,9 @@ and gives it its unit again; see `Replica` for a unit that kills whoever takes i
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -17,19 +17,38 @@ from ray.exceptions import RayActorError, RayError
 import bertsum.errors
 from bertsum.commit import Failure
 from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
-from bertsum.output import FileRecord
-from bertsum.storage import describe
 from bertsum.units import Unit, split, unit_name
 from jobs.cluster import Shape, beside_the_driver
 from jobs.monitor import Monitor, Snapshot, UnitProgress
 from jobs.pipeline import stream_reports
 from jobs.progress import Display, Tally
+from jobs.remote_errors import explain
 from jobs.reports import UnitReport
 from jobs.unit_maker import Task
 
 _POLL_SECONDS = 0.5
 _STALL_SECONDS = 1800.0  # hanging replicas are replaced before; half an hour of silence is no work at all
 _LONGEST_LOOK_SECONDS = 2 * _POLL_SECONDS  # more between two looks is a driver that was held up, and not silence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """Who makes the units: what each replica must know, how many there are, how long they are waited for."""
+
+    task: Task
+    shape: Shape
+    max_attempts: int  # of a unit
+    timeout_seconds: float  # without progress, after which a replica is replaced
+
+
+class Listener(Protocol):
+    """Whoever wants to know of units while they are made."""
+
+    def add(self, report: UnitReport) -> None:
+        """The file of a unit is there."""
+
+    def split(self, parts: Mapping[str, Mapping[str, Unit]]) -> None:
+        """Units, by name, were replaced by smaller ones."""
 
 
 @dataclass
@@ -49,10 +68,6 @@ class Outcome:
             self.tally = self.tally.plus(report.record.counts.rows, report.record.counts.tokens)
 
     @property
-    def records(self) -> dict[str, FileRecord]:
-        return {name: report.record for name, report in self.reports.items() if report.record}
-
-    @property
     def failures(self) -> list[Failure]:
         return [
             Failure([part.path for part in self.units[name].slices], report.error or "", self.attempts[name], name)
@@ -60,19 +75,8 @@ class Outcome:
         ]
 
 
-def run_waves(
-    units: Mapping[str, Unit],
-    task: Task,
-    shape: Shape,
-    max_attempts: int,
-    replica_timeout_seconds: float,
-    display: Display,
-    on_split: Callable[[Mapping[str, Unit]], None],
-    on_done: Callable[[UnitReport], None] = lambda report: None,
-) -> Outcome:
-    """Every unit, until it is done or has failed `max_attempts` times.
-
-    `on_split` is told of units that replace others, `on_done` of each unit whose file is there.
+def run_waves(units: Mapping[str, Unit], replicas: Replicas, display: Display, listener: Listener) -> Outcome:
+    """Every unit, until it is done or has failed as often as it may.
 
     Raises ModelError when a replica cannot load the model, IncompleteError when no replica makes progress.
     """
@@ -80,38 +84,41 @@ def run_waves(
     waiting = list(units)
     while waiting:
         units = {name: outcome.units[name] for name in waiting}
-        reports = _run_wave(units, task, shape, replica_timeout_seconds, display, outcome, on_done)
+        reports = _run_wave(units, replicas, display, listener=listener, outcome=outcome)
         failed = {name: reports.get(name) or _lost(name) for name in waiting if name not in outcome.reports}
         for name, report in failed.items():
             outcome.errors[name] = report
             outcome.attempts[name] = outcome.attempts.get(name, 0) + 1
-            display.say(f"{name}, attempt {outcome.attempts[name]} of {max_attempts}: {report.error}")
-        waiting = [name for name in failed if outcome.attempts[name] < max_attempts]
-        waiting = _split_damaged(outcome, failed, waiting, max_attempts, on_split, task)
+            display.say(f"{name}, attempt {outcome.attempts[name]} of {replicas.max_attempts}: {report.error}")
+        waiting = [name for name in failed if outcome.attempts[name] < replicas.max_attempts]
+        if parts := _split_damaged(outcome, failed, replicas):
+            listener.split(parts)
+            waiting = [name for name in waiting if name not in parts]
+            for smaller in parts.values():
+                waiting += smaller
         for name in waiting:
             outcome.errors.pop(name, None)
     return outcome
 
 
 def _split_damaged(
-    outcome: Outcome,
-    failed: Mapping[str, UnitReport],
-    waiting: list[str],
-    max_attempts: int,
-    on_split: Callable[[Mapping[str, Unit]], None],
-    task: Task,
-) -> list[str]:
-    """Replace each unit of several files of which one cannot be read by one unit a file, with one attempt at least."""
-    replaced = [name for name, report in failed.items() if _is_damaged(report) and len(outcome.units[name].slices) > 1]
-    for name in replaced:
+    outcome: Outcome, failed: Mapping[str, UnitReport], replicas: Replicas
+) -> dict[str, dict[str, Unit]]:
+    """Replace each unit of several files of which one cannot be read by a unit for each file.
+
+    Returns the new units by the name of the old one; each may be tried at least once.
+    """
+    parts: dict[str, dict[str, Unit]] = {}
+    for name, report in failed.items():
+        if not _is_damaged(report) or len(outcome.units[name].slices) == 1:
+            continue
+        smaller = split(outcome.units.pop(name))
+        parts[name] = {unit_name(part, replicas.task.job.fingerprint): part for part in smaller}
+        outcome.units |= parts[name]
         del outcome.errors[name]
-        parts = {unit_name(part, task.job.fingerprint): part for part in split(outcome.units.pop(name))}
-        outcome.units |= parts
-        outcome.attempts |= dict.fromkeys(parts, min(outcome.attempts.pop(name), max_attempts - 1))
-        waiting = [*(other for other in waiting if other != name), *parts]
-    if replaced:
-        on_split(outcome.units)
-    return waiting
+        attempts = min(outcome.attempts.pop(name), replicas.max_attempts - 1)
+        outcome.attempts |= dict.fromkeys(parts[name], attempts)
+    return parts
 
 
 def _is_damaged(report: UnitReport) -> bool:
@@ -126,24 +133,24 @@ def _lost(name: str) -> UnitReport:
 
 def _run_wave(
     units: Mapping[str, Unit],
-    task: Task,
-    shape: Shape,
-    replica_timeout_seconds: float,
+    replicas: Replicas,
     display: Display,
+    *,
+    listener: Listener,
     outcome: Outcome,
-    on_done: Callable[[UnitReport], None],
 ) -> dict[str, UnitReport]:
     """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
     monitor = _start_monitor()
     events: queue.SimpleQueue[UnitReport | BaseException | None] = queue.SimpleQueue()
-    thread = threading.Thread(target=_pump, args=(stream_reports(units, task, shape, monitor), events), daemon=True)
+    stream = stream_reports(units, replicas.task, replicas.shape, monitor)
+    thread = threading.Thread(target=_pump, args=(stream, events), daemon=True)
     thread.start()
     reports: dict[str, UnitReport] = {}
-    watch = _Watch(monitor, display, replica_timeout_seconds, reports)
+    watch = _Watch(monitor, display, replicas.timeout_seconds, reports)
     try:
         for event in _events(events, watch, outcome):
             if isinstance(event, RayError):
-                raise IncompleteError(f"Ray gave up: {describe(event)}. The same command resumes") from event
+                raise IncompleteError(explain(event, "Ray gave up", "the same command resumes")) from event
             if isinstance(event, BaseException):
                 raise event
             reports[event.name] = event
@@ -151,7 +158,7 @@ def _run_wave(
                 raise _error(event)
             outcome.add(event)
             if event.record is not None:
-                on_done(event)
+                listener.add(event)
     finally:
         ray.kill(monitor)
     return reports

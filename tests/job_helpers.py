@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import rows
 import tiny
 import yaml
+from waiting import LIMIT_SECONDS
 
 from bertsum.checkpoint import save_checkpoint
 
@@ -65,7 +66,7 @@ def kill_all(job: "subprocess.Popen[str]") -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    job.wait(30)
+    job.wait(LIMIT_SECONDS)
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
@@ -134,7 +135,7 @@ def winners(create: Callable[[bytes], bool], size: int) -> bytes:
     barrier, won = threading.Barrier(8), []
 
     def write_own(number: int) -> None:
-        barrier.wait(60)
+        barrier.wait(LIMIT_SECONDS)
         if create(bytes([number]) * size):
             won.append(number)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import ray
 from job_helpers import descendants
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
-
-_START_SECONDS = 250
+from waiting import LIMIT_SECONDS
 
 
 def free_port() -> int:
@@ -43,7 +42,7 @@ class Node:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # `python` of the entry point
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-        environment["RAY_raylet_start_wait_time_s"] = "240"  # a busy machine
+        environment["RAY_raylet_start_wait_time_s"] = str(int(LIMIT_SECONDS))  # a busy machine
         environment |= variables or {}
         # a raylet waits half a minute for its agents to tell their ports, unless it knows them; on a busy machine that
         # is too short
@@ -56,7 +55,7 @@ class Node:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def wait_until_started(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + LIMIT_SECONDS
         while "Ray runtime started" not in self.log_path.read_text():
             assert self.process.poll() is None, self.log_path.read_text()
             assert time.monotonic() < deadline, self.log_path.read_text()
@@ -69,7 +68,7 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.wait(30)
+        self.process.wait(LIMIT_SECONDS)
 
 
 class Cluster:

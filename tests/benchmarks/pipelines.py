@@ -18,8 +18,8 @@ from rivals import HuggingFace
 from bertsum.output import Counts
 from bertsum.plan import Plan
 from bertsum.storage import Folder
+from jobs.publisher import complete
 from jobs.reports import UnitReport
-from jobs.run import complete
 from jobs.summarize import look_up, parser, read_config
 
 _BATCH_ROWS = 256

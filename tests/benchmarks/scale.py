@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from multiprocessing import Process
@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # ray_nodes
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # what it needs
 
 from bertsum.columns import check_documents, needed_columns, output_schema
-from bertsum.commit import begin, finish
 from bertsum.config import JobConfig, ResourcesConfig, SummarizerConfig
 from bertsum.documents import output_table
 from bertsum.output import MANIFEST, PLAN, Job, encode
@@ -39,7 +38,9 @@ from bertsum.schema import Prediction, Status
 from bertsum.shards import Shard, list_input
 from bertsum.storage import Folder
 from bertsum.streams import Progress
-from jobs.run import Run, replicas
+from bertsum.units import Unit
+from jobs.reports import UnitReport
+from jobs.run import Run, start_replicas
 
 CONFIG = SummarizerConfig()
 JOB = Job("asleep", "0" * 64, CONFIG)
@@ -91,7 +92,32 @@ def make_run(folder: Path, num_units: int, seconds: float, address: str = "local
     resources = ResourcesConfig(replicas=num_replicas, num_cpus=1, timeout_seconds=300)
     config = JobConfig(rows_per_unit=1, resources=resources)
     output = Folder(str(folder / "output"))
-    return Run(str(source), list_input(str(source)), output, JOB, SleepingWork(seconds), config, address)
+    return run_of(str(source), output, config, seconds, address)
+
+
+def run_of(source: str, output: Folder, config: JobConfig, seconds: float = 0.0, address: str = "local") -> Run:
+    return Run(
+        input_uri=source,
+        source=list_input(source),
+        output=output,
+        job=JOB,
+        work=SleepingWork(seconds),
+        config=config,
+        address=address,
+    )
+
+
+@dataclass
+class MemoryListener:
+    """Notes the driver's memory in MB after each unit."""
+
+    memory: list[float]
+
+    def add(self, report: UnitReport) -> None:
+        self.memory.append(_resident())
+
+    def split(self, parts: Mapping[str, Mapping[str, Unit]]) -> None:
+        raise AssertionError("no file is damaged")
 
 
 def compute(run: Run) -> tuple[list[Any], list[float]]:
@@ -99,17 +125,13 @@ def compute(run: Run) -> tuple[list[Any], list[float]]:
     from jobs.progress import Display
     from jobs.waves import run_waves
 
-    plan, memory = run.plan(), []
-    with replicas(run, plan) as (task, shape), Display(plan.num_rows, 0) as display:
-        begin(run.output, plan, run.job, run.source_uri, run.limits)
-        limits = run.config.max_unit_attempts, run.config.replica_timeout_seconds
-        note = memory.append
-        note(_resident())
-        outcome = run_waves(
-            plan.missing, task, shape, *limits, display, lambda units: None, lambda report: note(_resident())
-        )
+    plan = run.plan()
+    with start_replicas(run, plan) as replicas, Display(plan.num_rows, 0) as display:
+        run.committer.begin(plan)
+        listener = MemoryListener([_resident()])
+        outcome = run_waves(plan.missing, replicas, display, listener)
     assert len(outcome.reports) == len(plan.units), outcome.failures
-    return sorted(outcome.reports.values(), key=lambda report: report.begun), memory
+    return sorted(outcome.reports.values(), key=lambda report: report.begun), listener.memory
 
 
 def _resident() -> float:
@@ -167,14 +189,14 @@ def measure_rerun(num_units: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         run = make_run(Path(name), num_units, seconds=0.0)
         plan = run.plan()
-        begin(run.output, plan, run.job, run.source_uri, run.limits)
-        row = pq.read_table(run.source_uri).slice(0, 1)
+        run.committer.begin(plan)
+        row = pq.read_table(run.input_uri).slice(0, 1)
         for unit_name, unit in plan.units.items():
             tables = list(Asleep(0.0).stream([row]))
             data, _ = encode(tables, run.work.output_schema(row.schema), unit, run.job)
             run.output.create_exclusive(unit_name, memoryview(data))
         start = time.perf_counter()
-        finish(run.output, plan, run.job, run.source_uri, {}, run.config.max_error_fraction, None)
+        run.committer.commit(plan, {})
         seconds = time.perf_counter() - start
         sizes = [(Path(name) / "output" / record).stat().st_size / num_units for record in (PLAN, MANIFEST)]
         print(
@@ -187,14 +209,17 @@ def measure_rerun(num_units: int) -> None:
         print(f"run again: {time.perf_counter() - start:.1f} s, the start of Python included")
 
 
+def refuse_work(output: Folder, *results: object) -> None:
+    raise AssertionError(f"{output} was not finished")
+
+
 def again(folder: Path) -> None:
     """The finished job of `measure_rerun`, whose input is there."""
-    from jobs.run import complete
-    from jobs.tables import show_result
+    from jobs.publisher import complete
 
     source, config = str(folder / "input.parquet"), JobConfig(rows_per_unit=1)
-    run = Run(source, list_input(source), Folder(str(folder / "output")), JOB, SleepingWork(0.0), config, "local")
-    assert not complete(run, run.plan(), show_result)
+    run = run_of(source, Folder(str(folder / "output")), config)
+    complete(run, run.plan(), refuse_work)
     print(f"{_resident():.0f} MB of memory at the end")
 
 
@@ -237,12 +262,12 @@ def plan_here() -> None:
 
     s3fs.S3FileSystem._call_s3 = counted
     start = time.perf_counter()
-    source = list_input("s3://lake/news")
+    run = run_of("s3://lake/news", Folder("s3://out/o"), JobConfig())
     listed = time.perf_counter()
-    plan = Run("s3://lake/news", source, Folder("s3://out/o"), JOB, SleepingWork(0.0), JobConfig(), "local").plan()
+    plan = run.plan()
     ended = time.perf_counter()
     print(
-        f"{len(source.files):,} objects: listed in {listed - start:.0f} s, planned in {ended - listed:.0f} s more; "
+        f"{len(run.source.files):,} objects: listed in {listed - start:.0f} s, planned in {ended - listed:.0f} s more; "
         f"{len(plan.units):,} units; requests {requests}; {_resident():,.0f} MB at the end, "
         f"{time.process_time():.0f} s of CPU in this process"
     )

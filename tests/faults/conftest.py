@@ -14,6 +14,7 @@ import pytest
 from job_helpers import kill_all, make_checkpoint
 from proxy import Proxy
 from store import SECRET, Store
+from waiting import LIMIT_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def store_port() -> Iterator[int]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -34,7 +35,7 @@ def store_port() -> Iterator[int]:
             time.sleep(0.1)
     yield port
     server.kill()
-    server.wait(10)
+    server.wait(LIMIT_SECONDS)
 
 
 @pytest.fixture(scope="session")

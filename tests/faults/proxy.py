@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from waiting import LIMIT_SECONDS
+
 _ERRORS = {
     "slow_down": (503, "SlowDown", "Please reduce your request rate."),
     "internal": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -38,9 +40,9 @@ class Rule:
     release: threading.Event = field(default_factory=threading.Event)
     answered: threading.Event = field(default_factory=threading.Event)
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self) -> None:
         """Until a request is held."""
-        assert self.held.wait(seconds), f"no {self.method} {self.path} came"
+        assert self.held.wait(LIMIT_SECONDS), f"no {self.method} {self.path} came"
 
 
 class Proxy:
@@ -125,7 +127,7 @@ def _act(handler: Any, rule: Rule) -> bool:
     """Do what the rule says; False when the request ends with it."""
     if rule.action == "hold":
         rule.held.set()
-        rule.release.wait(300)
+        rule.release.wait(LIMIT_SECONDS)
         handler.close_connection = not rule.forward
         return rule.forward
     if rule.action == "reset":
@@ -135,7 +137,7 @@ def _act(handler: Any, rule: Rule) -> bool:
         return False
     if rule.action == "silence":
         rule.held.set()
-        rule.release.wait(300)
+        rule.release.wait(LIMIT_SECONDS)
         handler.close_connection = True
         return False
     status, code, message = _ERRORS[rule.action]
@@ -150,7 +152,7 @@ def _read_body(handler: Any) -> bytes:
 
 
 def _forward(handler: Any, body: bytes, port: int) -> tuple[int, list[tuple[str, str]], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
     try:
         headers = {k: v for k, v in handler.headers.items() if k.lower() not in ("expect", "connection")}
         connection.request(handler.command, handler.path, body, headers)

@@ -18,15 +18,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.odd_files import plan, read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_helpers import documents, write
+from waiting import LIMIT_SECONDS
 
 from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.errors import InputError
 from bertsum.output import Job, encode
-from bertsum.plan import Plan, make_plan
+from bertsum.plan import Terms, make_plan
 from bertsum.predictor import Summarizer
 from bertsum.selection import join_sentences
 from bertsum.sentences import detect_language, split_sentences
@@ -34,26 +35,7 @@ from bertsum.shards import list_input, read_schema, stream_rows
 from bertsum.storage import Folder
 from bertsum.units import Limits
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
-
-LIMITS = Limits(1000, 2**28)
-
-
-def plan(source: Path, output: Path, config: SummarizerConfig | None = None) -> Plan:
-    config = config or SummarizerConfig()
-    job = Job("model", "digest", config)
-    check = partial(check_documents, config=config)
-    return make_plan(list_input(str(source)), Folder(str(output)), job, LIMITS, check)
-
-
-def read(source: Path, made: Plan) -> list[pa.Table]:
-    root = Folder(str(source), InputError)
-    return [
-        table.select(["id"])
-        for unit in made.units.values()
-        for part in unit.slices
-        for table in stream_rows(root, part.file, part.start, part.stop, ["id", "document"])
-    ]
+pytestmark = [pytest.mark.faults]
 
 
 ODD_NAMES = ["a b.parquet", "k=v%2F.parquet", "100%.parquet", "ü文😀.parquet", "x=/'\".parquet", "[*]?.parquet", "#.PQ"]
@@ -102,7 +84,7 @@ import json, sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from test_corpus import plan, read
+from helpers.odd_files import plan, read
 source = Path(sys.argv[1])
 from bertsum.errors import InputError
 outcome = {}
@@ -133,7 +115,7 @@ def test_flipped_bytes_and_cut_files_are_errors_or_whole(tmp_path: Path) -> None
         (tmp_path / "in" / f"{number:03d}" / "a.parquet").write_bytes(damaged)
     result = subprocess.run(
         [sys.executable, "-c", FUZZ, tmp_path / "in", tmp_path / "out"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=200,
+        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=LIMIT_SECONDS,
         env=_environment(),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
@@ -196,7 +178,8 @@ def test_any_strings_and_nulls_through_files(
     job = Job("model", "digest", summarizer.config)
     source = list_input(str(folder / "in"))
     check = partial(check_documents, config=summarizer.config)
-    units = make_plan(source, Folder(str(folder / "out")), job, Limits(rows_per_unit, 2**20), check).units.values()
+    terms = Terms(limits=Limits(rows_per_unit, 2**20), check=check)
+    units = make_plan(source, Folder(str(folder / "out")), job, terms).units.values()
     results = []
     for unit in units:
         (part,) = unit.slices

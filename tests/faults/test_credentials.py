@@ -25,8 +25,9 @@ import yaml
 from job_helpers import documents, write
 from ray_nodes import Cluster
 from store import SECRET, Store
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.faults]
 
 IN_INPUT, IN_QUERY, IN_MODEL = "swordfish-input-4711", "swordfish-query-4711", "swordfish-model-4711"
 IN_OUTPUT, IN_CONFIG = "swordfish-output-4711", "swordfish-config-4711"
@@ -133,12 +134,12 @@ def run(code: int | None, *arguments: object) -> str:
     """What a command prints; `code`: its exit code, None for an error of either kind."""
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
     said = done.stdout + done.stderr
     assert done.returncode == code or (code is None and done.returncode in (1, 2)), said
     return said
 
 
 def ask(cluster: Cluster, path: str) -> str:
-    with urllib.request.urlopen(cluster.address + path, timeout=60) as answer:
+    with urllib.request.urlopen(cluster.address + path, timeout=LIMIT_SECONDS) as answer:
         return str(json.loads(answer.read()))

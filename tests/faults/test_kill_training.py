@@ -5,16 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from job_helpers import descendants, kill_all, losses, make_training
+from waiting import LIMIT_SECONDS, wait_until
 
 from bertsum.storage import Folder
 from bertsum.training_state import StateStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow]
 
 # the same machine, threads and number of workers: equal but for the order in which gloo adds up
 TOLERANCE = 1e-5
@@ -34,12 +34,8 @@ def step_of(output: Path) -> int:
     return state.step if state else 0
 
 
-def wait_for_step(output: Path, step: int, job: "subprocess.Popen[str]", seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while step_of(output) < step:
-        assert job.poll() is None, "the run ended too early"
-        assert time.monotonic() < deadline, f"no step {step} after {seconds} s"
-        time.sleep(0.05)
+def wait_for_step(output: Path, step: int, job: "subprocess.Popen[str]") -> None:
+    wait_until(lambda: step_of(output) >= step, f"step {step}", job)
 
 
 def workers_of(job: "subprocess.Popen[str]") -> list[int]:
@@ -51,7 +47,7 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
         tmp_path, epochs=40, model={"num_heads": 4, "feed_forward_size": 64, "dropout": 0.2}, checkpoint_every_minutes=0
     )
     jobs.append(start(config, tmp_path / "whole"))
-    printed, _ = jobs[0].communicate(timeout=200)
+    printed, _ = jobs[0].communicate(timeout=LIMIT_SECONDS)
     assert jobs[0].returncode == 0, printed
     output = tmp_path / "out"
     jobs.append(start(config, output))
@@ -60,11 +56,11 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
     reached = step_of(output)
     wait_for_step(output, reached + 5, jobs[1])  # others took its place
     kill_all(jobs[1])
-    assert "a worker has died; all start again (1 of at most 3 times)" in jobs[1].communicate(timeout=20)[0]
+    assert "a worker has died; all start again (1 of at most 3 times)" in jobs[1].communicate(timeout=LIMIT_SECONDS)[0]
     assert not (output / "config.json").exists()
     killed_at = step_of(output)
     jobs.append(start(config, output))
-    printed, _ = jobs[2].communicate(timeout=200)
+    printed, _ = jobs[2].communicate(timeout=LIMIT_SECONDS)
     assert jobs[2].returncode == 0, printed
     assert f"going on from step {killed_at}" in printed
     expected, found = losses(tmp_path / "whole"), losses(output)
@@ -80,7 +76,7 @@ def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.P
     jobs.append(start(config, output, workers=1))
     wait_for_step(output, 3, jobs[0])
     jobs.append(start(config, output, workers=1))
-    printed, _ = jobs[1].communicate(timeout=100)
+    printed, _ = jobs[1].communicate(timeout=LIMIT_SECONDS)
     assert jobs[1].returncode == 1
     assert f"{output} is in use: a run on {socket.gethostname()} (process {jobs[0].pid}) gave a sign of life" in printed
     assert jobs[0].poll() is None
@@ -89,7 +85,7 @@ def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.P
     jobs.append(start(config, output, workers=1))
     wait_for_step(output, killed_at + 3, jobs[2])
     kill_all(jobs[2])
-    printed, _ = jobs[2].communicate(timeout=20)
+    printed, _ = jobs[2].communicate(timeout=LIMIT_SECONDS)
     assert f"going on from step {killed_at}" in printed
     assert "sign of life" not in printed
 
@@ -100,12 +96,9 @@ def test_an_end_by_sigterm_is_quiet_and_whole(tmp_path: Path, jobs: "list[subpro
     wait_for_step(output, 3, jobs[0])
     below = [pid for pid, _ in descendants(jobs[0].pid)]
     jobs[0].terminate()
-    printed, _ = jobs[0].communicate(timeout=60)
+    printed, _ = jobs[0].communicate(timeout=LIMIT_SECONDS)
     assert jobs[0].returncode == 1
     assert "SIGTERM" not in printed and "@ " not in printed, printed
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in below):
-        assert time.monotonic() < deadline, "processes are left"
-        time.sleep(0.1)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "the end of all processes")
     (claim,) = (output / "claims").iterdir()
     assert '"ended":true' in claim.read_text()

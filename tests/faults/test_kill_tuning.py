@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 from job_helpers import kill_all, make_search
+from waiting import LIMIT_SECONDS
 
 from bertsum.storage import Folder
 from bertsum.training_state import StateStore
 from bertsum.trials import TrialStore
 from jobs import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(700)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 def start(search: Path, output: Path) -> "subprocess.Popen[str]":
@@ -44,7 +45,7 @@ def test_a_search_is_killed(tmp_path: Path, jobs: "list[subprocess.Popen[str]]")
     output = tmp_path / "out"
     first, second = (output / "trials" / number for number in ("0001", "0002"))
     jobs.append(start(search, output))
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + LIMIT_SECONDS
     while step_of(second) < 10:
         assert jobs[0].poll() is None, jobs[0].communicate()[0]
         assert time.monotonic() < deadline, f"no second trial after 300 s: {outcomes(output)}"
@@ -56,7 +57,7 @@ def test_a_search_is_killed(tmp_path: Path, jobs: "list[subprocess.Popen[str]]")
     written = (first / "model.safetensors").stat().st_mtime_ns
 
     jobs.append(start(search, output))
-    printed, _ = jobs[1].communicate(timeout=300)
+    printed, _ = jobs[1].communicate(timeout=LIMIT_SECONDS)
     assert jobs[1].returncode == 0, printed
     assert outcomes(output) == {1: "finished", 2: "finished"}
     assert (first / "model.safetensors").stat().st_mtime_ns == written

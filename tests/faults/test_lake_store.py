@@ -11,33 +11,32 @@ from urllib.parse import urlparse
 
 import fsspec
 import pytest
-from job_helpers import documents, start_summarize, write
-from store import SECRET, Store
-from test_lake import (
+from helpers.lake_harness import (
     DAYS,
     FORMATS,
     READERS,
     LakeHarness,
+    assert_a_replacement_is_atomic,
+    assert_a_run_is_one_commit,
+    assert_back_to_the_old_model_costs_no_work,
+    assert_columns_may_come_and_types_may_not_change,
+    assert_partition_after_partition,
+    assert_two_writers_at_once,
     expected,
     load_extension,
     num_commits,
     read_own,
     table_files,
-    write_input,
 )
-from test_lake import test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work as test_schemas
-from test_lake import test_a_replacement_is_atomic_and_the_earlier_snapshot_stays_readable as test_replacement
-from test_lake import test_a_run_is_one_commit_that_three_engines_read as test_one_commit
-from test_lake import test_back_to_the_old_model_costs_no_work as test_back
-from test_lake import test_partition_after_partition as test_partitions
-from test_lake import test_two_writers_at_once as test_writers
+from helpers.output_harness import write_input
+from job_helpers import documents, start_summarize, write
+from store import SECRET, Store
+from waiting import LIMIT_SECONDS
 
 from bertsum import commit
 from bertsum.storage import Folder
 
-__all__ = ["test_back", "test_one_commit", "test_partitions", "test_replacement", "test_schemas", "test_writers"]
-
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults]
 
 # the request that makes a commit: of Delta the next entry of the log, of Iceberg the call of the catalog
 COMMIT = {"delta": ("PUT", r"_delta_log/0+[1-9]\d*\.json"), "iceberg": ("POST", "#AWSGlue.UpdateTable")}
@@ -107,9 +106,9 @@ def test_sigkill_between_write_and_commit(harness: StoreHarness, store: Store) -
     method, path = COMMIT[harness.table]
     with store.proxy.rule(method, path, "hold", forward=False) as rule:
         writer = start(run_once, harness)
-        rule.wait(90)
+        rule.wait()
         os.kill(writer.pid, signal.SIGKILL)
-        writer.join(30)
+        writer.join(LIMIT_SECONDS)
     assert table_files(harness) == set()
     made = {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
     assert len(made) == 4
@@ -142,14 +141,39 @@ def test_the_job_is_killed_at_its_commit(
     method, path = COMMIT[harness.table]
     with store.proxy.rule(method, path, "hold", forward=False) as rule:
         jobs.append(start_summarize(*command))
-        rule.wait(180)
+        rule.wait()
         jobs[0].kill()
-        jobs[0].wait(30)
+        jobs[0].wait(LIMIT_SECONDS)
     assert table_files(harness) == set()
     for more in ((), (), ("--sentences", 1, "--on-existing", "replace")):
         jobs.append(start_summarize(*command, *more))
-        printed, _ = jobs[-1].communicate(timeout=180)
+        printed, _ = jobs[-1].communicate(timeout=LIMIT_SECONDS)
         assert jobs[-1].returncode == 0, printed
         assert SECRET not in printed
     assert sorted(row[0] for row in read_own(harness)) == sorted([*range(600), *range(29)])
     assert num_commits(harness) == 2
+
+
+def test_back(harness: LakeHarness) -> None:
+    assert_back_to_the_old_model_costs_no_work(harness)
+
+
+def test_one_commit(harness: LakeHarness) -> None:
+    assert_a_run_is_one_commit(harness)
+
+
+def test_partitions(harness: LakeHarness) -> None:
+    assert_partition_after_partition(harness)
+
+
+def test_replacement(harness: LakeHarness) -> None:
+    assert_a_replacement_is_atomic(harness)
+
+
+def test_schemas(harness: LakeHarness) -> None:
+    assert_columns_may_come_and_types_may_not_change(harness)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_writers(harness: LakeHarness, same: bool) -> None:
+    assert_two_writers_at_once(harness, same)

@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from job_helpers import descendants, documents, make_training, read_result, result_files, start_summarize, write
+from waiting import LIMIT_SECONDS
 
 from bertsum import atomic_files
 from bertsum.storage import Folder
 from bertsum.training_state import StateStore
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults]
 
 HOOKS = Path(__file__).parent / "hooks"
 
@@ -51,7 +52,9 @@ def test_a_disk_that_is_full_then_mended_then_read_only(tmp_path: Path, checkpoi
     command = ["unshare", "-rm", "bash", "-c", DISK, "bash", disk, *job, "rows_per_unit=100"]
     environment = os.environ | {"DISK": str(disk), "COPY": str(copy)}
     environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=380)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
     said = done.stdout + done.stderr
     assert "full: exit 1" in said, said
     assert "No space left on device" in said
@@ -77,13 +80,13 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
     variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"}
     command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
     job = start_summarize(*command, "--set", "max_error_fraction=0.001", variables=variables)
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 1, printed
     assert "1 of 400 rows have status `error`, more than max_error_fraction=0.001" in printed
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in result_files(tmp_path / "out")}
     job = start_summarize(*command, variables=variables)
-    printed, _ = job.communicate(timeout=100)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, printed
     assert before == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
     result = read_result(tmp_path / "out").to_pylist()
@@ -97,7 +100,7 @@ def test_batches_that_memory_does_not_hold_cost_no_row(tmp_path: Path, checkpoin
     write(documents(300), tmp_path / "in" / "a.parquet")
     variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}", "BERTSUM_TEST_MAX_TOKENS": "2000"}
     job = start_summarize(tmp_path / "in", tmp_path / "out", "--model", checkpoint, variables=variables)
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, printed
     assert "starts" in printed or "died" in printed, printed
     result = read_result(tmp_path / "out")
@@ -122,7 +125,9 @@ def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subproces
         "NO_FAKE_STAT": "1",
     }
     tell = [sys.executable, "-c", "import time; print(time.time())"]
-    told = subprocess.run(tell, capture_output=True, env=os.environ | variables, timeout=60, check=True).stdout
+    told = subprocess.run(
+        tell, capture_output=True, env=os.environ | variables, timeout=LIMIT_SECONDS, check=True
+    ).stdout
     assert float(told) - time.time() > 80_000, "the clock does not jump"
     clock.write_text("+0")
     write(documents(3000), tmp_path / "in" / "a.parquet", row_group_size=100)
@@ -133,7 +138,7 @@ def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subproces
         for num_files, jump in ((1, "+86400"), (4, "-172800")):
             _wait_for_files(output, num_files, jobs[-1])
             clock.write_text(jump)
-        printed, _ = jobs[-1].communicate(timeout=240)
+        printed, _ = jobs[-1].communicate(timeout=LIMIT_SECONDS)
         assert jobs[-1].returncode == 0, printed
         clock.write_text("+0")
     before, after = ({name: (output / name).read_bytes() for name in result_files(output)} for output in outputs)
@@ -143,7 +148,7 @@ def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subproces
 
 
 def _wait_for_files(output: Path, number: int, job: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + LIMIT_SECONDS
     while len(result_files(output)) < number:
         assert time.monotonic() < deadline, f"not {number} files in {output}"
         assert job.poll() is None, job.stdout and job.stdout.read()
@@ -158,7 +163,7 @@ def test_a_local_run_listens_on_loopback_only(
     jobs.append(start_summarize(*command))
     _wait_for_files(tmp_path / "out", 1, jobs[0])
     sockets = listening(jobs[0])
-    printed, _ = jobs[0].communicate(timeout=240)
+    printed, _ = jobs[0].communicate(timeout=LIMIT_SECONDS)
     assert jobs[0].returncode == 0, printed
     assert len(sockets) > 3, "Ray listens somewhere"
     assert not_on_loopback(sockets) == []
@@ -175,13 +180,13 @@ def test_training_here_listens_on_loopback_only(tmp_path: Path, jobs: "list[subp
             stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
         jobs.append(job)
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + LIMIT_SECONDS
         while StateStore(Folder(str(tmp_path / "out")), 2).latest() is None:
             assert job.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, "no step"
             time.sleep(0.05)
         of_ray, found = listening(job), listening(job, "RayTrainWorker")
-        job.communicate(timeout=200)
+        job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, (tmp_path / "log").read_text()
     assert len(found) > 2, "the workers of Ray and of torch listen somewhere"
     assert not_on_loopback(of_ray) == []

@@ -23,8 +23,9 @@ import pytest
 from job_helpers import documents, start_summarize
 from ray.cluster_utils import Cluster
 from store import Store
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults]
 
 FILES, ROWS_PER_FILE, ROWS_PER_UNIT = 2, 300, 100
 ROWS = FILES * ROWS_PER_FILE
@@ -70,13 +71,13 @@ class Bench:
             *(f"{self.store.uri}/in", f"{self.store.uri}/out", "--model", self._checkpoint),
             *("--address", self.nodes.address, "--set", f"rows_per_unit={ROWS_PER_UNIT}"),
             *("--set", "resources.num_cpus=1", "--set", "resources.replicas=1"),
-            *("--set", "resources.timeout_seconds=60", *more),
+            *("--set", "resources.timeout_seconds=600", *more),
         )
         self._jobs.append(job)
         return job
 
     def finish(self, job: "subprocess.Popen[str]", code: int = 0) -> str:
-        printed, _ = job.communicate(timeout=240)
+        printed, _ = job.communicate(timeout=LIMIT_SECONDS)
         assert job.returncode == code, printed
         return printed
 
@@ -91,7 +92,7 @@ class Bench:
         return sorted(key for key in self.store.objects() if key.startswith("out/_b"))
 
     def wait_for(self, method: str, path: str, job: "subprocess.Popen[str]") -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + LIMIT_SECONDS
         while not self.store.proxy.count(method, path):
             assert time.monotonic() < deadline, f"no {method} {path}"
             assert job.poll() is None, job.stdout and job.stdout.read()
@@ -108,7 +109,7 @@ class Bench:
 
     def wait_for_replica(self) -> psutil.Process:
         """It begins with loading the model."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + LIMIT_SECONDS
         while (replica := self.find_replica()) is None:
             assert time.monotonic() < deadline, "no replica"
             time.sleep(0.02)
@@ -156,7 +157,7 @@ def expected(proxy: object, nodes: Cluster, checkpoint: Path, request: pytest.Fi
 
 def kill_driver(bench: Bench, job: "subprocess.Popen[str]") -> None:
     job.kill()
-    job.wait(30)
+    job.wait(LIMIT_SECONDS)
 
 
 def kill_replica(bench: Bench, job: "subprocess.Popen[str]") -> None:
@@ -222,12 +223,12 @@ def test_killed(bench: Bench, expected: dict[str, bytes], hold: Path, step: str,
         job = bench.start()
         bench.wait_for("PUT", "plan.json", job)
         with bench.store.proxy.rule(method, path, "hold", forward=False) as rule:
-            rule.wait(120)
+            rule.wait()
             kill(bench, job)
     else:
         with bench.store.proxy.rule(method, path, "hold", when=when, forward=False) as rule:
             job = bench.start()
-            rule.wait(180)
+            rule.wait()
             kill(bench, job)
     if kill is kill_driver:
         complete = step == "after _SUCCESS"
@@ -238,7 +239,7 @@ def test_killed(bench: Bench, expected: dict[str, bytes], hold: Path, step: str,
 
 
 def wait_for_file(path: Path, job: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not path.exists():
         assert time.monotonic() < deadline, f"no {path}"
         assert job.poll() is None, job.stdout and job.stdout.read()
@@ -249,12 +250,12 @@ def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected:
     """Its put was on the way when it was taken for dead, and arrives when all is done."""
     with bench.store.proxy.rule("PUT", DATA, "hold") as rule:
         job = bench.start()
-        rule.wait(180)
+        rule.wait()
         kill_replica(bench, job)
         bench.finish(job)
         before = bench.result()
         rule.release.set()
-        assert rule.answered.wait(30)
+        assert rule.answered.wait(LIMIT_SECONDS)
     assert bench.store.proxy.count("PUT", DATA, lambda status: status == 412) == 1
     assert bench.result() == before
     bench.check(expected)
@@ -263,8 +264,8 @@ def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected:
 def test_a_frozen_replica_is_replaced(bench: Bench, expected: dict[str, bytes]) -> None:
     """SIGSTOP: it is there, holds its unit and does nothing; the monitor that knew of it is killed just before."""
     with bench.store.proxy.rule("PUT", DATA, "hold", forward=False) as rule:
-        job = bench.start("--set", "replica_timeout_seconds=20")
-        rule.wait(180)
+        job = bench.start("--set", "replica_timeout_seconds=60")
+        rule.wait()
         frozen = bench.wait_for_replica()
         kill_monitor(bench)
         os.kill(frozen.pid, signal.SIGSTOP)
@@ -285,10 +286,11 @@ def test_two_drivers_at_once(bench: Bench, expected: dict[str, bytes]) -> None:
 def test_input_that_changes_between_plan_and_read(bench: Bench) -> None:
     """One file grows, the other shrinks; nothing of them is written, and the next run does what is there then."""
     bench.store.proxy.requests.clear()
-    job = bench.start()
-    bench.wait_for("PUT", "plan.json", job)
-    bench.put_input(0, 350)
-    bench.put_input(1, 50, first_id=350)
+    with bench.store.proxy.rule("PUT", "plan.json", "hold", when="after") as rule:
+        job = bench.start()
+        rule.wait()
+        bench.put_input(0, 350)
+        bench.put_input(1, 50, first_id=350)
     assert "changed after the job was planned" in bench.finish(job, code=1)
     assert [key for key in bench.result() if "SUCCESS" in key] == []
     bench.finish(bench.start())
@@ -304,9 +306,9 @@ def test_replace_is_killed_and_one_whole_result_is_readable_all_along(bench: Ben
     for method, path, when in (("PUT", DATA, "after"), ("PUT", "manifest", "before"), ("DELETE", DATA, "after")):
         with bench.store.proxy.rule(method, path, "hold", when=when, forward=False) as rule:
             job = bench.start(*replace)
-            rule.wait(180)
+            rule.wait()
             job.kill()
-            job.wait(30)
+            job.wait(LIMIT_SECONDS)
         assert_readable(bench)
     bench.finish(bench.start(*replace))
     assert_readable(bench)

@@ -22,10 +22,11 @@ import pytest
 import yaml
 from job_helpers import documents, kill_all, read_result, start_summarize, winners, write
 from ray_nodes import free_port
+from waiting import LIMIT_SECONDS
 
 from bertsum.storage import Folder, configure
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults]
 
 ROWS, ROWS_PER_UNIT = 2000, 50
 AZURE_KEY = base64.b64encode(b"a key of these tests, it opens nothing").decode()
@@ -58,7 +59,7 @@ def serving(port: int, *command: object, variables: Mapping[str, str] | None = N
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT_SECONDS
         while not listens(port):
             assert server.poll() is None, f"{command[0]} ended"
             assert time.monotonic() < deadline, f"{command[0]} does not listen"
@@ -66,7 +67,7 @@ def serving(port: int, *command: object, variables: Mapping[str, str] | None = N
         yield
     finally:
         server.kill()
-        server.wait(30)
+        server.wait(LIMIT_SECONDS)
         os.environ.clear()
         os.environ |= before
 
@@ -87,7 +88,7 @@ def gs() -> Iterator[Store]:
         os.environ["STORAGE_EMULATOR_HOST"] = url
         header = {"Content-Type": "application/json"}
         bucket = urllib.request.Request(f"{url}/storage/v1/b?project=p", b'{"name": "bucket"}', header)
-        urllib.request.urlopen(bucket, timeout=30).close()
+        urllib.request.urlopen(bucket, timeout=LIMIT_SECONDS).close()
         yield Store("gs://bucket", {}, dict(os.environ))
 
 
@@ -156,7 +157,7 @@ def test_a_job_is_killed_and_goes_on(
     variables = store.environment | {"HOME": str(tmp_path)}  # where a fetched model is kept
 
     jobs.append(start_summarize(*command, variables=variables))
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not Folder(place).list_names():
         assert jobs[0].poll() is None, jobs[0].stdout and jobs[0].stdout.read()
         assert time.monotonic() < deadline, "no result"
@@ -183,6 +184,6 @@ def test_a_job_is_killed_and_goes_on(
 
 def finish(jobs: "list[subprocess.Popen[str]]", job: "subprocess.Popen[str]") -> str:
     jobs.append(job)
-    printed, _ = job.communicate(timeout=200)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, printed
     return printed

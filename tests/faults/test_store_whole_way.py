@@ -15,14 +15,15 @@ import tiny
 import yaml
 from job_helpers import documents
 from store import Store
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults]
 
 
 def run(job: str, *arguments: object) -> str:
     command = [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

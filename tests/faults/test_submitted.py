@@ -14,8 +14,9 @@ import pytest
 from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, write
 from proxy import Proxy
 from ray_nodes import Cluster, Node, start_submit
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.faults]
 
 ROWS, ROWS_PER_UNIT = 6000, 100
 
@@ -35,8 +36,8 @@ class Followed:
 
     def finish(self) -> str:
         """All of it; fails unless the job ends with 0."""
-        assert self.process.wait(300) == 0, self.log
-        self._reader.join(30)
+        assert self.process.wait(LIMIT_SECONDS) == 0, self.log
+        self._reader.join(LIMIT_SECONDS)
         return self.log
 
     def _read(self) -> None:
@@ -56,7 +57,7 @@ class Bench:
     def submit(self, output: Path, address: str | None = None) -> Followed:
         command = ("summarize", self.source, output, "--model", self.checkpoint)
         units = ("--set", f"rows_per_unit={ROWS_PER_UNIT}", "--set", "resources.num_cpus=1")
-        nodes = ("--set", "resources.replicas=2", "--set", "resources.timeout_seconds=120")
+        nodes = ("--set", "resources.replicas=2", "--set", "resources.timeout_seconds=600")
         self.started.append(Followed(*command, *units, *nodes, "--address", address or self.cluster.address))
         return self.started[-1]
 
@@ -100,8 +101,8 @@ def contents(output: Path) -> dict[str, bytes]:
     return {name: (output / name).read_bytes() for name in result_files(output)}
 
 
-def wait_until(condition: Callable[[], bool], job: Followed, seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], job: Followed) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, job.log
         assert job.process.poll() is None, job.log

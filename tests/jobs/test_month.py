@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.lake_harness import load_extension
 from job_helpers import make_checkpoint
-from test_lake import load_extension
+from waiting import LIMIT_SECONDS
 
 from bertsum.config import OutputConfig
 from jobs import backfill
@@ -69,7 +70,7 @@ class Watcher(threading.Thread):
 
     def stop(self) -> None:
         self._stopped.set()
-        self.join(60)
+        self.join(LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize("table", ["iceberg", "delta"])

@@ -2,9 +2,10 @@
 
 import json
 import re
-import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from job_helpers import documents, read_result, result_files, write
@@ -110,12 +111,12 @@ def test_it_waits_for_the_input_to_be_complete(
     code, night, said = run(capsys, *command, "0.005")
     assert (code, night["state"]) == (1, "failed")
     assert "dt=2026-11-20/_SUCCESS is not there after 0.005 minutes" in said
-    timer = threading.Timer(0.5, (source / "dt=2026-11-20" / "_SUCCESS").touch)
-    timer.start()
-    code, night, said = run(capsys, *command, "1")
-    timer.join()
+    ready = source / "dt=2026-11-20" / "_SUCCESS"
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: ready.touch())  # it comes meanwhile
+    monkeypatch.setattr(nightly, "time", clock)
+    code, night, said = run(capsys, *command, "10")
     assert (code, night["state"]) == (0, "done")
-    assert "waiting up to 1 minutes" in said
+    assert "waiting up to 10 minutes" in said
 
 
 def test_one_bad_partition_holds_up_no_other(

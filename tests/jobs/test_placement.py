@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, start_summarize, write
 from ray_nodes import Cluster, Node, start_submit
+from waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow]
 
 ROWS = 3000
 GPUS = {"a10g": "A10G", "h100": "H100"}  # nodes with one GPU each, beside one that has none
@@ -54,7 +55,7 @@ class Bench:
         self, output: Path, *resources: str, client: bool = False, meanwhile: Callable[[], None] = lambda: None
     ) -> Mapping[str, int]:
         """Submit, and wait for the end; the most replicas that each node had at once. All else is on the head."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT_SECONDS
         while self.who("MapWorker"):  # of the test before
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -62,14 +63,14 @@ class Bench:
         most: Counter[str] = Counter()
         others: Counter[str] = Counter()
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + LIMIT_SECONDS
             while job.poll() is None and time.monotonic() < deadline:
                 most |= Counter(self.who("MapWorker"))
                 for word in ("-m jobs.shipped summarize", "ray::Monitor", "ray::Driver"):
                     others |= Counter(self.who(word))
                 meanwhile()
                 time.sleep(0.2)
-            printed, _ = job.communicate(timeout=10)
+            printed, _ = job.communicate(timeout=LIMIT_SECONDS)
         finally:
             job.kill()
         assert job.returncode == 0, printed

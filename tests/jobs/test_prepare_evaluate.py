@@ -154,7 +154,7 @@ def test_a_file_that_is_read_at_a_second_attempt(source: Path, tmp_path: Path, c
 
     def mend() -> None:
         plan = output / "_bertsum" / "plan.json"
-        for _ in range(6000):
+        for _ in range(60_000):
             if plan.exists() and len(json.loads(plan.read_text())["files"]) == 2:
                 replace_content(file, whole, found)
                 break

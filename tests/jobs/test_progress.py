@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from rich.console import Console
+from waiting import LIMIT_SECONDS
 
 from bertsum.errors import IncompleteError
 from jobs import monitor as monitor_module
@@ -34,9 +36,9 @@ class Process:
         handle = ray.get_runtime_context().current_actor
         ray.get(monitor.update.remote(self.name(), unit, "forward", documents, documents, handle))
 
-    def chat(self, monitor: Any, unit: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+    def chat(self, monitor: Any, unit: str) -> None:
+        """Until the process is killed."""
+        while True:
             self.tell(monitor, unit)
             time.sleep(0.1)
 
@@ -79,13 +81,14 @@ def test_a_late_word_of_a_process_that_died_does_not_bring_its_units_back() -> N
 
 def test_what_is_not_polled_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver was stopped, or the machine of both: replicas have nothing to do then, or could not say it."""
-    monkeypatch.setattr(monitor_module, "_LONGEST_SILENCE_SECONDS", 0.2)
+    now = 1000.0
+    monkeypatch.setattr(monitor_module, "time", SimpleNamespace(monotonic=lambda: now))
     monitor = Monitor()
     monitor.start_unit("node:1", "unit", "a")
-    time.sleep(1)
-    assert monitor.snapshot([]).units["unit"].idle_seconds == pytest.approx(0.2, abs=0.1)
-    time.sleep(0.1)
-    assert monitor.snapshot([]).units["unit"].idle_seconds == pytest.approx(0.3, abs=0.1)
+    now += 60.0
+    assert monitor.snapshot([]).units["unit"].idle_seconds == monitor_module._LONGEST_SILENCE_SECONDS
+    now += 0.5
+    assert monitor.snapshot([]).units["unit"].idle_seconds == monitor_module._LONGEST_SILENCE_SECONDS + 0.5
 
 
 def test_a_new_process_of_the_monitor_counts_on() -> None:
@@ -139,7 +142,7 @@ def look_until(done: Callable[[str], bool], monitor: Any, reports: dict[str, Uni
     """What is displayed, at the end of the look that displays what is waited for."""
     said = StringIO()
     watch = _Watch(monitor, Display(9, 0, Console(file=said, width=200)), 0.3, reports)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not done(said.getvalue()):
         assert time.monotonic() < deadline
         watch.look(Tally())
@@ -148,13 +151,13 @@ def look_until(done: Callable[[str], bool], monitor: Any, reports: dict[str, Uni
 
 
 def test_a_replica_that_hangs_with_two_units_is_replaced_once(monitor: Any, process: Any) -> None:
-    first = ray.get(process.pid.remote(), timeout=60)
+    first = ray.get(process.pid.remote(), timeout=LIMIT_SECONDS)
     for unit in ("written", "computed"):
         ray.get(monitor.start_unit.remote("node:1", unit, process))
         time.sleep(0.4)
     said = look_until(lambda said: "is replaced" in said, monitor, {})
     assert said.count("is replaced") == 1
-    assert ray.get(process.pid.remote(), timeout=60) != first
+    assert ray.get(process.pid.remote(), timeout=LIMIT_SECONDS) != first
 
 
 def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(monitor: Any, process: Any) -> None:
@@ -167,10 +170,10 @@ def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(monitor: Any,
 
 def kill_monitor(monitor: Any) -> None:
     """As the system does for want of memory; Ray starts another."""
-    before = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
+    before = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS)
     os.kill(before, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60) == before:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS) == before:
         assert time.monotonic() < deadline
 
 
@@ -179,57 +182,54 @@ def kill_monitor(monitor: Any) -> None:
 def test_a_replica_that_hangs_is_replaced_although_the_monitor_was_killed(
     monitor: Any, process: Any, speaks: bool
 ) -> None:
-    first = ray.get(process.pid.remote(), timeout=60)
-    ray.get(process.begin.remote(monitor, "unit"), timeout=60)
+    first = ray.get(process.pid.remote(), timeout=LIMIT_SECONDS)
+    ray.get(process.begin.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     said = StringIO()
     watch = _Watch(monitor, Display(9, 0, Console(file=said, width=200)), 1.5, {})
     look_while(lambda: not watch._units, watch)
     kill_monitor(monitor)
     if speaks:
-        ray.get(process.tell.remote(monitor, "unit"), timeout=60)
+        ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     look_while(lambda: "is replaced" not in said.getvalue(), watch)
-    assert ray.get(process.pid.remote(), timeout=60) != first
-    ray.get(process.begin.remote(monitor, "unit"), timeout=60)
+    watch._timeout = LIMIT_SECONDS  # the new process does not hang, however slow this machine is
+    assert ray.get(process.pid.remote(), timeout=LIMIT_SECONDS) != first
+    ray.get(process.begin.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     look_while(lambda: "unit is done again" not in said.getvalue(), watch)
     assert said.getvalue().count("is replaced") == 1
 
 
 def look_while(waits: Callable[[], bool], watch: _Watch) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_SECONDS
     while waits():
         assert time.monotonic() < deadline
         watch.look(Tally())
         time.sleep(0.05)
 
 
-@pytest.fixture
-def watch(monitor: Any, monkeypatch: pytest.MonkeyPatch) -> _Watch:
-    """It gives up after four seconds of silence."""
-    monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
-    return _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
-
-
 @pytest.mark.slow
-def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(
-    monitor: Any, process: Any, watch: _Watch
-) -> None:
-    ray.get(process.tell.remote(monitor, "unit"), timeout=60)
-    chat = process.chat.remote(monitor, "unit", 8)
+def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(monitor: Any, process: Any) -> None:
+    """By Ctrl-Z and fg, or a long end of a partition: for twice the time after which silence is an error."""
+    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), LIMIT_SECONDS, {})
+    ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
+    process.chat.remote(monitor, "unit")
     look_while(lambda: not watch._units or watch._pending is not None, watch)
-    time.sleep(5)  # Ctrl-Z and fg, or a long end of a partition
+    watch._looked_at -= 2 * watch._stall
     heard = watch._messages
     look_while(lambda: watch._messages == heard, watch)
-    ray.get(chat, timeout=60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [True, False], ids=["nothing to tell", "no answer"])
-def test_silence_is_an_error_whether_the_monitor_answers_or_not(monitor: Any, watch: _Watch, answers: bool) -> None:
-    pid = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
+def test_silence_is_an_error_whether_the_monitor_answers_or_not(
+    monitor: Any, answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
+    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
+    pid = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS)
     if not answers:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(IncompleteError, match="no replica has made progress for 4 s; in work: nothing"):
+        with pytest.raises(IncompleteError, match=r"no replica has made progress for \d s; in work: nothing"):
             look_while(lambda: True, watch)
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -12,15 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+import waiting
 from job_helpers import documents, write
+from waiting import LIMIT_SECONDS, wait_until
 
 from bertsum.checkpoint_config import model_digest
-from bertsum.commit import finish
+from bertsum.commit import Committer
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.documents import output_table
 from bertsum.errors import BertsumError, InputError
 from bertsum.output import Job
-from bertsum.plan import make_plan
+from bertsum.plan import Plan, Terms, make_plan
 from bertsum.schema import Prediction, Status
 from bertsum.shards import list_input
 from bertsum.storage import Folder
@@ -61,14 +63,19 @@ def replica(task: Task, monitor: Any) -> Any:
     ray.kill(actor)
 
 
+def plan_of(task: Task, limits: Limits) -> Plan:
+    terms = Terms(limits=limits, check=task.work.check)
+    return make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, terms)
+
+
 def batch_of(task: Task) -> dict[str, Any]:
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, Limits(100, 2**20), task.work.check)
+    plan = plan_of(task, Limits(100, 2**20))
     ((name, unit),) = plan.units.items()
     return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
 
 
 def call(replica: Any, task: Task) -> UnitReport:
-    (report,) = ray.get(replica.__call__.remote(batch_of(task)), timeout=120)["report"]
+    (report,) = ray.get(replica.__call__.remote(batch_of(task)), timeout=LIMIT_SECONDS)["report"]
     return UnitReport.from_json(report)
 
 
@@ -95,19 +102,28 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
     output = Folder(task.output_uri)
     lake = open_table(OutputConfig(table="delta"), output)
     assert lake is not None
-    plan = make_plan(list_input(task.input_uri), output, task.job, Limits(5, 2**20), task.work.check)
+    limits = Limits(5, 2**20)
+    plan = plan_of(task, limits)
     lake.prepare([task.work.output_schema(schema) for schema in plan.schemas], [""])
     units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
     batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
     replica = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
     for is_there in (False, True):
-        found = ray.get(replica.__call__.remote(batch), timeout=120)["report"]
+        found = ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"]
         reports = [UnitReport.from_json(text) for text in found]
         assert [report.error for report in reports] == [None] * 3
         records = {report.name: report.record for report in reports if report.record}
         assert [report.created for report in reports] == [not is_there] * 3
         if not is_there:
-            finish(output, plan, task.job, task.input_uri, records, 0.5, lake)
+            committer = Committer(
+                output=output,
+                job=task.job,
+                input_uri=task.input_uri,
+                limits=limits,
+                max_error_fraction=0.5,
+                lake=lake,
+            )
+            committer.commit(plan, records)
     (big,) = output.list_names()
     assert [record.name for record in records.values()] == [big] * 3
     assert sum(record.counts.rows for record in records.values()) == 12
@@ -149,7 +165,7 @@ def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(task: Task, 
 def test_input_that_changed_is_a_report(task: Task, replica: Any) -> None:
     batch = batch_of(task)
     write(documents(13), Path(task.input_uri) / "a.parquet")
-    report = UnitReport.from_json(ray.get(replica.__call__.remote(batch), timeout=120)["report"][0])
+    report = UnitReport.from_json(ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"][0])
     assert report.error_type == "InputError"
     assert "changed after the job was planned" in str(report.error)
     assert Folder(task.output_uri).list_names() == {}
@@ -201,7 +217,7 @@ def test_a_row_that_kills_is_an_error_where_no_row_can_be_given_up() -> None:
 
 
 class Steps(Plain):
-    """A Stream that reads at once, computes for a second, and writes down when."""
+    """A Stream that reads at once, computes, and notes each step."""
 
     def __init__(self, log: Path) -> None:
         super().__init__()
@@ -214,8 +230,7 @@ class Steps(Plain):
 
         def compute() -> Any:
             note(self.log, f"begin {first}")
-            time.sleep(1)
-            note(self.log, f"end {first}")
+            note_in_turn(self.log, f"end {first}")
             yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, SummarizerConfig())
 
         return compute()
@@ -228,8 +243,7 @@ class StepsWork(SummarizeWork):
         return Steps(Path(self.model or ""))
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
-        time.sleep(0.5)
-        note(Path(self.model or ""), "write")
+        note_in_turn(Path(self.model or ""), "write")
         return SummarizeWork.output_schema(self, schema)
 
 
@@ -238,33 +252,51 @@ def note(log: Path, step: str) -> None:
         file.write(f"{step}\n")
 
 
+def note_in_turn(log: Path, step: str) -> None:
+    """Note a step as soon as the one is noted that must come before it; without such a one after half a second, in
+    which others could come that must not.
+    """
+    earlier = json.loads(log.with_suffix(".order").read_text()).get(step)
+    if earlier is None:
+        time.sleep(0.5)
+    else:
+        wait_until(lambda: earlier in log.read_text().splitlines(), f"{earlier!r} before {step!r}")
+    note(log, step)
+
+
 @pytest.fixture
 def steps_task(task: Task, tmp_path: Path) -> Task:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], waiting):  # which processes of Ray do not find
+        ray.cloudpickle.register_pickle_by_value(module)
+    (tmp_path / "steps.order").write_text("{}")
     return replace(task, work=StepsWork(str(tmp_path / "steps"), task.job, task.job.config, 4096))
 
 
 def units_of(task: Task, num_rows: int = 6) -> list[dict[str, Any]]:
-    limits = Limits(num_rows, 2**20)
-    plan = make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, limits, task.work.check)
+    plan = plan_of(task, Limits(num_rows, 2**20))
     return [
         {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])} for name, unit in plan.units.items()
     ]
 
 
-def two_at_once(task: Task, monitor: Any, first: dict[str, Any], second: dict[str, Any]) -> list[UnitReport]:
-    """Reports in the order in which the units end; the second is given when the first is at work."""
+def two_at_once(
+    task: Task, monitor: Any, first: dict[str, Any], second: dict[str, Any], **order: str
+) -> list[UnitReport]:
+    """Reports in the order in which the units end; the second is given when the first is at work.
+
+    `order`: see `note_in_turn`.
+    """
     log = Path(task.work.model)
+    log.with_suffix(".order").write_text(
+        json.dumps({step.replace("_", " "): earlier for step, earlier in order.items()})
+    )
     replica: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(task, monitor)
     try:
         running = [replica.__call__.remote(first)]
-        deadline = time.monotonic() + 60
-        while not log.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: log.exists() or ray.wait(running, timeout=0)[0], "the first step")
         running.append(replica.__call__.remote(second))
-        ended, left = ray.wait(running, timeout=60)
-        results = ray.get([*ended, *left], timeout=60)
+        ended, left = ray.wait(running, timeout=LIMIT_SECONDS)
+        results = ray.get([*ended, *left], timeout=LIMIT_SECONDS)
     finally:
         ray.kill(replica)
     return [UnitReport.from_json(result["report"][0]) for result in results]
@@ -277,7 +309,8 @@ def steps_of(task: Task) -> list[str]:
 def test_a_unit_is_read_while_another_is_computed_and_computed_while_it_is_written(
     steps_task: Task, monitor: Any
 ) -> None:
-    reports = two_at_once(steps_task, monitor, *units_of(steps_task))
+    order = {"end_0": "read 6", "write": "begin 6", "end_6": "write"}
+    reports = two_at_once(steps_task, monitor, *units_of(steps_task), **order)
     assert [report.error for report in reports] == [None, None]
     assert steps_of(steps_task) == ["read 0", "begin 0", "read 6", "end 0", "begin 6", "write", "end 6", "write"]
 
@@ -300,7 +333,7 @@ def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(steps_task: T
     """It may be what killed, and then it must be in work when it does."""
     first, second = units_of(steps_task)
     assert ray.get(monitor.prepare_ahead.remote("dead", second["name"][0], None))
-    two_at_once(steps_task, monitor, first, second)
+    two_at_once(steps_task, monitor, first, second, write="begin 6", end_6="write")
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "read 6", "begin 6", "write", "end 6", "write"]
 
 
@@ -308,9 +341,11 @@ def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(steps_ta
     first, second = units_of(steps_task)
     (part,) = json.loads(second["unit"][0])
     second["unit"] = np.array([json.dumps([part | {"size": part["size"] + 1}])])
-    damaged, made = two_at_once(steps_task, monitor, first, second)
-    assert (damaged.name, damaged.error_type) == (second["name"][0], "InputError")
-    assert (made.name, made.error) == (first["name"][0], None)
+    reports = {report.name: report for report in two_at_once(steps_task, monitor, first, second)}
+    assert {name: report.error_type for name, report in reports.items()} == {
+        first["name"][0]: None,
+        second["name"][0]: "InputError",
+    }
     assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write"]
 
 
@@ -345,10 +380,13 @@ def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(steps_task:
 
 def test_two_at_a_time_are_what_each_is_alone(task: Task, monitor: Any, replica: Any) -> None:
     units = units_of(task, num_rows=2)
-    alone = [UnitReport.from_json(ray.get(replica.__call__.remote(unit), timeout=120)["report"][0]) for unit in units]
+    alone = [
+        UnitReport.from_json(ray.get(replica.__call__.remote(unit), timeout=LIMIT_SECONDS)["report"][0])
+        for unit in units
+    ]
     other = replace(task, output_uri=f"{task.output_uri}2")
     both: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(other, monitor)
-    results = ray.get([both.__call__.remote(unit) for unit in units], timeout=120)
+    results = ray.get([both.__call__.remote(unit) for unit in units], timeout=LIMIT_SECONDS)
     ray.kill(both)
     together = [UnitReport.from_json(result["report"][0]) for result in results]
     assert len(together) == 6

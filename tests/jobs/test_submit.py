@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from job_helpers import documents, losses, make_training, read_result, write
 from ray_nodes import Cluster, free_port, start_submit
+from waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError
 from jobs.submit import make_request
@@ -45,7 +46,7 @@ def start(*arguments: object, **variables: str) -> "subprocess.Popen[str]":
 def run(*arguments: object, **variables: str) -> tuple[int, str]:
     """Exit code, and what it printed."""
     job = start(*arguments, **variables)
-    printed, _ = job.communicate(timeout=150)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     return job.returncode, printed
 
 
@@ -62,11 +63,11 @@ def test_a_job_is_sent_followed_and_found_again(
     command = ["summarize", source, tmp_path / "out", "--model", checkpoint, "--config", config]
     command += ["--address", cluster.address, "--env", "BERTSUM_TEST_SECRET"]
     first = start(*command, BERTSUM_TEST_SECRET=SECRET)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not (tmp_path / "out").exists() and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)  # until it runs
     code, printed = run(*command, BERTSUM_TEST_SECRET=SECRET)  # the same command meanwhile
-    first_printed, _ = first.communicate(timeout=150)
+    first_printed, _ = first.communicate(timeout=LIMIT_SECONDS)
     assert (first.returncode, code) == (0, 0), first_printed + printed
     submission = submission_of(first_printed)
     assert f"{submission} sent to {cluster.address}" in first_printed
@@ -93,7 +94,7 @@ def test_a_job_is_sent_followed_and_found_again(
 def status(cluster: Cluster, submission: str, *options: str) -> dict[str, object]:
     command = [sys.executable, "-m", "jobs.cli", "status", submission, "--address", cluster.address, *options]
     found = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"RAY_AUTH_TOKEN": TOKEN}, timeout=60
+        command, capture_output=True, text=True, env=os.environ | {"RAY_AUTH_TOKEN": TOKEN}, timeout=LIMIT_SECONDS
     )
     assert found.stdout, found.stderr
     return json.loads(found.stdout)
@@ -117,7 +118,7 @@ def test_variables_reach_the_driver_and_the_workers(
     server = JobServer(cluster.address)
     with _packages(request, "send") as runtime_env:
         name = server.submit_job(entrypoint=f'python -c "{program}"', runtime_env=dict(runtime_env))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not (job := server.get_job_info(name)).status.is_terminal():
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -166,7 +167,7 @@ def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) 
     code, said = run(*command, "--cancel")
     assert code == 0, said
     assert f"{submission_of(printed)} stopped" in said
-    followed, _ = follower.communicate(timeout=60)
+    followed, _ = follower.communicate(timeout=LIMIT_SECONDS)
     assert follower.returncode == 1, followed
     assert "was stopped; what is done stays, and the same command resumes" in followed
     assert not (tmp_path / "out" / "_SUCCESS").exists()

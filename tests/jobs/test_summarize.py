@@ -118,10 +118,12 @@ def test_another_model_must_be_asked_for(
     assert status.main([str(output)]) == 0
 
 
+@pytest.mark.parametrize("partition", ["", "dt=1"])
 def test_bad_files_are_named_and_the_others_finish(
-    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], partition: str
 ) -> None:
-    source, output = tmp_path / "in", tmp_path / "out"
+    """By a run over everything, and by one that publishes a partition."""
+    source, output = tmp_path / "in" / partition, tmp_path / "out"
     for number in range(4):
         write(documents(8, first_id=8 * number), source / f"{number}.parquet", compression="none", use_dictionary=False)
     damaged = bytearray((source / "1.parquet").read_bytes())
@@ -130,7 +132,8 @@ def test_bad_files_are_named_and_the_others_finish(
     (source / "cut.parquet").write_bytes((source / "0.parquet").read_bytes()[:-20])
     write(pa.table({"id": [1], "text": ["a"]}), source / "other.parquet")
 
-    command = (source, output, "--model", checkpoint, "--set", "max_unit_attempts=2")
+    command = [tmp_path / "in", output, "--model", checkpoint, "--set", "max_unit_attempts=2"]
+    command += ["--partitions", partition] if partition else []
     assert run(*command, "--show", 10) == 1
     printed, message = capsys.readouterr()
     shown = printed.rpartition("sentiment")[2].splitlines()[1:]
@@ -138,15 +141,12 @@ def test_bad_files_are_named_and_the_others_finish(
     for part in ("1.parquet", "cut.parquet", "other.parquet: there is no column 'document'", "text: string"):
         assert part in message
     assert read_result(output)["id"].to_pylist() == [*range(8), *range(16, 32)]
-    assert not (output / "_SUCCESS").exists()
-    assert status.main([str(output), "--json"]) == 1
+    assert not list(output.rglob("_SUCCESS"))
+    assert status.main([str(output / partition), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["units"]["done"], found["units"]["failed"]) == (3, 1)
-    assert sorted(failure["files"] for failure in found["failures"]) == [
-        ["1.parquet"],
-        ["cut.parquet"],
-        ["other.parquet"],
-    ]
+    bad = [f"{partition}/{name}.parquet".removeprefix("/") for name in ("1", "cut", "other")]
+    assert sorted(failure["files"] for failure in found["failures"]) == [[name] for name in bad]
 
     # mended, the same command does the rest and only that
     before = mtimes(output)
@@ -156,7 +156,8 @@ def test_bad_files_are_named_and_the_others_finish(
     assert run(*command) == 0
     assert read_result(output)["id"].to_pylist() == list(range(32))
     assert all(mtimes(output)[name] == before[name] for name in result_files(output) if name in before)
-    assert not (output / "_bertsum" / "failures.json").exists()
+    assert not list(output.rglob("failures.json"))
+    assert (output / partition / "_SUCCESS").exists()
 
 
 def test_a_model_that_only_the_driver_has_stops_the_job(

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_compaction import BIG, ids_in_order, results
-from test_lake import DAYS, FORMATS, READERS, LakeHarness, expected, make, table_files
-from test_output import JOB, write_input
+from helpers.lake_harness import (
+    BIG,
+    DAYS,
+    FORMATS,
+    READERS,
+    LakeHarness,
+    expected,
+    ids_in_order,
+    make,
+    results,
+    table_files,
+)
+from helpers.output_harness import JOB, write_input
 
 from bertsum.commit import is_finished
 from bertsum.config import JobConfig
@@ -18,6 +28,7 @@ from bertsum.scope import Scope, inside
 from bertsum.shards import list_input
 from bertsum.storage import Folder
 from bertsum.table_formats import open_table
+from jobs.publisher import Publisher
 from jobs.run import Run
 from jobs.work import SummarizeWork
 
@@ -38,13 +49,22 @@ def run_of(harness: LakeHarness, *patterns: str, file_bytes: int = BIG) -> Run:
     work = SummarizeWork(None, JOB, JOB.config, config.max_batch_tokens)
     output = Folder(str(harness.root))
     lake = open_table(config.output, output)
-    return Run(str(harness.input), source, output, JOB, work, config, "local", lake)
+    return Run(
+        input_uri=str(harness.input),
+        source=source,
+        output=output,
+        job=JOB,
+        work=work,
+        config=config,
+        address="local",
+        lake=lake,
+    )
 
 
 def finish(run: Run, plan: Plan) -> int:
     """As the command does: all at once, or partition after partition. Rows of the result."""
-    parts = [plan] if plan.scope.is_all else [plan.only({place}) for place in plan.open_partitions]
-    return sum(run.finish(part, {}).rows for part in parts)
+    publisher = Publisher(run, plan)
+    return sum(publisher.commit(group).rows for group in plan.groups)
 
 
 def begin_both(harness: LakeHarness, *runs: Run) -> list[Plan]:

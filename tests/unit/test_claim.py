@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_SECONDS
 
 from bertsum import claim
 from bertsum.atomic_files import replace_file
@@ -60,7 +61,7 @@ def test_one_at_a_time_and_then_the_next(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=expected), take(tmp_path):
             pass
         assert names(tmp_path) == ["00000001.json"]
-        process.communicate("", timeout=30)
+        process.communicate("", timeout=LIMIT_SECONDS)
         assert process.returncode == 0
         with take(tmp_path):
             assert names(tmp_path) == ["00000001.json", "00000002.json"]
@@ -127,11 +128,13 @@ def test_who_is_elsewhere_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monke
     with take(tmp_path):
         path = as_if_elsewhere(tmp_path)
         values = json.loads(path.read_text()) | {"alive_at": "2020-01-01T00:00:00Z"}
-        beat = threading.Timer(1, replace_file, (path, json.dumps(values).encode()))
-        beat.start()
+
+        def give_sign_of_life(_: str) -> None:
+            """As soon as somebody begins to look."""
+            replace_file(path, json.dumps(values).encode())
+
         with pytest.raises(OutputError, match=r"a run on gpu-7 .* gave a sign of life at 2020-01-01 00:00:00 UTC"):
-            take(tmp_path).__enter__()
-        beat.join()
+            Claim(Folder(str(tmp_path)), give_sign_of_life).__enter__()
         said: list[str] = []
         with take(tmp_path, said):
             assert names(tmp_path) == ["00000001.json", "00000002.json"]
@@ -149,7 +152,7 @@ def test_signs_of_life_and_who_was_taken_for_dead(tmp_path: Path, monkeypatch: p
         first.check()
         monkeypatch.setattr(claim, "_machine", lambda: "another")
         with take(tmp_path):
-            first._thread.join(20)
+            first._thread.join(LIMIT_SECONDS)
             with pytest.raises(OutputError, match="no sign of life for 0 s, and another has taken over"):
                 first.check()
     assert "00000002.json" in names(tmp_path)
@@ -190,11 +193,11 @@ def test_of_many_that_find_a_dead_one_one_begins(tmp_path: Path) -> None:
     barrier, begun, refused, leave = threading.Barrier(8), [], [], threading.Event()
 
     def run() -> None:
-        barrier.wait(30)
+        barrier.wait(LIMIT_SECONDS)
         try:
             with take(tmp_path) as mine:
                 begun.append(mine)
-                leave.wait(30)
+                leave.wait(LIMIT_SECONDS)
         except OutputError:
             refused.append(1)
             if len(refused) == 7:
@@ -204,7 +207,7 @@ def test_of_many_that_find_a_dead_one_one_begins(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(LIMIT_SECONDS)
     assert (len(begun), len(refused)) == (1, 7)
 
 

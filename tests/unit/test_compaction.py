@@ -8,33 +8,35 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_lake import DAYS, FORMATS, READERS, LakeHarness, earlier_reader, expected, make, num_commits, table_files
-from test_output import JOB, OTHER_JOB, Killed, kill_at, write_input
+from helpers.lake_harness import (
+    BIG,
+    DAYS,
+    FORMATS,
+    READERS,
+    LakeHarness,
+    earlier_reader,
+    expected,
+    ids_in_order,
+    make,
+    num_commits,
+    results,
+    table_files,
+)
+from helpers.output_harness import JOB, OTHER_JOB, Killed, kill_at, write_input
 
 from bertsum import commit
-from bertsum.compaction import create_unit, find_holder
+from bertsum.concurrent_runs import create_unit, find_holder
 from bertsum.output import encode, read_back
 from bertsum.plan import Plan
 from bertsum.shards import list_input, stream_rows
 from bertsum.storage import Folder
 from bertsum.units import Coverage, FileSlice, Unit, joined
 
-BIG = 2**20
-
 
 @pytest.fixture(params=FORMATS)
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> LakeHarness:
     pytest.importorskip({"iceberg": "pyiceberg", "delta": "deltalake"}[request.param])
     return make(tmp_path, request.param, file_bytes=BIG)
-
-
-def results(harness: LakeHarness) -> set[str]:
-    return {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
-
-
-def ids_in_order(harness: LakeHarness) -> list[int]:
-    names = sorted(table_files(harness))
-    return [i for name in names for i in pq.read_table(harness.root / name, partitioning=None)["id"].to_pylist()]
 
 
 def test_one_file_for_each_partition(harness: LakeHarness) -> None:
@@ -113,7 +115,7 @@ def test_columns_that_change_are_not_put_together(tmp_path: Path) -> None:
     schema = pa.schema([*rows.schema, ("status", pa.string()), ("num_tokens", pa.int32())])
     whole = pa.table([*rows.columns, ["ok"], pa.array([2], pa.int32())], schema=schema)
     assert harness.output.create_exclusive(name, encode([whole], schema, plan.units[name], JOB)[0])
-    commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+    harness.finish(plan)
     assert name in table_files(harness)
     assert len(table_files(harness)) == 3
 
@@ -154,11 +156,11 @@ def test_two_runs_at_once_put_the_same_together(harness: LakeHarness) -> None:
     harness.begin(plan)
     harness.make(plan.missing.items())
     records = {record.name: record for record in read_back(harness.output, list(plan.units))}
-    commit.finish(harness.output, plan, JOB, str(harness.input), records, 0.5, harness.lake)
+    harness.committer(lake=harness.lake).commit(plan, records)
     gone = [(name, unit) for name, unit in plan.missing.items() if name not in results(harness)]
     assert len(gone) == 3
     harness.make(gone)  # the other one makes them again
-    commit.finish(harness.output, plan, JOB, str(harness.input), records, 0.5, harness.lake)
+    harness.committer(lake=harness.lake).commit(plan, records)
     assert results(harness) == table_files(harness)
     assert ids_in_order(harness) == list(range(29))
     assert num_commits(harness) == 1
@@ -180,11 +182,13 @@ def both_look(harness: LakeHarness) -> tuple[Plan, dict[str, bytes]]:
 def test_a_unit_that_is_in_a_bigger_file_is_not_made_again(harness: LakeHarness) -> None:
     """The other run computed it all the while, and creates it after the end of the first: the name is free again."""
     plan, made = both_look(harness)
-    commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+    harness.finish(plan)
     before = contents(harness, results(harness))
     assert not made.keys() & before.keys()
     for name, data in made.items():
-        created, holder = create_unit(harness.output, name, plan.units[name], JOB, data, plan.outdated)
+        created, holder = create_unit(
+            harness.output, name, plan.units[name], job=JOB, data=data, outdated=plan.outdated
+        )
         assert not created
         assert holder is not None
         assert holder.name in before
@@ -204,11 +208,11 @@ def test_the_other_run_ends_while_a_unit_is_created(
     def create(folder: Folder, *values: Any) -> bool:
         monkeypatch.undo()
         created = real(folder, *values) if name_is_taken else False
-        commit.finish(harness.output, plan, JOB, str(harness.input), {}, 0.5, harness.lake)
+        harness.finish(plan)
         return created if name_is_taken else real(folder, *values)
 
     monkeypatch.setattr(Folder, "create_exclusive", create)
-    created, holder = create_unit(harness.output, name, plan.units[name], JOB, data, plan.outdated)
+    created, holder = create_unit(harness.output, name, plan.units[name], job=JOB, data=data, outdated=plan.outdated)
     assert not created
     assert (holder is None) is name_is_taken
     assert results(harness) == table_files(harness)
@@ -226,8 +230,9 @@ def test_units_of_a_file_that_is_given_up_are_made_again(harness: LakeHarness) -
     assert len(again) == 2
     for name in again:
         unit = plan.units[name]
-        assert find_holder(harness.output, name, unit, JOB, ()) is not None
-        assert create_unit(harness.output, name, unit, JOB, b"rows", plan.outdated) == (True, None)
+        assert find_holder(harness.output, name, unit, job=JOB, outdated=()) is not None
+        created = create_unit(harness.output, name, unit, job=JOB, data=b"rows", outdated=plan.outdated)
+        assert created == (True, None)
         harness.output.remove(name)
     harness.work()
     days = DAYS | {"2026-11-21": [*range(29, 41), *range(50, 55)]}
@@ -236,7 +241,7 @@ def test_units_of_a_file_that_is_given_up_are_made_again(harness: LakeHarness) -
     lost = harness.look().missing
     assert lost
     for name, unit in lost.items():
-        assert find_holder(harness.output, name, unit, JOB, ()) is None  # it is not there
+        assert find_holder(harness.output, name, unit, job=JOB, outdated=()) is None  # it is not there
 
 
 def test_results_that_stand_for_their_input_files_stay_apart(tmp_path: Path) -> None:

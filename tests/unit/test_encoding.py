@@ -160,28 +160,6 @@ def test_a_sentence_without_tokens_keeps_its_place():
     check_invariants(document, 64, 64)
 
 
-@pytest.mark.parametrize(
-    ("text", "low", "high"),
-    [
-        ("The cat sleeps in the house. A dog runs.", 0, 0),
-        ("这只猫坐在垫子上。河水很大。", 0.7, 1),
-        ("Кошка сидит на большом красном доме.", 0.6, 1),
-        ("The cat sees the word дом in a house of the old city.", 0, 0.3),
-        ("xylophonic zebras quiz", 0, 0),  # letter by letter, but Latin
-        ("12 3.5 7 猫", 1, 1),  # of the words
-    ],
-)
-def test_share_of_unknown_tokens_of_an_english_vocabulary(text, low, high):
-    (document,) = tiny.encode(text)
-    assert low <= document.unknown_share <= high
-
-
-def test_unknown_share_of_other_tokenizers():
-    assert tiny.encode("河水很大。", tokenizer=tiny.unigram())[0].unknown_share == 0
-    assert tiny.encode("Ωμέγα ξέρει.", tokenizer=tiny.unigram())[0].unknown_share > 0.5
-    assert tiny.encode(ACCENT)[0].unknown_share == 1  # nothing at all
-
-
 def test_languages_are_given_or_found():
     encoder = tiny.document_encoder()
     documents = encoder.encode(["你好。再见。", "One. Two.", "One. Two.", "你好。"], [None, "zh", "", "en"], 8)
@@ -206,7 +184,7 @@ def test_an_empty_document_has_nothing():
     (document,) = tiny.encode("  ")
     assert (document.num_tokens, document.num_read_sentences, len(document.window_lengths)) == (0, 0, 0)
     assert not document.truncated
-    assert document.unknown_share == 1
+    assert document.is_unknown_language
 
 
 @settings(deadline=None)

@@ -208,7 +208,9 @@ def test_a_tag_of_words_that_a_model_does_not_say_is_kept():
 
 def test_no_rows_are_an_empty_report():
     report = evaluation_report(MEASURES.empty_table(), ["own"], "LEAD-3")
-    assert report == {"rows": 0, "statuses": {}, "rouge": None, "sentiment": {}, "topic": {}, "words": {}}
+    labelled = {"sentiment": 0, "topic": 0}
+    empty = {"statuses": {}, "rouge": None, "sentiment": {}, "topic": {}, "words": {}}
+    assert report == {"rows": 0, "labelled_rows": labelled, **empty}
 
 
 def test_sentiment_alone(models):
@@ -314,6 +316,10 @@ def test_columns_are_checked_before_any_work():
     config = EvaluationConfig(summary_column="summary", keep_columns=("status",))
     with pytest.raises(InputError, match=r"\['status'\]"):
         check_shards([clash], lambda one: check_measurable(one, config), False)
+    clash = Shard(shard.file, pa.schema([*ROWS.schema, pa.field("Status", pa.string())]), ())
+    config = EvaluationConfig(summary_column="summary", keep_columns=("Status",))
+    with pytest.raises(InputError, match=r"keep_columns \['Status'\]"):
+        check_measurable(clash, config)
 
 
 @pytest.mark.parametrize(

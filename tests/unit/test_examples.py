@@ -16,6 +16,7 @@ import tiny
 import torch
 import yaml
 from rows import sentiment_rows, summary_rows, training_config
+from waiting import LIMIT_SECONDS
 
 from bertsum import training
 from bertsum.errors import OutputError
@@ -157,7 +158,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
         command = [sys.executable, "-c", CHILD, str(tmp_path / "config.yaml"), str(tmp_path / f"out-{number}")]
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
         code, peak = done.stdout.split()[-2:]
         assert code == "0", done.stderr
         peaks.append(int(peak) / 1024)

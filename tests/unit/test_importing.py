@@ -1,4 +1,4 @@
-"""INPUT that is not Parquet: read by `datasets`, copied once, and again only when it has changed."""
+"""INPUT that is not Parquet: copied once, and again only when it has changed."""
 
 import gzip
 import json
@@ -10,9 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from waiting import LIMIT_SECONDS
 
+from bertsum import importing
 from bertsum.errors import ConfigError, InputError
 from bertsum.importing import find_input
+from bertsum.scope import Scope
 from bertsum.storage import Folder
 
 STEPWISE = """
@@ -127,9 +130,9 @@ def test_two_processes_at_once_have_one_copy_with_all_rows(tmp_path: Path) -> No
         assert say(first) == say(second) == "part-00000.parquet\n"
         assert go_on(first) == "part-00001.parquet\n"
         assert go_on(second) == "part-00001.parquet\n"
-        has_first, _ = first.communicate("\n\n", timeout=60)
+        has_first, _ = first.communicate("\n\n", timeout=LIMIT_SECONDS)
         assert read(path, output) == ROWS
-        has_second, _ = second.communicate("\n\n", timeout=60)
+        has_second, _ = second.communicate("\n\n", timeout=LIMIT_SECONDS)
     assert (first.returncode, second.returncode) == (0, 0)
     assert has_first.splitlines()[-1].endswith(" 2 2 1")
     assert has_second.splitlines()[-1] == has_first.splitlines()[-1]
@@ -145,7 +148,7 @@ def test_a_process_that_begins_does_not_disturb_one_that_is_at_it(tmp_path: Path
         assert go_on(first) == "part-00001.parquet\n"
         with copy_stepwise(path, output) as second:
             assert say(second) == "part-00000.parquet\n"
-            has_first, _ = first.communicate("\n\n", timeout=60)
+            has_first, _ = first.communicate("\n\n", timeout=LIMIT_SECONDS)
             second.kill()
     assert has_first.splitlines()[-1].endswith(" 2 2 1")
     assert read(path, output) == ROWS
@@ -213,11 +216,96 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
         read(tmp_path / "nowhere.json", tmp_path / "out")
     (tmp_path / "bad.json").write_text("{no json")
-    with pytest.raises(InputError, match=r"bad\.json: datasets cannot read it"):
+    with pytest.raises(InputError, match=r"bad\.json, line 1: no JSON"):
         read(tmp_path / "bad.json", tmp_path / "out")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match=r"empty\.jsonl"):
         read(tmp_path / "empty.jsonl", tmp_path / "out")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_info.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install 'bertsum\[datasets\]'"):
-        read(write_json(tmp_path / "a.json", ROWS), tmp_path / "out")
+        read(tmp_path / "saved", tmp_path / "out")
+    assert read(write_json(tmp_path / "a.json", ROWS), tmp_path / "out") == ROWS
+
+
+def test_a_directory_and_a_glob_keep_their_partitions(tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / "in" / f"dt={day}").mkdir(parents=True)
+        write_json(tmp_path / "in" / f"dt={day}" / "a.jsonl", ROWS[day:])
+    (tmp_path / "in" / "dt=2" / "b.CSV").write_text("id,document\n7,x\n")
+    (tmp_path / "in" / "notes.txt").write_text("no table")
+    source = find_input(str(tmp_path / "in"), Folder(str(tmp_path / "out")))
+    assert [(file.path, file.partition) for file in source.files] == [
+        ("dt=1/a.jsonl-00000.parquet", "dt=1"),
+        ("dt=2/a.jsonl-00000.parquet", "dt=2"),
+        ("dt=2/b.CSV-00000.parquet", "dt=2"),
+    ]
+    (note,) = source.notes
+    assert "left out of INPUT: 1 file(s)" in note and note.endswith("notes.txt")
+    assert read(tmp_path / "in", tmp_path / "out") == [*ROWS[1:], *ROWS[2:], {"id": 7, "document": "x"}]
+    assert len(records(tmp_path / "out")) == 1
+    assert read(tmp_path / "in" / "*" / "*.jsonl", tmp_path / "out") == [*ROWS[1:], *ROWS[2:]]
+    write_json(tmp_path / "in" / "dt=1" / "new.jsonl", ROWS)
+    assert len(read(tmp_path / "in", tmp_path / "out")) == 4 + 5 + 3 + 1
+
+
+def test_parquet_beside_other_tables_is_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "in" / "a.parquet")
+    write_json(tmp_path / "in" / "b.json", ROWS)
+    source = find_input(str(tmp_path / "in"), Folder(str(tmp_path / "out")))
+    assert [file.path for file in source.files] == ["a.parquet"]
+    assert "left out of INPUT: 1 file(s)" in source.notes[0] and source.notes[0].endswith("b.json")
+    with pytest.raises(InputError, match=r"CSV or JSON files and others, like a\.parquet"):
+        find_input(str(tmp_path / "in" / "*"), Folder(str(tmp_path / "out")))
+
+
+def test_a_choice_of_partitions_needs_parquet(tmp_path: Path) -> None:
+    (tmp_path / "in" / "dt=1").mkdir(parents=True)
+    path = write_json(tmp_path / "in" / "dt=1" / "a.jsonl", ROWS)
+    for uri in (path, tmp_path / "in"):
+        with pytest.raises(InputError, match="`bertsum summarize` without --partitions"):
+            find_input(str(uri), Folder(str(tmp_path / "out")), scope=Scope(("dt=1",)))
+
+
+def test_output_must_not_lie_in_a_directory_of_tables(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", ROWS)
+    with pytest.raises(InputError, match="would read its own results"):
+        find_input(str(tmp_path), Folder(str(tmp_path / "out")))
+
+
+def test_a_dry_run_writes_nothing_into_output(tmp_path: Path) -> None:
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    source = find_input(str(path), Folder(str(output)), dry_run=True)
+    assert [pq.read_metadata(f"{source.root.uri}/{file.path}").num_rows for file in source.files] == [5]
+    assert not output.exists()
+    made = find_input(str(path), Folder(str(output)))
+    assert find_input(str(path), Folder(str(output)), dry_run=True).files == made.files
+
+
+def test_what_must_be_said_is_said_again_and_of_earlier_copies(tmp_path: Path) -> None:
+    path, output = tmp_path / "a.tsv", tmp_path / "out"
+    path.write_text('document\tlabel\n"So it was\tNone\n')
+    first = find_input(str(path), Folder(str(output)))
+    assert [note.partition(": ")[2][:30] for note in first.notes] == [
+        "1 field(s) begin with a quotat",
+        "column 'label' has 'None' (1):",
+    ]
+    assert find_input(str(path), Folder(str(output))).notes == first.notes
+    (record,) = records(output)
+    content = json.loads(record.read_text())
+    del content["notes"]
+    record.write_text(json.dumps(content))
+    (note,) = find_input(str(path), Folder(str(output))).notes
+    assert "made by an earlier version of bertsum" in note
+
+
+def test_pieces_are_bounded_by_rows_and_by_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_CHARACTERS_PER_FILE", 25)
+    path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
+    assert read(path, output) == ROWS
+    assert len(parts(output)) == 3, "a text has 13 characters"
+    monkeypatch.setattr(importing, "_ROWS_PER_FILE", 1)
+    read(path, tmp_path / "other")
+    assert len(parts(tmp_path / "other")) == 5

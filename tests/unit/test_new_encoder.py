@@ -27,7 +27,9 @@ def test_each_character_is_a_token(tmp_path: Path) -> None:
     tokens = tokenizer.convert_ids_to_tokens(document.input_ids.tolist())
     assert [token for token in tokens if token not in ("[CLS]", "[SEP]")] == ["很", "好", "吃", "。", "a"]
     (unknown,) = documents.encode(["火车"], ["zh"], 4)
-    assert unknown.unknown_share == 1
+    assert unknown.is_unknown_language
+    (with_emoji,) = documents.encode(["很好👍👍"], ["zh"], 4)
+    assert not with_emoji.is_unknown_language
 
 
 def test_the_most_frequent_characters_make_the_vocabulary(tmp_path: Path) -> None:

@@ -3,17 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from helpers.output_harness import JOB, LIMITS, OTHER_JOB, Harness, Killed, check, kill_at, write_input
 
 from bertsum import commit, output
-from bertsum.columns import Check, check_documents, needed_columns, output_schema
+from bertsum.columns import needed_columns, output_schema
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
 from bertsum.output import (
@@ -24,84 +23,15 @@ from bertsum.output import (
     FileRecord,
     Job,
     OutputFile,
-    encode,
     read_json,
     read_record,
 )
-from bertsum.plan import Plan, make_plan, refuse_superseded
-from bertsum.schema import Prediction, Status, predictions_to_table
+from bertsum.plan import Plan, Terms, make_plan, refuse_superseded
+from bertsum.schema import PREDICTION_SCHEMA, Status
 from bertsum.scope import Scope
-from bertsum.shards import list_input, stream_rows
+from bertsum.shards import list_input
 from bertsum.storage import Folder
-from bertsum.units import Limits, Unit
-
-JOB = Job("model-a", "digest-a", SummarizerConfig())
-OTHER_JOB = Job("model-b", "digest-b", SummarizerConfig())
-LIMITS = Limits(10, 2**20)
-
-
-def check(job: Job) -> Check:
-    return partial(check_documents, config=job.config)
-
-
-def write_input(root: Path, name: str, num_rows: int, first_id: int = 0) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    ids = range(first_id, first_id + num_rows)
-    table = pa.table({"id": pa.array(ids, pa.int64()), "document": pa.array([f"text {i}" for i in ids], pa.string())})
-    pq.write_table(table, root / name, row_group_size=8)
-
-
-class Harness:
-    """A run without Ray and model: what `jobs.summarize` does, step by step, so that a test can stop anywhere."""
-
-    def __init__(self, root: Path) -> None:
-        self.input, self.root = root / "in", root / "out"
-        self.output = Folder(str(self.root))
-        self.made: list[str] = []
-
-    def plan(self, job: Job = JOB, limits: Limits = LIMITS, limit: int | None = None) -> Plan:
-        return make_plan(list_input(str(self.input)), self.output, job, limits, check(job), limit)
-
-    def begin(self, plan: Plan, job: Job = JOB, limits: Limits = LIMITS) -> None:
-        commit.begin(self.output, plan, job, str(self.input), limits)
-
-    def make(self, units: Iterable[tuple[str, Unit]], job: Job = JOB, status: Status = Status.OK) -> None:
-        source = list_input(str(self.input))
-        for name, unit in units:
-            tables = []
-            for part in unit.slices:
-                for table in stream_rows(source.root, part.file, part.start, part.stop, ["id", "document"]):
-                    predictions = [
-                        Prediction(status, summary=text, num_tokens=2) for text in table["document"].to_pylist()
-                    ]
-                    result = predictions_to_table(predictions)
-                    schema = output_schema(table.schema, job.config)
-                    tables.append(pa.Table.from_arrays([table["id"], *result.columns], schema=schema))
-            schema = output_schema(pq.read_schema(self.input / unit.slices[0].path), job.config)
-            data, _ = encode(tables, schema, unit, job)
-            assert self.output.create_exclusive(name, data)
-            self.made.append(name)
-
-    def finish(self, plan: Plan, job: Job = JOB, reports: dict[str, FileRecord] | None = None) -> output.Counts:
-        return commit.finish(self.output, plan, job, str(self.input), reports or {}, 0.5)
-
-    def run(self, job: Job = JOB, limits: Limits = LIMITS, limit: int | None = None) -> Plan:
-        plan = self.plan(job, limits, limit)
-        self.begin(plan, job, limits)
-        self.make(plan.missing.items(), job)
-        self.finish(plan, job)
-        return plan
-
-    def ids(self) -> list[int]:
-        return sorted(pq.read_table(self.root, columns=["id"])["id"].to_pylist())
-
-    def records(self) -> set[str]:
-        """Names of the records of a finished run over all of the input."""
-        partitions = {f"{path.name}/" for path in self.root.glob("dt=*")} | {""}
-        return {PLAN} | {f"{place}{name}" for place in partitions for name in (MANIFEST, SUCCESS)}
-
-    def files(self) -> set[str]:
-        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+from bertsum.units import Limits
 
 
 def manifest_files(harness: Harness, plan: Plan) -> list[tuple[OutputFile, FileRecord]]:
@@ -169,7 +99,7 @@ def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness,
         lambda: harness.output.remove(SUCCESS),
         lambda: harness.begin(plan),
         *[lambda unit=unit: harness.make([unit]) for unit in units],
-        lambda: commit._write_manifest(harness.output, "", manifest_files(harness, plan), {}, JOB, str(harness.input)),
+        lambda: harness.committer()._write_manifest("", manifest_files(harness, plan), {}),
         lambda: harness.output.write_replace(SUCCESS, b""),
     ]
     assert len(steps) == 9
@@ -299,9 +229,8 @@ def test_a_file_that_vanishes_during_the_run_is_an_error(harness: Harness) -> No
 def test_rows_that_two_runs_made_are_not_counted_twice(harness: Harness) -> None:
     """Two drivers that cut differently, or one that did not see the other's plan."""
     harness.run()
-    other = make_plan(
-        list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, Limits(5, 2**20), check(JOB)
-    )
+    terms = Terms(limits=Limits(5, 2**20), check=check(JOB))
+    other = make_plan(list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, terms)
     double = next(item for item in other.units.items() if item[0] not in harness.files())
     harness.make([double])
     plan = harness.plan()
@@ -397,6 +326,13 @@ def test_text_types_that_are_accepted(tmp_path: Path, values: pa.Array) -> None:
         ("a.parquet", {"document": ["a"]}, {"language_column": "lang"}, "no column 'lang'"),
         ("status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'status'"),
         ("dt=1/a.parquet", {"document": ["a"], "dt": ["x"]}, {}, "partition key 'dt' is also a column"),
+        # names as readers compare them
+        ("a.parquet", {"document": ["a"], "Status": ["b"], "SUMMARY": ["c"]}, {}, r"\['Status', 'SUMMARY'\].*keep_col"),
+        ("a.parquet", {"document": ["a"], "num_to\u212aens": [1]}, {}, "have the names of output columns"),
+        ("a.parquet", {"document": ["a"], "Status": ["b"]}, {"keep_columns": ["Status"]}, r"\['Status'\] have"),
+        ("Status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'Status' has the name of an output column"),
+        ("dt=1/a.parquet", {"document": ["a"], "DT": ["x"]}, {}, "key 'dt' is also a column of the file, 'DT'"),
+        ("dt=1/Dt=2/a.parquet", {"document": ["a"]}, {}, "keys 'dt' and 'Dt' have the same name"),
     ],
 )
 def test_columns_that_do_not_fit_stop_before_any_work(
@@ -410,6 +346,14 @@ def test_columns_that_do_not_fit_stop_before_any_work(
     assert not harness.root.exists()
 
 
+def test_a_name_that_clashes_may_be_left_out_and_others_differ_in_case_as_in_the_input() -> None:
+    schema = pa.schema([("Document", pa.string()), ("document", pa.string()), ("Id", pa.int64()), ("id", pa.int64())])
+    assert output_schema(schema, SummarizerConfig()).names == ["Document", "Id", "id", *PREDICTION_SCHEMA.names]
+    with_status = schema.append(pa.field("Status", pa.string()))
+    config = SummarizerConfig(keep_columns=("id",))
+    assert output_schema(with_status, config).names == ["id", *PREDICTION_SCHEMA.names]
+
+
 def test_only_needed_columns_are_read() -> None:
     schema = pa.schema([("a", pa.int64()), ("document", pa.string()), ("b", pa.int64()), ("lang", pa.string())])
     assert needed_columns(schema, SummarizerConfig()) == ["a", "document", "b", "lang"]
@@ -419,7 +363,8 @@ def test_only_needed_columns_are_read() -> None:
 
 def narrow(harness: Harness, *patterns: str, job: Job = JOB, rules: OutputConfig | None = None) -> Plan:
     source = list_input(str(harness.input), Scope(patterns))
-    return make_plan(source, harness.output, job, LIMITS, check(job), rules=rules)
+    terms = Terms(limits=LIMITS, check=check(job), rules=rules or OutputConfig())
+    return make_plan(source, harness.output, job, terms)
 
 
 def publish(harness: Harness, plan: Plan, job: Job = JOB) -> None:
@@ -468,30 +413,6 @@ def test_a_narrow_run_replaces_one_partition_and_leaves_the_others(harness: Harn
     assert listed(harness, "dt=1") <= old.units.keys()
     assert not {MANIFEST, SUCCESS} & harness.files()  # they would list what is gone
     assert harness.ids() == list(range(32))
-
-
-class Killed(BaseException):
-    """In place of SIGKILL: nothing of ours catches it."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> list[str]:
-    """Let the folder change its files so often, and no more."""
-    changes: list[str] = []
-
-    def counted(kind: str) -> Callable[..., object]:
-        original = getattr(Folder, kind)
-
-        def change(folder: Folder, *arguments: object) -> object:
-            if len(changes) == step:
-                raise Killed
-            changes.append(kind)
-            return original(folder, *arguments)
-
-        return change
-
-    for kind in ("remove", "write_replace", "create_exclusive"):
-        monkeypatch.setattr(Folder, kind, counted(kind))
-    return changes
 
 
 @pytest.mark.parametrize("patterns", [(), ("dt=*",)])

@@ -1,26 +1,37 @@
 """The summarizer: one row a document whatever it holds, in order, alone as in any company."""
 
+import copy
 import dataclasses
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
 import weakref
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT_SECONDS
 
 import bertsum
 from bertsum import predictor
 from bertsum.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.errors import DeviceError, InputError, ModelError
+from bertsum.errors import ConfigError, DeviceError, InputError, ModelError
 from bertsum.predictor import Summarizer
 from bertsum.running import Running
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
 from bertsum.selection import join_sentences
-from bertsum.sentences import UNSPACED_LANGUAGES, detect_language, split_sentences
+from bertsum.sentences import LONGEST_PART, UNSPACED_LANGUAGES, detect_language, split_sentences
 
 TOLERANCE = 1e-5  # of a probability in float32, between batches
 
@@ -143,16 +154,199 @@ def test_nothing_in_nothing_out(summarizer):
         assert result.schema.names == ["id", *PREDICTION_SCHEMA.names]
 
 
-@pytest.mark.parametrize("value", [{"document": ["a cat"]}, 5, None, b"bytes", pa.array(["a cat"]), {"a cat"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"document": ["a cat"]},
+        5,
+        None,
+        b"bytes",
+        bytearray(b"bytes"),
+        {"a cat"},
+        (text for text in ["a cat"]),
+        float("nan"),
+        pa.record_batch({"document": ["a cat"]}),
+        np.array("a cat"),
+        np.array([["a cat"]]),
+        pd.DataFrame({"document": ["a cat"]}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_something_else_is_refused_with_its_type(summarizer, value):
-    with pytest.raises(InputError, match=type(value).__name__):
+    with pytest.raises(InputError, match=f"pyarrow.Table is expected, not {type(value).__name__}"):
         summarizer(value)
 
 
-@pytest.mark.parametrize("value", [5, float("nan"), b"bytes", ["a cat"]])
+@pytest.mark.parametrize("value", [5, True, b"bytes", ["a cat"], Document("a cat"), np.array(["a cat"])])
 def test_a_list_of_something_else_is_refused_with_the_place(summarizer, value):
-    with pytest.raises(InputError, match=rf"\b1\b.*{type(value).__name__}"):
+    with pytest.raises(InputError, match=rf"document 1 is a {type(value).__name__}, .*a str or None is expected"):
         summarizer(["a cat", value])
+
+
+@pytest.mark.parametrize("values", [np.array([1, 2]), np.array([b"a"]), range(2), memoryview(b"ab"), torch.zeros(2)])
+def test_a_sequence_of_something_else_is_refused(summarizer, values):
+    with pytest.raises(InputError, match="expected"):
+        summarizer(values)
+
+
+@pytest.mark.parametrize("array", [pa.array([1, 2]), pa.chunked_array([[b"a"]])], ids=["Int64Array", "ChunkedArray"])
+def test_an_arrow_array_of_something_else_is_refused_with_its_type(summarizer, array):
+    with pytest.raises(InputError, match=f"{type(array).__name__} holds {array.type}; strings are expected"):
+        summarizer(array)
+
+
+WITH_MISSING = ["The cat sleeps.", None, "A dog runs."]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        WITH_MISSING,
+        deque(WITH_MISSING),
+        [WITH_MISSING[0], float("nan"), WITH_MISSING[2]],
+        [WITH_MISSING[0], np.nan, np.str_(WITH_MISSING[2])],
+        [WITH_MISSING[0], np.float32("nan"), WITH_MISSING[2]],
+        [WITH_MISSING[0], np.datetime64("NaT"), WITH_MISSING[2]],
+        [WITH_MISSING[0], pd.NA, WITH_MISSING[2]],
+        [WITH_MISSING[0], pd.NaT, WITH_MISSING[2]],
+        np.array(WITH_MISSING, object),
+        np.array([WITH_MISSING[0], "", WITH_MISSING[2]]),  # of the type U
+        np.array([WITH_MISSING[0], np.nan, WITH_MISSING[2]], np.dtypes.StringDType(na_object=np.nan)),
+        pd.Series(WITH_MISSING),
+        pd.Series(WITH_MISSING, index=[7, 7, 0], dtype=object),
+        pd.Series([WITH_MISSING[0], np.nan, WITH_MISSING[2]], index=["x", "y", "z"]),
+        pd.Series(WITH_MISSING, dtype="string"),
+        pd.Series(WITH_MISSING, dtype="category"),
+        pd.Series(WITH_MISSING, dtype=pd.ArrowDtype(pa.string())),
+        pd.Series(WITH_MISSING).array,
+        pd.Index(WITH_MISSING),
+        pa.array(WITH_MISSING),
+        pa.array(WITH_MISSING, pa.large_string()),
+        pa.array(WITH_MISSING).dictionary_encode(),
+        pa.chunked_array([WITH_MISSING[:1], WITH_MISSING[1:]], pa.string()),
+    ],
+    ids=lambda documents: type(documents).__name__,
+)
+def test_any_sequence_of_strings_is_a_list(summarizer, documents):
+    predictions = summarizer(documents)
+    assert [prediction.summary for prediction in predictions] == WITH_MISSING
+    assert [prediction.status for prediction in predictions] == ["ok", "empty", "ok"]
+
+
+@pytest.mark.parametrize("nothing", [(), np.array([], object), pd.Series([], dtype=object), pa.array([], pa.string())])
+def test_an_empty_sequence_gives_an_empty_list(summarizer, nothing):
+    assert summarizer(nothing) == []
+
+
+def test_pandas_is_not_imported_for_a_list():
+    code = (
+        "import sys, numpy; from bertsum.documents import read_sequence\n"
+        "read_sequence(['a cat', None, float('nan')]); read_sequence(numpy.array(['a cat']))\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_documents_and_tables_are_asked_for_by_name(summarizer):
+    with pytest.raises(InputError, match=r"document 0 is a str; a bertsum\.Document"):
+        summarizer.predict(["a cat"])
+    with pytest.raises(InputError, match="RecordBatch"):
+        list(summarizer.stream([pa.record_batch({"document": ["a cat"]})]))
+
+
+# How it is made, and how it travels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "banana"}, ModelError, "device 'banana' cannot be used .*there is: cpu"),
+        ({"device": "cuda:99"}, ModelError, "device 'cuda:99' cannot be used"),
+        ({"device": "meta"}, ModelError, "device 'meta' cannot be used"),
+        ({"device": ""}, ModelError, "device '' cannot be used"),
+        ({"device": 1.5}, ModelError, r"device 1\.5 cannot be used"),
+        ({"config": {"language": "zh"}}, ConfigError, "config must be a bertsum.config.SummarizerConfig .*not a dict"),
+        ({"config": {}}, ConfigError, "not a dict"),
+        ({"config": "job.yaml"}, ConfigError, "not a str"),
+        ({"model": 5}, ModelError, "model must be .*not a int"),
+        ({"max_batch_tokens": 0}, ConfigError, "max_batch_tokens must be .*not 0"),
+        ({"max_batch_tokens": "8"}, ConfigError, "max_batch_tokens must be .*not '8'"),
+        ({"max_batch_tokens": True}, ConfigError, "max_batch_tokens"),
+        ({"max_batch_tokens": None}, ConfigError, "max_batch_tokens"),
+        ({"max_batch_tokens": 1e4}, ConfigError, "max_batch_tokens"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named(checkpoint, arguments, error, message):
+    with pytest.raises(error, match=message):
+        Summarizer(**{"model": checkpoint, "device": "cpu"} | arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_a_gpu_that_is_not_there_is_named(checkpoint):
+    with pytest.raises(ModelError, match=r"device 'cuda' cannot be used .*; there is: cpu"):
+        Summarizer(checkpoint, device="cuda")
+
+
+def test_kinds_of_models_and_devices(checkpoint, summarizer):
+    for model, device in ((checkpoint, torch.device("cpu")), (str(checkpoint), "cpu:0")):
+        check_alike(Summarizer(model, SummarizerConfig(dtype="float32"), device=device)(TEXTS), summarizer(TEXTS))
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copy_gives_the_same_predictions(checkpoint, monkeypatch, travel):
+    monkeypatch.chdir(checkpoint.parent)
+    summarizer = make(Path("model"), language="en")
+    summarizer.max_batch_tokens = 100
+    expected = summarizer(TEXTS)
+    monkeypatch.chdir("/")
+    copied = travel(summarizer)
+    check_alike(copied(TEXTS), expected)
+    assert (copied.config, copied.device, copied.max_batch_tokens) == (summarizer.config, summarizer.device, 100)
+    assert len(pickle.dumps(copied)) < 10_000
+    assert summarizer(TEXTS) == expected  # the first one is as it was
+
+
+def test_the_shipped_model_travels_as_bfloat16(shipped):
+    bfloat16 = Summarizer(config=SummarizerConfig(dtype="bfloat16"), device="cpu")
+    text = "The hotel was clean and the staff were kind."
+    assert copy.deepcopy(bfloat16)(text) == bfloat16(text)
+    assert pickle.loads(pickle.dumps(shipped))(text) == shipped(text)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_another_process_gives_the_same_predictions(summarizer, method):
+    expected = summarizer(TEXTS)
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        check_alike(pool.submit(summarizer, TEXTS).result(timeout=200), expected)
+
+
+FORK = """
+import multiprocessing, sys, torch
+from bertsum import Summarizer
+
+torch.set_num_threads(2)
+summarizer, text = Summarizer(device="cpu"), "The hotel was clean and the staff were kind. " * 200
+summarizer(text)
+child = multiprocessing.get_context("fork").Process(target=summarizer, args=(text,))
+child.start()
+child.join(100)
+if child.is_alive():
+    child.kill()
+sys.exit(child.exitcode != 0)
+"""
+
+
+def test_a_child_of_a_process_whose_threads_have_worked_does_not_hang():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=250)
+
+
+def test_threads_may_share_one(summarizer, short_pools):
+    lists = [[TEXTS[(start + number) % 5] for number in range(7)] for start in range(8)]
+    expected = [summarizer(texts) for texts in lists]
+    with ThreadPoolExecutor(4) as pool:
+        for predictions, wanted in zip(pool.map(summarizer, lists), expected, strict=True):
+            check_alike(predictions, wanted)
 
 
 # Hard documents
@@ -360,6 +554,23 @@ def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing
     assert found["summary"].to_pylist() == [prediction.summary for prediction in expected]
     assert found["status"].to_pylist() == [prediction.status for prediction in expected]
     assert sum(counts) == len(TEXTS)
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "DEFAULT"])
+def test_auto_is_bfloat16_where_onednn_may_compute_it_natively(isa):
+    """oneDNN reads its variable once, so that this needs a process of its own."""
+    code = """
+import torch
+from bertsum.predictor import _choose_dtype
+is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+print(is_built_in, _choose_dtype("auto", torch.device("cpu")))
+"""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
+    is_native = isa == "DEFAULT" and done.stdout.startswith("True ")
+    assert done.stdout.split()[1:] == ["torch.bfloat16" if is_native else "torch.float32"], done.stderr
 
 
 def test_bfloat16_is_near(checkpoint, summarizer):
@@ -633,7 +844,7 @@ def test_ten_megabytes(summarizer, unit):
     text = "The cat sleeps. " + unit * (10_000_000 // len(unit.encode()))
     prediction = summarizer(text)
     assert prediction.status == (Status.UNKNOWN_LANGUAGE if unit in "猫x" else Status.OK)
-    assert prediction.truncated == (unit != "x")  # words of more letters than WordPiece reads are one token each
+    assert prediction.truncated
     assert prediction.summary in text or len(prediction.summary_sentences) > 1
 
 
@@ -649,6 +860,7 @@ def test_no_punctuation_at_all(summarizer):
     text = tiny.text(1, 5000).rstrip(".")
     prediction = summarizer(text)
     assert prediction.status == Status.OK
-    assert prediction.num_sentences == 1
-    assert prediction.summary == text
+    assert prediction.num_sentences > 1
+    assert all(stop - start <= LONGEST_PART for start, stop in split_sentences(text, "en"))
+    assert 0 < len(prediction.summary) <= 3 * (LONGEST_PART + 1)
     assert summarizer(text.replace(" ", "")).status == Status.UNKNOWN_LANGUAGE  # one word of 20,000 letters: [UNK]

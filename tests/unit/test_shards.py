@@ -1,5 +1,6 @@
 """INPUT: which files, what their footers say, and rows in bounded pieces."""
 
+import base64
 import os
 import uuid
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as parquet_encryption
 import pytest
 
+from bertsum.columns import check_documents
+from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.shards import InputFile, list_input, read_footers, stream_rows
 from bertsum.storage import FileInfo, Folder
@@ -48,7 +52,7 @@ def test_a_single_file_and_globs(tmp_path: Path) -> None:
     assert paths(tmp_path / "dt=1" / "a.parquet") == ["a.parquet"]
     assert paths(tmp_path / "x[1].parquet") == ["x[1].parquet"]
     assert paths(tmp_path / "*" / "a.parquet") == ["dt=1/a.parquet", "dt=2/a.parquet"]
-    assert paths(tmp_path / "dt=2*") == ["dt=2/a.parquet"]
+    assert paths(tmp_path / "dt=2*") == ["dt=2/a.parquet", "dt=2/b.dat"]
     assert paths(tmp_path / "dt=2" / "*.dat") == ["b.dat"]
     assert paths(tmp_path / "**" / "a.parquet") == ["dt=1/a.parquet", "dt=2/a.parquet"]
 
@@ -145,3 +149,106 @@ def test_a_file_that_changed_or_is_damaged_is_named(tmp_path: Path) -> None:
 def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.parquet"):
         list(stream_rows(Folder(str(tmp_path), InputError), InputFile("gone.parquet", 1, "1"), 0, 1, ["id"]))
+
+
+def test_files_of_other_names_are_read_if_they_are_parquet(tmp_path: Path) -> None:
+    """As Hive, Impala and Spark name them; the rest is told, but for what is hidden."""
+    for name in ("dt=1/000000_0", "dt=1/b.parquet", "dt=1/part-0.DAT", "dt=1/d.parquet.bak"):
+        write(tmp_path / name, 1)
+    hidden = ("_SUCCESS", ".b.parquet.crc", "b.parquet.crc", "c.parquet.tmp", "_temporary/0", "x._COPYING_")
+    for name in hidden:
+        write(tmp_path / "dt=1" / name, 1)
+    (tmp_path / "dt=1" / "notes.txt").write_text("no Parquet file at all")
+    (tmp_path / "dt=1" / "short").write_text("PAR1")
+    (tmp_path / "dt=1" / "000001_0").touch()
+    (tmp_path / "latest").symlink_to(tmp_path / "dt=1")
+    source = list_input(str(tmp_path))
+    expected = ["dt=1/000000_0", "dt=1/b.parquet", "dt=1/part-0.DAT"]
+    assert [file.path for file in source.files] == expected
+    assert [note.partition(f" below {tmp_path}")[0::2] for note in source.notes] == [
+        ("left out of INPUT: 1 file(s)", " that are empty: dt=1/000001_0"),
+        (
+            "left out of INPUT: 1 file(s)",
+            " that are backups by their names (.bak, .old, .orig, ~): dt=1/d.parquet.bak",
+        ),
+        (
+            "left out of INPUT: 2 file(s)",
+            " that are no Parquet (they do not begin with PAR1): dt=1/notes.txt, dt=1/short",
+        ),
+        ("left out of INPUT: 1 link(s) to directories", ": latest"),
+    ]
+    assert [file.path for file in list_input(f"{tmp_path}/dt=*").files] == expected
+
+
+def test_ordinary_names_cost_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    read_start = Folder.read_start
+    monkeypatch.setattr(
+        Folder, "read_start", lambda folder, name, num: asked.append(name) or read_start(folder, name, num)
+    )
+    for name in ("a.parquet", "b.PARQ", "c.pq", "000000_0", "x.tmp"):
+        write(tmp_path / name, 1)
+    assert len(list_input(str(tmp_path)).files) == 4
+    assert asked == ["000000_0"]
+
+
+def test_a_file_that_cannot_be_looked_into_is_reported_with_its_footer(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 1)
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    source = list_input(str(tmp_path))
+    _, problems = read_footers(source, source.files)
+    assert list(problems) == ["gone.parquet"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.JSONL.gz", "*.tsv"])
+def test_other_tables_are_refused_where_parquet_is_expected(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="CSV, TSV and JSON are read by `bertsum summarize`"):
+        list_input(str(tmp_path / name))
+
+
+class Keys(parquet_encryption.KmsClient):
+    """Whose keys are not secret."""
+
+    def __init__(self, _: object) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+    def unwrap_key(self, wrapped: str, _: str) -> bytes:
+        return base64.b64decode(wrapped)
+
+
+def encrypt(table: pa.Table, path: Path, *, plaintext_footer: bool) -> None:
+    factory = parquet_encryption.CryptoFactory(Keys)
+    config = parquet_encryption.EncryptionConfiguration(
+        footer_key="footer", column_keys={"column": ["document"]}, plaintext_footer=plaintext_footer
+    )
+    properties = factory.file_encryption_properties(parquet_encryption.KmsConnectionConfig(), config)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+
+
+def test_an_encrypted_column_is_named_and_the_others_can_be_read(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.parquet", 5)
+    encrypt(table, tmp_path / "b.parquet", plaintext_footer=True)
+    source = list_input(str(tmp_path))
+    (plain, encrypted), problems = read_footers(source, source.files)
+    assert not problems
+    assert (plain.encrypted, encrypted.encrypted) == (frozenset(), frozenset({"document"}))
+    problem = check_documents(encrypted, SummarizerConfig())
+    assert problem is not None and "column 'document' is encrypted" in problem
+    assert check_documents(encrypted, SummarizerConfig(text_column="document")) == problem
+    rows = pa.concat_tables(stream_rows(source.root, encrypted.file, 0, 5, ["id"]))
+    assert rows["id"].to_pylist() == list(range(5))
+
+
+def test_an_encrypted_file_is_named_whatever_its_name_is(tmp_path: Path) -> None:
+    encrypt(write(tmp_path / "a.parquet", 5), tmp_path / "000000_0", plaintext_footer=False)
+    source = list_input(str(tmp_path))
+    shards, problems = read_footers(source, source.files)
+    assert [shard.file.path for shard in shards] == ["a.parquet"]
+    assert problems["000000_0"].endswith("000000_0: the file is encrypted, and bertsum has no keys")
+    alone = list_input(str(tmp_path / "000000_0"))
+    with pytest.raises(InputError, match="000000_0: the file is encrypted"):
+        read_footers(alone, alone.files)

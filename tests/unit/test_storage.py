@@ -1,5 +1,6 @@
 """Bytes and names: exclusive create, atomic replace, listings, and what is printed of a URI."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -8,13 +9,14 @@ import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from job_helpers import winners
 
 from bertsum.errors import ConfigError, InputError, OutputError
 from bertsum.masking import hide
-from bertsum.storage import TEMPORARY_PREFIX, FileInfo, Folder, mask
+from bertsum.storage import TEMPORARY_PREFIX, FileInfo, Folder, describe, mask
 
 ODD_NAMES = ["a b/x=1/c.parquet", "dt=2026%2F11/ü – 文.parquet", "k=v/[1]*?.parquet", "'quote\"/#.parquet"]
 
@@ -261,3 +263,38 @@ def test_mask_hides_what_environment_and_options_hold(monkeypatch: pytest.Monkey
 )
 def test_is_below(tmp_path: Path, inner: str, is_below: bool) -> None:
     assert Folder(str(tmp_path / inner)).is_below(Folder(str(tmp_path / "in"))) is is_below
+
+
+def test_an_error_of_the_system_keeps_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: not again where the message around it has it; and without credentials."""
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "/home/x/.ray/auth_token")
+    assert describe(gone) == "No such file or directory: /home/x/.ray/auth_token"
+    assert describe(gone, known_path="/home/x/.ray/auth_token") == "No such file or directory"
+    moved = OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b")
+    assert describe(moved) == "Invalid cross-device link: /a -> /b"
+    assert describe(OSError(errno.EBADF, "Bad file descriptor", 3)) == "Bad file descriptor"
+    monkeypatch.setenv("MY_SECRET", "abcdefgh12345")
+    assert describe(PermissionError(errno.EACCES, "Permission denied", "/x/abcdefgh12345")).endswith(": /x/***")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"cannot create .*/file/a: File exists: .*/file$") as caught:
+        Folder(str(tmp_path / "file")).create_exclusive("a", b"")
+    assert str(caught.value).count(str(tmp_path)) <= 2  # its own name, and that of the file that is no directory
+
+
+def test_a_working_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    with pytest.raises(ConfigError, match=r"in: .*the working directory of this process was removed"):
+        Folder("in")
+
+
+def test_a_filesystem_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As hdfs:// where there is no Java: whatever its library raises is a wrong INPUT, in one line."""
+    words = "Unable to load libjvm\ndlopen(/usr/lib/jvm/libjvm.so) failed"
+    monkeypatch.setattr("fsspec.core.url_to_fs", mock.Mock(side_effect=OSError(words)))
+    with pytest.raises(ConfigError) as caught:
+        Folder("hdfs://user:secretsecret@nn/x")
+    assert str(caught.value).splitlines() == [str(caught.value)]
+    assert "Unable to load libjvm; hdfs:// needs Java" in str(caught.value)
+    assert "secretsecret" not in str(caught.value)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError
 from bertsum.storage import Folder
@@ -18,12 +19,12 @@ from bertsum.tracking import Tracking
 
 config = {"seed": 3, "schedule": "linear", "sources": [{"name": "news"}], "patience": None, "notes": "x" * 9000}
 output = Folder(sys.argv[2])
-tracking = Tracking([sys.argv[1]], output, config, 0)
+tracking = Tracking([sys.argv[1]], output, config, 0, say=sys.exit)
 for step in (1, 2, 3):
     tracking.add({"step": step, "num_steps": 5, "summary_loss": 1 / step})
 tracking.add({"step": 3, "validation": {"news": {"rouge": {"rouge_1": 31.5}}}, "score": 0.25})
 tracking.close()
-tracking = Tracking([sys.argv[1]], output, config, 2)  # after a kill, from the checkpoint of step 2
+tracking = Tracking([sys.argv[1]], output, config, 2, say=sys.exit)  # after a kill, from the checkpoint of step 2
 tracking.add({"step": 3, "num_steps": 5, "summary_loss": 0.125})
 tracking.close()
 """
@@ -33,7 +34,7 @@ def track(name: str, output: Path) -> None:
     pytest.importorskip(name)
     output.mkdir()
     command = [sys.executable, "-c", RUN, name, str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=output)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=output)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", done.stdout
 

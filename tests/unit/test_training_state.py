@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,8 +45,10 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list:
     return read_examples(str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8)
 
 
-def run(examples: list, directory: Path, stop_at: int | None = None, **values: object) -> tuple[torch.nn.Module, list]:
-    """The model and the log; `stop_at`: the step whose news is the last."""
+def run(
+    examples: list, directory: Path, stop_at: int | None = None, validation: list | None = None, **values: object
+) -> tuple[torch.nn.Module, list]:
+    """The model and the log; `stop_at`: the step whose news is the last; `validation`: by default the same rows."""
     config = training_config(**(VALUES | values))
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
@@ -58,7 +61,9 @@ def run(examples: list, directory: Path, stop_at: int | None = None, **values: o
 
     store = StateStore(Folder(str(directory)), config.kept_checkpoints)
     try:
-        training.train(model, [LabelledSource(config.sources[0], examples, examples)], config, listen, store)
+        training.train(
+            model, [LabelledSource(config.sources[0], examples, validation or examples)], config, listen, store
+        )
     except StoppedError:
         assert stop_at is not None
     return model, log
@@ -134,7 +139,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged"):
         store.read_tensors(1)
     (tmp_path / "checkpoints" / "00000001.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"00000001\.json is damaged"):
+    with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged, and no other one is left"):
         store.latest()
 
 
@@ -146,26 +151,36 @@ def test_other_rows_and_other_models_are_refused(examples: list, tmp_path: Path)
         run(examples, tmp_path, model={"summarization_layers": "linear"})
 
 
-def test_the_best_weights_are_the_result(examples: list, tmp_path: Path) -> None:
-    """At a rate at which it becomes worse and worse, the first measured weights are the best."""
+@pytest.fixture
+def opposite(examples: list) -> list:
+    """The same rows, whose summaries are all the other sentences.
+
+    Whoever learns these becomes worse on `examples`, in any arithmetic: for the right logit z of a sentence the loss
+    is log(1 + exp(-z)) here and log(1 + exp(z)) there.
+    """
+    return [replace(example, sentence_labels=1 - example.sentence_labels) for example in examples]
+
+
+def test_the_best_weights_are_the_result(examples: list, opposite: list, tmp_path: Path) -> None:
+    """Each step makes the score worse, so that the first weights that are measured are the best."""
     values = {"best_metric": ["news.summary_loss"], "validate_every_steps": 2, "average_share": 0.0}
-    model, log = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
+    model, log = run(opposite, tmp_path, validation=examples, **values)
     scores = {line["step"]: line["score"] for line in log if "score" in line}
-    best = max(scores, key=lambda step: scores[step])
-    assert best < max(scores)
-    assert log[-1] == {"step": max(scores), "chosen_step": best}
+    assert log[-1] == {"step": max(scores), "chosen_step": 2}
     source = LabelledSource(training_config(**(VALUES | values)).sources[0], [], examples)
     measured = training.validate(model, [source], None, "float32")
-    assert -measured["news"]["summary_loss"] == pytest.approx(scores[best])
+    assert -measured["news"]["summary_loss"] == pytest.approx(scores[2])
+    assert scores[2] > max(score for step, score in scores.items() if step != 2)
 
 
-def test_patience_ends_a_run(examples: list, tmp_path: Path) -> None:
+def test_patience_ends_a_run(examples: list, opposite: list, tmp_path: Path) -> None:
+    """The first measure is the best, and the two after it are worse."""
     values = {"best_metric": ["news.summary_loss"], "validate_every_steps": 1, "patience": 2, "average_share": 0.0}
-    _, log = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
-    scores = [line["score"] for line in log if "score" in line]
-    assert losses(log)[-1][0] < log[0]["num_steps"]
-    assert scores[-2] <= max(scores[:-3]) >= scores[-3]  # the last is that of the weights at the end, again
-    _, rest = run(examples, tmp_path, **values, encoder_learning_rate=0.3, head_learning_rate=0.3)
+    _, log = run(opposite, tmp_path, validation=examples, **values)
+    assert [line["step"] for line in log if "score" in line] == [1, 2, 3, 3]  # at the end again
+    assert losses(log)[-1][0] == 3 < log[0]["num_steps"]
+    assert log[-1] == {"step": 3, "chosen_step": 1}
+    _, rest = run(opposite, tmp_path, validation=examples, **values)
     assert losses(rest) == []
 
 

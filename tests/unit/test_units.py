@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.config import SummarizerConfig
+from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.shards import InputFile, RowGroup, Shard
 from bertsum.units import Coverage, FileSlice, Limits, Unit, cut, first_rows, job_fingerprint, split, unit_name
 
@@ -133,6 +133,17 @@ def test_the_fingerprint_is_of_all_that_changes_rows_and_nothing_else() -> None:
         unit_name(Unit((*unit.slices, *whole("dt=1/b.parquet", 0).slices)), job_fingerprint("digest", config)),
     ]
     assert len({name, *others}) == 7
+
+
+def test_the_fingerprint_is_that_of_earlier_versions() -> None:
+    """The values are those of the code before fields were added."""
+    earlier = "b7ce03726da28f07a59cc71385ffc4c716660f321a9a04aed5335054a0b876c0"
+    assert job_fingerprint("digest", SummarizerConfig()) == earlier
+    changed = SummarizerConfig(text_column="body", language="de", selection=SelectionConfig(size=2))
+    assert job_fingerprint("digest", changed) == "6fe6be30d2f6b080c2984a70d17e6873712e4c6c5936a3e9cd65f32d71c11516"
+    binary = SummarizerConfig(text_format="binary")
+    paths = [SummarizerConfig(text_format="json", text_path=path) for path in ("a", "b")]
+    assert len({earlier, *(job_fingerprint("digest", config) for config in (binary, *paths))}) == 4
 
 
 def test_names_sort_in_row_order_however_a_file_was_cut() -> None:

@@ -35,7 +35,7 @@ def _watch_forward(model: Any) -> None:
     def watched(self: object, batch: Any) -> object:
         if most is not None and len(batch.input_ids) > int(most):
             os.kill(os.getpid(), signal.SIGKILL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while hold is not None and Path(hold).exists() and time.monotonic() < deadline:
             Path(hold).with_suffix(".held").touch()
             time.sleep(0.02)

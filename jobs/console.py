@@ -1,0 +1,25 @@
+"""Where tables for people are printed, and their common shape."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
+
+console = Console(highlight=False, markup=False)
+if not console.is_terminal:
+    console = Console(highlight=False, markup=False, width=_PLAIN_WIDTH)
+
+
+def grid() -> Table:
+    """Two columns without lines: a name and what there is to say of it."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def sentiment_text(sentiment: str | None, scores: Any) -> str:
+    """`positive 0.93`, or a dash."""
+    return "-" if sentiment is None else f"{sentiment} {dict(scores)[sentiment]:.2f}"
