@@ -4,11 +4,15 @@ import os
 import secrets
 from pathlib import Path
 
-TEMPORARY_PREFIX = ".bertsum-"  # hidden, so no reader of a directory ever takes a half-written file for a result
+# Hidden, so that no reader of a directory ever takes a half-written file for a result.
+TEMPORARY_PREFIX = ".bertsum-"
 
 
 def create_file(path: Path, data: bytes | memoryview) -> bool:
-    """Make the file; False, and nothing changed, when the name exists. Raises OSError, also without hard links."""
+    """Make the file; False, and nothing changed, when the name exists.
+
+    Raises OSError, also where the file system has no hard links.
+    """
     temporary = _write_temporary(path, data)
     try:
         os.link(temporary, path)  # unlike a rename, a link fails when the name exists
@@ -21,7 +25,7 @@ def create_file(path: Path, data: bytes | memoryview) -> bool:
 
 
 def replace_file(path: Path, data: bytes | memoryview) -> None:
-    """Make the file, or give it a new content."""
+    """Make the file, or give it a new content; a reader sees the old one or the new one."""
     temporary = _write_temporary(path, data)
     try:
         temporary.replace(path)
@@ -37,6 +41,7 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
+            # Content first, name later: else a machine that loses power may keep the name alone.
             stream.flush()
             os.fsync(stream.fileno())
     except BaseException:
@@ -46,6 +51,7 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
 
 
 def _sync_directory(path: Path) -> None:
+    """Write the directory's names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

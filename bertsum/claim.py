@@ -1,10 +1,14 @@
-"""One run at a time in an OUTPUT: `claims/NUMBER.json` says who is at work there, and when it last gave a sign of life.
+"""One run at a time in an OUTPUT: `claims/NUMBER.json` says who is at work there, and when it last
+gave a sign of life.
 
-The highest number counts. Who finds its run ended, or dead, creates the next number, exclusively: of several that do so
-at once one begins. A listing may miss what comes or goes while it is read, so the claim before the current one stays:
-every listing shows one of the two, and the number after either of them is taken. A run on this machine is dead when its
-process is gone, one elsewhere when its file stays as it is for `DEAD_SECONDS`, looked at here: the clocks of two
-machines are never compared. So it goes with one of another user, too, where a machine shows only their numbers.
+The highest number counts. Who finds its run ended, or dead, creates the next number, exclusively:
+of several that do so at once one begins. A listing may miss what comes or goes while it is read, so
+the claim before the current one stays: every listing shows one of the two, and the number after
+either of them is taken.
+
+A run on this machine is dead when its process is gone. A run elsewhere is dead when its file stays
+as it is for `DEAD_SECONDS`, by this machine's clock: the clocks of two machines are never compared.
+The same holds for a run of another user, where a machine shows only the numbers of processes.
 """
 
 import os
@@ -37,9 +41,13 @@ class Holder(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     host: str
-    machine: str = Field(description="where `pid` means this process: a boot of a kernel, and a container on it")
+    machine: str = Field(
+        description="where `pid` means this process: a boot of a kernel, and a container on it"
+    )
     pid: int
-    started: str = Field(description="when the process began, since the kernel gives its number to others later")
+    started: str = Field(
+        description="when the process began, since the kernel gives its number to others later"
+    )
     alive_at: datetime
     ended: bool = False
     nonce: str = Field("", description="no other claim has it")
@@ -49,9 +57,12 @@ class Claim:
     """OUTPUT for the duration of a `with`."""
 
     def __init__(self, output: Folder, say: Callable[[str], None]) -> None:
-        """`say`: hears why it takes long."""
-        self._output, self._say = output, say
-        self._number, self._is_lost, self._is_over = 0, False, threading.Event()
+        """`say`: is told why it takes long."""
+        self._output = output
+        self._say = say
+        self._number = 0  # none yet
+        self._is_lost = False  # to others, who held this run for dead
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._holder = Holder(
             host=socket.gethostname(),
@@ -63,36 +74,44 @@ class Claim:
         )
 
     def __enter__(self) -> Self:
-        """Raises OutputError, which names who is there, where somebody is."""
+        """Raises OutputError where another run is at work, and names it."""
         names = self._list()
         if names and self._is_alive(names[-1]):
-            raise OutputError(self._in_use(names[-1]))
-        self._number = 1 + (_number_of(names[-1]) if names else 0)
+            raise self._in_use(names[-1])
+        self._number = 1
+        if names:
+            self._number += int(Path(names[-1]).stem)
         if not self._output.create_own(self._name, self._dump()):
-            raise OutputError(self._in_use(self._name))
-        if later := [name for name in self._list() if name > self._name]:  # whole runs, since the first listing
+            raise self._in_use(self._name)
+        last = self._list()[-1:]
+        if last and last[0] > self._name:  # whole runs came and went since the first listing
             self._output.remove(self._name)
-            raise OutputError(self._in_use(later[-1]))
+            raise self._in_use(last[0])
         for name in names[:-1]:
             self._output.remove(name)
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._is_over.set()
         self._thread.join(_LAST_BEAT_SECONDS)
         self._holder.ended = True
         if not self._is_lost:
-            with suppress(OutputError):  # without these words it is found dead, for its process is gone
+            # Where this fails, others find the run dead, for its process is gone.
+            with suppress(OutputError):
                 self._output.write_replace(self._name, self._dump())
 
     def check(self) -> None:
-        """Raise OutputError where others hold this run for dead and are at work: it was silent for too long."""
+        """Raise OutputError where this run was silent for too long, and others are at work."""
         if self._is_lost:
             raise OutputError(
-                f"this run gave no sign of life for {DEAD_SECONDS:g} s, and another has taken over {self._output}"
+                f"this run gave no sign of life for {DEAD_SECONDS:g} s, and another has taken over "
+                f"{self._output}"
             )
 
     @property
@@ -106,6 +125,7 @@ class Claim:
         return self._holder.model_dump_json().encode()
 
     def _beat(self) -> None:
+        """Give a sign of life now and then, until the run is over or lost."""
         while not self._is_over.wait(_BEAT_SECONDS):
             with suppress(OutputError):  # of a store that is away for a moment
                 self._is_lost = any(name > self._name for name in self._list())
@@ -115,11 +135,13 @@ class Claim:
                 self._output.write_replace(self._name, self._dump())
 
     def _is_alive(self, name: str) -> bool:
+        """Whether the run of a claim is at work; may take DEAD_SECONDS."""
         first = self._read(name)
         if first.ended:
             return False
         if first.machine == self._holder.machine:
             started = _start_of(first.pid)
+            # Unless one of the two is not shown, the process is gone or tells.
             if started is None or (started and first.started):
                 return started == first.started
         self._say(f"{_who(first)}; looking for {DEAD_SECONDS:g} s whether it still lives")
@@ -134,26 +156,26 @@ class Claim:
         try:
             return Holder.model_validate_json(self._output.read_bytes(name))
         except ValidationError as error:
-            raise OutputError(f"{self._output}/{name} is damaged; remove it if no run is at work there") from error
+            raise OutputError(
+                f"{self._output}/{name} is damaged; remove it if no run is at work there"
+            ) from error
 
-    def _in_use(self, name: str) -> str:
-        return (
-            f"{self._output} is in use: {_who(self._read(name))}. Wait for that run, end it, or give another directory"
+    def _in_use(self, name: str) -> OutputError:
+        return OutputError(
+            f"{self._output} is in use: {_who(self._read(name))}. "
+            "Wait for that run, end it, or give another directory"
         )
 
 
 def _who(holder: Holder) -> str:
     return (
-        f"a run on {holder.host} (process {holder.pid}) gave a sign of life at {holder.alive_at:%Y-%m-%d %H:%M:%S} UTC"
+        f"a run on {holder.host} (process {holder.pid}) gave a sign of life at "
+        f"{holder.alive_at:%Y-%m-%d %H:%M:%S} UTC"
     )
 
 
-def _number_of(name: str) -> int:
-    return int(name.rpartition("/")[2].removesuffix(".json"))
-
-
 def _machine() -> str:
-    """This boot of this kernel, and this container on it; elsewhere than on Linux, the host's name."""
+    """This boot of this kernel, and this container on it; the host's name where Linux is not."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
@@ -162,9 +184,10 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this machine began, in the kernel's count; None where it is gone.
+    """When a process of this machine began, in the kernel's count.
 
-    Empty where that is not shown: to other users (hidepid, containers), elsewhere than on Linux.
+    None where it is gone. Empty where that is not shown: to other users (hidepid, containers), and
+    elsewhere than on Linux.
     """
     try:
         os.kill(pid, 0)
@@ -173,7 +196,11 @@ def _start_of(pid: int) -> str | None:
     except PermissionError:
         pass  # it lives, and is another user's
     try:
-        state, *values = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return ""
-    return None if state in ("Z", "X") else values[18]
+    # "PID (NAME) STATE ...", where the name may hold spaces and brackets; proc(5): the 22nd value
+    # is the start, so the 20th from the state on.
+    values = stat.rpartition(")")[2].split()
+    is_gone = values[0] in ("Z", "X")  # a zombie, or dead
+    return None if is_gone else values[19]

@@ -8,27 +8,35 @@ import fsspec
 from bertsum.errors import ConfigError
 from bertsum.masking import describe, hide, mask
 
-# Up to 5 tries a request, which wait up to 1, 2, 4, 8 s, at random; s3fs in turn asks botocore up to 5 times where the
-# store throttles or the connection breaks: a store that is down is an error after 1 to 2 minutes.
+# Up to 5 tries a request, which wait up to 1, 2, 4, 8 s, at random; s3fs in turn asks botocore up
+# to 5 times where the store throttles or the connection breaks: a store that is down is an error
+# after 1 to 2 minutes.
 _S3_RETRIES = {"mode": "standard", "max_attempts": 5}
 
 
 def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Options of fsspec's filesystems, by protocol, for every Folder that this process opens from now on."""
+    """Set options of fsspec's filesystems, by protocol.
+
+    They hold for every Folder that this process opens from now on.
+    """
     for protocol, values in options.items():
         hide(values)
         fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:
-    """The filesystem of a path or URI with the options of `configure`, and the path in it; raises ConfigError."""
+    """Open the filesystem of a path or URI; return it and the path in it. Raises ConfigError."""
     if "\0" in uri or not uri.strip():
         raise ConfigError(f"{uri!r} is not a path or URI")
     try:
         filesystem, root = fsspec.core.url_to_fs(uri, **_defaults(uri.partition("://")[0]))
     except ImportError as error:
-        raise ConfigError(f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)") from error
-    except Exception as error:  # hdfs without Java: OSError; other filesystems raise whatever they like
+        raise ConfigError(
+            f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)"
+        ) from error
+    except (
+        Exception
+    ) as error:  # hdfs without Java: OSError; other filesystems raise whatever they like
         hint = "; hdfs:// needs Java and Hadoop's libhdfs (JAVA_HOME, HADOOP_HOME, CLASSPATH)"
         is_hdfs = uri.startswith(("hdfs://", "viewfs://", "har://"))
         raise ConfigError(f"{mask(uri)}: {describe(error)}{hint if is_hdfs else ''}") from error
@@ -36,6 +44,7 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
 
 
 def _defaults(protocol: str) -> dict[str, Any]:
+    """Options that hold where the user has given none."""
     if protocol not in ("s3", "s3a"):
         return {}
     given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})

@@ -1,9 +1,12 @@
 """Bytes and names on any fsspec filesystem: list, read, and create whole or not at all.
 
-`create_exclusive` is the one primitive that the guarantees of the job rest on: after it, the object is there complete,
-and of several callers with one name exactly one is told True. `can_create_exclusively` tries whether the store keeps
-that promise. Requests that fail for a moment are repeated, with backoff and jitter, by the libraries below (botocore
-as `filesystems` says, gcsfs and adlfs on their own); what arrives here has failed for good.
+`create_exclusive` is the one primitive that the guarantees of the job rest on: after it, the object
+is there complete, and of several callers with one name exactly one is told True.
+`can_create_exclusively` tries whether the store keeps that promise.
+
+Requests that fail for a moment are repeated, with backoff and jitter, by the libraries below
+(botocore as `filesystems` says, gcsfs and adlfs on their own). What arrives here has failed for
+good.
 """
 
 import errno
@@ -24,12 +27,41 @@ from bertsum.errors import BertsumError, OutputError
 from bertsum.filesystems import configure, open_filesystem
 from bertsum.masking import describe, mask
 
-__all__ = ["TEMPORARY_PREFIX", "FileInfo", "Folder", "configure", "describe", "mask", "open_filesystem"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "FileInfo",
+    "Folder",
+    "configure",
+    "describe",
+    "mask",
+    "open_filesystem",
+]
 
 _READ_BYTES = 2**20
-_VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "updated",
-                 "mtime", "created")  # fmt: skip
-_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
+# What filesystems of fsspec call that by which a new content is told from an old one; the surest
+# first.
+_VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "content_md5",
+    "generation",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
+# Errors of a file system that knows no hard links, or of a store that knows no conditional writes.
+_UNSUPPORTED = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.EMLINK,
+}
+# The right that each verb needs, on S3 and on Google Cloud Storage.
 _RIGHTS = {
     "list": ("s3:ListBucket", "storage.objects.list"),
     "read": ("s3:GetObject", "storage.objects.get"),
@@ -43,17 +75,26 @@ _UNTOUCHED_SECONDS = 3600.0  # no writer takes so long for one file
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What tells one content of a file from another: its size in bytes, and its etag or modification time."""
+    """What tells one content of a file from another."""
 
-    size: int
-    version: str
+    size: int  # bytes
+    version: str  # etag or modification time
 
 
 class Folder:
-    """A directory, or key prefix, on any filesystem. Names are relative, with `/`; errors name the full URI."""
+    """A directory, or key prefix, on any filesystem.
 
-    def __init__(self, uri: str, error: type[BertsumError] = OutputError, *, exclusive: bool = True) -> None:
-        """`exclusive`: False where `can_create_exclusively` says so."""
+    Names are relative, with `/`. Errors name the full URI.
+    """
+
+    def __init__(
+        self, uri: str, error: type[BertsumError] = OutputError, *, exclusive: bool = True
+    ) -> None:
+        """Open a folder, which need not exist.
+
+        `error`: raised for all that fails.
+        `exclusive`: False where `can_create_exclusively` says so.
+        """
         self._error, self._exclusive = error, exclusive
         self._fs, self._root = open_filesystem(uri)
         self.is_local = isinstance(self._fs, LocalFileSystem)
@@ -64,7 +105,7 @@ class Folder:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """With which its filesystem was opened, by the names that fsspec's have for them; credentials too."""
+        """Options of its filesystem, by fsspec's names; credentials too."""
         return cast(Mapping[str, Any], self._fs.storage_options)
 
     def is_below(self, other: "Folder") -> bool:
@@ -75,14 +116,15 @@ class Folder:
         return inside and not _is_hidden(self._root[len(other._root) + 1 :])
 
     def list_names(self, below: str = "", also: str = "") -> dict[str, FileInfo]:
-        """All files below (of the subdirectory `below` only), sorted by name.
+        """All files, sorted by name; only those of the subdirectory `below`, where it is given.
 
-        A name with a part that starts with `_` or `.` is left out, except files of the name `also`, which may begin
-        with a directory.
+        A name with a part that starts with `_` or `.` is left out, except files of the name `also`,
+        which may begin with a directory.
         """
         with self._reporting("list", below):
-            found = self._list_local(below, also) if self.is_local else self._list_remote(below)
-        return dict(sorted((name, info) for name, info in found.items() if not _is_hidden(name.removesuffix(also))))
+            files = self._list_local(below, also) if self.is_local else self._list_remote(below)
+        visible = [name for name in files if not _is_hidden(name.removesuffix(also))]
+        return {name: files[name] for name in sorted(visible)}
 
     def info(self, name: str) -> FileInfo | None:
         """Size and version now, or None when there is no such file."""
@@ -91,10 +133,10 @@ class Folder:
                 if self.is_local:
                     return _stat(Path(self._path(name)))
                 self._fs.invalidate_cache(self._path(name))
-                found = self._fs.info(self._path(name))
+                entry = self._fs.info(self._path(name))
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return _info(found) if found["type"] == "file" else None
+        return _info(entry) if entry["type"] == "file" else None
 
     def is_file(self) -> bool:
         """Whether the URI names a file and not a directory."""
@@ -122,9 +164,12 @@ class Folder:
             return []
         links = []
         for directory, subdirectories, _ in os.walk(self._root):
+            # os.walk goes into those that are left in its list.
             subdirectories[:] = sorted(name for name in subdirectories if not _is_hidden(name))
-            paths = [Path(directory, name) for name in subdirectories]
-            links += [path.relative_to(self._root).as_posix() for path in paths if path.is_symlink()]
+            for name in subdirectories:
+                path = Path(directory, name)
+                if path.is_symlink():
+                    links.append(path.relative_to(self._root).as_posix())
         return links
 
     def sha256(self, name: str) -> str:
@@ -136,16 +181,23 @@ class Folder:
         return digest.hexdigest()
 
     def can_create_exclusively(self) -> bool:
-        """Try whether a second create of one name is refused: some stores ignore the condition, some do not know it.
+        """Try whether a second create of one name is refused.
 
-        Raises the folder's error when nothing can be written at all.
+        Some stores ignore the condition, some do not know it. Raises the folder's error when
+        nothing can be written at all.
         """
         name, first = f"{_PROBE}{secrets.token_hex(8)}.tmp", secrets.token_bytes(8)
         try:
-            is_made = self._create(name, first) or self.read_bytes(name) == first  # as `create_own` has it
+            # Refused, and yet made: see `create_own`.
+            is_made = self._create(name, first) or self.read_bytes(name) == first
             return is_made and not self._create(name, b"second")
         except self._error as error:
-            if not _is_unsupported(error.__cause__):
+            cause = error.__cause__
+            if isinstance(cause, OSError):
+                is_unsupported = cause.errno in _UNSUPPORTED
+            else:  # a library that does not know the argument
+                is_unsupported = isinstance(cause, NotImplementedError | TypeError | ValueError)
+            if not is_unsupported:
                 raise
             self.write_replace(name, first)
             return False
@@ -154,10 +206,10 @@ class Folder:
                 self.remove(name)
 
     def create_exclusive(self, name: str, data: bytes | memoryview) -> bool:
-        """Make the object appear whole, or not at all; False, and nothing changed, when the name exists.
+        """Make the object appear whole, or not at all; False, and nothing changed, when it exists.
 
-        Where the store cannot do it, look and then write: still whole or not at all, but of several callers at the same
-        moment more than one may be told True, and the last one's content stays.
+        Where the store cannot do it, look and then write: still whole or not at all, but of several
+        callers at the same moment more than one may be told True, and the last one's content stays.
         """
         if self._exclusive:
             return self._create(name, data)
@@ -167,9 +219,10 @@ class Folder:
         return True
 
     def create_own(self, name: str, data: bytes) -> bool:
-        """`create_exclusive` of bytes that nobody else has: True also where only the answer was lost.
+        """Do `create_exclusive` with bytes that nobody else has.
 
-        The request is then repeated, and finds what it has made itself.
+        True also where only the answer was lost: the request is then repeated, and finds what it
+        has made itself.
         """
         return self.create_exclusive(name, data) or self.read_bytes(name) == data
 
@@ -190,7 +243,10 @@ class Folder:
                 return
 
     def sweep_temporary(self, below: str = "") -> None:
-        """Remove what writers left behind that were killed half-way, an hour ago at least: others may be at work."""
+        """Remove what writers left behind that were killed half-way, an hour ago at least.
+
+        What is younger may belong to writers that are at work.
+        """
         for name in self.untouched(self._list_temporary(below)):
             self.remove(name)
 
@@ -198,24 +254,30 @@ class Folder:
         """Those of the files that nobody has written for an hour, by the clock of the store."""
         if not names:
             return []
-        mark = f"{_PROBE}{secrets.token_hex(8)}.tmp"
-        self.write_replace(mark, b"-")
-        times = {name: self._modified(name) for name in [mark, *names]}
-        self.remove(mark)
-        now = times.pop(mark) or 0.0
-        return [name for name, time in times.items() if time is not None and now - time > _UNTOUCHED_SECONDS]
+        # The time of a new file is now, by that clock.
+        probe = f"{_PROBE}{secrets.token_hex(8)}.tmp"
+        self.write_replace(probe, b"-")
+        now = self._modified(probe) or 0.0
+        untouched = []
+        for name in names:
+            time = self._modified(name)
+            if time is not None and now - time > _UNTOUCHED_SECONDS:
+                untouched.append(name)
+        self.remove(probe)
+        return untouched
 
     def _create(self, name: str, data: bytes | memoryview) -> bool:
         with self._reporting("create", name):
             if self.is_local:
                 return create_file(Path(self._path(name)), data)
             try:
-                # on S3 a conditional put (If-None-Match), also where the object goes up in parts
+                # On S3 a conditional put (If-None-Match), also where the object goes up in parts.
                 self._fs.pipe_file(self._path(name), bytes(data), mode="create")
             except FileExistsError:
                 return False
             except FileNotFoundError:
-                # the answer to the last request of an upload in parts was lost, so its repetition finds no upload
+                # The answer to the last request of an upload in parts was lost, so that its
+                # repetition finds no upload.
                 self._fs.invalidate_cache(self._path(name))
                 if not self._fs.exists(self._path(name)):
                     raise
@@ -233,9 +295,9 @@ class Folder:
 
     def _list_temporary(self, below: str) -> list[str]:
         if self.is_local:
-            found = Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp")
-            return [path.relative_to(self._root).as_posix() for path in found]
-        with self._reporting("list"):  # object stores have no half-written objects, only the probe's
+            temporary = Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp")
+            return [path.relative_to(self._root).as_posix() for path in temporary]
+        with self._reporting("list"):  # object stores have no half-written objects, only probes
             self._fs.invalidate_cache()
             try:
                 paths = self._fs.ls(self._path("_bertsum"), detail=False)
@@ -247,52 +309,65 @@ class Folder:
         return f"{self._root}/{name}"
 
     def _list_local(self, below: str, also: str) -> dict[str, FileInfo]:
-        # os.walk and not fsspec: it follows a link to a file, whose own time and size are then the ones that count
-        found, needed = {}, also.rpartition("/")[0]
-        for directory, subdirectories, names in os.walk(Path(self._root, below), onerror=_raise_unless_missing):
-            subdirectories[:] = [name for name in subdirectories if name == needed or not _is_hidden(name)]
+        def raise_unless_missing(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        files = {}
+        needed = also.rpartition("/")[0]
+        # Not fsspec: of a link to a file, the time and size of the file itself are wanted.
+        walk = os.walk(Path(self._root, below), onerror=raise_unless_missing)
+        for directory, subdirectories, names in walk:
+            # os.walk goes into those that are left in its list.
+            subdirectories[:] = [n for n in subdirectories if n == needed or not _is_hidden(n)]
             for name in names:
                 path = Path(directory, name)
+                relative = path.relative_to(self._root).as_posix()
                 with suppress(FileNotFoundError):  # of what is removed meanwhile
                     if path.is_file():
-                        found[path.relative_to(self._root).as_posix()] = _stat(path)
-                    elif path.is_symlink() and not path.exists():  # to be reported by whoever reads it
-                        found[path.relative_to(self._root).as_posix()] = FileInfo(0, "dangling link")
-        return found
+                        files[relative] = _stat(path)
+                    elif path.is_symlink() and not path.exists():  # an error for whoever reads it
+                        files[relative] = FileInfo(0, "dangling link")
+        return files
 
     def _list_remote(self, below: str) -> dict[str, FileInfo]:
         self._fs.invalidate_cache()
         try:
-            found = self._fs.find(self._path(below) if below else self._root, detail=True)
+            entries = self._fs.find(self._path(below) if below else self._root, detail=True)
         except FileNotFoundError:
             return {}
-        start = len(self._root) + 1
-        return {path[start:]: _info(entry) for path, entry in found.items() if path[start:] and path[-1] != "/"}
+        files = {}
+        for path, entry in entries.items():
+            name = path[len(self._root) + 1 :]
+            if name and not name.endswith("/"):  # some tools make an empty object for a directory
+                files[name] = _info(entry)
+        return files
 
     @contextmanager
     def _reporting(self, verb: str, name: str = "") -> Iterator[None]:
+        """Turn what the block raises into the folder's error, which names verb and URI."""
         try:
             yield
+        except BertsumError:
+            raise
         except Exception as error:
-            if isinstance(error, BertsumError) or (self.is_local and not isinstance(error, OSError)):
-                raise  # the libraries of object stores have errors of their own, beside OSError
-            place = f"{self.uri}/{name}" if name else self.uri
-            reason = describe(error, known_path=place) + self._advice(verb, error)
-            raise self._error(f"cannot {verb} {mask(place)}: {reason}") from error
+            # The libraries of object stores have errors of their own, beside OSError.
+            if self.is_local and not isinstance(error, OSError):
+                raise
+            uri = f"{self.uri}/{name}" if name else self.uri
+            reason = describe(error, known_path=uri) + self._advice(verb, error)
+            raise self._error(f"cannot {verb} {mask(uri)}: {reason}") from error
 
     def _advice(self, verb: str, error: Exception) -> str:
+        """The right that is lacking, where access was denied."""
         if self.is_local or not isinstance(error, PermissionError):
             return ""
         scheme = self.uri.partition(":")[0]
         rights = dict(zip(("s3", "gs"), _RIGHTS[verb], strict=True))
         right = rights.get(scheme.replace("s3a", "s3").replace("gcs", "gs"))
-        return f"; the credentials in use lack the right to {verb}" + (f" ({right})" if right else "")
-
-
-def _is_unsupported(cause: BaseException | None) -> bool:
-    if isinstance(cause, OSError):
-        return cause.errno in _UNSUPPORTED
-    return isinstance(cause, NotImplementedError | TypeError | ValueError)
+        return f"; the credentials in use lack the right to {verb}" + (
+            f" ({right})" if right else ""
+        )
 
 
 def _is_hidden(name: str) -> bool:
@@ -300,8 +375,10 @@ def _is_hidden(name: str) -> bool:
 
 
 def _info(entry: dict[str, Any]) -> FileInfo:
+    """From what fsspec says of a file."""
     version = next((entry[key] for key in _VERSION_KEYS if entry.get(key)), "")
-    if isinstance(version, datetime):  # some filesystems list a number and describe a single file with a date
+    # Some filesystems give a number in a listing, and a date for a single file.
+    if isinstance(version, datetime):
         version = version.timestamp()
     return FileInfo(int(entry["size"] or 0), str(version).strip('"'))
 
@@ -309,8 +386,3 @@ def _info(entry: dict[str, Any]) -> FileInfo:
 def _stat(path: Path) -> FileInfo:
     status = path.stat()
     return FileInfo(status.st_size, str(status.st_mtime_ns))
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error

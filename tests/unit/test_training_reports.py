@@ -335,7 +335,7 @@ def test_what_killed_runs_left_half_written_goes(data: Path) -> None:
 
 
 def test_no_room_for_the_model_at_the_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(training_run, "save_checkpoint", fail)
