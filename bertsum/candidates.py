@@ -309,23 +309,23 @@ def choose_sentences(
 
     `scores`: of each document, [S] probabilities of the sentences that were read.
     """
-    scored = list(zip(documents, scores, strict=True))
+    scored = zip(documents, scores, strict=True)
     if ranker is None or config.trigram_blocking or not config.counts_sentences:
-        return [_select(document, values, config) for document, values in scored]
+        chosen = []
+        for document, values in scored:
+            sentences = select_sentences(
+                values,
+                document.text,
+                document.spans,
+                sentence_tokens=document.sentence_tokens,
+                language=document.language,
+                config=config,
+            )
+            chosen.append(sentences)
+        return chosen
     candidates = []
     for document, values in scored:
         size = sentence_budget(len(document.spans), config)
         candidates.append(make_candidates(document, values, size, ranker.vocabulary_size))
     best = ranker.best(candidates)
     return [sets.sentences(index) for sets, index in zip(candidates, best, strict=True)]
-
-
-def _select(document: EncodedDocument, scores: FloatArray, config: SelectionConfig) -> list[int]:
-    return select_sentences(
-        scores,
-        document.text,
-        document.spans,
-        sentence_tokens=document.sentence_tokens,
-        language=document.language,
-        config=config,
-    )

@@ -28,8 +28,13 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
     """Open the filesystem of a path or URI; return it and the path in it. Raises ConfigError."""
     if "\0" in uri or not uri.strip():
         raise ConfigError(f"{uri!r} is not a path or URI")
+    options: dict[str, Any] = {}
+    protocol = uri.partition("://")[0]
+    if protocol in ("s3", "s3a"):  # the user's own count of tries wins
+        given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+        options["config_kwargs"] = {"retries": _S3_RETRIES} | given
     try:
-        filesystem, root = fsspec.core.url_to_fs(uri, **_defaults(uri.partition("://")[0]))
+        filesystem, root = fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
         raise ConfigError(
             f"{mask(uri)}: {describe(error)} (extras of this package: s3, gcs, azure)"
@@ -41,11 +46,3 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
         is_hdfs = uri.startswith(("hdfs://", "viewfs://", "har://"))
         raise ConfigError(f"{mask(uri)}: {describe(error)}{hint if is_hdfs else ''}") from error
     return filesystem, root.rstrip("/")
-
-
-def _defaults(protocol: str) -> dict[str, Any]:
-    """Options that hold where the user has given none."""
-    if protocol not in ("s3", "s3a"):
-        return {}
-    given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
-    return {"config_kwargs": {"retries": _S3_RETRIES} | given}

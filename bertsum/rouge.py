@@ -42,7 +42,17 @@ def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "
     """
     scores = []
     for summary, reference in zip(summaries, references, strict=True):
-        scores.append(_score(_lines(summary, language), _lines(reference, language)))
+        summary_lines, reference_lines = _lines(summary, language), _lines(reference, language)
+        have = list(chain.from_iterable(summary_lines))
+        want = list(chain.from_iterable(reference_lines))
+        # A token or bigram counts as often as it occurs on both sides.
+        shared = Counter(have) & Counter(want)
+        shared_bigrams = Counter(pairwise(have)) & Counter(pairwise(want))
+        num_bigrams = max(len(have) - 1, 0), max(len(want) - 1, 0)
+        rouge_1 = _f_measure(shared.total(), len(have), len(want))
+        rouge_2 = _f_measure(shared_bigrams.total(), *num_bigrams)
+        lcs_hits = _lcs_hits(summary_lines, reference_lines, shared)
+        scores.append(Rouge(rouge_1, rouge_2, _f_measure(lcs_hits, len(have), len(want))))
     return scores
 
 
@@ -81,20 +91,6 @@ def _stemmer() -> _Stemmer:
         ) from error
     stemmer: _Stemmer = PorterStemmer()
     return stemmer
-
-
-def _score(summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> Rouge:
-    have = list(chain.from_iterable(summary))
-    want = list(chain.from_iterable(reference))
-    # A token or bigram counts as often as it occurs on both sides.
-    shared = Counter(have) & Counter(want)
-    shared_bigrams = Counter(pairwise(have)) & Counter(pairwise(want))
-    num_bigrams = max(len(have) - 1, 0), max(len(want) - 1, 0)
-    return Rouge(
-        rouge_1=_f_measure(shared.total(), len(have), len(want)),
-        rouge_2=_f_measure(shared_bigrams.total(), *num_bigrams),
-        rouge_lsum=_f_measure(_lcs_hits(summary, reference, shared), len(have), len(want)),
-    )
 
 
 def _f_measure(hits: int, num_have: int, num_want: int) -> float:

@@ -247,7 +247,18 @@ class Folder:
 
         What is younger may belong to writers that are at work.
         """
-        for name in self.untouched(self._list_temporary(below)):
+        if self.is_local:
+            files = Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp")
+            names = [path.relative_to(self._root).as_posix() for path in files]
+        else:  # object stores have no half-written objects, only probes
+            with self._reporting("list"):
+                self._fs.invalidate_cache()
+                try:
+                    paths = self._fs.ls(self._path("_bertsum"), detail=False)
+                except FileNotFoundError:
+                    paths = []
+            names = [path[len(self._root) + 1 :] for path in paths if f"/{_PROBE}" in path]
+        for name in self.untouched(names):
             self.remove(name)
 
     def untouched(self, names: Collection[str]) -> list[str]:
@@ -292,18 +303,6 @@ class Folder:
                 return cast(float, self._fs.modified(self._path(name)).timestamp())
             except FileNotFoundError:
                 return None
-
-    def _list_temporary(self, below: str) -> list[str]:
-        if self.is_local:
-            temporary = Path(self._root, below).rglob(f"{TEMPORARY_PREFIX}*.tmp")
-            return [path.relative_to(self._root).as_posix() for path in temporary]
-        with self._reporting("list"):  # object stores have no half-written objects, only probes
-            self._fs.invalidate_cache()
-            try:
-                paths = self._fs.ls(self._path("_bertsum"), detail=False)
-            except FileNotFoundError:
-                return []
-        return [path[len(self._root) + 1 :] for path in paths if f"/{_PROBE}" in path]
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -8,6 +8,8 @@ oldest features of extraction (Luhn 1958; Edmundson 1969). They cost one sort of
 Shapes: B documents, S sentences, T tokens, D distinct tokens of each sentence, F features.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,6 +39,7 @@ _FEATURES = (
 _CENTRE = np.array([centre for _, centre, _ in _FEATURES])
 _SPREAD = np.array([spread for _, _, spread in _FEATURES])
 NUM_SURFACE_FEATURES = len(_FEATURES)
+FloatArray = npt.NDArray[np.float64]
 
 
 def surface_features(
@@ -50,19 +53,59 @@ def surface_features(
     `ids`: [T] of all sentences, one after the other, without special tokens.
     `sentence_tokens`: [S] number of tokens of each sentence.
     `num_sentences`: [B] number of sentences of each document.
-
-    All sums go over the distinct tokens of a sentence:
-
-    - rarity: sqrt(id / vocabulary size), since vocabularies are sorted by frequency
-    - topicality: rarity * log(occurrences of the token in the document)
-    - spread: log(sentences of the document that have the token)
-    - repeated: rarity of tokens that another sentence has
-    - shared with the lead: rarity of tokens that another of the first three sentences has
     """
-    total = len(sentence_tokens)
+    index = offsets(num_sentences)  # [S] in its document
+    sums = _sum_over_tokens(ids, sentence_tokens, num_sentences, vocabulary_size)
+    count = np.repeat(num_sentences, num_sentences).astype(np.float64)
+    # Logarithms, as 40 tokens say hardly more than 30, but much more than 5.
+    columns = (
+        np.log1p(index),
+        index / count,
+        np.log(count),
+        index == 0,
+        index == 1,
+        index == 2,
+        np.log1p(sentence_tokens),
+        np.log1p(sums.topicality),
+        sums.topicality / np.maximum(sentence_tokens, 1),
+        np.log1p(sums.spread),
+        np.log1p(sums.repeated),
+        sums.repeated / sums.rarity,
+        np.log1p(sums.shared),
+        sums.shared / sums.rarity,
+    )
+    centred = (np.stack(columns, axis=1) - _CENTRE) / _SPREAD
+    features: npt.NDArray[np.float32] = centred.astype(np.float32)
+    return features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """[S] sums over the distinct tokens of each sentence.
+
+    `rarity`: sqrt(id / vocabulary size), since vocabularies are sorted by frequency.
+    `topicality`: rarity * log(occurrences of the token in the document).
+    `spread`: log(sentences of the document that have the token).
+    `repeated`: rarity of tokens that another sentence has.
+    `shared`: rarity of tokens that another of the first three sentences, the lead, has.
+    """
+
+    rarity: FloatArray
+    topicality: FloatArray
+    spread: FloatArray
+    repeated: FloatArray
+    shared: FloatArray
+
+
+def _sum_over_tokens(
+    ids: npt.NDArray[np.int32],
+    sentence_tokens: npt.NDArray[np.int32],
+    num_sentences: npt.NDArray[np.int64],
+    vocabulary_size: int,
+) -> _Sums:
+    """Compute the sums from what `surface_features` takes."""
     document = run_numbers(num_sentences)  # [S]
     index = offsets(num_sentences)  # [S] in its document
-
     # One number for each pair (sentence, token) makes one sort of numbers find the distinct pairs.
     token_sentences = run_numbers(sentence_tokens)  # [T]
     pairs, occurrences = np.unique(token_sentences * vocabulary_size + ids, return_counts=True)
@@ -76,32 +119,14 @@ def surface_features(
     in_lead = index[sentence] < LEAD_SENTENCES
     num_other_leads = np.bincount(group, in_lead)[group] - in_lead  # not counting the sentence
 
-    def sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def sums(values: FloatArray) -> FloatArray:
         """[D] -> [S]"""
-        return np.bincount(sentence, values, minlength=total).astype(np.float64)
+        return np.bincount(sentence, values, minlength=len(sentence_tokens)).astype(np.float64)
 
-    rarity = np.maximum(sums(weight), SMALLEST_RARITY)
-    topicality = sums(weight * np.log(in_document))
-    repeated = sums(weight * (num_holders > 1))
-    shared = sums(weight * (num_other_leads > 0))
-    count = np.repeat(num_sentences, num_sentences).astype(np.float64)
-    # Logarithms, as 40 tokens say hardly more than 30, but much more than 5.
-    columns = (
-        np.log1p(index),
-        index / count,
-        np.log(count),
-        index == 0,
-        index == 1,
-        index == 2,
-        np.log1p(sentence_tokens),
-        np.log1p(topicality),
-        topicality / np.maximum(sentence_tokens, 1),
-        np.log1p(sums(np.log(num_holders))),
-        np.log1p(repeated),
-        repeated / rarity,
-        np.log1p(shared),
-        shared / rarity,
+    return _Sums(
+        rarity=np.maximum(sums(weight), SMALLEST_RARITY),
+        topicality=sums(weight * np.log(in_document)),
+        spread=sums(np.log(num_holders)),
+        repeated=sums(weight * (num_holders > 1)),
+        shared=sums(weight * (num_other_leads > 0)),
     )
-    centred = (np.stack(columns, axis=1) - _CENTRE) / _SPREAD
-    features: npt.NDArray[np.float32] = centred.astype(np.float32)
-    return features

@@ -282,16 +282,6 @@ def _parts(texts: list[str], max_characters: int) -> Iterator[list[str]]:
         yield part
 
 
-def _kind_of_byte() -> bytes:
-    """[256] the kind of each byte, as `bytes.translate` takes it; 0 from 128 on."""
-    kinds = bytearray(256)
-    for character in " \t\n\r":
-        kinds[ord(character)] = _WHITE
-    for character in string.punctuation:
-        kinds[ord(character)] = _ALONE
-    return bytes(kinds)
-
-
 def _is_alone() -> npt.NDArray[np.bool_]:
     """[65536] whether a character of three bytes is a piece of its own.
 
@@ -305,7 +295,8 @@ def _is_alone() -> npt.NDArray[np.bool_]:
     return alone
 
 
-_KIND_OF_BYTE = _kind_of_byte()
+_KINDS = dict.fromkeys(" \t\n\r", _WHITE) | dict.fromkeys(string.punctuation, _ALONE)
+_KIND_OF_BYTE = bytes(_KINDS.get(chr(byte), 0) for byte in range(256))  # for bytes.translate
 _IS_ALONE = _is_alone()
 
 

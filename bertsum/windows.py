@@ -10,6 +10,7 @@ Shapes: B documents, S sentences, P pieces that were read, W windows, T tokens o
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +63,36 @@ class _Pieces:
     start: LongArray  # [P]
     length: LongArray  # [P]
 
+    @classmethod
+    def cut(cls, lengths: IntArray, longest: int) -> Self:
+        """Make one piece of each sentence, also of an empty one, and more where it is too long.
+
+        With lengths [3, 5] and longest 4: sentence [0, 1, 1], start [0, 3, 7], length [3, 4, 1].
+        """
+        rounded_up = -(-lengths.astype(np.int64) // longest)
+        counts = np.maximum(1, rounded_up)
+        sentence = run_numbers(counts)
+        offset = offsets(counts) * longest
+        start = bounds(lengths)[sentence] + offset
+        return cls(sentence, start, np.minimum(longest, lengths[sentence] - offset))
+
+    @property
+    def size(self) -> LongArray:
+        """[P] tokens of each piece: its ids, [CLS] and [SEP]."""
+        return self.length + 2
+
     def select(self, indices: LongArray) -> "_Pieces":
         return _Pieces(self.sentence[indices], self.start[indices], self.length[indices])
+
+    def tokens(self, ids: IntArray, special: SpecialIds) -> IntArray:
+        """[T] of all pieces, one after the other: [CLS] ids [SEP] [CLS] ids [SEP] ..."""
+        token_bounds = bounds(self.size)
+        # All are [SEP] at first; [CLS] and the ids leave one of them, at the end of a piece.
+        tokens = np.full(token_bounds[-1], special.sep, np.int32)
+        tokens[token_bounds[:-1]] = special.cls
+        sources = ranges(self.start, self.start + self.length)
+        tokens[ranges(token_bounds[:-1] + 1, token_bounds[1:] - 1)] = ids[sources]
+        return tokens
 
 
 def make_windows(
@@ -80,10 +109,10 @@ def make_windows(
     `lengths`: [S] number of ids of each sentence.
     `counts`: [B] number of sentences of each document.
     """
-    all_pieces = _cut_sentences(lengths, limits.max_tokens - 2)  # beside [CLS] and [SEP]
+    all_pieces = _Pieces.cut(lengths, limits.max_tokens - 2)  # beside [CLS] and [SEP]
     sentence_bounds = bounds(counts)
     first_pieces = np.searchsorted(all_pieces.sentence, sentence_bounds)
-    window_pieces, window_bounds, read_until = _fill(all_pieces.length + 2, first_pieces, limits)
+    window_pieces, window_bounds, read_until = _fill(all_pieces.size, first_pieces, limits)
 
     # From here on only pieces that were read count.
     num_pieces = read_until - first_pieces[:-1]  # [B]
@@ -92,8 +121,7 @@ def make_windows(
     document = run_numbers(num_pieces)  # [P]
     sentence = pieces.sentence - sentence_bounds[document]  # [P] in its document
     piece_bounds = bounds(num_pieces)
-    piece_sizes = pieces.length + 2
-    token_bounds = bounds(piece_sizes)  # [P + 1] of pieces
+    token_bounds = bounds(pieces.size)  # [P + 1] of pieces
     document_tokens = token_bounds[piece_bounds]  # [B + 1] of documents
 
     # Each window begins with a piece that was read, so that its index among them can be looked up.
@@ -101,16 +129,10 @@ def make_windows(
     index_in_window = offsets(np.diff(window_starts))  # [P]
     num_read = np.zeros(len(counts), np.int64)
     np.maximum.at(num_read, document, sentence + 1)  # a document without pieces keeps its 0
-
-    # All tokens are [SEP] at first; [CLS] and the ids leave one of them, at the end of a piece.
-    input_ids = np.full(token_bounds[-1], special.sep, np.int32)
-    input_ids[token_bounds[:-1]] = special.cls
-    sources = ranges(pieces.start, pieces.start + pieces.length)
-    input_ids[ranges(token_bounds[:-1] + 1, token_bounds[1:] - 1)] = ids[sources]
     return Windows(
-        input_ids=input_ids,
-        token_type_ids=np.repeat((index_in_window % 2).astype(np.int32), piece_sizes),
-        token_sentences=np.repeat(sentence.astype(np.int32), piece_sizes),
+        input_ids=pieces.tokens(ids, special),
+        token_type_ids=np.repeat((index_in_window % 2).astype(np.int32), pieces.size),
+        token_sentences=np.repeat(sentence.astype(np.int32), pieces.size),
         cls_positions=(token_bounds[:-1] - document_tokens[document]).astype(np.int32),
         window_lengths=np.diff(token_bounds[window_starts]).astype(np.int32),
         token_bounds=document_tokens.tolist(),
@@ -118,19 +140,6 @@ def make_windows(
         window_bounds=window_bounds,
         num_read_sentences=num_read.tolist(),
     )
-
-
-def _cut_sentences(lengths: IntArray, longest: int) -> _Pieces:
-    """Make one piece of each sentence, also of an empty one, and more where it is too long.
-
-    With lengths [3, 5] and longest 4: sentence [0, 1, 1], start [0, 3, 7], length [3, 4, 1].
-    """
-    rounded_up = -(-lengths.astype(np.int64) // longest)
-    counts = np.maximum(1, rounded_up)
-    sentence = run_numbers(counts)
-    offset = offsets(counts) * longest
-    start = bounds(lengths)[sentence] + offset
-    return _Pieces(sentence, start, np.minimum(longest, lengths[sentence] - offset))
 
 
 def _fill(
