@@ -78,11 +78,12 @@ def _lines(text: str, language: str) -> list[list[str]]:
 
 @lru_cache(2**16)
 def _stem(word: str) -> str:
-    return str(_stemmer().stem(word)) if len(word) > _SHORT_WORD else word
+    return _stemmer().stem(word) if len(word) > _SHORT_WORD else word
 
 
 @cache
 def _stemmer() -> _Stemmer:
+    """nltk's Porter stemmer, which not all who import this module need."""
     try:
         from nltk.stem.porter import PorterStemmer
     except ImportError as error:
