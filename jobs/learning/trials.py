@@ -1,7 +1,7 @@
 """The trials of `bertsum tune` on Ray Tune: each is a whole training run in the process of its trial.
 
 Ray Tune places the trials, takes their scores and ends them by ASHA. What it keeps of that lies in a directory that is
-removed: a search goes on from the files of its trials (bertsum.trials), which only the driver writes.
+removed: a search goes on from the files of its trials (bertsum.tuning.trials), which only the driver writes.
 """
 
 import os

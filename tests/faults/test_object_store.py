@@ -214,7 +214,7 @@ def test_secrets_of_the_environment_are_masked(store: Store) -> None:
     assert mask(f"signature of {SECRET} wrong") == "signature of *** wrong"
 
 
-FETCH = "import sys; from bertsum.model_source import resolve; print(resolve(sys.argv[1]))"
+FETCH = "import sys; from bertsum.checkpoints.locate import resolve; print(resolve(sys.argv[1]))"
 
 
 def test_a_model_is_fetched_once_a_node(store: Store, checkpoint, tmp_path) -> None:

@@ -204,7 +204,7 @@ def test_an_error_of_the_system_keeps_its_path(no_ray: pytest.MonkeyPatch, tmp_p
 def test_replicas_that_cannot_start_say_why(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that only the driver has: every replica dies at once, and another try would end the same way."""
     (tmp_path / "only_here.py").write_text(
-        "from jobs.work import SummarizeWork\n\n\nclass Work(SummarizeWork):\n    pass\n"
+        "from jobs.engine.work import SummarizeWork\n\n\nclass Work(SummarizeWork):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")

@@ -240,7 +240,7 @@ def test_an_empty_sequence_gives_an_empty_list(summarizer, nothing):
 
 def test_pandas_is_not_imported_for_a_list():
     code = (
-        "import sys, numpy; from bertsum.documents import read_sequence\n"
+        "import sys, numpy; from bertsum.inference.arrow import read_sequence\n"
         "read_sequence(['a cat', None, float('nan')]); read_sequence(numpy.array(['a cat']))\n"
         "sys.exit('pandas' in sys.modules)"
     )
