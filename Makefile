@@ -8,8 +8,7 @@ DATA := ../shared/data
 MODEL := out/model
 
 # What computes: these must hold in the arithmetic of any CPU.
-NUMERIC := $(patsubst %,tests/unit/test_%.py,adapters batching candidates checkpoint distributed evaluation heads loss \
-	model new_encoder predictor training training_run training_state)
+NUMERIC := $(addprefix tests/unit/,checkpoints/test_checkpoint.py evaluation/test_evaluator.py inference model training)
 
 .PHONY: help setup demo model test test-avx2 test-slow test-faults test-oldest test-gpu docs lint format clean
 

@@ -7,7 +7,7 @@ Summarizer()("Text of a document ...").summary
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertsum.predictor import Summarizer
+    from bertsum.inference.summarizer import Summarizer
     from bertsum.schema import Document, Prediction
 
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ __all__ = ["Document", "Prediction", "Summarizer", "__version__"]
 def __getattr__(name: str) -> Any:
     """Imported at first use: planning and status need no torch, which takes seconds to import."""
     if name == "Summarizer":
-        from bertsum.predictor import Summarizer
+        from bertsum.inference.summarizer import Summarizer
 
         return Summarizer
     if name in ("Document", "Prediction"):

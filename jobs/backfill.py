@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import ConfigError, IncompleteError
-from bertsum.plan import Plan
-from bertsum.scope import Scope, partition_of
-from bertsum.storage import mask
-from jobs.console import console
-from jobs.days import calendar, days_between, directory, parse_day, scope_of
-from jobs.guard import guard, is_unicode
+from bertsum.runs.commit import is_finished
+from bertsum.runs.partitions import Scope, partition_of
+from bertsum.runs.plan import Plan
+from bertsum.storage.folder import mask
+from jobs.engine.publisher import Publisher, prepare
+from jobs.engine.run import RESUMES, Run, start_replicas
+from jobs.engine.run_report import say_retained
 from jobs.options import amount, count
-from jobs.progress import format_seconds
-from jobs.publisher import Publisher, prepare
-from jobs.run import RESUMES, Run, start_replicas
 from jobs.summarize import add_summarize_options, look_up, read_config
-from jobs.tables import say_retained
+from jobs.terminal.console import console
+from jobs.terminal.days import calendar, days_between, directory, parse_day, scope_of
+from jobs.terminal.exit_codes import guard, is_unicode
+from jobs.terminal.progress import format_seconds
 
 _FIRST_WAVE_UNITS = 8  # a replica; afterwards the rate is known
 _WAVE_SECONDS = 3600.0  # long against the start of replicas, short against waiting for a unit that is tried again
@@ -207,7 +207,7 @@ def _show_plan(
     arguments: argparse.Namespace,
     config: JobConfig,
 ) -> None:
-    from jobs.estimate import CAVEAT, measure
+    from jobs.measuring.estimate import CAVEAT, measure
 
     _show_calendar(days)
     rows_left, units_left = sum(day.rows_left for day in to_do), sum(day.units_left for day in to_do)

@@ -21,21 +21,21 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertsum.columns import check_documents, needed_columns
 from bertsum.config import JobConfig, OutputConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
-from bertsum.output import Counts
-from bertsum.plan import Plan
-from bertsum.shards import Input, Shard, list_input, read_footers, stream_rows
-from bertsum.storage import Folder, configure, open_filesystem
-from jobs.guard import guard
+from bertsum.runs.columns import check_documents, needed_columns
+from bertsum.runs.input import Input, Shard, list_input, read_footers, stream_rows
+from bertsum.runs.plan import Plan
+from bertsum.runs.records import Counts
+from bertsum.storage.folder import Folder, configure, open_filesystem
+from jobs.engine.publisher import complete
+from jobs.engine.reports import UnitReport
+from jobs.engine.run_report import say_notes
+from jobs.measuring.rates import Measured, measure_model
 from jobs.options import amount, count, find_address
-from jobs.publisher import complete
-from jobs.rates import Measured, measure_model
-from jobs.reports import UnitReport
 from jobs.summarize import look_up
 from jobs.summarize import parser as summarize_parser
-from jobs.tables import say_notes
+from jobs.terminal.exit_codes import guard
 
 _SAMPLE_FILES = 8
 _JOB_SECONDS, _JOB_BYTES = 20.0, 256 * 2**20  # documents are repeated until the job takes this long, or is this big
@@ -90,7 +90,7 @@ def _measure(
         rows = repeated(tables, measured.end_to_end_documents)
         with TemporaryDirectory() as folder:
             return measured, measure_job(model, config, rows, address, folder)
-    from jobs.cluster import connected
+    from jobs.engine.cluster import connected
 
     with connected(address):
         measured = _measure_far(config, engine)
@@ -106,8 +106,8 @@ def _measure_far(config: JobConfig, engine: tuple[Any, ...]) -> Measured:
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 
-    from jobs.cluster import reserve
-    from jobs.remote_errors import explain
+    from jobs.engine.cluster import reserve
+    from jobs.engine.remote_errors import explain
 
     shape = reserve(config.resources.model_copy(update={"replicas": 1, "min_replicas": None}), 1, can_grow=True)
     kind = {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from bertsum import __version__
-from jobs.guard import guard
+from jobs.terminal.exit_codes import guard
 
 COMMANDS = {
     "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",

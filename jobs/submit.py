@@ -23,12 +23,12 @@ from typing import Any
 
 import bertsum
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
-from bertsum.storage import Folder, mask
+from bertsum.storage.folder import Folder, mask
 from jobs.cli import COMMANDS
-from jobs.guard import guard
 from jobs.options import amount, count
 from jobs.shipped import ENVIRONMENT_FILE
 from jobs.status import describe_output
+from jobs.terminal.exit_codes import guard
 
 _NOT_JOBS = ("submit", "status", "text", "report", "monitor")  # they run where the terminal is
 _JOBS = [name for name in COMMANDS if name not in _NOT_JOBS]
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def submit(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """The command behind its options; `rest` are the job's own."""
     request = make_request(arguments.job, rest, sorted(set(arguments.env)))
-    from jobs.job_server import JobServer
+    from jobs.remote.job_server import JobServer
 
     server = JobServer(arguments.address)
     if arguments.cancel:
@@ -162,7 +162,7 @@ def _renamed(token: str, config_path: Path | None) -> str:
 
 def _start_or_find(server: Any, request: Request, code: str, silence: "_Silence") -> str:
     """The id of the running submission. To ask again is safe: what an unanswered request began is found running."""
-    from jobs.job_server import UnreachableError
+    from jobs.remote.job_server import UnreachableError
 
     while True:
         try:
@@ -222,7 +222,7 @@ def _copy_package(package: str, directory: Path) -> str:
 
 def _follow(server: Any, submission_id: str, silence: "_Silence") -> int | None:
     """Show its log until it ends; the job's exit code, or None when it was lost and can be sent again."""
-    from jobs.job_server import UnreachableError
+    from jobs.remote.job_server import UnreachableError
 
     shown, poll_seconds = 0, _POLL_SECONDS[0]
     while True:

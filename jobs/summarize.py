@@ -8,17 +8,17 @@ from functools import partial
 
 from bertsum.config import JobConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError
-from bertsum.importing import find_input
-from bertsum.output import Job
-from bertsum.scope import ALL, Scope
-from bertsum.storage import Folder, configure
-from bertsum.table_formats import open_table
-from jobs.guard import guard
+from bertsum.runs.importing import find_input
+from bertsum.runs.partitions import ALL, Scope
+from bertsum.runs.records import Job
+from bertsum.runs.tables.formats import open_table
+from bertsum.storage.folder import Folder, configure
+from jobs.engine.publisher import complete
+from jobs.engine.run import RESUMES, Run
+from jobs.engine.run_report import say_notes, show_plan, show_result, show_rows
+from jobs.engine.work import SummarizeWork
 from jobs.options import add_options, count, find_address, overrides
-from jobs.publisher import complete
-from jobs.run import RESUMES, Run
-from jobs.tables import say_notes, show_plan, show_result, show_rows
-from jobs.work import SummarizeWork
+from jobs.terminal.exit_codes import guard
 
 _PARTITIONS = (
     "only these directories of INPUT, like 'dt=2026-11-22' or 'dt=2026-11-*'; repeatable; each is published as soon as "
@@ -37,7 +37,7 @@ def summarize(arguments: argparse.Namespace) -> int:
     run = look_up(arguments, config, Scope(tuple(arguments.partitions)), dry_run=arguments.dry_run)
     plan = run.plan(arguments.limit)
     if arguments.dry_run:
-        from jobs.estimate import estimate
+        from jobs.measuring.estimate import estimate
 
         show_plan(plan, run.output)
         print(estimate(plan, run.source, arguments.model, config))
@@ -71,8 +71,8 @@ def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
 
 def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False) -> Run:
     """What the options name: INPUT, OUTPUT and the model; says what must be said of INPUT."""
-    from bertsum.checkpoint_config import model_digest
-    from bertsum.model_source import SHIPPED_MODEL, resolve
+    from bertsum.checkpoints.config import model_digest
+    from bertsum.checkpoints.locate import SHIPPED_MODEL, resolve
 
     configure(config.storage_options)
     output = Folder(arguments.output)

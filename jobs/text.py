@@ -16,7 +16,7 @@ from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
 from bertsum.schema import Document, Prediction, Status
-from jobs.guard import guard, is_unicode
+from jobs.terminal.exit_codes import guard, is_unicode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,9 @@ def text(arguments: argparse.Namespace) -> int:
     config = load_config(SummarizerConfig, arguments.config, [*arguments.set, *language])
     document = _read(arguments.file)
     start = time.perf_counter()
-    from bertsum.predictor import Summarizer  # torch takes seconds: only once the options are known to be right
+    from bertsum.inference.summarizer import (
+        Summarizer,  # torch takes seconds: only once the options are known to be right
+    )
 
     summarizer = Summarizer(arguments.model, config)
     loaded = time.perf_counter()

@@ -17,16 +17,16 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bertsum.checkpoint_config import CONFIG_FILE, PACKAGE_PREFIX, package_encoder
-from bertsum.claim import Claim
+from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, package_encoder
 from bertsum.config import load_config
 from bertsum.errors import ConfigError, IncompleteError
-from bertsum.storage import Folder, mask
-from bertsum.tracking import check_trackers
-from bertsum.training_config import TrainingConfig
-from bertsum.training_run import begin, prepare_encoder
-from jobs.guard import guard
-from jobs.progress import Bar, format_seconds
+from bertsum.storage.folder import Folder, mask
+from bertsum.storage.lock import Claim
+from bertsum.training.config import TrainingConfig
+from bertsum.training.run import begin, prepare_encoder
+from bertsum.training.tracking import check_trackers
+from jobs.terminal.exit_codes import guard
+from jobs.terminal.progress import Bar, format_seconds
 
 _RESUMES = "the same command goes on from the last checkpoint"
 _BEGIN_ANEW = ". Another configuration needs another OUTPUT"
@@ -76,7 +76,7 @@ def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines
     """One worker on this machine is this process: no Ray. Raises what ended it."""
     import torch
 
-    from bertsum.training_run import run
+    from bertsum.training.run import run
 
     if config.resources.num_cpus:
         torch.set_num_threads(max(1, int(config.resources.num_cpus)))
@@ -94,9 +94,9 @@ def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
-    from jobs.cluster import connected, reserve
-    from jobs.remote_errors import explain
-    from jobs.train_worker import Task, run_workers
+    from jobs.engine.cluster import connected, reserve
+    from jobs.engine.remote_errors import explain
+    from jobs.learning.workers import Task, run_workers
 
     with connected(address):
         shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")

@@ -19,17 +19,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bertsum.claim import Claim
 from bertsum.config import load_config, with_defaults
 from bertsum.errors import ConfigError, IncompleteError, OutputError
-from bertsum.storage import Folder, mask
-from bertsum.training_config import TrainingConfig, WorkersConfig
-from bertsum.trials import Trial, TrialStore, ranked, short
-from bertsum.tuning_config import TuningConfig, with_values
-from jobs.console import console
-from jobs.guard import guard
-from jobs.plots import draw_trials
-from jobs.progress import Bar
+from bertsum.storage.folder import Folder, mask
+from bertsum.storage.lock import Claim
+from bertsum.training.config import TrainingConfig, WorkersConfig
+from bertsum.tuning.config import TuningConfig, with_values
+from bertsum.tuning.trials import Trial, TrialStore, ranked, short
+from jobs.terminal.console import console
+from jobs.terminal.exit_codes import guard
+from jobs.terminal.plots import draw_trials
+from jobs.terminal.progress import Bar
 from jobs.train import absolute, say_aside
 
 _CONFIG_FILE = "tuning_config.json"
@@ -106,8 +106,8 @@ def _search(
         )
     bar = Bar(Console(stderr=True))
     bar.say(f"starting Ray ({mask(address)})")
-    from jobs.cluster import connected, reserve
-    from jobs.tune_trials import run_trials
+    from jobs.engine.cluster import connected, reserve
+    from jobs.learning.trials import run_trials
 
     wanted = WorkersConfig.model_validate({**base.resources.model_dump(), "replicas": None})
     with connected(address):

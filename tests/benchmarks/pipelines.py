@@ -15,11 +15,11 @@ import ray.data
 import torch
 from rivals import HuggingFace
 
-from bertsum.output import Counts
-from bertsum.plan import Plan
-from bertsum.storage import Folder
-from jobs.publisher import complete
-from jobs.reports import UnitReport
+from bertsum.runs.plan import Plan
+from bertsum.runs.records import Counts
+from bertsum.storage.folder import Folder
+from jobs.engine.publisher import complete
+from jobs.engine.reports import UnitReport
 from jobs.summarize import look_up, parser, read_config
 
 _BATCH_ROWS = 256

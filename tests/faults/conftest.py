@@ -11,10 +11,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from job_helpers import kill_all, make_checkpoint
-from proxy import Proxy
-from store import SECRET, Store
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import kill_all, make_checkpoint
+from helpers.proxy import Proxy
+from helpers.store import SECRET, Store
+from helpers.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture(scope="session")

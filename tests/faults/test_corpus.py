@@ -18,22 +18,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.job_helpers import documents, write
 from helpers.odd_files import plan, read
+from helpers.waiting import LIMIT_SECONDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from job_helpers import documents, write
-from waiting import LIMIT_SECONDS
 
-from bertsum.columns import check_documents, needed_columns, output_schema
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.output import Job, encode
-from bertsum.plan import Terms, make_plan
-from bertsum.predictor import Summarizer
-from bertsum.selection import join_sentences
-from bertsum.sentences import detect_language, split_sentences
-from bertsum.shards import list_input, read_schema, stream_rows
-from bertsum.storage import Folder
-from bertsum.units import Limits
+from bertsum.inference.summarizer import Summarizer
+from bertsum.model.selection import join_sentences
+from bertsum.runs.columns import check_documents, needed_columns, output_schema
+from bertsum.runs.input import list_input, read_schema, stream_rows
+from bertsum.runs.plan import Terms, make_plan
+from bertsum.runs.records import Job, encode
+from bertsum.runs.units import Limits
+from bertsum.storage.folder import Folder
+from bertsum.text.sentences import detect_language, split_sentences
 
 pytestmark = [pytest.mark.faults]
 
@@ -129,7 +129,7 @@ def test_flipped_bytes_and_cut_files_are_errors_or_whole(tmp_path: Path) -> None
 
 def _environment() -> dict[str, str]:
     root = Path(__file__).parents[2]
-    return os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}:{root / 'tests/unit'}"}
+    return os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}"}
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import rows
-import tiny
 import yaml
-from job_helpers import documents, write
-from ray_nodes import Cluster
-from store import SECRET, Store
-from waiting import LIMIT_SECONDS
+from helpers import rows, tiny
+from helpers.job_helpers import documents, write
+from helpers.ray_nodes import Cluster
+from helpers.store import SECRET, Store
+from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from waiting import LIMIT_SECONDS
+from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 

@@ -6,8 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, start_summarize, write
-from waiting import LIMIT_SECONDS, wait_until
+from helpers.job_helpers import (
+    descendants,
+    documents,
+    make_checkpoint,
+    read_result,
+    result_files,
+    start_summarize,
+    write,
+)
+from helpers.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow]
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from job_helpers import descendants, kill_all, losses, make_training
-from waiting import LIMIT_SECONDS, wait_until
+from helpers.job_helpers import descendants, kill_all, losses, make_training
+from helpers.waiting import LIMIT_SECONDS, wait_until
 
-from bertsum.storage import Folder
-from bertsum.training_state import StateStore
+from bertsum.storage.folder import Folder
+from bertsum.training.state import StateStore
 
 pytestmark = [pytest.mark.slow]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from job_helpers import kill_all, make_search
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import kill_all, make_search
+from helpers.waiting import LIMIT_SECONDS
 
-from bertsum.storage import Folder
-from bertsum.training_state import StateStore
-from bertsum.trials import TrialStore
+from bertsum.storage.folder import Folder
+from bertsum.training.state import StateStore
+from bertsum.tuning.trials import TrialStore
 from jobs import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]

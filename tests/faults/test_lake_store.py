@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 import fsspec
 import pytest
+from helpers.job_helpers import documents, start_summarize, write
 from helpers.lake_harness import (
     DAYS,
     FORMATS,
@@ -29,12 +30,11 @@ from helpers.lake_harness import (
     table_files,
 )
 from helpers.output_harness import write_input
-from job_helpers import documents, start_summarize, write
-from store import SECRET, Store
-from waiting import LIMIT_SECONDS
+from helpers.store import SECRET, Store
+from helpers.waiting import LIMIT_SECONDS
 
-from bertsum import commit
-from bertsum.storage import Folder
+from bertsum.runs import commit
+from bertsum.storage.folder import Folder
 
 pytestmark = [pytest.mark.faults]
 

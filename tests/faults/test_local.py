@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from job_helpers import descendants, documents, make_training, read_result, result_files, start_summarize, write
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import descendants, documents, make_training, read_result, result_files, start_summarize, write
+from helpers.waiting import LIMIT_SECONDS
 
-from bertsum import atomic_files
-from bertsum.storage import Folder
-from bertsum.training_state import StateStore
+from bertsum.storage import local_files as atomic_files
+from bertsum.storage.folder import Folder
+from bertsum.training.state import StateStore
 
 pytestmark = [pytest.mark.faults]
 

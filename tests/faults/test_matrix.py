@@ -20,10 +20,10 @@ import fsspec
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from job_helpers import documents, start_summarize
+from helpers.job_helpers import documents, start_summarize
+from helpers.store import Store
+from helpers.waiting import LIMIT_SECONDS
 from ray.cluster_utils import Cluster
-from store import Store
-from waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from job_helpers import winners
-from store import SECRET, Store
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import winners
+from helpers.store import SECRET, Store
+from helpers.waiting import LIMIT_SECONDS
 
-from bertsum import storage
-from bertsum.claim import Claim
+from bertsum.checkpoints.locate import resolve
 from bertsum.errors import InputError, ModelError, OutputError
-from bertsum.importing import find_input
-from bertsum.model_source import resolve
-from bertsum.shards import list_input, read_footers
-from bertsum.storage import Folder, configure, mask
+from bertsum.runs.importing import find_input
+from bertsum.runs.input import list_input, read_footers
+from bertsum.storage import folder as storage
+from bertsum.storage.folder import Folder, configure, mask
+from bertsum.storage.lock import Claim
 
 pytestmark = [pytest.mark.faults]
 
@@ -214,7 +214,7 @@ def test_secrets_of_the_environment_are_masked(store: Store) -> None:
     assert mask(f"signature of {SECRET} wrong") == "signature of *** wrong"
 
 
-FETCH = "import sys; from bertsum.model_source import resolve; print(resolve(sys.argv[1]))"
+FETCH = "import sys; from bertsum.checkpoints.locate import resolve; print(resolve(sys.argv[1]))"
 
 
 def test_a_model_is_fetched_once_a_node(store: Store, checkpoint, tmp_path) -> None:

@@ -20,11 +20,11 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from job_helpers import documents, kill_all, read_result, start_summarize, winners, write
-from ray_nodes import free_port
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import documents, kill_all, read_result, start_summarize, winners, write
+from helpers.ray_nodes import free_port
+from helpers.waiting import LIMIT_SECONDS
 
-from bertsum.storage import Folder, configure
+from bertsum.storage.folder import Folder, configure
 
 pytestmark = [pytest.mark.faults]
 

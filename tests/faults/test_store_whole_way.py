@@ -10,12 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import rows
-import tiny
 import yaml
-from job_helpers import documents
-from store import Store
-from waiting import LIMIT_SECONDS
+from helpers import rows, tiny
+from helpers.job_helpers import documents
+from helpers.store import Store
+from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 

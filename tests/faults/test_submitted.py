@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import descendants, documents, make_checkpoint, read_result, result_files, write
-from proxy import Proxy
-from ray_nodes import Cluster, Node, start_submit
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import descendants, documents, make_checkpoint, read_result, result_files, write
+from helpers.proxy import Proxy
+from helpers.ray_nodes import Cluster, Node, start_submit
+from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 

@@ -1,15 +1,15 @@
 """What differs on a GPU: one attention kernel for all windows, and a host that does not wait."""
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 
-from bertsum.batching import group_documents, make_batch
-from bertsum.checkpoint import save_checkpoint
+from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
-from bertsum.model import BertSum
-from bertsum.packed import packed_attention
-from bertsum.predictor import Summarizer, document_encoder
+from bertsum.inference.summarizer import Summarizer, document_encoder
+from bertsum.model.attention import packed_attention
+from bertsum.model.batches import group_documents, make_batch
+from bertsum.model.bert_sum import BertSum
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]

@@ -14,10 +14,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from bertsum.config import JobConfig
-from bertsum.evaluation import EvaluateConfig
-from bertsum.preparation import PrepareConfig
-from bertsum.training_config import TrainingConfig
-from bertsum.tuning_config import TuningConfig
+from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.labels.prepare import PrepareConfig
+from bertsum.training.config import TrainingConfig
+from bertsum.tuning.config import TuningConfig
 from jobs.cli import COMMANDS
 
 PAGE = Path(__file__).parents[2] / "jobs/docs/configuration.md"

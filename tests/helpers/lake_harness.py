@@ -10,19 +10,19 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.output_harness import JOB, LIMITS, OTHER_JOB, Harness, check, write_input
-from waiting import LIMIT_SECONDS
 
-from bertsum import commit
 from bertsum.config import OutputConfig
 from bertsum.errors import InputError
-from bertsum.lake import Lake
-from bertsum.output import Counts, Job, read_back
-from bertsum.plan import Plan, Terms, make_plan
+from bertsum.runs import commit
+from bertsum.runs.input import list_input
+from bertsum.runs.partitions import Scope
+from bertsum.runs.plan import Plan, Terms, make_plan
+from bertsum.runs.records import Counts, Job, read_back
+from bertsum.runs.tables.formats import open_table
+from bertsum.runs.tables.table import Lake
 from bertsum.schema import PREDICTION_SCHEMA
-from bertsum.scope import Scope
-from bertsum.shards import list_input
-from bertsum.table_formats import open_table
+from helpers.output_harness import JOB, LIMITS, OTHER_JOB, Harness, check, write_input
+from helpers.waiting import LIMIT_SECONDS
 
 FORMATS = ["iceberg", "delta"]
 
@@ -86,7 +86,7 @@ class LakeHarness(Harness):
         return self.committer(job, lake=self.lake).commit(plan, {})
 
     def schemas(self) -> list[pa.Schema]:
-        from bertsum.columns import output_schema
+        from bertsum.runs.columns import output_schema
 
         return [output_schema(pq.read_schema(self.input / "dt=2026-11-20" / "a 0%.parquet"), JOB.config)]
 

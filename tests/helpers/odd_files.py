@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bertsum.columns import check_documents
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.output import Job
-from bertsum.plan import Plan, Terms, make_plan
-from bertsum.shards import list_input, stream_rows
-from bertsum.storage import Folder
-from bertsum.units import Limits
+from bertsum.runs.columns import check_documents
+from bertsum.runs.input import list_input, stream_rows
+from bertsum.runs.plan import Plan, Terms, make_plan
+from bertsum.runs.records import Job
+from bertsum.runs.units import Limits
+from bertsum.storage.folder import Folder
 
 LIMITS = Limits(1000, 2**28)
 

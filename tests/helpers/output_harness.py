@@ -8,22 +8,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertsum import commit, output
-from bertsum.columns import Check, check_documents, output_schema
 from bertsum.config import SummarizerConfig
-from bertsum.lake import Lake
-from bertsum.output import (
+from bertsum.runs import commit
+from bertsum.runs import records as output
+from bertsum.runs.columns import Check, check_documents, output_schema
+from bertsum.runs.input import list_input, stream_rows
+from bertsum.runs.plan import Plan, Terms, make_plan
+from bertsum.runs.records import (
     MANIFEST,
     PLAN,
     SUCCESS,
     Job,
     encode,
 )
-from bertsum.plan import Plan, Terms, make_plan
+from bertsum.runs.tables.table import Lake
+from bertsum.runs.units import Limits, Unit
 from bertsum.schema import Prediction, Status, predictions_to_table
-from bertsum.shards import list_input, stream_rows
-from bertsum.storage import Folder
-from bertsum.units import Limits, Unit
+from bertsum.storage.folder import Folder
 
 JOB = Job("model-a", "digest-a", SummarizerConfig())
 

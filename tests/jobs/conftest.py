@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import ray
-from job_helpers import make_checkpoint
+from helpers.job_helpers import make_checkpoint
 
-from jobs.cluster import connected
+from jobs.engine.cluster import connected
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from job_helpers import documents, make_checkpoint, result_files, write
+from helpers.job_helpers import documents, make_checkpoint, result_files, write
 
 from bertsum.errors import ConfigError
 from jobs import backfill
 from jobs.backfill import Day
-from jobs.days import calendar, days_between
+from jobs.terminal.days import calendar, days_between
 
 MARKS = {"done": "#", "to do": "."}
 

@@ -5,10 +5,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
+from helpers import tiny
 
 import bertsum
-from bertsum.checkpoint import save_checkpoint
+from bertsum.checkpoints.checkpoint import save_checkpoint
 from jobs import benchmark
 from jobs.benchmark import main
 

@@ -21,14 +21,14 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from helpers.waiting import LIMIT_SECONDS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from waiting import LIMIT_SECONDS
 
 from bertsum import __version__
-from bertsum.checkpoint_config import package_encoder
+from bertsum.checkpoints.config import package_encoder
 from bertsum.config import JobConfig, load_config
-from bertsum.training_config import TrainingConfig
+from bertsum.training.config import TrainingConfig
 from jobs import cli, submit
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from job_helpers import documents, write
+from helpers.job_helpers import documents, write
+from helpers.waiting import LIMIT_SECONDS
 from rich.console import Console
-from waiting import LIMIT_SECONDS
 
 from jobs import cli
-from jobs.progress import Bar, Display, Tally, format_seconds
+from jobs.terminal.progress import Bar, Display, Tally, format_seconds
 from jobs.train import Lines
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("jobs.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jobs.terminal.progress.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     with Display(1000, 200, Console(file=stream, width=200)) as display:
         display.show(Tally(), "loading the model")
@@ -132,7 +132,7 @@ def test_progress_on_a_terminal_is_a_bar_below_the_lines() -> None:
 
 def test_a_training_run_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now, checks = [100.0], []
-    monkeypatch.setattr("jobs.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jobs.terminal.progress.time.monotonic", lambda: now[0])
     with Lines(lambda: checks.append(1)) as lines:
         for step in range(1, 7):
             values = {"tokens_per_second": 3000, "summary_loss": 1 / step, "topic_loss": 0.0, "gradient_norm": 1.0}

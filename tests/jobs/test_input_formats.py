@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job_helpers import documents, result_files, write
+from helpers.job_helpers import documents, result_files, write
 
 from jobs import backfill, nightly, prepare, status, summarize
 

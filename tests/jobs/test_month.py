@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.job_helpers import make_checkpoint
 from helpers.lake_harness import load_extension
-from job_helpers import make_checkpoint
-from waiting import LIMIT_SECONDS
+from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.config import OutputConfig
 from jobs import backfill
@@ -39,8 +39,8 @@ def reader(output: Path, table: str) -> Callable[[], Rows]:
     def query() -> Rows:
         place = f"delta_scan('{output}')"
         if table == "iceberg":
-            from bertsum.iceberg import IcebergBackend
-            from bertsum.storage import Folder
+            from bertsum.runs.tables.iceberg import IcebergBackend
+            from bertsum.storage.folder import Folder
 
             found = IcebergBackend(OutputConfig(table="iceberg"), Folder(str(output)))._load()
             place = f"iceberg_scan('{found.metadata_location}')"

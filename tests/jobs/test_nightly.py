@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from job_helpers import documents, read_result, result_files, write
+from helpers.job_helpers import documents, read_result, result_files, write
 
 from jobs import nightly, status, summarize
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
 import yaml
-from job_helpers import losses, make_checkpoint, make_training, read_result, result_files, write
+from helpers import tiny
+from helpers.job_helpers import losses, make_checkpoint, make_training, read_result, result_files, write
 
-from bertsum.evaluation import EvaluationConfig
-from bertsum.prepared import is_prepared
-from bertsum.spans import span_report
+from bertsum.evaluation.evaluator import EvaluationConfig
+from bertsum.evaluation.word_spans import span_report
+from bertsum.labels.shards import is_prepared
 from jobs import evaluate, prepare, status, train
 from jobs.evaluate import name_models
 

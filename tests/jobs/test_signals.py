@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from job_helpers import documents, write
+from helpers.job_helpers import documents, write
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_helpers import documents, losses, make_training, read_result, write
-from ray_nodes import Cluster, free_port, start_submit
-from waiting import LIMIT_SECONDS
+from helpers.job_helpers import documents, losses, make_training, read_result, write
+from helpers.ray_nodes import Cluster, free_port, start_submit
+from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError
 from jobs.submit import make_request
@@ -104,7 +104,7 @@ def status(cluster: Cluster, submission: str, *options: str) -> dict[str, object
 def test_variables_reach_the_driver_and_the_workers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs.job_server import JobServer
+    from jobs.remote.job_server import JobServer
     from jobs.submit import _packages
 
     monkeypatch.setenv("BERTSUM_TEST_SECRET", SECRET)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job_helpers import documents, make_checkpoint, read_result, result_files, write
+from helpers.job_helpers import documents, make_checkpoint, read_result, result_files, write
 
 from bertsum.config import SummarizerConfig
-from bertsum.predictor import Summarizer
+from bertsum.inference.summarizer import Summarizer
 from bertsum.schema import PREDICTION_SCHEMA
 from jobs import status, summarize
 
@@ -165,7 +165,7 @@ def test_a_model_that_only_the_driver_has_stops_the_job(
 ) -> None:
     """As on a cluster where one node has another copy of the model: the driver's digest is not the replica's."""
     model = make_checkpoint(tmp_path / "model")
-    monkeypatch.setattr("bertsum.checkpoint_config.model_digest", lambda directory: "0" * 64)
+    monkeypatch.setattr("bertsum.checkpoints.config.model_digest", lambda directory: "0" * 64)
     assert run(source, tmp_path / "out", "--model", model) == 2
     assert "all nodes must see the same model" in capsys.readouterr().err
     assert result_files(tmp_path / "out") == []

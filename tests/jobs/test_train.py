@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job_helpers import losses, make_training, write
+from helpers.job_helpers import losses, make_training, write
 
 from bertsum import Summarizer
 from jobs import train

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from job_helpers import make_search
+from helpers.job_helpers import make_search
 
 from jobs import train, tune
 

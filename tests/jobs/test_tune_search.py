@@ -4,18 +4,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.rows import training_config
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
-from rows import training_config
 
-from bertsum.draws import make_draws
 from bertsum.errors import IncompleteError
-from bertsum.storage import Folder
-from bertsum.trials import Score, Trial, TrialStore
-from bertsum.tuning_config import TuningConfig
-from jobs.plots import draw_trials
-from jobs.progress import Bar
-from jobs.tune_trials import Search, Suggestions, _asha
+from bertsum.storage.folder import Folder
+from bertsum.tuning.config import TuningConfig
+from bertsum.tuning.samplers import make_draws
+from bertsum.tuning.trials import Score, Trial, TrialStore
+from jobs.learning.trials import Search, Suggestions, _asha
+from jobs.terminal.plots import draw_trials
+from jobs.terminal.progress import Bar
 
 SPACE = {"head_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "schedule": ["linear", "noam"]}
 TRAINING = training_config(

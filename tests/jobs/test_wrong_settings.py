@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from job_helpers import documents, make_search, make_training, write
+from helpers.job_helpers import documents, make_search, make_training, write
 
 from jobs import cli
 

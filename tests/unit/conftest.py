@@ -3,12 +3,12 @@
 import sys
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 
 import bertsum
-from bertsum.checkpoint import save_checkpoint
-from bertsum.checkpoint_config import package_encoder
+from bertsum.checkpoints.checkpoint import save_checkpoint
+from bertsum.checkpoints.config import package_encoder
 
 
 @pytest.fixture(autouse=True, scope="session")

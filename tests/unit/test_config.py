@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from bertsum.config import Config, JobConfig, ModelConfig, SelectionConfig, SummarizerConfig, load_config
 from bertsum.errors import ConfigError
-from bertsum.training_config import TrainingConfig
-from bertsum.tuning_config import TuningConfig
+from bertsum.training.config import TrainingConfig
+from bertsum.tuning.config import TuningConfig
 
 
 def test_set_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from pydantic import BaseModel
 
 from bertsum.config import JobConfig, SummarizerConfig, validated
 from bertsum.errors import ConfigError
-from bertsum.evaluation import EvaluateConfig
-from bertsum.preparation import LEFT_OUT, PrepareConfig
+from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
-from bertsum.training_config import TrainingConfig
-from bertsum.tuning_config import TuningConfig
+from bertsum.training.config import TrainingConfig
+from bertsum.tuning.config import TuningConfig
 
 ROOT = Path(__file__).parents[2]
 DIRECTORIES = ("bertsum", "jobs", "cluster", "tests")

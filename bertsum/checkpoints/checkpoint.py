@@ -1,0 +1,362 @@
+"""Checkpoints: a directory with `config.json`, `model.safetensors`, the tokenizer's files and
+`model_card.md`.
+
+A checkpoint is whole (all weights, in their own precision), or a delta on an encoder that a Python
+package carries: the heads, and for each encoder weight that training changed a low-rank product
+that is added to it at load time. Only safetensors are read, remote code never runs, and names and
+shapes are checked against the configuration.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bertsum.checkpoints.config import (
+    CONFIG_FILE,
+    PACKAGE_PREFIX,
+    WEIGHTS_FILE,
+    BaseEncoder,
+    CheckpointConfig,
+    package_encoder,
+    read_config,
+    sha256_of,
+)
+from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
+from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.size_checks import (
+    Shapes,
+    check_amount,
+    check_numbers,
+    check_shapes,
+    file_shapes,
+    shapes_of,
+    skeleton,
+)
+from bertsum.errors import ModelError
+from bertsum.model.bert_sum import BertSum
+
+if TYPE_CHECKING:  # importing them takes seconds
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+CARD_FILE = "model_card.md"
+Value = TypeVar("Value")
+
+
+def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load encoder (float32) and tokenizer of a package, a directory, a URI or a hub name.
+
+    Raises ModelError, also where weights are missing: Transformers would fill them with random
+    numbers.
+    """
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is not typed
+
+    directory = _directory(source)
+    try:
+        config = _bare_encoder_config(directory)
+        expected = skeleton(lambda: _build(config))
+        check_amount(directory / CONFIG_FILE, config.to_dict(), expected, _bare_shapes(directory))
+        encoder, report = AutoModel.from_pretrained(
+            directory,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=_attention(config),
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        tokenizer = _load_tokenizer(directory, config)
+    except Exception as error:  # Transformers has no error of its own for what is damaged
+        raise ModelError(
+            f"{source} ({directory}) is not an encoder that Transformers can load: {error}"
+        ) from error
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"{source} ({directory}): its tokenizer has {len(tokenizer):,} tokens, and its encoder "
+            f"vectors for {config.vocab_size:,} of them; one of the two is of another model"
+        )
+    # No head reads the pooler, so that many encoders come without.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"{source} ({directory}) lacks {len(missing)} weights of its encoder: "
+            f"{', '.join(missing[:5])}"
+        )
+    return encoder, tokenizer
+
+
+def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer of an encoder (see `load_encoder`) or of a checkpoint, without weights.
+
+    Raises ModelError.
+    """
+    directory = _directory(source)
+    try:
+        if b'"bertsum_version"' not in (directory / CONFIG_FILE).read_bytes():
+            return _load_tokenizer(directory, _bare_encoder_config(directory))
+        checkpoint = read_config(directory)
+        if checkpoint.base_encoder is not None:
+            return load_tokenizer(str(checkpoint.base_encoder.path))
+        check_numbers(directory / CONFIG_FILE, checkpoint.model_dump(), {})
+        return _load_tokenizer(directory, _encoder_config(checkpoint))
+    except Exception as error:  # Transformers has no error of its own for what is damaged
+        raise ModelError(
+            f"{source} ({directory}) has no tokenizer that Transformers can load: {error}"
+        ) from error
+
+
+def load_checkpoint(directory: Path) -> "tuple[BertSum, PreTrainedTokenizerBase]":
+    """Load a model, in evaluation mode, float32, on the CPU, and its tokenizer.
+
+    Raises ModelError that names what is wrong.
+    """
+    config = read_config(directory)
+    config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
+    shapes = file_shapes([weights_path])
+    check_numbers(config_path, config.model_dump(), shapes)
+    if config.base_encoder is not None:
+        encoder, tokenizer = _load_base(config.base_encoder)
+        expected = skeleton(lambda: BertSum(encoder, config.model))
+        check_shapes(config_path, config.model_dump(), _heads(expected), _heads(shapes))
+    else:
+        encoder, tokenizer = _empty_encoder(config, directory, shapes)
+    model = BertSum(encoder, config.model)
+    try:
+        weights = load_file(weights_path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{weights_path} is missing or not a safetensors file (pickles are never read): {error}"
+        ) from error
+    first_weights = model.state_dict()  # the base encoder's, and random heads
+    if config.base_encoder is not None:
+        heads = _heads(first_weights)
+        base_weights = {name: w for name, w in first_weights.items() if name not in heads}
+        weights = apply_delta(base_weights, weights)
+    values = config.model.model_dump()
+    check_shapes(config_path, values, shapes_of(first_weights), shapes_of(weights))
+    model.load_state_dict(weights, assign=False)
+    if config.weights_sha256 is not None:
+        digest = sha256_of(weights_path)
+        if digest != config.weights_sha256:
+            raise ModelError(
+                f"{weights_path} has the digest {digest[:12]}, but {CONFIG_FILE} says "
+                f"{config.weights_sha256[:12]}: it was changed"
+            )
+    return model.eval(), tokenizer
+
+
+def save_checkpoint(
+    directory: Path,
+    model: BertSum,
+    tokenizer: "PreTrainedTokenizerBase",
+    card: str,
+    *,
+    version: str,
+) -> None:
+    """Write a whole checkpoint. `version`: of bertsum."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # What differs from the defaults of its type, and the type.
+    encoder_config = model.encoder.config.to_diff_dict()
+    encoder_config["model_type"] = model.encoder.config.model_type
+    config = CheckpointConfig(bertsum_version=version, model=model.config, encoder=encoder_config)
+    weights = {}
+    for name, tensor in model.state_dict().items():  # clones: safetensors refuses shared memory
+        weights[name] = tensor.detach().cpu().contiguous().clone()
+    tokenizer.save_pretrained(directory)
+    _write(directory, config, weights, card)
+
+
+def make_delta(model: BertSum, base: BaseEncoder, rank: int) -> Delta:
+    """Take the heads, and the difference to the base encoder at `rank`.
+
+    Raises ModelError where the encoder does not fit.
+    """
+    check_base(model, base)
+    encoder, _ = load_encoder(str(base.path))
+    return delta_of(model.state_dict(), encoder.state_dict(), base, rank)
+
+
+def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, *, version: str) -> None:
+    """Write a delta of the model. `version`: of bertsum."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = CheckpointConfig(bertsum_version=version, model=model.config, base_encoder=delta.base)
+    _write(directory, config, delta.weights, card)
+
+
+def check_base(model: BertSum, base: BaseEncoder) -> None:
+    """Raise ModelError where the model's encoder is of another shape than the base encoder."""
+    config = _bare_encoder_config(base.path)
+    base_shapes = skeleton(lambda: _build(config))
+    for name, shape in shapes_of(model.encoder.state_dict()).items():
+        if shape != base_shapes.get(name):
+            raise ModelError(
+                f"the model cannot be saved as a difference to the encoder in {base.path}: its "
+                f"{name} is of shape {shape}, and there of {base_shapes.get(name, 'none')}. "
+                "Without saved_rank it is saved whole"
+            )
+
+
+def read_base(directory: Path) -> tuple[BaseEncoder | None, int]:
+    """The encoder that a checkpoint is a difference to, and the rank of that difference.
+
+    None and 0 of a whole checkpoint.
+    """
+    base = read_config(directory).base_encoder
+    return base, rank_of(file_shapes([directory / WEIGHTS_FILE])) if base else 0
+
+
+def _directory(source: str) -> Path:
+    """Where the encoder or checkpoint is, fetched if it is elsewhere."""
+    if source.startswith(PACKAGE_PREFIX):
+        return package_encoder(source).path
+    return resolve(source)
+
+
+def _bare_encoder_config(directory: Path) -> "PreTrainedConfig":
+    """The configuration of an encoder that is not part of a checkpoint."""
+    from transformers import AutoConfig
+
+    values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    _refuse_other_models(values)
+    check_numbers(directory / CONFIG_FILE, values, _bare_shapes(directory))
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    )
+    return config
+
+
+def _encoder_config(config: CheckpointConfig) -> "PreTrainedConfig":
+    """The configuration of the encoder of a whole checkpoint."""
+    from transformers import AutoConfig
+
+    values = dict(config.encoder or {})
+    _refuse_other_models(values)
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def _refuse_other_models(values: Mapping[str, object]) -> None:
+    """Raise ModelError where a configuration names a second model.
+
+    Some architectures hold one, and Transformers would fetch it from the hub. Reading the
+    configuration is enough for that, so this comes before.
+    """
+    for key, value in values.items():
+        if "backbone" in str(key) and value:
+            raise ModelError(
+                f"config.json names another model to load ({key}: {value!r}); "
+                "allowed are BERT-like encoders"
+            )
+        if isinstance(value, Mapping):
+            _refuse_other_models(value)
+
+
+def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    digest = sha256_of(base.path / WEIGHTS_FILE)
+    if digest != base.sha256:
+        raise ModelError(
+            f"the encoder in {base.path} has the digest {digest[:12]}; "
+            f"this delta was trained on {base.sha256[:12]}"
+        )
+    return load_encoder(str(base.path))
+
+
+def _empty_encoder(
+    config: CheckpointConfig, directory: Path, shapes: Shapes
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Make the encoder of a whole checkpoint, without its weights, and load the tokenizer."""
+    try:
+        encoder_config = _encoder_config(config)
+        expected = skeleton(lambda: BertSum(_build(encoder_config), config.model))
+        check_shapes(directory / CONFIG_FILE, config.model_dump(), expected, shapes)
+        encoder = _build(encoder_config)
+        tokenizer = _load_tokenizer(directory, encoder_config)
+    except ModelError:
+        raise
+    except Exception as error:  # Transformers has no error of its own for what is damaged
+        raise ModelError(
+            f"{directory}: Transformers cannot build its encoder or tokenizer: {error}"
+        ) from error
+    return encoder, tokenizer
+
+
+def _build(config: "PreTrainedConfig") -> "PreTrainedModel":
+    """Make an encoder with random weights, on the device that is current."""
+    from transformers import AutoModel
+
+    from_config: Callable[..., PreTrainedModel] = AutoModel.from_config  # which has no types itself
+    return from_config(
+        config,
+        attn_implementation=_attention(config),
+        dtype=torch.float32,
+        trust_remote_code=False,
+    )
+
+
+def _heads(weights: Mapping[str, Value]) -> dict[str, Value]:
+    """Weights, or their shapes, of all that is not the encoder."""
+    return {name: value for name, value in weights.items() if not name.startswith("encoder.")}
+
+
+def _bare_shapes(directory: Path) -> Shapes:
+    """Shapes of the weights of an encoder that is not part of a checkpoint.
+
+    Raises ModelError where Transformers would read other files, or a second model.
+    """
+    paths = sorted(directory.glob("*.safetensors"))
+    names = {path.name for path in paths}
+    for index in directory.glob("*.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not named <= names:
+            first_names = ", ".join(sorted(map(str, named))[:3])
+            raise ModelError(f"{index} names files that are not beside it: {first_names}")
+    if (directory / "adapter_config.json").exists():
+        raise ModelError(
+            f"{directory} holds an adapter (adapter_config.json); merge it into its encoder first"
+        )
+    return file_shapes(paths)
+
+
+def _attention(config: "PreTrainedConfig") -> str:
+    """The implementation of attention: SDPA where Transformers has it for the encoder.
+
+    It is always given to Transformers, because a configuration may name code on a hub there.
+    """
+    from transformers import AutoModel
+
+    architecture = AutoModel._model_mapping[type(config)]
+    # An encoder that some other package has registered may lack the private name.
+    return "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
+
+
+def _load_tokenizer(directory: Path, config: "PreTrainedConfig") -> "PreTrainedTokenizerBase":
+    """Raises OSError where there is no vocabulary: Transformers would make an empty one up."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        directory, config=config, local_files_only=True, trust_remote_code=False
+    )
+    names = sorted({"tokenizer.json", *tokenizer.vocab_files_names.values()})
+    if not any((directory / name).is_file() for name in names):
+        raise OSError(f"the tokenizer's vocabulary is missing; it is in one of {', '.join(names)}")
+    return tokenizer
+
+
+def _write(
+    directory: Path, config: CheckpointConfig, weights: dict[str, Tensor], card: str
+) -> None:
+    weights_path = directory / WEIGHTS_FILE
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, weights_path)
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+    # The configuration comes last: a directory without one is not a checkpoint.
+    values = config.model_dump(exclude_none=True) | {"weights_sha256": sha256_of(weights_path)}
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    (directory / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,135 @@
+"""Batches that a device has been given, and the scores that come of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertsum.errors import DeviceError
+from bertsum.model.batches import Batch, split_tokens
+from bertsum.model.bert_sum import Logits
+from bertsum.text.encoder import EncodedDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What the model says of one document: probabilities, or why there are none."""
+
+    sentence_scores: npt.NDArray[np.float32] | None = None  # [S]
+    sentiment_scores: npt.NDArray[np.float32] | None = None  # [C]
+    error: str | None = None
+    topic_scores: npt.NDArray[np.float32] | None = None  # [C]
+    token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
+
+
+class _Event(Protocol):
+    """A torch.cuda.Event."""
+
+    def record(self) -> None: ...
+    def synchronize(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A batch that was given to the device, or the error that kept it from that.
+
+    Its tensors are in the host's memory and hold scores once `done`.
+    """
+
+    indices: list[int]  # [B] of its documents
+    num_sentences: list[int] = field(default_factory=list)  # [B]
+    sentence_scores: Tensor | None = None  # [S]
+    sentiment_scores: Tensor | None = None  # [B, C]
+    topic_scores: Tensor | None = None  # [B, C]
+    token_labels: Tensor | None = None  # [T] in the order of the batch
+    documents: Sequence[EncodedDocument] = ()  # [B]
+    error: str | None = None
+    done: _Event | None = None  # None on a CPU, where nothing runs beside the host
+
+    @classmethod
+    def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
+        """Ask for the probabilities of a batch whose logits are being computed.
+
+        `documents`: the batch's, in its order.
+        """
+        running = cls(
+            indices=batch.documents,
+            num_sentences=batch.num_sentences,
+            sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
+            sentiment_scores=_probabilities(logits.sentiment_logits),
+            topic_scores=_probabilities(logits.topic_logits),
+            documents=documents,
+        )
+        if logits.token_sentiment_logits is not None:
+            running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
+        if logits.sentence_logits.is_cuda:
+            new_event: Callable[[], _Event] = torch.cuda.Event  # which has no types itself
+            running.done = new_event()
+            running.done.record()  # behind the copies above
+        return running
+
+    def results(self) -> dict[int, Scores]:
+        """Scores by index of the document; waits for the device.
+
+        Raises DeviceError when the device was lost.
+        """
+        if self.sentence_scores is None:
+            return {index: Scores(error=self.error) for index in self.indices}
+        try:
+            if self.done is not None:
+                self.done.synchronize()
+        except Exception as error:
+            refuse_lost_device(error)
+            raise
+        sentences = torch.split(self.sentence_scores, self.num_sentences)
+        tokens = None
+        if self.token_labels is not None:
+            tokens = split_tokens(self.token_labels.numpy(), self.documents)
+        results = {}
+        for row, index in enumerate(self.indices):
+            results[index] = Scores(
+                sentence_scores=sentences[row].numpy(),
+                sentiment_scores=_row(self.sentiment_scores, row),
+                topic_scores=_row(self.topic_scores, row),
+                token_labels=None if tokens is None else tokens[row],
+            )
+        return results
+
+
+def _probabilities(logits: Tensor | None) -> Tensor | None:
+    """[B, C] -> [B, C] on the host."""
+    return None if logits is None else to_host(logits.float().softmax(1))
+
+
+def _row(scores: Tensor | None, row: int) -> npt.NDArray[np.float32] | None:
+    return None if scores is None else scores.numpy()[row]
+
+
+def to_host(values: Tensor) -> Tensor:
+    """Copy to pinned memory; the copy is complete when the device's stream comes to it.
+
+    On a CPU, the tensor itself.
+    """
+    if not values.is_cuda:
+        return values
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return copy.copy_(values, non_blocking=True)
+
+
+def refuse_lost_device(error: Exception) -> None:
+    """Raise DeviceError for an error after which the device is of no more use to this process.
+
+    Out of memory is a RuntimeError of its own; other errors of CUDA stay until the process ends.
+    """
+    if isinstance(error, torch.AcceleratorError):
+        raise DeviceError(f"the device failed: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The error's type and text, of at most 300 characters, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"

@@ -1,0 +1,115 @@
+"""Columns of a labelled set: which there must be, of which types, and their values as Python has them.
+
+The same for training, `bertsum prepare` and `bertsum evaluate`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from bertsum.labels.config import LabelsConfig
+from bertsum.runs.columns import column_problem, columns_text, is_text
+
+_LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+_NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
+
+
+def label_columns(labels: LabelsConfig) -> list[str]:
+    """Columns that hold labels."""
+    keys = [key for key in _ALLOWED if key not in ("text_column", "language_column")]
+    return [name for name in (getattr(labels, key) for key in keys) if name]
+
+
+def labels_problem(schema: pa.Schema, labels: LabelsConfig, kept: Iterable[str] = ()) -> str | None:
+    """Why labelled rows cannot be read of a file with `schema`, or None: a column is missing, or of another type.
+
+    `kept`: columns that pass through, of any type.
+    """
+    for key, (accepts, allowed) in _ALLOWED.items():
+        name = getattr(labels, key, None)
+        if name and (problem := column_problem(schema, key, name, accepts, allowed)):
+            return problem
+    if missing := [name for name in kept if name not in schema.names]:
+        return f"there is no column {missing[0]!r} (keep_columns names it); the file has {columns_text(schema)}"
+    return None
+
+
+def summaries_problem(schema: pa.Schema, key: str, names: Iterable[str]) -> str | None:
+    """The same for other columns with summaries."""
+    problems = (column_problem(schema, key, name, *_ALLOWED["summary_column"]) for name in names)
+    return next((problem for problem in problems if problem), None)
+
+
+def label_rows(table: pa.Table, names: Iterable[str], summaries: Iterable[str | None]) -> list[dict[str, Any]]:
+    """Values of the named columns, row by row. Those of the columns in `summaries` have one sentence a line.
+
+    What is not UTF-8 is None: a row trains, and is measured by, the labels that can be read.
+    """
+    columns = {name: python_values(table[name]) for name in dict.fromkeys(names)}
+    for name in columns.keys() & set(summaries):
+        columns[name] = [_lines(value) for value in columns[name]]
+    return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
+
+
+def python_values(column: pa.ChunkedArray) -> list[Any]:
+    """One value a row; None for a null, and for one that is not UTF-8."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        values = [_value(scalar) for scalar in column]
+    return values
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return None
+
+
+def _lines(value: str | Sequence[str | None] | None) -> str | None:
+    """A summary with one sentence a line, of a list of sentences or as it is; None where it is blank."""
+    if value is not None and not isinstance(value, str):
+        value = "\n".join(" ".join(sentence.split()) for sentence in value if sentence and sentence.strip())
+    return value if value and value.strip() else None
+
+
+def _is_summary(data_type: pa.DataType) -> bool:
+    return is_text(data_type) or _is_texts(data_type)
+
+
+def _is_texts(data_type: pa.DataType) -> bool:
+    return pt.is_null(data_type) or (_is_list(data_type) and is_text(data_type.value_type))
+
+
+def _is_numbers(data_type: pa.DataType) -> bool:
+    item = data_type.value_type if _is_list(data_type) else data_type
+    return pt.is_null(item) or (_is_list(data_type) and any(accepts(item) for accepts in _NUMBERS))
+
+
+def _is_class(data_type: pa.DataType) -> bool:
+    item = data_type.value_type if pt.is_dictionary(data_type) else data_type
+    return is_text(item) or any(accepts(item) for accepts in _NUMBERS)
+
+
+def _is_list(data_type: pa.DataType) -> bool:
+    return any(accepts(data_type) for accepts in _LISTS)
+
+
+_TEXT = (is_text, "a string column")
+_TEXTS = (_is_texts, "a column of lists of strings")
+_CLASS = (_is_class, "a column of strings, numbers or booleans")
+_ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "text_column": _TEXT,
+    "language_column": _TEXT,  # which training has not
+    "summary_column": (_is_summary, "a column of strings, or of lists of strings"),
+    "sentiment_column": _CLASS,
+    "sentences_column": _TEXTS,
+    "sentence_labels_column": (_is_numbers, "a column of lists of numbers or booleans"),
+    "aspect_sentiments_column": _TEXTS,
+    "topic_column": _CLASS,
+    "tokens_column": _TEXTS,
+    "token_sentiments_column": _TEXTS,
+}

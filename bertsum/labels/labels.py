@@ -1,0 +1,164 @@
+"""Rows with labels -> what a model learns from: labels of sentences and words, a sentiment, a topic."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertsum.errors import InputError
+from bertsum.labels.config import LabelsConfig
+from bertsum.labels.oracle import best_combination, greedy_oracle
+from bertsum.text.sentences import Span
+
+_UNLABELLED = -1  # label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch
+
+
+def sentence_labels(
+    text: str,
+    spans: Sequence[Span],
+    language: str,
+    row: Mapping[str, Any],
+    labels: LabelsConfig,
+    max_combinations: int = 0,
+) -> npt.NDArray[np.float32] | None:
+    """[S] 1 for each sentence of the summary, 0 for the others; None where the row has no labels or summary for it.
+
+    Nor has it any where `spans` are the sentences that are read, and those of the summary lie behind them, or where no
+    sentence shares a word with the summary: that nothing belongs into the summary would be wrong to learn. Labels that
+    come with the row win over an oracle's. Up to `max_combinations` sets of sentences are all tried; where there are
+    more, the oracle is greedy. Raises InputError for a row whose labels do not fit its sentences.
+    """
+    if labels.sentences_column and labels.sentence_labels_column:
+        return _given_labels(text, spans, row[labels.sentences_column], row[labels.sentence_labels_column])
+    summary = row[labels.summary_column] if labels.summary_column else None
+    if not summary:
+        return None
+    sentences = [text[start:stop] for start, stop in spans]
+    size = labels.num_summary_sentences
+    chosen = None
+    if max_combinations:
+        chosen = best_combination(
+            sentences, summary, language, size, max_combinations=max_combinations
+        )
+    if chosen is None:
+        chosen = greedy_oracle(sentences, summary, language, size)
+    if not chosen:
+        return None
+    found = np.zeros(len(spans), np.float32)
+    found[chosen] = 1
+    return found
+
+
+def sentiment_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
+    """The sentiment of a row; with aspects, the one that all of them share."""
+    if labels.aspect_sentiments_column:
+        aspects = set(row[labels.aspect_sentiments_column] or ()) - {"O", None}
+        return str(aspects.pop()) if len(aspects) == 1 else None
+    return class_name(row[labels.sentiment_column] if labels.sentiment_column else labels.sentiment)
+
+
+def topic_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
+    """The topic of a row, by the model's name for it."""
+    label = row[labels.topic_column] if labels.topic_column else None
+    name = class_name(label)
+    if name is None:
+        return None
+    return labels.topic_names.get(str(label)) or labels.topic_names.get(name, name)
+
+
+def class_name(label: Any) -> str | None:
+    """The class that a value of a column names; None where it is missing, which is null or NaN.
+
+    Whole numbers have no decimal point, whatever the type of the column: where integers have
+    gaps, pandas stores 1 as 1.0.
+    """
+    if label is None or label != label:  # NaN is the one value that differs from itself
+        return None
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label)
+
+
+def known_class(name: str, classes: Sequence[str]) -> str | None:
+    """What a model calls a class, of the names that it knows; None for none of them.
+
+    A model may have been told that its classes are 0.0 and 1.0, which `class_name` never says.
+    """
+    return next((known for known in (name, f"{name}.0") if known in classes), None)
+
+
+def word_labels(
+    text: str, row: Mapping[str, Any], labels: LabelsConfig
+) -> tuple[list[int | None], Sequence[str | None]]:
+    """Where each word of a row begins in the text (None: not found), and its label (None: it has none).
+
+    Both are empty where the row has not both. Raises InputError for a row whose labels do not fit its words.
+    """
+    if not (labels.tokens_column and labels.token_sentiments_column):
+        return [], []
+    words, tags = row[labels.tokens_column], row[labels.token_sentiments_column]
+    if words is None or tags is None:
+        return [], []
+    if len(words) != len(tags):
+        raise InputError(f"it has {len(words)} words and {len(tags)} labels of words")
+    return _find_parts(text, words), tags
+
+
+def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> bool:
+    """Whether a row trains a head beside the summary's. Raises InputError as `word_labels` does."""
+    words = zip(*word_labels(text, row, labels), strict=True)
+    has_word = any(start is not None and tag is not None for start, tag in words)
+    return has_word or sentiment_of(row, labels) is not None or topic_of(row, labels) is not None
+
+
+def _given_labels(
+    text: str, spans: Sequence[Span], sentences: Sequence[str | None] | None, labels: Sequence[float | None] | None
+) -> npt.NDArray[np.float32] | None:
+    """Labels of the data's own sentences, for ours: 1 where a chosen one begins, or -1 where one without a label does.
+
+    None where none of them is found, or none of the chosen ones.
+    """
+    if sentences is None or labels is None:
+        return None
+    if len(sentences) != len(labels):
+        raise InputError(f"it has {len(sentences)} sentences and {len(labels)} labels")
+    all_marks = [_sentence_mark(label) for label in labels]
+    parts = zip(all_marks, _find_parts(text, sentences), strict=True)
+    marks = [(mark, start) for mark, start in parts if start is not None]
+    if all(mark == _UNLABELLED for mark, _ in marks):
+        return None
+    found = np.zeros(len(spans), np.float32)
+    begins = [start for start, _ in spans]
+    for mark, start in sorted(marks):  # where several begin in one of ours, a chosen one counts, then one with a label
+        place = bisect_right(begins, start) - 1
+        if place >= 0 and start < spans[place][1]:
+            found[place] = mark
+    return None if 1 in all_marks and not (found > 0).any() else found
+
+
+def _sentence_mark(label: float | None) -> int:
+    """1 for a sentence of the summary, 0 for another one, -1 for one without a label.
+
+    No label: null, NaN, or a negative number (Transformers has -100 for it). Raises InputError for
+    any other number: of a rank or a score nobody knows from where on it belongs into the summary.
+    """
+    if label is None or label != label or label < 0:
+        return _UNLABELLED
+    if label not in (0, 1):
+        raise InputError(
+            f"a sentence has the label {label:g}; allowed are 0 and 1, and null, NaN or a negative "
+            "number where there is none"
+        )
+    return int(label)
+
+
+def _find_parts(text: str, parts: Sequence[str | None]) -> list[int | None]:
+    """Where each sentence, or word, that comes with the data begins in the text, if it does."""
+    starts: list[int | None] = []
+    position = 0
+    for part in parts:
+        stripped = (part or "").strip()
+        found = text.find(stripped, position) if stripped else -1
+        starts.append(found if found >= 0 else None)
+        position = found + len(stripped) if found >= 0 else position
+    return starts

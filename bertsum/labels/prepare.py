@@ -1,0 +1,212 @@
+"""Labelled rows -> rows of training shards: splits, tokenizes, makes labels, and says what is left out and why."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
+from bertsum.errors import BertsumError, InputError, RowError
+from bertsum.inference.arrow import read_texts, unreadable
+from bertsum.inference.stream import Progress
+from bertsum.labels.columns import label_columns, label_rows, labels_problem
+from bertsum.labels.config import LabelsConfig
+from bertsum.labels.labels import has_class_label, sentence_labels
+from bertsum.labels.shards import (
+    PREPARED_COLUMN,
+    TOKENS_COLUMN,
+    PreparedDocument,
+    encode_prepared,
+    prepared_array,
+    shard_schema,
+    split_tokenized,
+)
+from bertsum.runs.columns import encryption_problem
+from bertsum.runs.input import Shard
+from bertsum.schema import Document, Status
+from bertsum.storage.folder import mask
+from bertsum.text.encoder import DocumentEncoder
+
+NO_LABEL, NO_OVERLAP, TOO_SHORT, TOO_LONG = "no_label", "no_overlap", "too_short", "too_long"
+LEFT_OUT: Mapping[str, str] = {
+    Status.EMPTY: "no text",
+    Status.NOT_TEXT: "binary data, or no letter",
+    Status.UNKNOWN_LANGUAGE: "the tokenizer does not know the language",
+    Status.ERROR: "the tokenizer failed",
+    NO_LABEL: "neither a summary nor another label",
+    NO_OVERLAP: "the summary shares no word with the document",
+    TOO_SHORT: "less than min_sentences",
+    TOO_LONG: "more than max_sentences",
+}
+"""Statuses of rows that are in no shard, and what they mean."""
+
+
+class DocumentsConfig(LabelsConfig):
+    """Everything beside the tokenizer that changes what a row of a training shard holds."""
+
+    keep_columns: tuple[str, ...] | None = Field(None, description="columns that shards keep; default: all")
+    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
+    language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
+    oracle: Literal["greedy", "combination"] = Field(
+        "greedy", description="sentence by sentence, or the best of all sets of sentences where there are few"
+    )
+    max_combinations: int = Field(
+        20_000, ge=1, description="sets of sentences above which a document gets the greedy oracle"
+    )
+    min_sentences: int = Field(1, ge=1, description="shorter documents are left out, in sentences")
+    max_sentences: int | None = Field(None, ge=1, description="longer documents are left out, in sentences")
+    max_tokens: int | None = Field(
+        None, ge=1, description="only the first sentences of a document, up to this many tokens (at least one sentence)"
+    )
+
+    @model_validator(mode="after")
+    def _some_length_is_left(self) -> Self:
+        if self.max_sentences is not None and self.max_sentences < self.min_sentences:
+            raise ValueError(f"max_sentences {self.max_sentences} is less than min_sentences {self.min_sentences}")
+        return self
+
+
+class PrepareConfig(RunConfig):
+    """`bertsum prepare`: which columns hold what, and how the job runs. Only `documents` changes rows."""
+
+    documents: DocumentsConfig = Field(cast(DocumentsConfig, {}), validate_default=True)
+    resources: ResourcesConfig = ResourcesConfig(num_cpus=1, num_gpus=0)
+
+
+class Preparer:
+    """Tables of labelled rows in, tables of training rows out, one row a row; `status` says which are left out."""
+
+    def __init__(self, tokenizer: Any, config: DocumentsConfig) -> None:
+        """Raises ModelError for a tokenizer that does not fit a BERT-like encoder."""
+        self.config = config
+        self.encoder = make_encoder(tokenizer)
+        self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
+        self.max_batch_tokens = 0
+
+    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+        """Raises InputError for a table that lacks a column, RowError for labels that do not fit together."""
+        for table in tables:
+            result = self._prepare(table)
+            if on_progress:
+                on_progress(table.num_rows, sum(result[TOKENS_COLUMN].to_pylist()))
+            yield result
+
+    def give_up(self, table: pa.Table, reason: str) -> pa.Table:
+        """Raises BertsumError: a labelled row is not left out because of its process."""
+        raise BertsumError(reason)
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Nothing runs in batches here."""
+
+    def _prepare(self, table: pa.Table) -> pa.Table:
+        documents = self._documents(table)
+        statuses = [_status_of(document) for document in documents]
+        readable = [place for place, status in enumerate(statuses) if status == Status.OK]
+        rows = label_rows(table, label_columns(self.config), [self.config.summary_column])
+        prepared: list[PreparedDocument | None] = [None] * len(documents)
+        for place, found in zip(readable, self._tokenize([documents[place] for place in readable]), strict=True):
+            if isinstance(found, PreparedDocument):
+                try:
+                    found = self._label(found, documents[place].text or "", rows[place])
+                except InputError as error:
+                    raise RowError(str(error), place) from error
+            if isinstance(found, PreparedDocument):
+                prepared[place] = found
+            else:
+                statuses[place] = found
+        return self._output(table, prepared, statuses)
+
+    def _output(
+        self, table: pa.Table, prepared: Sequence[PreparedDocument | None], statuses: Sequence[str]
+    ) -> pa.Table:
+        num_tokens = [0 if document is None else len(document.input_ids) for document in prepared]
+        schema = shard_schema(kept_schema(table.schema, self.config), self.encoder.tokenizer_digest)
+        columns = [table[name] for name in schema.names[:-2]]
+        columns += [pa.array(num_tokens, pa.int32()), prepared_array(prepared)]
+        result = pa.Table.from_arrays(columns, schema=schema)
+        return result.append_column(pa.field("status", pa.string()), pa.array([str(s) for s in statuses]))
+
+    def _documents(self, table: pa.Table) -> list[Document]:
+        texts = read_texts(table, self.config.text_column)
+        column = self.config.language_column
+        languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
+        return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+
+    def _tokenize(self, documents: Sequence[Document]) -> "list[PreparedDocument | str]":
+        try:
+            texts = [document.text or "" for document in documents]
+            found = split_tokenized(self.encoder.tokenize(texts, [document.language for document in documents]))
+            encoded = encode_prepared(found, texts, self.encoder, 1)
+        except Exception:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
+            if len(documents) == 1:
+                return [Status.ERROR]
+            half = len(documents) // 2
+            return self._tokenize(documents[:half]) + self._tokenize(documents[half:])
+        return [
+            Status.UNKNOWN_LANGUAGE if one.is_unknown_language else document
+            for document, one in zip(found, encoded, strict=True)
+        ]
+
+    def _label(self, document: PreparedDocument, text: str, row: dict[str, Any]) -> PreparedDocument | str:
+        config = self.config
+        if len(document.spans) < config.min_sentences:
+            return TOO_SHORT
+        if config.max_sentences is not None and len(document.spans) > config.max_sentences:
+            return TOO_LONG
+        document = _cut(document, config.max_tokens)
+        most = config.max_combinations if config.oracle == "combination" else 0
+        labels = sentence_labels(text, document.spans, document.language, row, config, most)
+        if labels is None and not has_class_label(text, row, config):
+            has_summary = config.summary_column and not config.sentence_labels_column and row[config.summary_column]
+            return NO_OVERLAP if has_summary else NO_LABEL
+        return replace(document, sentence_labels=labels)
+
+
+def make_encoder(tokenizer: Any) -> DocumentEncoder:
+    """An encoder whose windows nobody looks at."""
+    return DocumentEncoder(tokenizer, ModelConfig(), num_segments=1, max_positions=512)
+
+
+def kept_schema(schema: pa.Schema, config: DocumentsConfig) -> pa.Schema:
+    """Columns of the input that a shard keeps: what is asked for, the text and the labels."""
+    kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
+    kept |= {config.text_column, *label_columns(config), *([config.language_column] if config.language_column else [])}
+    return pa.schema([field for field in schema if field.name in kept])
+
+
+def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
+    """Why a file cannot be prepared, or None. Raises InputError for a clash of names."""
+    if problem := labels_problem(shard.schema, config, config.keep_columns or ()):
+        return problem
+    kept = kept_schema(shard.schema, config).names
+    if problem := encryption_problem(shard, kept):
+        return problem
+    clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept)
+    if clashes:
+        raise InputError(
+            f"{mask(shard.file.path)}: the columns {sorted(clashes)} have the names of columns of a shard; leave them "
+            "out with keep_columns, or rename them"
+        )
+    return None
+
+
+def _status_of(document: Document) -> str:
+    problem = unreadable(document)
+    return Status.OK if problem is None else problem.status
+
+
+def _cut(document: PreparedDocument, max_tokens: int | None) -> PreparedDocument:
+    if max_tokens is None or len(document.input_ids) <= max_tokens:
+        return document
+    ends = np.cumsum(document.sentence_tokens)
+    count = max(1, int(np.searchsorted(ends, max_tokens, "right")))
+    return replace(
+        document,
+        spans=document.spans[:count],
+        sentence_tokens=document.sentence_tokens[:count],
+        input_ids=document.input_ids[: ends[count - 1]],
+    )

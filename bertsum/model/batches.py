@@ -1,0 +1,131 @@
+"""Encoded documents -> batches under a token budget.
+
+A batch is packed: all tokens of its documents are one sequence, window after window, with no
+padding. Windows are sorted by length, and documents by number of sentences, so that attention can
+take runs of equal ones as one block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertsum.model.attention import to_device
+from bertsum.text.encoder import EncodedDocument, IntArray
+from bertsum.text.ragged import bounds, ranges, split_runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """T tokens in W windows, P pieces, S sentences and B documents.
+
+    Sentences are sorted by document, in document order.
+    """
+
+    documents: list[int]  # [B] indices in the list that the batches were made from
+    input_ids: Tensor  # [T] int64
+    token_type_ids: Tensor  # [T] int64
+    token_sentences: Tensor  # [T] int64, into S
+    cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
+    surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32, or [S, 0] for a model without them
+    window_lengths: list[int]  # [W] ascending
+    num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy the tensors to `device`; the host does not wait for a GPU."""
+        return replace(
+            self,
+            input_ids=to_device(self.input_ids, device),
+            token_type_ids=to_device(self.token_type_ids, device),
+            token_sentences=to_device(self.token_sentences, device),
+            cls_positions=to_device(self.cls_positions, device),
+            surface=to_device(self.surface, device),
+        )
+
+
+def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int) -> list[list[int]]:
+    """Group documents by `group_by_length` of their tokens."""
+    return group_by_length([len(document.input_ids) for document in documents], max_batch_tokens)
+
+
+def group_by_length(token_counts: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Indices of the documents of each batch: at most `max_batch_tokens` tokens a batch.
+
+    A document longer than that is a batch of its own. Documents without tokens are left out.
+    """
+    # The longest first, so that a device that lacks memory says so at once.
+    longest_first = sorted(range(len(token_counts)), key=lambda index: -token_counts[index])
+    groups: list[list[int]] = []
+    room = 0
+    for index in longest_first:
+        num_tokens = token_counts[index]
+        if num_tokens == 0:  # as are all that follow
+            break
+        if num_tokens > room:
+            groups.append([])
+            room = max_batch_tokens
+        groups[-1].append(index)
+        room -= num_tokens
+    return groups
+
+
+def make_batch(documents: Sequence[EncodedDocument], indices: Sequence[int]) -> Batch:
+    """Pack the documents with these indices, sorted by their number of sentences."""
+    indices = sorted(indices, key=lambda index: documents[index].num_read_sentences)
+    chosen = [documents[index] for index in indices]
+    num_sentences = [document.num_read_sentences for document in chosen]
+    window_lengths = np.concatenate([document.window_lengths for document in chosen])
+
+    # Documents count sentences and tokens from 0, the batch from its first document to its last.
+    first_sentences = bounds(num_sentences)
+    first_tokens = bounds([len(document.input_ids) for document in chosen])
+    token_sentences = []
+    cls_positions = []
+    for i, document in enumerate(chosen):
+        token_sentences.append(document.token_sentences + first_sentences[i])
+        cls_positions.append(document.cls_positions + first_tokens[i])
+
+    # Positions cannot be sorted along with the windows, but a mark on each [CLS] can.
+    is_cls = np.zeros(first_tokens[-1], np.bool_)
+    is_cls[np.concatenate(cls_positions)] = True
+    order = packed_order(window_lengths)
+
+    def packed(parts: Sequence[IntArray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts)[order].astype(np.int64))
+
+    return Batch(
+        documents=indices,
+        input_ids=packed([document.input_ids for document in chosen]),
+        token_type_ids=packed([document.token_type_ids for document in chosen]),
+        token_sentences=packed(token_sentences),
+        cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
+        surface=torch.from_numpy(np.concatenate([document.surface for document in chosen])),
+        window_lengths=np.sort(window_lengths).tolist(),
+        num_sentences=num_sentences,
+    )
+
+
+def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
+    """[T] the index that each token of the packed sequence had before windows were sorted.
+
+    With window_lengths [3, 1]: [3, 0, 1, 2].
+    """
+    by_length = np.argsort(window_lengths, kind="stable")
+    window_bounds = bounds(window_lengths)
+    return ranges(window_bounds[by_length], window_bounds[by_length + 1])
+
+
+def split_tokens(
+    values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]
+) -> list[npt.NDArray[np.int64]]:
+    """Undo the packing: [T] values of a batch's tokens -> those of each document, in its order.
+
+    `documents`: the batch's, in its order.
+    """
+    window_lengths = np.concatenate([document.window_lengths for document in documents])
+    unsorted = np.empty_like(values)
+    unsorted[packed_order(window_lengths)] = values
+    return split_runs(unsorted, [len(document.input_ids) for document in documents])

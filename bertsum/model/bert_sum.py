@@ -1,0 +1,361 @@
+"""BERTSUM: an encoder, inter-sentence summarization layers, and heads of sentiment and topic, in
+one pass.
+
+Liu & Lapata 2019, "Text Summarization with Pretrained Encoders" (sections 3.1 and 3.2), with three
+additions:
+
+- The mean of a sentence's tokens may represent the sentence in place of its [CLS].
+- The sentences of all windows of a document go through the summarization layers together, so that a
+  document may be longer than the encoder's positions.
+- These layers are told what such vectors do not hold (text/surface_features.py).
+
+Everything is packed: no padding between documents, and none between windows where the encoder is of
+the BERT family.
+
+Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S
+sentences of all documents, H hidden size, C classes, F surface features.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
+
+from bertsum.config import ModelConfig
+from bertsum.errors import ModelError
+from bertsum.model.attention import (
+    can_pack,
+    encode_packed,
+    packed_attention,
+    positions,
+    runs,
+    runs_of_tokens,
+)
+from bertsum.model.batches import Batch
+from bertsum.model.ranking import CandidateRanker
+from bertsum.text.surface_features import NUM_SURFACE_FEATURES
+
+# Where windows have to be padded, padding of a group of them stays below this share of the longest.
+_MAX_PADDING = 0.125
+# Tokens that go through the encoder at once on a CPU. More of them are fewer calls, and threads
+# wait less often for each other; fewer of them stay in the caches. Medians on a busy 2-core Zen 5,
+# MiniLM-L6, in tokens/s: 2,048: 11.5k, 4,096: 12.4k, 8,192: 13.0k, 16,384: less again; on an idle
+# one 2,048 and 4,096 are equal.
+_CPU_GROUP_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logits:
+    """Raw scores of a batch, before sigmoid and softmax."""
+
+    sentence_logits: Tensor  # [S]
+    sentiment_logits: Tensor | None  # [B, C]
+    sentence_vectors: Tensor  # [S, H] float32, what the heads saw
+    topic_logits: Tensor | None = None  # [B, C]
+    token_sentiment_logits: Tensor | None = None  # [T, C]
+
+
+class BertSum(nn.Module):
+    """An encoder of Transformers and the heads on it."""
+
+    def __init__(self, encoder: Any, config: ModelConfig):
+        """`encoder`: a BERT-like `AutoModel`; peft may replace it by a wrapper later.
+
+        Raises ModelError where `num_heads` or `prefix_tokens` do not fit it.
+        """
+        super().__init__()
+        hidden_size = encoder.config.hidden_size
+        if hidden_size % config.num_heads:
+            raise ModelError(
+                f"num_heads={config.num_heads} does not divide the encoder's hidden size "
+                f"{hidden_size}"
+            )
+        if hasattr(encoder, "pooler"):  # DistilBERT has none
+            encoder.pooler = None  # a layer over the first [CLS] that no head reads
+        self.config = config
+        self.encoder = encoder
+        self.is_packed = can_pack(encoder)
+        self.prefix = _make_prefix(encoder, config.prefix_tokens) if config.prefix_tokens else None
+        self.summarization = SummarizationLayers(hidden_size, config)
+        self.sentiment = _document_head(hidden_size, config, config.sentiment_labels)
+        self.topic = _document_head(hidden_size, config, config.topic_labels)
+        self.token_sentiment: nn.Sequential | None = None
+        if config.token_sentiment_labels:
+            classifier = nn.Linear(hidden_size, len(config.token_sentiment_labels))
+            self.token_sentiment = nn.Sequential(nn.Dropout(config.dropout), classifier)
+        # The ranker reads scores on the host, not vectors: see `ranking.choose_sentences`.
+        self.candidates: CandidateRanker | None = None
+        if config.rank_candidates:
+            self.candidates = CandidateRanker(encoder.config.vocab_size, config.dropout)
+
+    def forward(self, batch: Batch) -> Logits:
+        """Score all sentences, documents and, with a head for them, tokens of a batch."""
+        tokens = self.token_vectors(batch)
+        logits = self.heads(self._pool(tokens, batch), batch)
+        if self.token_sentiment is None:
+            return logits
+        return replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
+
+    def heads(self, vectors: Tensor, batch: Batch) -> Logits:
+        """Do the same from [S, H] sentence vectors, without encoder and head over tokens."""
+        counts = batch.num_sentences
+        return Logits(
+            sentence_logits=self.summarization(vectors, batch.surface, counts),
+            sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, counts),
+            sentence_vectors=vectors,
+            topic_logits=None if self.topic is None else self.topic(vectors, counts),
+        )
+
+    def sentence_vectors(self, batch: Batch) -> Tensor:
+        """[S, H] float32: mean over each sentence's tokens, or over the [CLS] of its pieces."""
+        return self._pool(self.token_vectors(batch), batch)
+
+    def _pool(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """[T, H] token vectors -> [S, H]; see `sentence_vectors`."""
+        num_sentences = sum(batch.num_sentences)
+        sentences = batch.token_sentences  # [T] the sum to which a vector belongs
+        if self.config.pooling == "cls":
+            vectors, sentences = vectors[batch.cls_positions], sentences[batch.cls_positions]
+        sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
+        sums = sums.index_add(0, sentences, vectors.float())
+        ones = torch.ones_like(sentences, dtype=torch.float32)
+        # Not `bincount`, for which the host waits for the device.
+        counts = ones.new_zeros(num_sentences).index_add(0, sentences, ones)
+        return sums / counts.unsqueeze(1)
+
+    def token_vectors(self, batch: Batch) -> Tensor:
+        """[T, H] last hidden states; windows see only themselves."""
+        if not self.is_packed:
+            return self._padded_token_vectors(batch)
+        groups = [batch.window_lengths]
+        if not (batch.input_ids.is_cuda or self.training):
+            groups = runs_of_tokens(batch.window_lengths, _CPU_GROUP_TOKENS)
+        vectors = []
+        start = 0
+        for lengths in groups:
+            stop = start + sum(lengths)
+            input_ids, token_type_ids = (
+                batch.input_ids[start:stop],
+                batch.token_type_ids[start:stop],
+            )
+            vectors.append(
+                encode_packed(self.encoder, input_ids, token_type_ids, lengths, prefix=self.prefix)
+            )
+            start = stop
+        return torch.cat(vectors) if len(vectors) > 1 else vectors[0]
+
+    def _padded_token_vectors(self, batch: Batch) -> Tensor:
+        """Do the same through the encoder's own forward, [W, L] windows at a time.
+
+        Windows of a group are of nearly equal length, and padded to the longest.
+        """
+        config = self.encoder.config
+        has_segments = getattr(config, "type_vocab_size", 0) > 1  # DistilBERT knows no segments
+        vectors = []
+        start = 0
+        for lengths in _window_groups(batch.window_lengths, batch.input_ids.is_cuda):
+            stop = start + sum(lengths)
+            mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
+            mask = mask.to(batch.input_ids.device)
+            inputs = {
+                "input_ids": _pad(batch.input_ids[start:stop], mask, config.pad_token_id or 0)
+            }
+            if has_segments:
+                inputs["token_type_ids"] = _pad(batch.token_type_ids[start:stop], mask, 0)
+            hidden = self.encoder(attention_mask=mask.long(), **inputs).last_hidden_state
+            vectors.append(hidden[mask])  # [W, L, H] -> the tokens that are no padding
+            start = stop
+        return torch.cat(vectors)
+
+
+class SummarizationLayers(nn.Module):
+    """Sentence vectors -> one logit a sentence.
+
+    By a linear layer, alone or after an LSTM or Transformer.
+    """
+
+    def __init__(self, hidden_size: int, config: ModelConfig):
+        super().__init__()
+        self.position_scale = config.position_scale
+        self.surface: nn.Linear | None = None
+        if config.surface_features:
+            self.surface = nn.Linear(NUM_SURFACE_FEATURES, hidden_size)
+        self.layers = nn.ModuleList()
+        self.lstm: nn.LSTM | None = None
+        if config.summarization_layers == "transformer":
+            for _ in range(config.num_summarization_layers):
+                self.layers.append(SentenceLayer(hidden_size, config))
+        if config.summarization_layers == "lstm":
+            self.lstm = _bidirectional_lstm(hidden_size, config.num_summarization_layers)
+        self.norm: nn.Module = nn.Identity()
+        if config.summarization_layers != "linear":
+            self.norm = nn.LayerNorm(hidden_size)
+        self.scorer = nn.Linear(hidden_size, 1)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, vectors: Tensor, surface: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] vectors and [S, F] surface features, sorted by document -> [S] logits."""
+        if self.surface is not None:
+            vectors = vectors + self.surface(surface)
+        if self.layers:
+            index = positions(num_sentences, vectors.device)
+            vectors = vectors + self.position_scale * sinusoidal_positions(index, vectors.shape[1])
+            vectors = self.dropout(vectors)
+            for layer in self.layers:
+                vectors = layer(vectors, num_sentences)
+        if self.lstm is not None:
+            vectors = self.dropout(run_lstm(self.lstm, vectors, num_sentences)[0])
+        logits: Tensor = self.scorer(self.norm(vectors))
+        return logits.squeeze(1)
+
+
+class SentenceLayer(nn.Module):
+    """Transformer layer over the sentences of a document (Vaswani et al. 2017).
+
+    The norms come first in each half, so that no warm-up is needed (Xiong et al. 2020).
+    """
+
+    def __init__(self, hidden_size: int, config: ModelConfig):
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout_rate = config.dropout
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.attention_output = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden_size, config.feed_forward_size),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feed_forward_size, hidden_size),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] -> [S, H]; a sentence attends to those of its document."""
+        query_key_value = self.query_key_value(self.attention_norm(vectors)).chunk(3, dim=1)
+        attended = packed_attention(
+            query_key_value,
+            num_sentences,
+            self.num_heads,
+            dropout=self.dropout_rate if self.training else 0.0,
+        )
+        vectors = vectors + self.dropout(self.attention_output(attended))
+        inner = self.feed_forward(self.feed_forward_norm(vectors))
+        updated: Tensor = vectors + self.dropout(inner)
+        return updated
+
+
+class DocumentHead(nn.Module):
+    """Sentence vectors -> document vector -> class logits.
+
+    The document vector is MultiHeadAttention(learned query, sentence vectors), their mean, or the
+    last states of an LSTM.
+    """
+
+    def __init__(self, hidden_size: int, config: ModelConfig, num_labels: int):
+        super().__init__()
+        self.attention: nn.MultiheadAttention | None = None
+        self.lstm: nn.LSTM | None = None
+        if config.sentiment_pooling == "attention":
+            query = torch.empty(1, 1, hidden_size).normal_(
+                std=hidden_size**-0.5
+            )  # of length about 1
+            self.query = nn.Parameter(query)
+            self.attention = nn.MultiheadAttention(hidden_size, config.num_heads, batch_first=True)
+        if config.sentiment_pooling == "lstm":
+            self.lstm = _bidirectional_lstm(hidden_size, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
+        """[S, H] sentence vectors, document by document -> [B, C] logits."""
+        if self.lstm is not None:
+            document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
+        else:
+            pooled = []
+            for first, count, length in runs(num_sentences):
+                block = vectors[first : first + count * length].view(count, length, -1)
+                pooled.append(self._pool(block))
+            document_vectors = torch.cat(pooled)
+        logits: Tensor = self.classifier(self.dropout(document_vectors))
+        return logits
+
+    def _pool(self, vectors: Tensor) -> Tensor:
+        """[n, L, H] sentence vectors of n documents of equal length -> [n, H]."""
+        if self.attention is None:
+            return vectors.mean(1)
+        query = self.query.expand(len(vectors), -1, -1)
+        attended: Tensor = self.attention(query, vectors, vectors, need_weights=False)[
+            0
+        ]  # [n, 1, H]
+        return attended.squeeze(1)
+
+
+def sinusoidal_positions(indices: Tensor, hidden_size: int) -> Tensor:
+    """[S] indices of sentences -> [S, H] (Vaswani et al. 2017, section 3.5).
+
+    Feature 2i is sin(index / 10000^(2i / H)), and feature 2i + 1 the cosine.
+    """
+    even = torch.arange(0, hidden_size, 2, device=indices.device)
+    frequency = torch.exp(even * (-math.log(10000.0) / hidden_size))  # [H / 2], rounded up
+    angles = indices.unsqueeze(1) * frequency
+    pairs = torch.stack([angles.sin(), angles.cos()], dim=2)
+    return pairs.flatten(1)[:, :hidden_size]  # where H is odd, the last cosine is left out
+
+
+def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
+    """[S, H] outputs, and [B, H] last states of both directions of the last layer."""
+    packed = pack_sequence(list(torch.split(vectors, num_sentences)), enforce_sorted=False)
+    output: PackedSequence
+    output, (state, _) = lstm(packed)
+    return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+
+
+def _make_prefix(encoder: Any, num_tokens: int) -> nn.Parameter:
+    """[layers, 2, P, H] keys and values (prefix tuning, Li & Liang 2021, section 4).
+
+    They begin small, so that at first a token's window decides.
+    """
+    config = encoder.config
+    if not can_pack(encoder):
+        raise ModelError(
+            f"prefix_tokens needs an encoder of BERT's family, not {config.model_type}"
+        )
+    shape = (config.num_hidden_layers, 2, num_tokens, config.hidden_size)
+    return nn.Parameter(torch.empty(shape).normal_(std=0.02))
+
+
+def _document_head(
+    hidden_size: int, config: ModelConfig, labels: Sequence[str]
+) -> DocumentHead | None:
+    return DocumentHead(hidden_size, config, len(labels)) if labels else None
+
+
+def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
+    if hidden_size % 2:
+        raise ModelError(
+            f"an LSTM head runs both ways, so the hidden size must be even, not {hidden_size}"
+        )
+    return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
+
+
+def _window_groups(window_lengths: list[int], on_gpu: bool) -> list[list[int]]:
+    """Group ascending lengths so that padding and, on a CPU, the size of a group stay small."""
+    groups: list[list[int]] = []
+    for length in window_lengths:
+        # The first of a group is its shortest, and the window that comes would be its longest.
+        is_full = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
+        if is_full or (not on_gpu and (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS):
+            groups.append([])
+        groups[-1].append(length)
+    return groups
+
+
+def _pad(values: Tensor, mask: Tensor, fill: int) -> Tensor:
+    """[T] packed -> [W, L] padded with `fill`."""
+    return values.new_full(mask.shape, fill).masked_scatter(mask, values)

@@ -1,0 +1,147 @@
+"""Which input files have the columns that the job needs, checked from footers before any work."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from bertsum.config import SummarizerConfig
+from bertsum.errors import InputError
+from bertsum.runs.input import Shard
+from bertsum.schema import PREDICTION_SCHEMA, is_binary, output_fields, same_names
+from bertsum.storage.folder import mask
+
+Check = Callable[[Shard], str | None]
+"""Why a file cannot be used, or None; raises InputError for what the user must decide."""
+
+
+def check_shards(shards: Sequence[Shard], check: Check, others_are_good: bool) -> dict[str, str]:
+    """The reason for each file that lacks a usable column, by path.
+
+    Raises InputError when no file is usable; `others_are_good` says that there are usable ones beside these.
+    """
+    reasons = {shard.file.path: check(shard) for shard in shards}
+    problems = {path: reason for path, reason in reasons.items() if reason is not None}
+    if problems and len(problems) == len(shards) and not others_are_good:
+        path, reason = next(iter(problems.items()))
+        more = f" (and {len(problems) - 1} more files are like it)" if len(problems) > 1 else ""
+        raise InputError(f"{mask(path)}: {reason}{more}")
+    return problems
+
+
+def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
+    """Why a file has no documents to summarize, or None.
+
+    Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
+    """
+    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
+    if reason is None:
+        _refuse_clashes(shard, config)
+    return reason
+
+
+def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
+    """Columns to read of a file, in its order: the text, the language, and what passes through."""
+    kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
+    wanted = kept | {config.text_column} | ({config.language_column} - {None})
+    return [name for name in schema.names if name in wanted]
+
+
+def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
+    """Schema of the output of a file with `schema`."""
+    return pa.schema(output_fields(schema, config.text_column, config.keep_columns))
+
+
+def is_text(data_type: pa.DataType) -> bool:
+    """Types that the text column may have; a column of nulls only has no type of its own."""
+    if pt.is_dictionary(data_type):
+        data_type = data_type.value_type
+    return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
+
+
+def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
+    """Why a file of which these columns are needed cannot be used, or None."""
+    encrypted = [name for name in names if name in shard.encrypted]
+    if not encrypted:
+        return None
+    return (
+        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without encryption, or, "
+        "if the column is not needed, leave it out with keep_columns"
+    )
+
+
+def column_problem(
+    schema: pa.Schema,
+    key: str,
+    name: str,
+    accepts: Callable[[pa.DataType], bool] = is_text,
+    allowed: str = "a string column",
+) -> str | None:
+    """Why the column that the configuration's `key` names cannot be used, or None."""
+    if name not in schema.names:
+        return f"there is no column {name!r} ({key} names it); the file has {columns_text(schema)}"
+    found = schema.types[schema.names.index(name)]
+    if not accepts(found):
+        return f"column {name!r} is {found}, but {key} must name {allowed}; the file has {columns_text(schema)}"
+    return None
+
+
+def columns_text(schema: pa.Schema) -> str:
+    """Names and types, for a message."""
+    return ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
+
+
+def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
+    if problem := _text_problem(schema, config):
+        return problem
+    if config.language_column and (problem := column_problem(schema, "language_column", config.language_column)):
+        return problem
+    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    if repeated:
+        return f"it has several columns of the name {repeated[0]!r}"
+    missing = [name for name in config.keep_columns or () if name not in schema.names]
+    if missing:
+        return f"keep_columns names {missing}; the file has {columns_text(schema)}"
+    return None
+
+
+def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
+    if config.text_format == "text":
+        problem = column_problem(schema, "text_column", config.text_column)
+        types = dict(zip(schema.names, schema.types, strict=True))
+        holds_bytes = is_binary(types.get(config.text_column, pa.null()))
+        advice = "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        return problem and problem + advice
+    return column_problem(
+        schema,
+        "text_column",
+        config.text_column,
+        accepts=lambda data_type: is_text(data_type) or is_binary(data_type),
+        allowed="a column of strings or bytes",
+    )
+
+
+def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
+    path = mask(shard.file.path)
+    try:
+        names = output_schema(shard.schema, config).names
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
+    for index, key in enumerate(keys):
+        if same_names([key], PREDICTION_SCHEMA.names):
+            raise InputError(
+                f"{path}: partition key {key!r} has the name of an output column (most readers ignore case); rename "
+                "the directory"
+            )
+        if columns := same_names(names, [key]):
+            raise InputError(
+                f"{path}: the partition key {key!r} is also a column of the file, {columns[0]!r}, so readers of OUTPUT "
+                "would find it twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+            )
+        if earlier := same_names(keys[:index], [key]):
+            raise InputError(
+                f"{path}: the partition keys {earlier[0]!r} and {key!r} have the same name (most readers ignore case); "
+                "rename a directory"
+            )

@@ -1,0 +1,196 @@
+"""The protocol of a run over OUTPUT, in the order in which it must happen.
+
+    begin    _SUCCESS goes, the plan is written
+    ...      units appear, each whole (bertsum.storage.folder.create_exclusive)
+    commit   OUTPUT holds exactly what was planned
+             -> manifests -> the table -> superseded files go -> _SUCCESS
+
+A run over the whole of INPUT does it once, for all partitions at the end. A run that is narrowed to
+partitions does it for each of them, as soon as its last unit is there; so old days stay complete
+while new ones are made.
+
+Killed between any two of these steps, the same command goes on from what exists: units are never
+made twice, and whoever reads by the manifest sees the old result until a new manifest replaces it.
+"""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from bertsum.errors import IncompleteError
+from bertsum.runs.concurrent_runs import check_listing, list_results, refuse_unplanned, withdraw
+from bertsum.runs.partitions import inside, partition_of
+from bertsum.runs.plan import Plan, plan_json
+from bertsum.runs.records import (
+    FAILURES,
+    MANIFEST,
+    PLAN,
+    SUCCESS,
+    Counts,
+    FileRecord,
+    Job,
+    OutputFile,
+    add_counts,
+    manifest_json,
+    read_back,
+    read_json,
+    read_known,
+    write_json,
+)
+from bertsum.runs.tables.compaction import compact
+from bertsum.runs.tables.table import Lake
+from bertsum.runs.units import Limits
+from bertsum.schema import Status
+from bertsum.storage.folder import Folder, mask
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Work that a run could not do: the input files, why, and how often it was tried."""
+
+    files: Sequence[str]
+    reason: str
+    attempts: int
+    unit: str | None = None  # None: the file could not even be planned
+
+
+def is_finished(output: Folder, plan: Plan) -> bool:
+    """Whether nothing at all is left to do, not even the records at the end."""
+    is_open = bool(plan.open_partitions if plan.limit is None else plan.changing_partitions)
+    if not is_open and plan.limit is None and plan.scope.is_all:
+        manifest = read_json(output, MANIFEST)
+        listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
+        is_open = output.info(SUCCESS) is None or listed != plan.expected
+    return not is_open
+
+
+def record_failures(output: Folder, failures: Sequence[Failure], directory: str = "") -> None:
+    """Write what could not be done, for `status` and for whoever mends it.
+
+    Units are named as in the plan of the directory.
+    """
+    entries = [asdict(failure) for failure in failures]
+    for entry, failure in zip(entries, failures, strict=True):
+        entry["files"] = [mask(path) for path in failure.files]
+        if failure.unit is not None:
+            entry["unit"] = failure.unit.removeprefix(inside(directory, ""))
+    write_json(output, inside(directory, FAILURES), {"failures": entries})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committer:
+    """Takes plans through the protocol; each is of one group, or of some that are begun together.
+
+    - `limits`: of the units, which go into the plan's record
+    - `max_error_fraction`: more rows with status `error` than this share are no result
+    - `lake`: the table that OUTPUT is, if it is one
+    """
+
+    output: Folder
+    job: Job
+    input_uri: str
+    limits: Limits
+    max_error_fraction: float
+    lake: Lake | None = None
+
+    def begin(self, plan: Plan) -> None:
+        """Say that the result is not complete any more, then what the run is going to do."""
+        self.output.remove(SUCCESS)
+        for group in plan.groups:
+            part = plan.part([group])
+            withdraw(self.output, [name for name in part.open_partitions if name in plan.published])
+            uri, limits = self.input_uri, self.limits
+            record = plan_json(part, self.job, input_uri=uri, limits=limits, directory=group)
+            write_json(self.output, inside(group, PLAN), record)
+
+    def commit(self, plan: Plan, reported: Mapping[str, FileRecord]) -> Counts:
+        """Make the plan's files the result, after the last unit; returns their totals.
+
+        `reported` are records of this run. One that names another file than its unit says that
+        another run put the unit together with others. The small files of a table are put together
+        first. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result.
+
+        Raises IncompleteError for too many rows with an error, and OutputError where OUTPUT holds
+        something else than planned; see `bertsum.runs.concurrent_runs.settle` for a table.
+        """
+        names = list_results(self.output, plan)
+        records = self._all_records(plan, reported)
+        counts = add_counts(record.counts for record in records.values())
+        _refuse_errors(counts, self.max_error_fraction)
+        if self.lake is None or plan.limit is not None:
+            refuse_unplanned(self.output, plan, names)
+        else:
+            if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
+                withdraw(self.output, plan.record_directories)
+            size = self.lake.file_bytes
+            plan, records = compact(self.output, plan, job=self.job, records=records, file_bytes=size)
+            check_listing(self.output, plan)
+        if plan.limit is None:
+            self._publish(plan, records)
+        return counts
+
+    def _publish(self, plan: Plan, records: Mapping[str, FileRecord]) -> None:
+        """Manifests, table, removal, _SUCCESS.
+
+        What leaves a table stays for a while: a query at work reads the snapshot from before.
+        """
+        superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
+        leaving = self.lake.holds(superseded) if self.lake else ()
+        resting = {**plan.resting, **dict.fromkeys(leaving, time.time())}
+        files = [(file, records[name]) for name, file in plan.files(self.job).items()]
+        for directory in plan.record_directories:
+            self._write_manifest(directory, files, resting)
+        if self.lake:
+            note = {"bertsum.job": self.job.fingerprint, "bertsum.model": mask(self.job.model_id)}
+            self.lake.publish(records, plan.open_partitions, note)
+        if superseded and not plan.scope.is_all:
+            self.output.remove(MANIFEST)  # of a run over everything: it lists files that go now
+        for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
+            self.output.remove(name)
+        if self.lake:
+            check_listing(self.output, plan)
+        partitions = {partition_of(file.name) for file, _ in files}
+        for directory in plan.record_directories:
+            self._close(directory, has_files=directory in ("", *partitions))
+
+    def _all_records(self, plan: Plan, reported: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+        """By name, in the plan's order: of this run, else of the manifests, else read back."""
+        names = list(plan.files(self.job))
+        known = {name: reported[name] for name in names if name in reported}
+        known = {name: record for name, record in known.items() if record.name == name}
+        if unreported := [name for name in names if name not in known]:
+            known = read_known(self.output, unreported, plan.scope.is_all).records | known
+        unknown = [name for name in names if name not in known]
+        known |= {record.name: record for record in read_back(self.output, unknown)}
+        return {name: known[name] for name in names}
+
+    def _write_manifest(
+        self,
+        directory: str,
+        files: Collection[tuple[OutputFile, FileRecord]],
+        resting: Mapping[str, float],
+    ) -> None:
+        chosen = [entry for entry in files if directory in ("", partition_of(entry[0].name))]
+        rests = {name: t for name, t in resting.items() if directory in ("", partition_of(name))}
+        if chosen or rests or not directory:
+            record = manifest_json(self.job, self.input_uri, directory, chosen, rests)
+            write_json(self.output, inside(directory, MANIFEST), record)
+        else:
+            self.output.remove(inside(directory, MANIFEST))
+
+    def _close(self, directory: str, has_files: bool) -> None:
+        """What comes after the manifest; a partition without files has no _SUCCESS either."""
+        self.output.remove(inside(directory, FAILURES))
+        self.output.sweep_temporary(directory)
+        if has_files:
+            self.output.write_replace(inside(directory, SUCCESS), b"")
+
+
+def _refuse_errors(counts: Counts, max_error_fraction: float) -> None:
+    errors = counts.statuses.get(Status.ERROR, 0)
+    if counts.rows and errors / counts.rows > max_error_fraction:
+        raise IncompleteError(
+            f"{errors} of {counts.rows} rows have status `error`, more than "
+            f"max_error_fraction={max_error_fraction} allows; the column `error` says why. The "
+            "results stay; there is no manifest and no _SUCCESS"
+        )

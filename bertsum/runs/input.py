@@ -1,0 +1,384 @@
+"""INPUT: the Parquet files in it, their footers, and their rows in pieces of bounded size."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
+
+from bertsum.errors import InputError
+from bertsum.runs.partitions import ALL, Scope, partition_of
+from bertsum.storage.folder import FileInfo, Folder, describe, mask
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")  # also with .gz; see `bertsum.runs.importing`
+# Hidden like names that begin with `_` or `.`: checksums, and what is being written (by Flink, by
+# `hdfs dfs -put`).
+_TEMPORARY_SUFFIXES = (".crc", ".tmp", ".inprogress", "._copying_")
+_BACKUP_SUFFIXES = (".bak", ".old", ".orig", "~")  # of files that are in the directory, too
+_MAGIC = (b"PAR1", b"PARE")  # how every Parquet file begins; the second: its footer is encrypted
+_SMALLEST_BYTES = 12  # magic at both ends, and the footer's length
+_IS_ENCRYPTED = "the file is encrypted, and bertsum has no keys"
+_FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency that threads hide
+_CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
+_CHUNK_BYTES = 16 * 2**20
+_BUFFER_BYTES = 2**20
+
+
+_TABLES_ARE_READ = (
+    "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum prepare` and `evaluate`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file of INPUT. `path` is relative to INPUT's root, so that a moved or re-mounted INPUT is still the same."""
+
+    path: str
+    size: int
+    version: str
+
+    @property
+    def partition(self) -> str:
+        """Directory below the root, like `dt=2026-11-20`, or an empty string."""
+        return partition_of(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What INPUT holds in a scope: where it starts, and its files in path order.
+
+    `is_directory`: new files below count too. `notes`: what the user must be told of how INPUT was
+    read, a line each. `copy_of`: what the files are a copy of, for messages; empty where they are
+    INPUT itself.
+    """
+
+    root: Folder
+    files: tuple[InputFile, ...]
+    is_directory: bool = False
+    scope: Scope = ALL
+    notes: tuple[str, ...] = ()
+    copy_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Size of one row group; `num_bytes` is uncompressed."""
+
+    num_rows: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A readable Parquet file: what its footer says. `encrypted`: columns that cannot be read."""
+
+    file: InputFile
+    schema: pa.Schema
+    row_groups: tuple[RowGroup, ...]
+    encrypted: frozenset[str] = frozenset()
+
+    @property
+    def num_rows(self) -> int:
+        return sum(group.num_rows for group in self.row_groups)
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is CSV, TSV or JSON by its name."""
+    return path.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
+
+
+def refuse_table(uri: str) -> None:
+    """Raise InputError for the name of a CSV, TSV or JSON file."""
+    if is_table(uri):
+        raise InputError(f"INPUT {mask(uri)} is no Parquet by its name, which is expected here. {_TABLES_ARE_READ}")
+
+
+def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
+    """Files of a Parquet file, a directory (walked recursively) or a glob, that lie in the partitions of `scope`.
+
+    `tables`: a CSV, TSV or JSON file is taken, too, and all of them in a directory without a
+    Parquet file. Raises InputError when there are none.
+    """
+    if not tables:
+        refuse_table(uri)
+    source = _list_all(uri, scope, tables)
+    files = tuple(file for file in source.files if scope.holds(file.partition))
+    if not files:
+        raise InputError(f"INPUT {mask(uri)} has no file in {', '.join(scope.patterns[:3])}")
+    return replace(source, files=files, scope=scope)
+
+
+def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
+    if uri.lower().startswith(("http://", "https://")) and "?" in uri:
+        raise InputError(f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of OUTPUT")
+    folder = Folder(uri, InputError)
+    if folder.is_file():
+        return _single_file(uri)
+    if listed := scope.list_names(folder):
+        files, notes = _choose_files(folder, listed, tables)
+        return Input(folder, _in_order(files), is_directory=True, notes=(*notes, *_say_links(folder, scope)))
+    if glob.has_magic(uri):
+        return _match(uri, tables)
+    where = "" if scope.is_all else f" in {', '.join(scope.patterns[:3])}"
+    raise InputError(f"INPUT {mask(uri)} does not exist, or is empty{where}")
+
+
+def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard], dict[str, str]]:
+    """Footers of `files`, in their order, and the reason for each file that cannot be read.
+
+    Raises InputError where all files of INPUT are encrypted: no other try of the same command would
+    do better.
+    """
+    shards: list[Shard] = []
+    problems: dict[str, str] = {}
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for file, outcome in zip(files, pool.map(lambda file: _try_footer(source.root, file), files), strict=True):
+            if isinstance(outcome, Shard):
+                shards.append(outcome)
+            else:
+                problems[file.path] = outcome
+    encrypted = [reason for reason in problems.values() if _IS_ENCRYPTED in reason]
+    if encrypted and len(encrypted) == len(source.files):
+        raise InputError(encrypted[0])
+    return shards, problems
+
+
+def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Rows [start, stop) in tables of bounded size. Raises InputError when the file is damaged or has changed."""
+    _refuse_changed(root, file)
+    with reading(root, file.path), root.open(file.path) as stream:
+        # without pre-buffering and with a buffer, pages are read as they are needed, not whole column chunks
+        parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        groups, first_row = _groups_of(parquet.metadata, start, stop)
+        position = first_row
+        for batch in parquet.iter_batches(
+            _rows_per_chunk(parquet.metadata, groups), row_groups=groups, columns=list(columns), use_threads=False
+        ):
+            low, high = max(start - position, 0), min(stop - position, batch.num_rows)
+            position += batch.num_rows
+            if low < high:
+                yield pa.Table.from_batches([batch.slice(low, high - low)])
+            if position >= stop:
+                break
+    _refuse_changed(root, file)  # while it was read: a file that is written in place mixes old pages with new ones
+    if position < stop:
+        raise InputError(f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}")
+
+
+@contextmanager
+def reading(root: Folder, path: str) -> Iterator[None]:
+    """Errors of the Parquet reader become an InputError that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        reason = describe(error, known_path=f"{root.uri}/{path}")
+        raise InputError(f"cannot read {root}/{mask(path)}: {reason}") from error
+
+
+def _refuse_changed(root: Folder, file: InputFile) -> None:
+    if root.info(file.path) != FileInfo(file.size, file.version):
+        raise InputError(f"{root}/{mask(file.path)} changed after the job was planned; run the command again")
+
+
+def read_schema(root: Folder, path: str) -> pa.Schema:
+    """Columns and types of one file."""
+    with reading(root, path), root.open(path) as stream:
+        return pq.read_schema(stream)
+
+
+def _single_file(uri: str) -> Input:
+    directory, _, name = uri.rstrip("/").rpartition("/")
+    folder = Folder(directory or ("/" if uri.startswith("/") else "."), InputError)
+    info = folder.info(name)
+    if info is None:
+        raise InputError(f"INPUT {mask(uri)} is gone")
+    return Input(folder, (_input_file(name, info),))
+
+
+def _match(uri: str, tables: bool) -> Input:
+    """The glob's root is the directory before its first pattern; what it matches may be files or directories."""
+    parts = uri.split("/")
+    depth = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    folder = Folder("/".join(parts[:depth]) or ("/" if uri.startswith("/") else "."), InputError)
+    pattern = re.compile(glob_translate("/".join(parts[depth:]).rstrip("/")))
+    names = folder.list_names()
+    direct = {name: info for name, info in names.items() if pattern.match(name)}
+    below = {name: info for name, info in names.items() if any(map(pattern.match, _parents(name)))}
+    if not direct and not below:
+        raise InputError(f"INPUT {mask(uri)} matches no file")
+    files = {file.path: file for file in (_input_file(name, info) for name, info in direct.items())}
+    notes: tuple[str, ...] = ()
+    if more := {name: info for name, info in below.items() if name not in direct}:
+        chosen, notes = _choose_files(folder, more, tables)
+        files |= {file.path: file for file in chosen}
+    return Input(folder, _in_order(files.values()), notes=notes)
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[InputFile], tuple[str, ...]]:
+    """The Parquet files among those listed, and a line for each reason to leave others out.
+
+    A name with one of SUFFIXES is taken at its word. A file of another name, like Hive's
+    `000000_0`, is one if it begins with a Parquet file's magic bytes, which costs a small request
+    for each such file. Hidden files are left out without a line: their names begin with `_` or `.`,
+    or end with one of _TEMPORARY_SUFFIXES.
+    """
+    odd = [name for name in listed if not name.lower().endswith((*SUFFIXES, *_TEMPORARY_SUFFIXES))]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        answers = pool.map(lambda name: _why_left_out(folder, name, listed[name].size), odd)
+        reasons = {name: reason for name, reason in zip(odd, answers, strict=True) if reason is not None}
+    names = [name for name in listed if name not in reasons and not name.lower().endswith(_TEMPORARY_SUFFIXES)]
+    return [_input_file(name, listed[name]) for name in names], _say_left_out(folder, reasons)
+
+
+def _choose_files(
+    folder: Folder, listed: Mapping[str, FileInfo], tables: bool
+) -> tuple[list[InputFile], tuple[str, ...]]:
+    """The files to read of a directory, and what to say of others.
+
+    Raises InputError when there are none.
+    """
+    files, notes = parquet_files(folder, listed)
+    text_files = [name for name in listed if is_table(name)]
+    if not files and tables and text_files:
+        files = [_input_file(name, listed[name]) for name in text_files]
+        others = {name for name in listed if not is_table(name) and not name.lower().endswith(_TEMPORARY_SUFFIXES)}
+        notes = _say_left_out(folder, dict.fromkeys(sorted(others), "are neither CSV nor JSON by their names"))
+    if not files:
+        advice = f". {_TABLES_ARE_READ}" if text_files else ""
+        raise InputError(
+            f"{folder} holds no Parquet file, neither by name nor by content, but {_some(list(listed))}{advice}"
+        )
+    return files, notes
+
+
+def _say_left_out(folder: Folder, reasons: Mapping[str, str]) -> tuple[str, ...]:
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return tuple(
+        f"left out of INPUT: {len(names):,} file(s) below {folder} that {reason}: {_some(names)}"
+        for reason, names in names_by_reason.items()
+    )
+
+
+def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
+    """None for a Parquet file, and for an unreadable one, whose error its footer's reader reports."""
+    if name.lower().endswith(_BACKUP_SUFFIXES):
+        return f"are backups by their names ({', '.join(_BACKUP_SUFFIXES)})"
+    if size == 0:
+        return "are empty"
+    if size >= _SMALLEST_BYTES:
+        try:
+            if folder.read_start(name, len(_MAGIC[0])) in _MAGIC:
+                return None
+        except InputError:
+            return None
+    return f"are no Parquet (they do not begin with {_MAGIC[0].decode()})"
+
+
+def _say_links(folder: Folder, scope: Scope) -> tuple[str, ...]:
+    """A link like `latest` would give rows twice, so links to directories are not followed."""
+    links = folder.linked_directories() if scope.is_all else []
+    if not links:
+        return ()
+    return (f"left out of INPUT: {len(links):,} link(s) to directories below {folder}: {_some(links)}",)
+
+
+def _in_order(files: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    return tuple(sorted(files, key=lambda file: file.path.split("/")))
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(mask(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _input_file(path: str, info: FileInfo) -> InputFile:
+    _refuse_escape(path)
+    return InputFile(path, info.size, info.version)
+
+
+def _refuse_escape(path: str) -> None:
+    """A path becomes part of names under OUTPUT; object stores allow keys that a file system would follow upwards."""
+    decoded = path
+    while (once := unquote(decoded)) != decoded:
+        decoded = once
+    parts = [*path.split("/"), *decoded.replace("\\", "/").split("/")]
+    if "\0" in decoded or any(part in (".", "..") for part in parts) or "" in path.split("/"):
+        raise InputError(f"INPUT holds a file whose name could lead out of OUTPUT: {mask(repr(path))}")
+
+
+def _try_footer(root: Folder, file: InputFile) -> Shard | str:
+    try:
+        with reading(root, file.path), root.open(file.path) as stream:
+            metadata = pq.read_metadata(stream)
+            encrypted = _encrypted_columns(stream, metadata)
+            groups = tuple(_row_group(metadata, i) for i in range(metadata.num_row_groups))
+            if any(group.num_rows < 0 for group in groups) or sum(g.num_rows for g in groups) != metadata.num_rows:
+                raise ValueError(f"its row groups do not add up to its {metadata.num_rows} rows")
+            return Shard(file, metadata.schema.to_arrow_schema(), groups, encrypted)
+    except InputError as error:
+        has_encrypted_footer = "encrypted metadata" in str(error)
+        return f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}" if has_encrypted_footer else str(error)
+
+
+def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozenset[str]:
+    """Names of the columns that only a key opens.
+
+    pyarrow 26 tells nobody of encryption, and ends the process when it is asked about an encrypted
+    column. But a readable footer of an encrypted file is signed, so it is longer than its content.
+    Only then a row is read of each column. The last 8 bytes (the footer's length and the magic) are
+    still in the stream's buffer.
+    """
+    stream.seek(-8, os.SEEK_END)
+    footer_bytes = int.from_bytes(stream.read(4), "little")
+    if footer_bytes == metadata.serialized_size or not metadata.num_row_groups:
+        return frozenset()
+    return frozenset(name for name in metadata.schema.to_arrow_schema().names if not _opens(stream, name))
+
+
+def _opens(stream: IO[bytes], name: str) -> bool:
+    try:
+        next(pq.ParquetFile(stream, pre_buffer=False).iter_batches(1, row_groups=[0], columns=[name]), None)
+    except OSError as error:
+        return "decrypt" not in str(error).lower()
+    return True
+
+
+def _row_group(metadata: pq.FileMetaData, index: int) -> RowGroup:
+    group = metadata.row_group(index)
+    return RowGroup(group.num_rows, max(group.total_byte_size, 0))
+
+
+def _groups_of(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """Row groups that hold rows of [start, stop), and the number of rows before them."""
+    groups: list[int] = []
+    first_row = position = 0
+    for index in range(metadata.num_row_groups):
+        end = position + metadata.row_group(index).num_rows
+        if position < stop and end > start:
+            first_row = first_row if groups else position
+            groups.append(index)
+        position = end
+    return groups, first_row
+
+
+def _rows_per_chunk(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+    """So many rows that a chunk holds about _CHUNK_BYTES, judged by the row group with the biggest rows."""
+    sizes = [_row_group(metadata, index) for index in groups]
+    row_bytes = max((group.num_bytes / group.num_rows for group in sizes if group.num_rows), default=1)
+    return max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(row_bytes, 1))))

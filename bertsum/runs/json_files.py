@@ -1,0 +1,161 @@
+"""JSON files -> tables: a JSON object a line, or one array of objects."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from bertsum.errors import InputError
+from bertsum.runs.text_files import read_lines
+from bertsum.storage.folder import Folder, mask
+
+_SURVEY_ROWS = 1000  # whose types are looked up at once
+_SHOWN = 60  # characters of a line in a message
+
+Row = dict[str, Any]
+
+
+class JsonFiles:
+    """JSON files whose columns have one type each over all files.
+
+    A column whose values have no common type is text: strings as they are, other values as JSON.
+    `notes`: what the user must be told, a line each.
+    """
+
+    def __init__(self, folder: Folder, paths: Sequence[str]) -> None:
+        """Read all files once, for their columns and types.
+
+        Raises InputError for a line that is no JSON object.
+        """
+        self.notes: list[str] = []
+        self._folder = folder
+        self._types: dict[str, pa.DataType] = {}
+        self._mixed: dict[str, None] = {}  # columns without a common type, in their order
+        self._names: dict[str, dict[str, None]] = {}
+        for path in paths:
+            self._survey(path)
+        self.notes += [
+            f"column {name!r} holds values of several types: read as text, what is no string as JSON"
+            for name in self._mixed
+        ]
+
+    def types(self) -> dict[str, pa.DataType]:
+        """The type of each column, which fits all files."""
+        return {
+            name: pa.string() if _has_no_fields(data_type) else data_type for name, data_type in self._types.items()
+        }
+
+    def columns(self, path: str) -> tuple[str, ...]:
+        """Names of the columns of one file, in the order in which its rows bring them."""
+        return tuple(self._names[path])
+
+    def rows(self, path: str) -> Iterator[Sequence[Any]]:
+        """The values of each row, None where it has none."""
+        types = self.types()
+        names = [(name, types[name] == pa.string()) for name in self._names[path]]
+        for row in _read_rows(self._folder, path):
+            yield [_as_text(row.get(name)) if is_text else row.get(name) for name, is_text in names]
+
+    def _survey(self, path: str) -> None:
+        rows = _read_rows(self._folder, path)
+        names = self._names.setdefault(path, {})
+        while some := list(islice(rows, _SURVEY_ROWS)):
+            for row in some:
+                names.update(dict.fromkeys(row))
+            for name in names:
+                self._add(name, _type_of([row.get(name) for row in some]))
+
+    def _add(self, name: str, data_type: pa.DataType | None) -> None:
+        known = self._types.get(name, pa.null())
+        common = None if data_type is None else _common_type(known, data_type)
+        if common is None:
+            self._mixed[name] = None
+        self._types[name] = pa.string() if name in self._mixed else common
+
+
+def _read_rows(folder: Folder, path: str) -> Iterator[Row]:
+    """Objects in the order of the file. Raises InputError that names the line of what is none."""
+    name = f"{folder}/{mask(path)}"
+    lines = enumerate(read_lines(folder, path), 1)
+    filled = ((number, line) for number, line in lines if line.strip())
+    first, line = next(filled, (0, ""))
+    if line.lstrip().startswith("["):
+        text = line + "".join(line for _, line in lines)
+        for index, value in enumerate(_parse(text, name, first)):
+            yield _to_row(value, f"{name}, item {index} (from 0) of the array")
+    elif first:
+        for number, text in chain([(first, line)], filled):
+            yield _to_row(_parse(text.rstrip(), name, number), f"{name}, line {number}")
+
+
+def _parse(text: str, name: str, line: int) -> Any:
+    try:
+        value = json.loads(text, object_pairs_hook=_to_object)
+    except RecursionError as error:
+        raise InputError(f"{name}, line {line}: it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        wrong = text.split("\n")[error.lineno - 1]
+        raise InputError(
+            f"{name}, line {line + error.lineno - 1}: no JSON ({error.msg} at character {error.colno}): "
+            f"{wrong[:_SHOWN]!r}; a JSON object a line is expected, or one array of objects"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{name}, line {line}: {error}") from error
+    # a half of a surrogate pair is no character, and Arrow refuses it
+    return _mended(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {repeated!r} twice")
+    return row
+
+
+def _to_row(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}")
+    return value
+
+
+def _mended(value: Any) -> Any:
+    """The value with U+FFFD for each lone surrogate in it."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType | None:
+    """None where the values have no common type."""
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None
+
+
+def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
+    if first == second:
+        return first
+    fields = [pa.schema([pa.field("value", data_type)]) for data_type in (first, second)]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return None
+
+
+def _has_no_fields(data_type: pa.DataType) -> bool:
+    """Whether an object without keys is in it, which Parquet cannot hold."""
+    if pt.is_struct(data_type):
+        return data_type.num_fields == 0 or any(map(_has_no_fields, (part.type for part in data_type)))
+    return pt.is_list(data_type) and _has_no_fields(data_type.value_type)

@@ -1,0 +1,122 @@
+"""Delta Lake, through the package `deltalake`: the log lies in OUTPUT/_delta_log."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+
+from bertsum.errors import OutputError
+from bertsum.runs.tables.table import Change, ConflictError, Values
+from bertsum.storage.folder import Folder, describe
+
+_S3 = ("s3", "s3a")
+_S3_OPTIONS = {
+    "key": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "token": "aws_session_token",
+    "region_name": "aws_region",
+}
+_NO_RETRY = 0  # deltalake would rebase an append onto what others did; we want to look again instead
+
+
+class DeltaBackend:
+    """The table in OUTPUT; see `bertsum.runs.tables.table.Backend`."""
+
+    def __init__(self, output: Folder) -> None:
+        self._uri, self._options = output.uri, _store_options(output)
+        self._table: DeltaTable | None = None
+
+    def schema(self) -> pa.Schema | None:
+        table = self._load()
+        return None if table is None else pa.schema(table.schema())
+
+    def keys(self) -> list[str]:
+        return [] if self._table is None else list(self._table.metadata().partition_columns)
+
+    def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+        try:
+            DeltaTable.create(
+                self._uri, schema=schema, partition_by=list(keys), mode="error", storage_options=self._options
+            )
+        except DeltaError as error:
+            if self._load() is None:
+                raise OutputError(f"cannot make the Delta table in {self._uri}: {describe(error)}") from error
+            raise ConflictError from error
+
+    def add_columns(self, fields: Sequence[pa.Field]) -> None:
+        from deltalake import Field, Schema
+
+        assert self._table is not None
+        new = Schema.from_arrow(pa.schema(fields)).fields
+        try:
+            self._table.alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+        except CommitFailedError as error:
+            raise ConflictError from error
+
+    def files(self) -> dict[str, Values]:
+        table = self._load()
+        if table is None:
+            return {}
+        keys = self.keys()
+        rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        return {unquote(row["path"]): tuple(_text(row[f"partition.{key}"]) for key in keys) for row in rows}
+
+    def commit(self, change: Change, note: Mapping[str, str]) -> None:
+        assert self._table is not None
+        keys, now = self.keys(), int(time.time() * 1000)
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(
+                name,
+                record.bytes,
+                dict(zip(keys, values, strict=True)),
+                now,
+                True,
+                json.dumps({"numRecords": record.counts.rows}),
+            )
+            for name, (values, record) in change.add.items()
+        ]
+        actions += [
+            RemoveAction(name, True, now, partition_values=dict(zip(keys, values, strict=True)))
+            for name, values in change.remove.items()
+        ]
+        properties = CommitProperties(custom_metadata=dict(note), max_commit_retries=_NO_RETRY)
+        try:
+            self._table.create_write_transaction(
+                actions, mode="append", schema=self._table.schema(), partition_by=keys, commit_properties=properties
+            )
+        except CommitFailedError as error:
+            raise ConflictError from error
+
+    def _load(self) -> DeltaTable | None:
+        """The newest version."""
+        try:
+            self._table = self._open()
+        except TableNotFoundError:
+            self._table = None
+        return self._table
+
+    def _open(self) -> DeltaTable:
+        return DeltaTable(self._uri, storage_options=self._options)
+
+
+def _store_options(output: Folder) -> dict[str, str]:
+    """What `deltalake` does not find in the environment: our `storage_options`, and leave to speak http."""
+    if output.uri.partition("://")[0] not in _S3:
+        return {}
+    given = {**output.options, **output.options.get("client_kwargs", {})}
+    endpoint = given.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    found = {option: given.get(name) for name, option in _S3_OPTIONS.items()} | {"aws_endpoint_url": endpoint}
+    if endpoint and endpoint.startswith("http://"):
+        found["aws_allow_http"] = "true"
+    return {option: str(value) for option, value in found.items() if value}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

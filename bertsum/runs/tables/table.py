@@ -1,0 +1,255 @@
+"""OUTPUT as one table of a lake format: what a partition holds changes by one atomic commit.
+
+The table points at the files that the units wrote; no row is copied. A commit is a set difference, like everything
+else here: what the table should hold of a partition, minus what it holds. So a commit that is tried again, by the same
+driver or by another one, finds nothing left to do, and of two writers the one that comes second looks again before it
+writes.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol, TypeVar
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from bertsum.errors import BertsumError, InputError, OutputError
+from bertsum.runs.partitions import partition_of
+from bertsum.runs.records import FileRecord
+from bertsum.schema import fold
+from bertsum.storage.folder import describe
+
+Values = tuple[str | None, ...]
+T = TypeVar("T")
+_ATTEMPTS = 20
+_WAIT_SECONDS = 0.2
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+class ConflictError(Exception):
+    """Somebody else committed between our look at the table and our commit; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does: files by their name in OUTPUT, with the values of their partition."""
+
+    add: Mapping[str, tuple[Values, FileRecord]]
+    remove: Mapping[str, Values]  # by the name that `files` gave
+
+
+class Backend(Protocol):
+    """One table format."""
+
+    def schema(self) -> pa.Schema | None:
+        """Columns with the types of Arrow, partition keys too; None when there is no table yet."""
+
+    def keys(self) -> list[str]:
+        """Partition keys of the table that the last look saw, in order."""
+
+    def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+        """Make the table. Raises ConflictError when somebody else just did."""
+
+    def add_columns(self, fields: Sequence[pa.Field]) -> None:
+        """Columns that new files have and old ones do not, on top of what `schema` saw. Raises ConflictError."""
+
+    def files(self) -> dict[str, Values]:
+        """Files that the table holds now, by name in OUTPUT (by URI when they lie elsewhere)."""
+
+    def commit(self, change: Change, note: Mapping[str, str]) -> None:
+        """All of it or nothing, on top of what `files` saw. Raises ConflictError."""
+
+
+class Lake:
+    """A table, whatever its format."""
+
+    def __init__(self, backend: Backend, place: str, file_bytes: int) -> None:
+        """`place`: how messages name it; `file_bytes`: how big its files should be."""
+        self._backend, self._place, self.file_bytes = backend, place, file_bytes
+
+    def prepare(self, schemas: Iterable[pa.Schema], partitions: Iterable[str]) -> None:
+        """Create the table, or make sure that it takes files of these schemas and partitions, before any work.
+
+        Raises InputError when a column or partition does not fit, and OutputError as `publish` does.
+        """
+        wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
+        for key in keys:
+            wanted[key] = pa.date32() if key in dates else pa.string()
+        _refuse_other_case(wanted)
+        with self._reporting("prepare"):
+            until_alone(lambda: self._prepare(wanted, keys))
+
+    def _prepare(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
+        found = self._backend.schema()
+        if found is None:
+            self._backend.create(pa.schema(list(wanted.items())), keys)
+            return
+        if self._backend.keys() != keys:
+            raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
+        types = {field.name: table_type(field.name, field.type) for field in found}
+        _refuse_clashes(wanted, types)
+        _refuse_other_case([*types, *(name for name in wanted if name not in types)])
+        if new := [pa.field(name, wanted[name]) for name in wanted if name not in types]:
+            self._backend.add_columns(new)
+
+    def behind(self, names: Iterable[str], partitions: Iterable[str]) -> set[str]:
+        """Partitions whose content in the table is not exactly these files."""
+        partitions = list(partitions)
+        add, remove = self._difference(names, partitions)
+        wrong = {*add.values(), *remove.values()}
+        return {place for place in partitions if values_of(place) in wrong}
+
+    def holds(self, names: Iterable[str]) -> set[str]:
+        """Which of these files are in the table now."""
+        names = set(names)
+        if not names:
+            return names
+        with self._reporting("read"):
+            return names & self._backend.files().keys()
+
+    def publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+        """Make the table hold exactly these files of these partitions, by one commit; False when it did already.
+
+        Raises OutputError when other writers come first again and again.
+        """
+        return until_alone(lambda: self._publish(records, partitions, note))
+
+    def _publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+        add, remove = self._difference(records, partitions)
+        if not add and not remove:
+            return False
+        with self._reporting("change"):
+            self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
+        return True
+
+    def _difference(
+        self, names: Iterable[str], partitions: Iterable[str]
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        """What the table lacks and what it has too much, of these partitions."""
+        wanted = {name: values_of(partition_of(name)) for name in names}
+        with self._reporting("read"):
+            present = self._backend.files()
+        chosen = {values_of(place) for place in partitions}
+        add = {name: values for name, values in wanted.items() if values in chosen and present.get(name) != values}
+        remove = {name: values for name, values in present.items() if values in chosen and name not in wanted}
+        return add, remove
+
+    @contextmanager
+    def _reporting(self, verb: str) -> Iterator[None]:
+        """The libraries of table formats, catalogs and stores have errors of their own: one kind comes out."""
+        try:
+            yield
+        except (BertsumError, ConflictError, AssertionError):
+            raise
+        except Exception as error:
+            raise OutputError(f"cannot {verb} the table in {self._place}: {describe(error)}") from error
+
+
+def until_alone(step: Callable[[], T]) -> T:
+    """What `step` returns, which looks before it changes anything and is tried again, a moment later, on ConflictError.
+
+    Raises OutputError when others come first again and again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return step()
+        except ConflictError:
+            time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
+    raise OutputError(f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again")
+
+
+def values_of(partition: str) -> Values:
+    """`dt=2026-11-22/lang=a%2Fb` -> ("2026-11-22", "a/b")."""
+    parts = [unquote(part.partition("=")[2]) for part in partition.split("/") if part]
+    return tuple(None if value == _NO_VALUE else value for value in parts)
+
+
+def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
+    """The type that a table has for a column of files: the same, or the plain one of its kind.
+
+    Raises InputError for what neither Iceberg nor Delta has.
+    """
+    if pt.is_dictionary(data_type):
+        return table_type(name, data_type.value_type)
+    if pt.is_string(data_type) or pt.is_large_string(data_type) or pt.is_string_view(data_type):
+        return pa.string()
+    if pt.is_binary(data_type) or pt.is_large_binary(data_type) or pt.is_binary_view(data_type):
+        return pa.binary()
+    if pt.is_signed_integer(data_type):
+        return pa.int64() if data_type.bit_width == 64 else pa.int32()
+    if pt.is_boolean(data_type) or pt.is_float32(data_type) or pt.is_float64(data_type) or pt.is_date32(data_type):
+        return data_type
+    if pt.is_decimal128(data_type):
+        return data_type
+    if pt.is_timestamp(data_type) and data_type.unit != "ns":
+        return pa.timestamp("us", "UTC" if data_type.tz else None)
+    if pt.is_list(data_type) or pt.is_large_list(data_type):
+        return pa.list_(table_type(name, data_type.value_type))
+    if pt.is_map(data_type):
+        return pa.map_(table_type(name, data_type.key_type), table_type(name, data_type.item_type))
+    if pt.is_struct(data_type):
+        return pa.struct([(field.name, table_type(name, field.type)) for field in data_type])
+    raise InputError(
+        f"column {name!r} is {data_type}, which Iceberg and Delta tables do not have; convert it in the input, or "
+        "leave it out with summarizer.keep_columns"
+    )
+
+
+def _unify(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
+    """Columns of all schemas; one that is missing in some files is null there."""
+    types: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        own = {field.name: table_type(field.name, field.type) for field in schema}
+        _refuse_clashes(own, types)
+        types |= {name: kind for name, kind in own.items() if name not in types}
+    return types
+
+
+def _refuse_clashes(wanted: Mapping[str, pa.DataType], types: Mapping[str, pa.DataType]) -> None:
+    for name, kind in wanted.items():
+        if types.get(name, kind) != kind:
+            raise InputError(
+                f"column {name!r} is {kind} in the files to come, but {types[name]} in the table or in other files; a "
+                "table has one type for a column. Convert it in the input, or leave it out with summarizer.keep_columns"
+            )
+
+
+def _refuse_other_case(names: Sequence[str] | Mapping[str, pa.DataType]) -> None:
+    """Delta makes no table of names that differ in case alone, and readers of Iceberg cannot tell them apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(fold(name), name)) != name:
+            raise InputError(
+                f"the columns {other!r} and {name!r} differ in case alone, which a table cannot hold; leave one out "
+                "with summarizer.keep_columns, or rename it in the input"
+            )
+
+
+def _partition_keys(partitions: Iterable[str]) -> tuple[list[str], set[str]]:
+    """The keys, which must be those of all partitions, and which of them hold days only."""
+    found: list[list[str]] = []
+    no_dates: set[str] = set()
+    for partition in partitions:
+        parts = partition.split("/") if partition else []
+        if any("=" not in part for part in parts):
+            raise InputError(f"directory {partition!r} is no partition of a table; it must be like key=value")
+        found.append([part.partition("=")[0] for part in parts])
+        no_dates |= {key for key, value in zip(found[-1], values_of(partition), strict=True) if not _is_date(value)}
+        if found[-1] != found[0]:
+            raise InputError(f"partitions {found[0]} and {found[-1]} cannot be in one table: they have different keys")
+    keys = found[0] if found else []
+    return keys, set(keys) - no_dates
+
+
+def _is_date(value: str | None) -> bool:
+    if value is None:
+        return True
+    try:
+        return date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False

@@ -1,0 +1,280 @@
+"""Cuts a text at the line breaks that end something: list items, headings, lines of speech, subtitles, quoted e-mail.
+
+A line break in the middle of a sentence, where the next word did not fit into the line, is none of
+them. Each decision looks at the two lines beside a break, and what is known of the paragraph is
+computed once, so that all costs linear time.
+"""
+
+import re
+from functools import cached_property
+
+from bertsum.text.full_stops import OPEN_ENDS, words_of
+
+Span = tuple[int, int]
+
+_INLINE_BULLETS = "•▪◦‣●■"
+_INLINE_BULLET = re.compile(rf"[{_INLINE_BULLETS}](?<=\s.)(?=\s)")
+
+# A blank line; or, as group 1, a break that may end a sentence. A break before a lowercase word is
+# inside a sentence, unless the word is "a)", "ii." or the name of a speaker.
+_BREAK = re.compile(r"\n(?:\s*\n[ \t]*|[ \t\r]*(?=([^a-z \t\r\n]|[a-z]{1,4}[.)]\s|[a-z][\w.-]{0,20}:[ \t])))|\u2029")
+_BREAK_OF_MAIL = re.compile(
+    _BREAK.pattern.replace(r"\n(?:", r"\n(?:[> \t]*>[ \t\r]*(?=\n)|", 1)
+)  # also a line of ">" alone
+_ANY_BREAK = re.compile(r"\n[ \t\r]*(?=[^ \t\r\n])")  # of paragraphs that begin in lowercase, as people chat
+
+# Of paragraphs of chat, mail and subtitles, in which a break before a lowercase word may be a cut too.
+_UNUSUAL_STARTS = frozenset(">\n0123456789" + "".join(filter(str.islower, map(chr, range(0x530)))))
+_HEAD_CHARACTERS = 120  # of a line that are looked at
+_LONGEST_HEADING = 100
+_FIRST_WIDE = "\u2e80"
+
+_QUOTE_MARKS = re.compile(r"(?:[ \t]*>)+[ \t]?")
+# "12:31", "[12:31]", "(00:01:02)", "2024-01-05T10:00", "5/1/24, 10:15", "Jan  5 10:00:01", "<name>", "[INFO]"
+_TIME = re.compile(
+    r"[\[(<]?(?:\d{1,2}:\d\d|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{2,4},? +\[?\d\d?:)"
+    r"|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d|<[^<>\s]{1,30}> |\[[A-Z]+\]"
+)
+_CUE_TIME = re.compile(r"[\d:.,]+ +--> +[\d:.,]+")
+_STRONG_MARKER = re.compile(
+    r"[•◦▪‣●○■□◆◇★☆►▶➤➢✓✔✗→※]|・|[①-⑳]|第.{1,4}[条章节回]|§+ ?\d|#{1,6} |\||[-=*_]{3,}\s*$"
+    r"|\((?:\d{1,3}|[A-Za-z]|[ivx]{2,5})\)\s"
+)
+_LABEL = re.compile(
+    r"(?:section|article|chapter|part|appendix|schedule|clause|act|scene|kapitel|abschnitt|artikel|teil|chapitre|partie|titre"
+    r"|cap[ií]tulo|secci[oó]n|art[ií]culo|parte|capitolo|sezione|articolo|глава|статья|раздел|часть|अध्याय|الفصل|المادة)"
+    r"\s+(?:\d+|[IVXLC]+)\b",
+    re.IGNORECASE,
+)
+_ONLY_NUMBER = re.compile(r"\(?[\dIVX]+(?:\.\d+)*[.)]?$")
+# "Anna:", "DR. LEE:", "Q:", "Subject:", "田中:" before what is said; also "(Anna):". No URL: white space follows.
+_SPEAKER = re.compile(r"[(*]{0,2}[^\W\d_][\w.'’()-]*(?: [\w.'’()-]+){0,3} ?[*)]{0,2}(?::(?=\s)|：)")
+# Others may also begin a line of prose: "- as he said -", "12. The ...", "J. Smith".
+_WEAK_MARKERS = {
+    "dash": re.compile(r"[-*+·–—][ \t]"),
+    "number": re.compile(
+        r"(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]+|\d{1,2}(?:\.\d{1,2}){1,4})(?:\s|$)|\d{1,3}、|[一二三四五六七八九十]{1,3}、"
+    ),
+    "letter": re.compile(r"(?:[A-Za-z]|[ivx]{2,5}|[IVX]{2,5})[.)]+[ \t]|[а-яё]\)[ \t]"),
+    "time": _TIME,
+    "speaker": _SPEAKER,
+    "label": _LABEL,
+}
+_BYLINE = re.compile(r"(?:by|von|par|por|di|da|автор)[: ]\s*[^\W\d_a-zа-яß-ÿ]", re.IGNORECASE)
+
+_ENDS = frozenset(".!?…。！？।؟۔:;：；")
+_CLOSING = "\"'”’»)]」』"
+# A line that ends with such a word, a comma or an opening bracket waits for the next line.
+_OPEN_WORDS = words_of(
+    "a an the of to in on at by for from with and or nor but as than that which who whose "
+    "is are was were be been has have had into near my your his her its our their this "
+    "der die das den dem des ein eine einen einem einer und oder von vom zu zum zur mit "
+    "im in am an auf bei für nach aus le la les l' d' un une de du des et ou à au aux en "
+    "dans par pour sur avec el los las una unos y o del al con por para en sin lo il gli "
+    "i e di da dal della nel nella su che per и или в во на с со к от из за о об для по "
+    "не что который"
+)
+_CONTINUATIONS = ",;.!?)]}%…。、，！？；」』”’»"  # a line does not begin with them
+
+
+def split_blocks(text: str) -> list[Span]:
+    """Spans of a text between line breaks that end a sentence; only white space is between them."""
+    has_bullets = not text.isascii() and any(bullet in text for bullet in _INLINE_BULLETS)
+    if "\n" not in text and "\u2029" not in text and not has_bullets:
+        return [(0, len(text))]
+    blocks: list[Span] = []
+    start = 0
+    line_breaks: list[int] = []
+    is_mail = "\n>" in text
+    for line_break in (_BREAK_OF_MAIL if is_mail else _BREAK).finditer(text):
+        if line_break[1] is not None:
+            line_breaks.append(line_break.start())
+            continue
+        if line_breaks or text[start : start + 1] in _UNUSUAL_STARTS:
+            _append_blocks(text, start, line_break.start(), line_breaks, blocks)
+            line_breaks = []
+        else:
+            blocks.append((start, line_break.start()))
+        # The ">" of a line without words belongs to what follows it.
+        start = line_break.start() if is_mail and ">" in line_break[0] else line_break.end()
+    _append_blocks(text, start, len(text), line_breaks, blocks)
+    return _cut_at_bullets(text, blocks) if has_bullets else blocks
+
+
+def _append_blocks(text: str, start: int, stop: int, line_breaks: list[int], blocks: list[Span]) -> None:
+    """Append the blocks of the paragraph text[start:stop], in which no line is blank.
+
+    `line_breaks`: offsets of those that may be cuts.
+    """
+    if text[start : start + 1] in _UNUSUAL_STARTS and text.find("\n", start, stop) >= 0:
+        line_breaks = [line_break.start() for line_break in _ANY_BREAK.finditer(text, start, stop)]
+    if line_breaks:
+        for cut in _line_cuts(_Paragraph(text, start, stop), line_breaks):
+            blocks.append((start, cut))
+            start = cut
+    blocks.append((start, stop))
+
+
+def _cut_at_bullets(text: str, blocks: list[Span]) -> list[Span]:
+    """The blocks, cut before each bullet that stands inside a line."""
+    cut_blocks = []
+    for start, stop in blocks:
+        for bullet in _INLINE_BULLET.finditer(text, start, stop):
+            cut_blocks.append((start, bullet.start()))
+            start = bullet.start()
+        cut_blocks.append((start, stop))
+    return cut_blocks
+
+
+class _Paragraph:
+    """Lines between two blank ones, and what is known of all of them together."""
+
+    def __init__(self, text: str, start: int, stop: int):
+        self.text, self.start, self.stop = text, start, stop
+        self._siblings: dict[str, int] = {}
+
+    @cached_property
+    def is_cue(self) -> bool:
+        """Whether this is a subtitle: a number, times, and words that are broken for the width of a screen."""
+        head = self.text[self.start : min(self.stop, self.start + _HEAD_CHARACTERS)]
+        return "-->" in head and any(_CUE_TIME.match(line.strip()) for line in head.split("\n"))
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return [line.strip() for line in self.text[self.start : self.stop].split("\n")]
+
+    @cached_property
+    def width(self) -> int:
+        """Characters of the longest line."""
+        return max(map(len, self._lines))
+
+    @cached_property
+    def is_wrapped(self) -> bool:
+        """Whether lines are broken where they are full, and not where a sentence ends.
+
+        Half of the lines must be nearly as long as the longest; two or three lines must also have the width of a page.
+        """
+        *lengths, _ = map(len, self._lines)
+        # A Chinese or Japanese character is as wide as two Latin letters.
+        head = self.text[self.start : self.start + 50]
+        scale = 2 if not head.isascii() and max(head) > _FIRST_WIDE else 1
+        if not 40 <= self.width * scale <= 160:
+            return False
+        num_full = sum(length >= self.width - 12 // scale for length in lengths)
+        if len(lengths) > 2:
+            return 2 * num_full >= len(lengths)
+        return 55 <= self.width * scale <= 110
+
+    @cached_property
+    def is_chat(self) -> bool:
+        """Whether most lines begin in lowercase and end without a full stop, and are not broken for a width."""
+        lines = self._lines
+        if len(lines) < 3 or self.is_wrapped or not lines[0][:1].islower():
+            return False
+        short = sum(line[:1].islower() and not _is_ended(line) and len(line) <= 60 for line in lines)
+        return 2 * short > len(lines) and self.width >= 2
+
+    def siblings(self, family: str, pattern: re.Pattern[str]) -> int:
+        """How many lines begin with a marker of a family."""
+        if family not in self._siblings:
+            self._siblings[family] = sum(pattern.match(line) is not None for line in self._lines)
+        return self._siblings[family]
+
+
+def _line_cuts(paragraph: _Paragraph, line_breaks: list[int]) -> list[int]:
+    text, line_start = paragraph.text, paragraph.start
+    cuts = []
+    for newline in line_breaks:
+        # The line before; lines that were skipped continue one another.
+        line_start = max(line_start, text.rfind("\n", line_start, newline) + 1)
+        line_stop = text.find("\n", newline + 1, paragraph.stop)
+        line_stop = paragraph.stop if line_stop < 0 else line_stop
+        # `sentencex` sees the end of a sentence before a capital letter; a speaker's name has a colon.
+        is_plain = (
+            text[newline - 1] in ".!?"
+            and text[newline - 2].islower()
+            and text[newline + 1].isupper()
+            and ":" not in text[newline + 1 : newline + 40]
+        )
+        if not (is_plain and text[newline + 2 : newline + 3].islower()) and _is_cut(
+            paragraph, (line_start, newline), (newline + 1, line_stop)
+        ):
+            cuts.append(newline)
+        line_start = newline + 1
+    return cuts
+
+
+def _is_cut(paragraph: _Paragraph, above: Span, below: Span) -> bool:
+    """Whether the break between two lines ends a sentence."""
+    text = paragraph.text
+    head, tail = (
+        text[above[0] : above[1]][:_HEAD_CHARACTERS].strip(),
+        text[max(above[0], above[1] - 40) : above[1]].rstrip(),
+    )
+    following = text[below[0] : below[1]][:_HEAD_CHARACTERS].strip()
+    if head.startswith(">") or following.startswith(">"):
+        marks, next_marks = (_QUOTE_MARKS.match(line) for line in (head, following))
+        if (marks[0].count(">") if marks else 0) != (next_marks[0].count(">") if next_marks else 0):
+            return True
+        head, following = head[marks.end() if marks else 0 :], following[next_marks.end() if next_marks else 0 :]
+        if not following:
+            return True
+    if not head or not following:
+        return False
+    last_word = tail.rsplit(None, 1)[-1]
+    may_be_abbreviation = last_word in OPEN_ENDS
+    is_ended = _is_ended(tail) and not may_be_abbreviation
+    length = above[1] - above[0]
+    # Whether the first word below would not have fitted into the line above.
+    is_full = length + 1 + len(following.split(None, 1)[0]) > paragraph.width and paragraph.is_wrapped
+    if head.isdigit() and _CUE_TIME.match(following):
+        return False
+    if _begins_block(paragraph, following, is_open=(is_full or last_word in _OPEN_WORDS) and not is_ended):
+        return True
+    if _is_heading(head, following, length, is_full):
+        return True
+    if paragraph.is_cue or following[0] in _CONTINUATIONS:
+        return False
+    if not is_ended and ((tail[-1:] in ",([-–—、，" and is_full) or last_word in _OPEN_WORDS):
+        return False
+    if may_be_abbreviation:
+        return False
+    if following.lstrip("\"'“‘„«([¿¡*_")[:1].islower():
+        return paragraph.is_chat
+    return not is_full
+
+
+def _is_ended(line: str) -> bool:
+    return line.rstrip(_CLOSING)[-1:] in _ENDS
+
+
+def _begins_block(paragraph: _Paragraph, line: str, is_open: bool) -> bool:
+    """Whether a line begins with a marker, a time or a speaker.
+
+    `is_open`: the sentence above may go on. Then a marker counts with which no prose begins, or that
+    another line has too.
+    """
+    if not line[0].isalpha() and (_STRONG_MARKER.match(line) or _CUE_TIME.match(line)):
+        return True
+    for family, pattern in _WEAK_MARKERS.items():
+        if pattern.match(line):
+            return not is_open or paragraph.siblings(family, pattern) > 1
+    return False
+
+
+def _is_heading(line: str, following: str, length: int, is_full: bool) -> bool:
+    """Whether a line stands for itself."""
+    if length > _LONGEST_HEADING:
+        return False
+    if _CUE_TIME.match(line) or line[0] in "|#" or not any(map(str.isalnum, line)):
+        return True
+    if _ONLY_NUMBER.match(line):
+        return not is_full
+    if _is_ended(line):
+        return line[-1] in ".:" and _LABEL.fullmatch(line[:-1]) is not None
+    if _LABEL.fullmatch(line) or (_BYLINE.match(line) and not is_full):
+        return True
+    if line.isupper() and not following.isupper():
+        return True
+    words = [word for word in line.split() if len(word) > 3]
+    return len(words) > 2 and all(map(str.istitle, words)) and following[0].isupper()

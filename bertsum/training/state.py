@@ -1,0 +1,227 @@
+"""The state of a run on disk, from which it goes on: `checkpoints/STEP.safetensors` and `.json`, nothing pickled.
+
+Random numbers, the learning rates and the position in the data are functions of the step and the configuration, so the
+step stands for them. The rest is tensors: the weights that learn, the optimizer's moments, the average of weights.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from bertsum.errors import OutputError
+from bertsum.storage.folder import Folder
+from bertsum.training.optimization import WeightAverage
+
+_DIRECTORY = "checkpoints"
+_WEIGHTS, _AVERAGE, _OPTIMIZER = "weights/", "average/", "optimizer/"
+
+
+class RunState(BaseModel):
+    """Content of `checkpoints/STEP.json`, which is written last: a checkpoint without it is none."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    plan_digest: str = Field(description="of the rows that are trained on")
+    step: int = Field(0, description="optimizer steps done")
+    averaged_steps: int = 0
+    score: float | None = Field(None, description="best_metric of these weights, where they were measured")
+    best_step: int | None = Field(None, description="the checkpoint with the best score until now")
+    best_score: float | None = None
+    validations_without_gain: int = 0
+    skipped_steps: int = Field(0, description="in a row, for a gradient that was not finite")
+
+
+class StateStore:
+    """The checkpoints of one run in its OUTPUT."""
+
+    def __init__(self, folder: Folder, num_kept: int) -> None:
+        self._folder = folder
+        self._num_kept = num_kept
+
+    def save(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint, then remove those that are no longer wanted, and what a killed run left of one."""
+        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._folder.write_replace(_name(state.step, "safetensors"), save(on_cpu))
+        self._folder.write_replace(_name(state.step, "json"), state.model_dump_json().encode())
+        self._remove_old(state.step)
+        self._remove_halves()
+
+    def latest(self, on_damage: Callable[[str], None] = lambda text: None) -> RunState | None:
+        """The newest checkpoint that is whole; None where there is none.
+
+        `on_damage` gets a sentence on each newer one, which is damaged. Raises OutputError where all
+        of them are, and for one of another version of bertsum.
+        """
+        damaged: list[str] = []
+        for step in reversed(self._steps()):
+            if (state := self._read(step)) is not None:
+                for text in damaged:
+                    on_damage(f"{text}; an older one is used")
+                return state
+            damaged.append(f"the checkpoint {self._folder}/{_name(step, 'safetensors')} is damaged")
+        if damaged:
+            raise OutputError(f"{damaged[0]}, and no other one is left; remove {_DIRECTORY}/ to begin again")
+        return None
+
+    def read_tensors(self, step: int) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, on the CPU. Raises OutputError where they are damaged."""
+        name = _name(step, "safetensors")
+        try:
+            return load(self._folder.read_bytes(name))
+        except SafetensorError as error:
+            raise OutputError(f"{self._folder}/{name} is damaged: {error}") from error
+
+    def _steps(self) -> list[int]:
+        """Steps with both files of a checkpoint, in order."""
+        names = self._folder.list_names()
+        stems = [name.removesuffix(".json").removeprefix(f"{_DIRECTORY}/") for name in names if name.endswith(".json")]
+        return sorted(int(stem) for stem in stems if stem.isdigit() and _name(int(stem), "safetensors") in names)
+
+    def _read(self, step: int) -> RunState | None:
+        """None for a damaged checkpoint."""
+        name = _name(step, "json")
+        try:
+            values = json.loads(self._folder.read_bytes(name))
+        except ValueError:
+            return None
+        if not self._is_whole(_name(step, "safetensors")):
+            return None
+        try:
+            return RunState.model_validate(values)
+        except ValidationError as error:
+            reason = error.errors()[0]
+            raise OutputError(
+                f"{self._folder}/{name} is of another version of bertsum ({'.'.join(map(str, reason['loc']))}: "
+                f"{reason['msg']}); go on with that version, or train into an empty OUTPUT"
+            ) from error
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a safetensors file is as long as it says itself, or was cut off by a disk or a copy.
+
+        It begins with the length of its header in 8 bytes. The header is JSON and has the offsets of
+        each tensor in the rest: with 100 bytes of header and a last tensor that ends at 40, the file
+        has 148 bytes.
+        """
+        info = self._folder.info(name)
+        size = info.size if info else 0
+        with self._folder.open(name) as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            try:
+                header = json.loads(stream.read(min(length, size)))
+            except ValueError:
+                return False
+        ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"]
+        return bool(size == 8 + length + max(ends, default=0))
+
+    def _remove_old(self, newest: int) -> None:
+        """Also those that are damaged or of later steps: the run went on from an older one."""
+        states = {step: self._read(step) for step in self._steps() if step != newest}
+        usable = [state for step, state in states.items() if state and step < newest]
+        best_last = sorted(usable, key=_rank)
+        kept = {state.step for state in best_last[::-1][: self._num_kept - 1]}
+        for step in states.keys() - kept:
+            for suffix in ("json", "safetensors"):
+                self._folder.remove(_name(step, suffix))
+
+    def _remove_halves(self) -> None:
+        """Tensors without a record: a run was killed before it wrote it, or when it had removed it."""
+        names = self._folder.list_names(_DIRECTORY)
+        for name in names:
+            stem = name.removesuffix(".safetensors")
+            if name != stem and f"{stem}.json" not in names:
+                self._folder.remove(name)
+
+
+def _rank(state: RunState) -> tuple[bool, float, int]:
+    """The better, the higher: what was measured, by its score; the rest by step."""
+    if state.score is None:
+        return False, 0.0, state.step
+    return True, state.score, -state.step
+
+
+def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
+    """Everything that a step changes, by names that say what it is."""
+    trained = trained_weights(model)
+    tensors: dict[str, Tensor] = {_WEIGHTS + name: weight for name, weight in trained.items()}
+    tensors |= {_AVERAGE + name: mean for name, mean in zip(trained, average.means, strict=False)}
+    for name, weight in trained.items():
+        for key, value in optimizer.state.get(weight, {}).items():
+            tensors[f"{_OPTIMIZER}{key}/{name}"] = value
+    return tensors
+
+
+def restore(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> None:
+    """The inverse of `collect`, in place. Raises OutputError where the checkpoint is of another model."""
+    restore_weights(tensors, model)
+    trained = trained_weights(model)
+    for key, value in tensors.items():
+        _check_moment(key, value, trained)
+    average.means = [
+        tensors[_AVERAGE + name].to(weight) for name, weight in trained.items() if _AVERAGE + name in tensors
+    ]
+    for key, value in tensors.items():
+        if key.startswith(_OPTIMIZER):
+            state, _, name = key.removeprefix(_OPTIMIZER).partition("/")
+            weight = trained[name]
+            optimizer.state[weight][state] = value if state == "step" else value.to(weight)  # Adam counts on the CPU
+
+
+@torch.no_grad()
+def restore_weights(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Only the weights that learn, in place. Raises OutputError where the checkpoint is of another model."""
+    expected = {_WEIGHTS + name: weight for name, weight in trained_weights(model).items()}
+    found = {name for name in tensors if name.startswith(_WEIGHTS)}
+    if found != expected.keys():
+        wrong = sorted(found ^ expected.keys())
+        raise OutputError(f"the checkpoint is of another model; they differ in {', '.join(wrong[:3])}")
+    for name, weight in expected.items():
+        if tensors[name].shape != weight.shape:
+            raise _other_shape(name, tensors[name], weight)
+    for name, weight in expected.items():
+        weight.copy_(tensors[name])
+
+
+def _check_moment(key: str, value: Tensor, trained: Mapping[str, Tensor]) -> None:
+    """Raise OutputError for the mean or moment of no weight that learns, or of another shape."""
+    if not key.startswith((_AVERAGE, _OPTIMIZER)):
+        return
+    name = key.removeprefix(_AVERAGE) if key.startswith(_AVERAGE) else key.split("/", 2)[2]
+    if name not in trained:
+        raise OutputError(f"the checkpoint is of another model: it has {key}, and no such weight learns")
+    if value.shape not in (trained[name].shape, torch.Size()):  # Adam's count of steps is a number
+        raise _other_shape(key, value, trained[name])
+
+
+def _other_shape(name: str, tensor: Tensor, weight: Tensor) -> OutputError:
+    shapes = f"{tuple(tensor.shape)}, and not {tuple(weight.shape)}"
+    return OutputError(f"the checkpoint is of another model: its {name} is of shape {shapes}")
+
+
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that learn, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def read_log(folder: Folder, name: str, last_step: int) -> list[dict[str, Any]]:
+    """Lines of a run's log up to a step. Raises OutputError where it is damaged."""
+    if folder.info(name) is None:
+        return []
+    try:
+        lines = [json.loads(line) for line in folder.read_bytes(name).splitlines()]
+    except ValueError as error:
+        raise OutputError(
+            f"{folder}/{name} is damaged: {error}; remove it, and the run goes on without the lines until here"
+        ) from error
+    return [line for line in lines if line["step"] <= last_step]
+
+
+def _name(step: int, suffix: str) -> str:
+    return f"{_DIRECTORY}/{step:08d}.{suffix}"

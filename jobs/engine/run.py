@@ -1,0 +1,113 @@
+"""A run of a job over INPUT and OUTPUT: what the command line decides. A command adds its Work to it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bertsum.config import RunConfig
+from bertsum.errors import BertsumError, ConfigError, InputError
+from bertsum.runs.input import Input
+from bertsum.runs.plan import Plan, Terms, make_plan, refuse_superseded
+from bertsum.runs.records import Job
+from bertsum.runs.tables.table import Lake
+from bertsum.runs.units import Limits
+from bertsum.storage.folder import Folder
+from jobs.engine.work import Work
+from jobs.terminal.console import console
+
+if TYPE_CHECKING:
+    from jobs.engine.waves import Replicas
+
+RESUMES = "interrupted; finished units stay, and the same command goes on from there"
+_NOT_EXCLUSIVE = (
+    "{output} cannot create a file exclusively (no hard links, or no conditional put): each file still appears whole "
+    "or not at all, but two runs at once may write a file twice; see to it that only one is at work"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything that the command line decides, looked up once."""
+
+    input_uri: str
+    source: Input
+    output: Folder
+    job: Job
+    work: Work
+    config: RunConfig
+    address: str
+    lake: Lake | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.config.rows_per_unit, self.config.max_unit_bytes)
+
+    def plan(self, limit: int | None = None) -> Plan:
+        """What is to do. Raises InputError and OutputError, see `make_plan`."""
+        _refuse_nesting(self.source, self.output)
+        if limit is not None and not self.source.scope.is_all:
+            raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
+        terms = Terms(limits=self.limits, check=self.work.check, rules=self.config.output, limit=limit)
+        try:
+            plan = make_plan(self.source, self.output, self.job, terms)
+        except InputError as error:
+            if not self.source.copy_of:
+                raise
+            raise InputError(f"INPUT {self.source.copy_of}: {error}") from error  # whose files have other names
+        if self.lake is not None and plan.limit is None:  # a partition is published when the table has it, too
+            behind = self.lake.behind(plan.expected, sorted(plan.partitions & plan.published))
+            plan = replace(plan, published=plan.published - behind)
+        return plan
+
+    def replan(self, plan: Plan, reason: BertsumError) -> Plan:
+        """The plan of the same partitions, made anew: OUTPUT has changed.
+
+        Raises InputError and OutputError, see `make_plan` and `refuse_superseded`.
+        """
+        console.print(f"OUTPUT has changed ({reason}); looking again at what is left to do", soft_wrap=True)
+        files = tuple(file for file in self.source.files if plan.scope.holds(file.partition))
+        again = replace(self, source=replace(self.source, files=files, scope=plan.scope)).plan()
+        if self.config.on_existing == "resume":
+            refuse_superseded(again.superseded, self.output)
+        return again
+
+
+@contextmanager
+def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
+    """Ray, for as long as it is needed, and what its replicas are."""
+    console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
+    from jobs.engine.cluster import connected, reserve
+    from jobs.engine.unit_maker import Task
+    from jobs.engine.waves import Replicas
+
+    with connected(run.address):
+        shape = reserve(run.config.resources, len(plan.missing), can_grow=run.address != "local")
+        exclusive = run.output.can_create_exclusively()
+        if not exclusive:
+            console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
+        task = Task(
+            input_uri=run.source.root.uri,
+            output_uri=run.output.uri,
+            job=run.job,
+            work=run.work,
+            num_threads=shape.num_threads,
+            exclusive=exclusive,
+            outdated=frozenset(plan.outdated) if run.lake else None,
+            storage_options=run.config.storage_options,
+        )
+        yield Replicas(
+            task=task,
+            shape=shape,
+            max_attempts=run.config.max_unit_attempts,
+            timeout_seconds=run.config.replica_timeout_seconds,
+        )
+
+
+def _refuse_nesting(source: Input, output: Folder) -> None:
+    """A walk of INPUT must not come upon results, neither now nor when the job runs again."""
+    below = output.is_below(source.root) if source.is_directory else False
+    if below or any(Folder(f"{source.root.uri}/{file.path}").is_below(output) for file in source.files[:1]):
+        raise InputError(
+            f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read its own results"
+        )

@@ -1,0 +1,163 @@
+"""What the jobs do with the rows of a unit. A `Work` is pickled to every replica, which loads what it needs there."""
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ModelError
+from bertsum.inference.stream import Stream
+from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled, kept_schema
+from bertsum.labels.shards import shard_schema
+from bertsum.runs.columns import check_documents, needed_columns, output_schema
+from bertsum.runs.input import Shard
+from bertsum.runs.records import Job
+from bertsum.storage.folder import mask
+
+if TYPE_CHECKING:
+    from bertsum.evaluation.evaluator import EvaluationConfig
+
+
+class Work(Protocol):
+    """One kind of job: which files it can use, which columns it reads and writes, and what it does with rows."""
+
+    def check(self, shard: Shard) -> str | None:
+        """See `bertsum.runs.columns.Check`."""
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        """Columns to read of a file with `schema`."""
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        """Columns of the output of a file with `schema`; see `bertsum.runs.records.encode` for what a `status` does."""
+
+    def load(self, num_threads: int) -> Stream:
+        """On the replica, at its first unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizeWork:
+    """Documents -> summaries and sentiment."""
+
+    model: str | None
+    job: Job
+    config: SummarizerConfig
+    max_batch_tokens: int
+
+    def check(self, shard: Shard) -> str | None:
+        return check_documents(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return needed_columns(schema, self.config)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return output_schema(schema, self.config)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when the model here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.checkpoints.config import model_digest
+        from bertsum.checkpoints.locate import resolve
+        from bertsum.inference.summarizer import Summarizer
+
+        _check_digest("model", self.job, model_digest(resolve(self.model)))
+        return Summarizer(self.model, self.config, max_batch_tokens=self.max_batch_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareWork:
+    """Labelled rows -> rows of training shards."""
+
+    encoder: str
+    job: Job
+    config: DocumentsConfig
+
+    def check(self, shard: Shard) -> str | None:
+        return check_labelled(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return list(kept_schema(schema, self.config).names)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return shard_schema(kept_schema(schema, self.config), self.job.model_digest)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when the tokenizer here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.checkpoints.checkpoint import load_tokenizer
+
+        preparer = Preparer(load_tokenizer(self.encoder), self.config)
+        _check_digest("tokenizer of", self.job, preparer.encoder.tokenizer_digest)
+        return preparer
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateWork:
+    """Labelled rows -> rows of measures. `models`: where each lies, by its name in the results."""
+
+    models: Mapping[str, str | None]
+    job: Job
+    config: "EvaluationConfig"
+    max_batch_tokens: int
+
+    def check(self, shard: Shard) -> str | None:
+        from bertsum.evaluation.evaluator import check_measurable
+
+        return check_measurable(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        from bertsum.evaluation.evaluator import needed_columns
+
+        return needed_columns(self.config)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        from bertsum.evaluation.evaluator import result_schema
+
+        return result_schema(schema, self.config)
+
+    def load(self, num_threads: int) -> Stream:
+        """Raises ModelError when a model here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.evaluation.evaluator import Evaluator
+        from bertsum.inference.summarizer import Summarizer
+
+        _check_digest("models", self.job, models_digest(self.models))
+        return Evaluator(
+            {
+                name: Summarizer(model, self.config.summarizer, max_batch_tokens=self.max_batch_tokens)
+                for name, model in self.models.items()
+            },
+            self.config,
+        )
+
+
+def models_digest(models: Mapping[str, str | None]) -> str:
+    """Of the content of all models, and of their names, which are in the rows."""
+    from bertsum.checkpoints.config import model_digest
+    from bertsum.checkpoints.locate import resolve
+
+    found = json.dumps([[name, model_digest(resolve(model))] for name, model in models.items()])
+    return hashlib.sha256(found.encode()).hexdigest()
+
+
+def _check_digest(what: str, job: Job, found: str) -> None:
+    if found != job.model_digest:
+        raise ModelError(
+            f"{what} {mask(job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the driver's has "
+            f"{job.model_digest[:12]}: all nodes must see the same model"
+        )
+
+
+def set_threads(num_threads: int) -> None:
+    """Before torch is imported: its pools, and those of the tokenizer, take their size from the environment then."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[variable] = str(num_threads)
+    import torch
+
+    torch.set_num_threads(num_threads)
+    pa.set_cpu_count(num_threads)

@@ -1,0 +1,156 @@
+"""What one replica does with these documents on the machine where this runs, and what holds it up.
+
+The engine's rate is measured between two measurements of the machine's own rate of matrix products, so that what else
+runs on the machine weighs on both.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from bertsum.config import JobConfig
+from bertsum.errors import InputError
+from bertsum.storage.folder import configure
+
+if TYPE_CHECKING:
+    from bertsum.inference.summarizer import Summarizer
+    from bertsum.text.encoder import EncodedDocument
+
+_PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Rates a second. Tokens are real ones: special tokens in, padding out."""
+
+    device: str
+    dtype: str
+    threads: int
+    cpus: int  # of the machine
+    documents: int
+    tokens_per_document: float
+    matrix_flops: float  # floating-point operations of products of the encoder's shapes
+    engine_tokens: float
+    engine_documents: float
+    engine_share: float  # of `matrix_flops`, counting the operations that real tokens need
+    prepare_documents_per_core: float
+    end_to_end_documents: float  # Arrow rows in, Arrow rows out
+    bottleneck: str
+
+
+def measure_model(
+    model: str | None, config: JobConfig, tables: Sequence[pa.Table], repetitions: int, num_threads: int | None = None
+) -> Measured:
+    """Load the model and measure it; on a cluster this runs where a replica would, with as many threads."""
+    import torch  # takes seconds, as the next one
+
+    from bertsum.inference.summarizer import Summarizer
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    configure(config.storage_options)
+    summarizer = Summarizer(model, config.summarizer, max_batch_tokens=config.max_batch_tokens)
+    return measure(summarizer, tables, repetitions)
+
+
+def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: int) -> Measured:
+    """Medians over interleaved repetitions, after one that is not counted. Raises InputError without any text."""
+    import torch
+
+    from bertsum.inference.arrow import read_documents
+
+    documents = [document for table in tables for document in read_documents(table, summarizer.config)]
+    prepared = summarizer.prepare(documents)
+    encoded = [document for document in prepared.encoded if document is not None]
+    if not encoded:
+        raise InputError("no document of the sample is text in a language of the model")
+    tokens = sum(len(document.input_ids) for document in encoded)
+    operations = _operations(summarizer, encoded)
+    products, shares, engines, cores, walls = [], [], [], [], []
+    for _ in range(repetitions + 1):
+        before = _product_rate(summarizer)
+        engine = _seconds(lambda: summarizer.forward(prepared))
+        product = (before + _product_rate(summarizer)) / 2
+        products.append(product)
+        engines.append(engine)
+        shares.append(operations / engine / product)
+        start = time.process_time()
+        summarizer.prepare(documents)
+        cores.append(time.process_time() - start)
+        walls.append(_seconds(lambda: list(summarizer.stream(tables))))
+    engine, core, wall = (median(values[1:]) for values in (engines, cores, walls))
+    on_gpu = summarizer.device.type == "cuda"
+    return Measured(
+        device=torch.cuda.get_device_name() if on_gpu else "CPU",
+        dtype=str(summarizer.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        cpus=os.cpu_count() or 1,
+        documents=len(documents),
+        tokens_per_document=tokens / len(encoded),
+        matrix_flops=median(products[1:]),
+        engine_tokens=tokens / engine,
+        engine_documents=len(encoded) / engine,
+        engine_share=median(shares[1:]),
+        prepare_documents_per_core=len(documents) / core,
+        end_to_end_documents=len(documents) / wall,
+        bottleneck=_bottleneck(core, engine, on_gpu),
+    )
+
+
+def _bottleneck(prepare: float, engine: float, on_gpu: bool) -> str:
+    """From seconds for the same documents. One thread prepares while the device computes."""
+    if not on_gpu:
+        return f"the CPU, which spends {prepare / (prepare + engine):.0%} of the time on preparing"
+    if prepare > engine:
+        return f"preparing: {prepare / engine:.1f} replicas a GPU (resources.num_gpus) would keep it busy"
+    return "the GPU"
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()  # ends with a copy to the host, so that a GPU has done its work
+    return time.perf_counter() - start
+
+
+def _operations(summarizer: "Summarizer", documents: Sequence["EncodedDocument"]) -> float:
+    """Multiplications and additions that the encoder needs for these tokens, attention included, padding not."""
+    config = summarizer.model.encoder.config
+    hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
+    inner = int(getattr(config, "intermediate_size", 4 * hidden))
+    tokens = float(sum(document.window_lengths.sum() for document in documents))
+    pairs = float(sum((document.window_lengths.astype("int64") ** 2).sum() for document in documents))
+    return 2 * layers * (tokens * (4 * hidden**2 + 2 * hidden * inner) + 2 * pairs * hidden)
+
+
+def _product_rate(summarizer: "Summarizer") -> float:
+    """Operations a second of products of the encoder's shapes, in its number format."""
+    import torch
+
+    config = summarizer.model.encoder.config
+    hidden = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", 4 * hidden))
+    device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 4096)
+    shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
+    factors = [
+        (
+            torch.randn(rows, k, device=device, dtype=summarizer.dtype),
+            torch.randn(n, k, device=device, dtype=summarizer.dtype),
+        )
+        for k, n in shapes
+    ]
+    repetitions = 2 if device.type == "cpu" else 50
+    with torch.inference_mode():
+        for values, weight in factors:
+            torch.nn.functional.linear(values, weight)
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            for values, weight in factors:
+                last = torch.nn.functional.linear(values, weight)
+        last[0, 0].item()
+    seconds = time.perf_counter() - start
+    return repetitions * sum(2 * rows * k * n for k, n in shapes) / seconds

@@ -1,0 +1,149 @@
+"""Ray's job server over HTTP: every request has a limit, and what an answer means has a type.
+
+A request that gets no answer, or "not now" for one, raises UnreachableError and may be asked again; one that is refused
+raises ResourceError, and so does an address whose host does not exist.
+"""
+
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from bertsum.errors import ConfigError, IncompleteError, ResourceError
+from bertsum.storage.folder import describe, mask
+
+try:
+    import requests
+except ImportError as error:
+    raise ConfigError("submitting needs Ray's job client: pip install 'bertsum[cluster]'") from error
+
+_REQUEST_SECONDS = 30.0
+_NOT_NOW = range(500, 600)  # a head that starts, an agent that is gone, a proxy in between
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+_LOG_LINES = 10
+_TOKEN_FILE = Path(".ray", "auth_token")
+
+
+class UnreachableError(IncompleteError):
+    """No answer, for now."""
+
+
+class JobServer(JobSubmissionClient):
+    """The submissions of one cluster. Overrides the two methods through which Ray's client sends everything."""
+
+    def __init__(self, address: str) -> None:
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if not address.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"--address {mask(address)}: a job server has an address like http://HOST:8265 (the dashboard's)"
+            )
+        self.address = mask(address)
+        try:
+            super().__init__(address, headers=_authorization())
+        except UnreachableError as error:
+            if _is_unknown_host(error):
+                raise ResourceError(str(error)) from error
+            raise
+        except RuntimeError as error:
+            raise ResourceError(f"{self.address} is no Ray job server: {describe(error)}") from error
+
+    def find(self, submission_id: str) -> JobDetails | None:
+        """What the server knows of it, or None: it has never heard of it, or forgot it in a restart."""
+        try:
+            return self.get_job_info(submission_id)
+        except LookupError:
+            return None
+
+    def read_log(self, job: JobDetails) -> str:
+        """All that it has printed; nothing when the job has ended and its log went with its machine."""
+        try:
+            return str(self.get_job_logs(job.submission_id or ""))
+        except (LookupError, UnreachableError):
+            if job.status.is_terminal():
+                return ""
+            raise
+
+    def describe(self, submission_id: str) -> dict[str, Any]:
+        """What there is to say of a submission, without what its environment holds."""
+        job = self.find(submission_id)
+        if job is None:
+            raise ConfigError(f"{self.address} knows no submission {submission_id!r}")
+        log = self.read_log(job).splitlines()
+        return {
+            "submission": submission_id,
+            "state": str(job.status),
+            "exit_code": job.driver_exit_code,
+            "command": mask(job.entrypoint),
+            "started": _time(job.start_time),
+            "ended": _time(job.end_time),
+            "message": mask(job.message or ""),
+            "log": [mask(line.rstrip()) for line in log[-_LOG_LINES:]],
+        }
+
+    def attempts(self, base_id: str) -> dict[int, JobDetails]:
+        """Submissions whose id is `base_id` and a number, by number."""
+        found = {}
+        for job in self.list_jobs():
+            base, _, number = (job.submission_id or "").rpartition("-")
+            if base == base_id and number.isdigit():
+                found[int(number)] = job
+        return dict(sorted(found.items()))
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        try:
+            return super()._do_request(method, endpoint, timeout=_REQUEST_SECONDS, **options)
+        except AuthenticationError as error:
+            raise ResourceError(
+                f"{self.address} wants a token and refused ours, or we have none: put the cluster's into "
+                f"RAY_AUTH_TOKEN or ~/{_TOKEN_FILE}"
+            ) from error
+        except requests.exceptions.RequestException as error:
+            raise UnreachableError(f"no answer from {self.address}: {_reason(error)}") from error
+
+    def _raise_error(self, response: Any) -> None:
+        if response.status_code == 404:
+            raise LookupError(response.text)
+        text = mask(response.text.strip()).splitlines() or [""]
+        if response.status_code in _NOT_NOW:
+            raise UnreachableError(f"{self.address} answers HTTP {response.status_code}: {text[-1]}")
+        raise ResourceError(f"{self.address} refuses: HTTP {response.status_code}: {text[-1]}")
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _authorization() -> dict[str, str]:
+    """Ray's token, from where Ray itself takes it; a cluster without tokens does not mind."""
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return {}
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser(f"~/{_TOKEN_FILE}"))  # noqa: PTH111
+    token = os.environ.get("RAY_AUTH_TOKEN") or (path.read_text(encoding="utf-8") if path.is_file() else "")
+    return {"Authorization": f"Bearer {token.strip()}"} if token.strip() else {}
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause has the words that help: "Connection refused" and not the pool's story around it."""
+    return describe(_innermost(error))
+
+
+def _is_unknown_host(error: Exception) -> bool:
+    """A name that does not exist is a wrong address; all else may be mended by another try."""
+    cause = _innermost(error)
+    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -1,0 +1,55 @@
+"""One worker of several, as a process: trains on its part of the rows and leaves what it saw in a file."""
+
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from bertsum.training import loop as training
+from bertsum.training.config import SourceConfig
+from bertsum.training.data import read_examples
+from bertsum.training.distributed import rank
+from bertsum.training.examples import ExampleFile
+from bertsum.training.validation import LabelledSource, validate
+from helpers import tiny
+from helpers.rows import training_config
+
+_LOGGED = ("summary_loss", "sentiment_loss", "candidate_loss", "gradient_norm")
+
+
+def read_sources(directory: Path, config) -> list[LabelledSource]:
+    """This worker's part of each source."""
+    encoder = tiny.document_encoder()
+
+    def read(name: str, source: SourceConfig) -> ExampleFile:
+        return read_examples(str(directory / name), source, encoder, config.model, max_windows=8)
+
+    return [
+        LabelledSource(source, read(source.train_uri, source), read(source.validation_uri, source))
+        for source in config.sources
+    ]
+
+
+def train_part(directory: Path, values: dict) -> dict:
+    """Log, measures and final weights."""
+    config = training_config(**values)
+    torch.manual_seed(0)
+    model = training.build_model(tiny.encoder(), config)
+    sources = read_sources(directory, config)
+    log: list[dict] = []
+    training.train(model, sources, config, log.append)
+    return {
+        "rows": [len(source.train) for source in sources],
+        "losses": [[line[key] for key in _LOGGED] for line in log],
+        "measures": validate(model, sources, 3, "float32"),
+        "weights": model.state_dict(),
+    }
+
+
+def main(number: int, size: int, directory: Path, values: dict) -> None:
+    """A process of `torch.multiprocessing`."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{directory}/group-{size}", rank=number, world_size=size)
+    torch.save(train_part(directory, values) | {"rank": rank()}, directory / f"{size}-{number}.pt")
+    distributed.barrier()  # gloo may abort a process that leaves while others still talk
+    distributed.destroy_process_group()

@@ -1,0 +1,231 @@
+"""Candidates against their definition in plain Python, and what becomes of them in training and in a summary."""
+
+import itertools
+import math
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny
+from helpers.rows import training_config
+from pydantic import ValidationError
+from torch import nn
+
+import bertsum
+from bertsum.checkpoints.checkpoint import save_checkpoint
+from bertsum.config import SelectionConfig
+from bertsum.inference.summarizer import Summarizer
+from bertsum.labels.oracle import best_combination, rouge_of_sets
+from bertsum.model.ranking import _FEATURES, CandidateRanker, choose_sentences, make_candidates
+from bertsum.model.selection import select_sentences
+from bertsum.schema import Document
+
+VOCABULARY_SIZE = 400
+SENTENCES = [
+    "The cat sleeps in the house.",
+    "Prices fall.",
+    "A dog runs to the river and the cat sees the dog.",
+    "The bank report says prices rise.",
+    "It is good.",
+    "The cat sleeps on an old house of the city.",
+    "A bird.",
+    "The big market falls and the bank falls.",
+    "The dog is small.",
+    "Two red birds and one blue bird.",
+    "The report was bad.",
+    "River and city.",
+]
+SCORES = np.array([0.5, 0.31, 0.9, 0.8, 0.02, 0.7, 0.45, 0.6, 0.3, 0.55, 0.1, 0.2], np.float32)
+
+
+def encode(*texts, tokenizer=None):
+    return tiny.document_encoder(tokenizer or tiny.wordpiece()).encode(texts, ["en"] * len(texts), 16)
+
+
+@pytest.fixture(scope="module")
+def document():
+    (found,) = encode(" ".join(SENTENCES))
+    assert found.num_read_sentences == len(SENTENCES)
+    return found
+
+
+def sets(candidates):
+    """The sentences of each candidate."""
+    return [candidates.sentences(index) for index in range(len(candidates.swapped))]
+
+
+def feature(candidates, name):
+    """The values of a feature before they were centred."""
+    index = [title for title, _, _ in _FEATURES].index(name)
+    _, centre, spread = _FEATURES[index]
+    return candidates.features[:, index] * spread + centre
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 12, 40])
+def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(document, size):
+    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
+    order = np.argsort(-SCORES).tolist()
+    size = min(size, len(order))
+    best, border = order[:size], order[max(0, size - 5) : size + 5]
+    sure = set(best) - set(border)
+    expected = {
+        frozenset(sure | set(chosen))
+        for chosen in itertools.combinations(border, size - len(sure))
+        if len(set(best) - sure - set(chosen)) <= 3
+    }
+    assert found[0] == sorted(best)
+    assert len(found) == len(expected)
+    assert set(map(frozenset, found)) == expected
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_features_are_what_their_names_say(document, size):
+    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE)
+    backend = tiny.wordpiece().backend_tokenizer
+    tokens = [backend.encode(sentence, add_special_tokens=False).ids for sentence in SENTENCES]
+    occurrences = Counter(token for sentence in tokens for token in sentence)
+    rarity = {token: math.sqrt(token / VOCABULARY_SIZE) for token in occurrences}
+    topicality = {token: rarity[token] * math.log(count) for token, count in occurrences.items()}
+    lead = {token for sentence in tokens[:3] for token in sentence}
+    for row, chosen in zip(candidates.features, sets(candidates), strict=True):
+        union = {token for index in chosen for token in tokens[index]}
+        length = sum(len(tokens[index]) for index in chosen)
+        whole = sum(rarity[token] for token in union)
+        logits = [math.log(SCORES[index] / (1 - SCORES[index])) for index in chosen]
+        expected = [
+            np.mean(logits),
+            np.mean(SCORES[chosen]),
+            math.log(length),
+            np.mean([math.log(1 + index) for index in chosen]),
+            math.log(1 + chosen[0]),
+            sum(index < 3 for index in chosen) / size,
+            whole / sum(rarity[token] for index in chosen for token in set(tokens[index])),
+            math.log(1 + whole),
+            sum(topicality[token] for token in union) / sum(topicality.values()),
+            sum(topicality[token] for token in union) / length,
+            sum(rarity[token] for token in union & lead) / sum(rarity[token] for token in lead),
+            math.log(len(SENTENCES)),
+            math.log(size),
+            math.log(sum(map(len, tokens))),
+        ]
+        _, centre, spread = zip(*_FEATURES, strict=True)
+        assert row * np.array(spread) + np.array(centre) == pytest.approx(np.array(expected), abs=1e-4)
+
+
+def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features():
+    for text in ("A cat.", ".", "A. A. A. A. A."):
+        (document,) = encode(text)
+        scores = np.full(document.num_read_sentences, 1.0, np.float32)
+        candidates = make_candidates(document, scores, 3, VOCABULARY_SIZE)
+        assert np.isfinite(candidates.features).all()
+
+
+def test_half_of_a_very_long_document_needs_little_memory():
+    drawn = np.random.default_rng(0).choice(tiny.WORDS, (12_000, 6))
+    long = " ".join(f"{' '.join(words).capitalize()}." for words in drawn)
+    (document,) = tiny.document_encoder().encode([long], ["en"], 10**6)
+    scores = np.random.default_rng(0).random(document.num_read_sentences).astype(np.float32)
+    tracemalloc.start()
+    candidates = make_candidates(document, scores, 6000, VOCABULARY_SIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4000 < len(candidates.sentences(0)) <= 6000  # some say again what others say
+    assert np.isfinite(candidates.features).all()
+    assert peak < 50 * len(long)
+
+
+def test_no_candidate_says_the_same_twice():
+    same = ["A dog runs to the old river.", "A dog runs to the old river and the city.", "The dog runs to a new house."]
+    (document,) = encode(" ".join([*same, *SENTENCES]))
+    scores = np.array([0.99, 0.98, 0.97, *SCORES], np.float32)
+    found = set(itertools.chain(*sets(make_candidates(document, scores, 3, VOCABULARY_SIZE))))
+    assert found & {0, 1, 2} == {0, 2}  # of seven trigrams, the third sentence shares one with the first
+    (document,) = encode(" ".join(["Prices fall and the bank falls."] * 5))
+    assert sets(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
+
+
+class Shortest(CandidateRanker):
+    """Expects most of the candidate with the fewest tokens."""
+
+    def forward(self, features):
+        return -features[:, [title for title, _, _ in _FEATURES].index("log(tokens)")]
+
+
+def ranker():
+    return Shortest(VOCABULARY_SIZE, 0.0).eval()
+
+
+@pytest.mark.parametrize("selection", [{"size": 3}, {"size": 0.25, "unit": "share"}])
+def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(document, selection):
+    config = SelectionConfig(**selection)
+    candidates = make_candidates(document, SCORES, 3, VOCABULARY_SIZE)
+    shortest = sets(candidates)[int(np.argmin(feature(candidates, "log(tokens)")))]
+    (short,) = encode("A cat. A dog.")
+    both = choose_sentences([document, short], [SCORES, SCORES[:2]], config, ranker())
+    assert both[0] == shortest != sorted(np.argsort(-SCORES)[:3].tolist())
+    assert len(both[1]) == (2 if config.unit == "sentences" else 1)
+    assert choose_sentences([], [], config, ranker()) == []
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [{"size": 20, "unit": "tokens"}, {"size": 90, "unit": "characters"}, {"size": 3, "trigram_blocking": True}],
+)
+def test_other_budgets_and_blocking_are_left_to_the_scores(document, selection):
+    config = SelectionConfig.model_validate(selection)
+    expected = select_sentences(
+        SCORES,
+        document.text,
+        document.spans,
+        sentence_tokens=document.sentence_tokens,
+        language="en",
+        config=config,
+    )
+    assert choose_sentences([document], [SCORES], config, ranker()) == [expected]
+
+
+def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
+    scores = np.where(np.isin(np.arange(12), [0, 5, 8]), 0.95, SCORES).astype(np.float32)  # 0 and 5 share a trigram
+    (blocked,), (free,) = (
+        choose_sentences([document], [scores], SelectionConfig(size=3, trigram_blocking=blocking), None)
+        for blocking in (None, False)
+    )
+    assert free == [0, 5, 8]
+    assert blocked == [0, 2, 8]
+
+
+def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path):
+    model = tiny.model(rank_candidates=True)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
+    summarizer = Summarizer(tmp_path, device="cpu")
+    texts = [" ".join(SENTENCES[index:] + SENTENCES[:index]) for index in range(0, 12, 2)]
+    found = summarizer.predict_all_heads([Document(text) for text in texts])
+    documents, scores = [part[1] for part in found], [part[2].sentence_scores for part in found]
+    assert model.candidates is not None
+    expected = choose_sentences(documents, scores, SelectionConfig(), model.candidates.eval())
+    assert [part[0].summary_sentences for part in found] == expected
+    assert expected != choose_sentences(documents, scores, SelectionConfig(trigram_blocking=False), None)
+
+
+def test_only_a_model_with_a_ranker_can_train_one():
+    with pytest.raises(ValidationError, match=r"trained: candidates needs model.rank_candidates"):
+        training_config(trained="candidates")
+
+
+def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
+    summary = "The cat sees the dog.\nPrices fall and the bank falls."
+    groups = [list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)]
+    rouge = rouge_of_sets(SENTENCES, summary, "en", groups)
+    assert groups[int(np.argmax(rouge))] == best_combination(
+        SENTENCES, summary, "en", 3, max_combinations=10**6
+    )
+    assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
+
+
+def test_a_network_of_equal_layers_has_a_weight_for_each_feature():
+    network = CandidateRanker(VOCABULARY_SIZE, 0.5)
+    linear = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
+    assert [layer.in_features for layer in linear] == [len(_FEATURES), 64, 64]
+    assert network(torch.zeros(5, len(_FEATURES))).shape == (5,)

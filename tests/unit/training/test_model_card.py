@@ -1,0 +1,33 @@
+"""A model card says how much was trained on: labelled rows and passes, not the size of a file."""
+
+from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.model_card import model_card
+
+
+def test_card_shows_labelled_rows_passes_and_measures():
+    config = TrainingConfig(
+        encoder="package:x",
+        notes="For tests.",
+        sources=(
+            SourceConfig(name="phrases", sentiment_column="sentiment", weight=0.1),
+            SourceConfig(name="unused", sentiment="neutral"),
+        ),
+    )
+    report = {
+        "accuracy": 0.75,
+        "accuracy_among_present_labels": 0.8,
+        "macro_f1": 0.7,
+        "recall": {"negative": 0.5, "neutral": 0.0, "positive": 1.0},
+        "support": {"negative": 2, "neutral": 0, "positive": 2},
+    }
+    words = report | {"accuracy": 0.9, "support": {"negative": 20, "neutral": 0, "positive": 30}}
+    results = {"phrases": {"rows": 5, "sentiment": report, "token_sentiment": words}}
+    card = model_card(config, {"phrases": 1520, "unused": 0}, results, ["Trained today."])
+    assert "| phrases | 1,520 | 0.1 | sentiment |" in card
+    assert "| phrases | 4 | 0.750 | 0.800 | 0.700 | negative 0.500, positive 1.000 |" in card
+    assert "Words:\n\n| source | words |" in card
+    assert "| phrases | 50 | 0.900 | 0.800 | 0.700 | negative 0.500, positive 1.000 |" in card
+    assert "Trained today." in card
+    assert "For tests." in card
+    assert "unused" not in card
+    assert "ROUGE" not in card

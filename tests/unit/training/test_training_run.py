@@ -1,0 +1,169 @@
+"""Whole runs in this process: what is measured is what is saved, and nothing is saved as learned that was not."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers import tiny
+from helpers.rows import sentiment_rows, summary_rows, training_config
+from pydantic import ValidationError
+
+import bertsum
+from bertsum.checkpoints.checkpoint import load_checkpoint, make_delta, read_base, save_checkpoint, save_delta
+from bertsum.errors import ConfigError, ModelError
+from bertsum.inference.summarizer import document_encoder
+from bertsum.storage.folder import Folder
+from bertsum.training.data import read_examples
+from bertsum.training.run import run
+from bertsum.training.validation import LabelledSource, validate
+
+START_RANK = 3
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """`news.parquet` with summaries and `reviews.parquet` with sentiment."""
+    for name, rows in (("news", summary_rows(12)), ("reviews", sentiment_rows(12))):
+        pq.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def start(base, tmp_path: Path) -> Path:
+    """A checkpoint that differs from the encoder of `tiny_base` by products of rank START_RANK."""
+    model = tiny.model()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, weight in model.encoder.named_parameters():
+            if ".query.weight" in name or ".value.weight" in name:
+                weight += 0.2 * torch.randn(weight.shape[0], START_RANK) @ torch.randn(START_RANK, weight.shape[1])
+    save_delta(tmp_path / "start", model, make_delta(model, base, START_RANK), "", version=bertsum.__version__)
+    return tmp_path / "start"
+
+
+def sources(*names: str) -> list[dict]:
+    labels = {"news": {"summary_column": "summary"}, "reviews": {"sentiment_column": "label"}}
+    uris = [(name, f"{name}.parquet") for name in names]
+    return [{"name": name, "train_uri": uri, "validation_uri": uri, **labels[name]} for name, uri in uris]
+
+
+def train(data: Path, **values) -> list[str]:
+    """A run into DATA/out; the lines for people."""
+    defaults = {"encoder": "package:tiny_base/model", "data_root": str(data), "sources": sources("news", "reviews")}
+    config = training_config(**(defaults | {"epochs": 1} | values))
+    (data / "out").mkdir(exist_ok=True)
+    said: list[str] = []
+
+    def report(news: dict) -> None:
+        said.extend([news["message"]] if "message" in news else [])
+
+    run(config, Folder(str(data / "out")), torch.device("cpu"), "bertsum train", report)
+    return said
+
+
+def losses(data: Path) -> tuple[dict, dict]:
+    """By source and kind: as the run measured them, and those of the checkpoint that lies in DATA/out."""
+    measured = json.loads((data / "out" / "validation.json").read_text())
+    model, tokenizer = load_checkpoint(data / "out")
+    config = training_config(sources=sources("news", "reviews"), data_root=str(data))
+    encoder = document_encoder(model, tokenizer)
+    labelled = [
+        LabelledSource(
+            one, [], read_examples(str(data / f"{one.name}.parquet"), one, encoder, model.config, max_windows=9)
+        )
+        for one in config.sources
+    ]
+    found = validate(model, labelled, None, "float32")
+    return tuple(
+        {name: {k: v for k, v in one.items() if "loss" in k} for name, one in m.items()} for m in (measured, found)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "rank"),
+    [
+        ({"lora_rank": 2, "encoder_learning_rate": 0.03}, START_RANK + 2),
+        ({"lora_rank": 2, "adapter": "adalora", "encoder_learning_rate": 0.03}, START_RANK + 3),
+        ({"trained": "heads"}, START_RANK),
+        ({"lora_rank": 2, "encoder_learning_rate": 0.03, "saved_rank": 1}, 1),
+        ({"trained": "heads", "saved_rank": 1}, 1),
+    ],
+)
+def test_what_is_measured_is_what_is_saved(data: Path, base, start: Path, values: dict, rank: int) -> None:
+    """Also where the run began with a delta, to which it adds, and where a rank that was asked for loses much."""
+    said = train(data, start_from=str(start), **values)
+    assert read_base(data / "out") == (base, rank)
+    assert any(line.startswith("rank 1 loses up to") for line in said) == ("saved_rank" in values)
+    measured, loaded = losses(data)
+    assert measured.keys() == loaded.keys() == {"news", "reviews"}
+    for name, one in measured.items():
+        assert one == pytest.approx(loaded[name], rel=1e-3)
+
+
+def test_a_whole_checkpoint_to_begin_with_is_saved_whole(data: Path, base) -> None:
+    save_checkpoint(data / "whole", tiny.model(), tiny.wordpiece(), "", version=bertsum.__version__)
+    train(data, start_from=str(data / "whole"), lora_rank=2)
+    assert read_base(data / "out") == (None, 0)
+
+
+def test_a_difference_to_another_encoder_is_refused_before_the_first_step(data: Path, base) -> None:
+    encoder = tiny.encoder(hidden_size=64, intermediate_size=64)
+    model = bertsum.model.bert_sum.BertSum(encoder, tiny.model_config())
+    save_checkpoint(data / "other", model, tiny.wordpiece(), "", version=bertsum.__version__)
+    with pytest.raises(ModelError, match=r"cannot be saved as a difference to the encoder in .*tiny_base"):
+        train(data, start_from=str(data / "other"), saved_rank=4)
+    assert list((data / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "message"),
+    [
+        (
+            ["news"],
+            {},
+            r"head sentiment begins at random .*no training row .*\(sentiment_column.*sentiment_labels: \[\]",
+        ),
+        (["news", "reviews"], {"model": {"topic_labels": ["a", "b"]}}, "head topic begins at random"),
+        (
+            ["reviews"],
+            {"model": {"rank_candidates": True}},
+            r"head candidates .*\(summary_column\).*model.rank_candidates: false",
+        ),
+        (["reviews"], {"trained": "summarization"}, "no training row has a label for what learns: summarization"),
+        (["news", "reviews"], {"trained": "summarization"}, "head sentiment .*: `trained` leaves it out"),
+    ],
+)
+def test_a_head_that_learns_from_nothing_is_refused(
+    data: Path, base, names: list[str], values: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(data, sources=sources(*names), **values)
+    assert list((data / "out").iterdir()) == []
+
+
+def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(data: Path, base, start: Path) -> None:
+    texts, summaries = summary_rows(4).values()
+    table = pa.table({"document": [*texts, texts[0], texts[1]], "summary": [*summaries, "Qqqq xxxx.", None]})
+    pq.write_table(table, data / "news.parquet")
+    said = train(data, sources=sources("news"), start_from=str(start))
+    assert said[0].startswith("news: 4 rows to train on, 5 to measure on, 3 without a label left out")
+    assert json.loads((data / "out" / "validation.json").read_text())["news"]["rows"] == 5
+
+
+def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) -> None:
+    assert not any("warning" in line for line in train(data, sources=sources("news"), start_from=str(start)))
+
+
+def test_a_model_without_summaries_says_so(data: Path, base) -> None:
+    said = train(data, sources=sources("reviews"))
+    warning = "The summarization layers began at random and learned from no row"
+    assert any(line.startswith(f"warning: {warning}") for line in said)
+    assert warning in (data / "out" / "model_card.md").read_text()
+
+
+def test_each_source_has_a_name_of_its_own() -> None:
+    with pytest.raises(ValidationError, match="each needs a name of its own; more than one is called news"):
+        training_config(sources=sources("news", "reviews", "news"))
