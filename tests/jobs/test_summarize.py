@@ -209,12 +209,12 @@ def test_missing_input_and_input_that_is_no_parquet(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.csv").write_text("x")
+    (tmp_path / "in" / "a.txt").write_text("x")
     assert run(tmp_path / "gone", tmp_path / "out", "--model", checkpoint) == 2
     assert run(tmp_path / "in", tmp_path / "out", "--model", checkpoint) == 2
     message = capsys.readouterr().err
     assert "gone does not exist" in message
-    assert "a.csv" in message
+    assert "a.txt" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

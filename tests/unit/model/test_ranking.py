@@ -218,9 +218,7 @@ def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
     summary = "The cat sees the dog.\nPrices fall and the bank falls."
     groups = [list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)]
     rouge = rouge_of_sets(SENTENCES, summary, "en", groups)
-    assert groups[int(np.argmax(rouge))] == best_combination(
-        SENTENCES, summary, "en", 3, max_combinations=10**6
-    )
+    assert groups[int(np.argmax(rouge))] == best_combination(SENTENCES, summary, "en", 3, max_combinations=10**6)
     assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
 
 

@@ -154,9 +154,7 @@ def test_a_sentence_that_is_left_out_did_not_fit(lengths, size, random):
     assume(len(set(scores.tolist())) == len(lengths))
     spans = [(i, i + 1) for i in range(len(lengths))]
     config = SelectionConfig(unit="tokens", size=size, trigram_blocking=False)
-    chosen = select_sentences(
-        scores, "x" * len(lengths), spans, sentence_tokens=lengths, language="en", config=config
-    )
+    chosen = select_sentences(scores, "x" * len(lengths), spans, sentence_tokens=lengths, language="en", config=config)
     used = 0
     for index in np.argsort(-scores):
         fits = used + lengths[index] <= size
