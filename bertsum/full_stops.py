@@ -26,8 +26,8 @@ _INLINE_MARKER = re.compile(r"\)(?:(?<=[\s(]\w\))|(?<=[\s(]\w\w\))|(?<=[\s(]\w\w
 _CLOSED_ASIDE = re.compile(r"\)(?<=[.!?]\))(?=\s+[\"'“‘„«¿¡]*[^\W\d_a-z])")
 # At the start of a block: "- ", "1. ", "(b) ", "a) ", "IV. ", "SECTION 1. ", "Art. 5. "
 _BLOCK_MARKER = re.compile(
-    r"\s*(?:[-*+·–—•◦▪‣●○■□◆◇★☆►▶➤➢✓✔✗→※・>]+\s*|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]{1,2}(?=\s)"
-    r"|\w{3,9}\.? (?:\d{1,4}|[IVXLC]{1,5})(?:\.\d+)*\.(?=\s))"
+    r"\s*([-*+·–—•◦▪‣●○■□◆◇★☆►▶➤➢✓✔✗→※・>]+\s*|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]{1,2}(?=\s)"
+    r"|\w{3,9}+\.? (?:\d{1,4}|[IVXLC]{1,5})(?:\.\d+)*\.(?=\s))"
 )
 
 # Stand before a name in any language, whatever follows: the full stop never ends a sentence.
@@ -105,7 +105,8 @@ _BEFORE_ORDINAL = words_of(
 def segment(text: str, language: str) -> list[str]:
     """The sentences that together are the text; one where sentencex panics."""
     try:
-        return list(sentencex.segment(language, text))
+        sentences: list[str] = sentencex.segment(language, text)
+        return sentences
     except BaseException as error:  # a panic of Rust is no Exception, so that it would end the process
         if type(error).__name__ != "PanicException":
             raise
@@ -125,10 +126,12 @@ def hide_markers(block: str, *, is_block_start: bool) -> str:
 
     A sentence in brackets ends behind them in the copy.
     """
-    edits: list[Edit] = []
     marker = _BLOCK_MARKER.match(block) if is_block_start else None
-    if marker and marker.end():
-        edits.append((0, marker.end(), "x" * marker.end()))
+    if not marker and ")" not in block:
+        return block
+    edits: list[Edit] = []
+    if marker and marker.end() < len(block):
+        edits.append((*marker.span(1), "x" * len(marker[1])))
     if ")" in block:
         start = marker.end() if marker else 0
         for bracket in _INLINE_MARKER.finditer(block, start):
@@ -144,25 +147,22 @@ def hide_markers(block: str, *, is_block_start: bool) -> str:
     return _replace(block, edits) if edits else block
 
 
-def show_sentence_ends(sentence: str, language: str) -> str | None:
-    """A copy of what `sentencex` takes for one sentence, of as many characters.
-
-    Words that only look like abbreviations are other words in it. None where there is no such word.
-    """
-    stop = sentence.find(". ")
-    while stop >= 0:
-        last_words = sentence[max(0, stop - _LONGEST_ABBREVIATION - 2) : stop].split()
+def split_at_words(sentence: str, language: str) -> list[str]:
+    """What `sentencex` takes for one sentence, split behind words that only look like abbreviations."""
+    for piece in sentence.split(". ")[:-1]:
+        last_words = piece[-_LONGEST_ABBREVIATION - 2 :].rsplit(None, 1)
         if last_words and _is_abbreviation(last_words[-1].lstrip(_OPENING), language):
             break
-        stop = sentence.find(". ", stop + 2)
     else:
-        return None
+        return [sentence]
     edits = [
         edit
         for full_stop in _FULL_STOP.finditer(sentence)
         if (edit := _edit(sentence, full_stop.start(), sentence[full_stop.end() - 1], full_stop.end() - 1, language))
     ]
-    return _replace(sentence, edits) if any(replacement != "," for _, _, replacement in edits) else None
+    if all(replacement == "," for _, _, replacement in edits):
+        return [sentence]
+    return segment(_replace(sentence, edits), language)
 
 
 def ends_no_sentence(text: str, stop: int, following: int, language: str) -> bool:

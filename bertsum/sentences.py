@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from bertsum.full_stops import LONGEST_OPEN_END, OPEN_ENDS, ends_no_sentence, hide_markers, segment, show_sentence_ends
+from bertsum.full_stops import LONGEST_OPEN_END, OPEN_ENDS, ends_no_sentence, hide_markers, segment, split_at_words
 from bertsum.line_breaks import split_blocks
 
 Span = tuple[int, int]
@@ -45,6 +45,7 @@ _WIDE_SPACES = (
 )
 _QUOTED_LINE_BREAK = re.compile(r"\n(?:[ \t]*>)*")
 _CONTINUING = frozenset("—–-とをがはのにでもへやか、")
+_UNUSUAL_INITIALS = _CONTINUING.union(filter(str.isspace, map(chr, range(0x3001))))
 _SPOKEN = re.compile(r"[—–-]\s+[a-zа-яёß-ÿ]")  # «Where?» — asked he.
 _JAPANESE_QUOTED = re.compile(r"(?<=[」』])[とをがはのにでもへやか、]")  # 「はい。」と言った。
 _FIRST_LETTER = re.compile(r"\W*(?=\w)")
@@ -99,34 +100,24 @@ def _count_scripts(text: str) -> Counter[str]:
 def split_sentences(text: str, language: str) -> list[Span]:
     """Spans of the sentences of a text, in order and without overlap. Linear in time.
 
-    A blank line ends a sentence, and so does a line break that ends a list item, a heading or a line of speech.
+    A blank line ends a sentence, and so does a line break that ends a list item, a heading or a
+    line of speech.
     """
     spaced = _plain_spaces(text)
-    has_quote_marks = ">" in text and "\n" in text
     spans: list[Span] = []
-    for start, stop in split_blocks(text):
-        # The last sentence of a chunk is open: it goes on into the next one.
-        sentence_start = chunk_start = start
-        while chunk_start < stop:
-            chunk_stop = _chunk_stop(text, chunk_start, stop)
-            chunk = spaced[chunk_start:chunk_stop]
-            if chunk_start == start or ")" in chunk:
-                chunk = hide_markers(chunk, is_block_start=chunk_start == start)
-            ends = _sentence_ends(chunk, chunk_start, language)
-            if has_quote_marks:
-                ends = [_before_quote_marks(text, chunk_start, end) for end in ends]
-            if chunk_stop < stop:
-                ends.pop()
-            for end in ends:
-                _append_stripped(text, sentence_start, end, spans)
-                sentence_start = end
-            # Read an open sentence again from its start, unless it fills the whole chunk.
-            chunk_start = ends[-1] if ends else chunk_stop
-        if sentence_start < stop:
-            _append_stripped(text, sentence_start, stop, spans)
     share = _UNSPACED_SHARE if language in ("zh", "ja") else 1
-    if any(stop - start > LONGEST_SENTENCE // share for start, stop in spans):
-        return _cut_long(text, spans, share)
+    longest = LONGEST_SENTENCE // share
+    for start, stop in split_blocks(text):
+        first = len(spans)
+        if stop - start <= _CHUNK_CHARACTERS:
+            chunk = hide_markers(spaced[start:stop], is_block_start=True)
+            _append_sentences(chunk, start, language, spans)
+        else:
+            _append_long_block(spaced, (start, stop), language, spans)
+        if stop - start > longest and any(end - begin > longest for begin, end in spans[first:]):
+            spans[first:] = _cut_long(text, spans[first:], share)
+    if ">" in text and "\n" in text:
+        spans = _with_quote_marks(text, spans)
     return spans
 
 
@@ -139,34 +130,61 @@ def _plain_spaces(text: str) -> str:
     spaced = text
     if "\n" in text:
         spaced = _QUOTED_LINE_BREAK.sub(_as_spaces, text) if "\n>" in text else text.replace("\n", " ")
-    if not text.isascii():
+    if not spaced.isascii() and not spaced.isprintable():  # no wide space is printable
         for space in _WIDE_SPACES:
             spaced = spaced.replace(space, " ")
     return spaced
 
 
-def _sentence_ends(chunk: str, offset: int, language: str) -> list[int]:
-    """Offsets in the text of the ends of the sentences that together are the chunk, which begins at `offset`."""
-    ends: list[int] = []
-    position = 0
-    before = ""  # the sentence before
+def _append_long_block(spaced: str, block: Span, language: str, spans: list[Span]) -> None:
+    """Append the sentences of a block that is read chunk by chunk.
+
+    The last sentence of a chunk is open: it is read again, from its start, in the next chunk. One that
+    fills its whole chunk is not read again, but goes on into the next chunk.
+    """
+    start, stop = block
+    is_block_start, is_open = True, False
+    while start < stop:
+        chunk_stop = _chunk_stop(spaced, start, stop)
+        chunk = hide_markers(spaced[start:chunk_stop], is_block_start=is_block_start)
+        sentences: list[Span] = []
+        _append_sentences(chunk, start, language, sentences)
+        if is_open and sentences:
+            sentences[0] = (spans.pop()[0], sentences[0][1])
+        start = chunk_stop
+        if chunk_stop < stop and len(sentences) > 1:
+            start = sentences.pop()[0]
+            is_open = False
+        else:
+            is_open = is_open or bool(sentences)
+        is_block_start = False
+        spans += sentences
+
+
+def _append_sentences(chunk: str, offset: int, language: str, spans: list[Span]) -> None:
+    """Append the spans of the sentences of a chunk that begins at `offset` in the text."""
+    position = offset
+    words = ""  # of the sentence before
     for sentence in segment(chunk, language):
-        if before:
-            # Does the sentence before end with what may be an abbreviation or an ordinal?
-            space = before.rfind(" ", -LONGEST_OPEN_END, -2)
-            is_short = space >= 0 or len(before) < LONGEST_OPEN_END
-            may_go_on = sentence[0] in _CONTINUING or (is_short and before[space + 1 :].rstrip() in OPEN_ENDS)
-            if may_go_on and _goes_on(chunk, position, language):
-                ends.pop()
-        next_position = position + len(sentence)
-        if ". " in sentence[:-2] and (shown := show_sentence_ends(sentence, language)):
-            for part in segment(shown, language)[:-1]:
-                position += len(part)
-                ends.append(offset + position)
-        position = next_position
-        ends.append(offset + position)
-        before = sentence
-    return ends
+        start = position
+        position += len(sentence)
+        may_go_on = words[-1:] == "." and words.rsplit(" ", 1)[-1] in OPEN_ENDS
+        is_after_words = words != ""
+        words = sentence.rstrip()
+        span_start = start
+        if sentence[0] in _UNUSUAL_INITIALS:
+            if not words:
+                continue
+            span_start += len(words) - len(words.lstrip())
+            may_go_on |= is_after_words and sentence[0] in _CONTINUING
+        if may_go_on and _goes_on(chunk, start - offset, language):
+            span_start = spans.pop()[0]
+        if ". " in words:
+            for part in split_at_words(words, language)[:-1]:
+                spans.append((span_start, start + len(part.rstrip())))
+                start += len(part)
+                span_start = start
+        spans.append((span_start, position - len(sentence) + len(words)))
 
 
 def _goes_on(chunk: str, position: int, language: str) -> bool:
@@ -181,10 +199,19 @@ def _as_spaces(match: re.Match[str]) -> str:
     return " " * len(match[0])
 
 
-def _before_quote_marks(text: str, start: int, end: int) -> int:
-    """The end of a sentence, moved before the "> " with which the next line of an e-mail begins."""
-    newline = text.rfind("\n", max(start, end - 20), end)
-    return newline if newline > start and ">" in text[newline:end] and not text[newline:end].strip(" \t\n>") else end
+def _with_quote_marks(text: str, spans: list[Span]) -> list[Span]:
+    """The spans, each with the "> " of an e-mail that stand before it, at the start of its line."""
+    marked: list[Span] = []
+    position = 0
+    end = len(text.rstrip())
+    for start, stop in [*spans, (end, end)]:
+        marks = text.find(">", position, start)
+        if marks >= 0:
+            start = marks
+        if start < stop:
+            marked.append((start, stop))
+        position = stop
+    return marked
 
 
 def _chunk_stop(text: str, start: int, stop: int) -> int:
