@@ -35,9 +35,8 @@ _MAX_UNKNOWN_SHARE = 0.25
 _STANDARD_ERRORS = 0.8
 _HAN_WEIGHT = 0.5  # in words, of a Chinese character: a word has about two of them
 
-_SYMBOL = re.compile(
-    r"[^\w\s!-~\u00a1-\u00bf\u2010-\u206f\u3000-\u303f\uff00-\uffef]"
-)  # and not punctuation
+# Neither letter, space nor punctuation.
+_SYMBOL = re.compile(r"[^\w\s!-~\u00a1-\u00bf\u2010-\u206f\u3000-\u303f\uff00-\uffef]")
 
 _LAST_LATIN = "\u024f"
 _EAST_ASIAN = "CJK"  # with kana

@@ -29,9 +29,8 @@ _BREAK_OR_PARAGRAPH_MARK = re.compile(_BREAK.pattern + "|\u2029")
 _BREAK_OF_MAIL = re.compile(
     _BREAK_OR_PARAGRAPH_MARK.pattern.replace(r"\n(?:", r"\n(?:[> \t]*>[ \t\r]*(?=\n)|", 1)
 )
-_ANY_BREAK = re.compile(
-    r"\n[ \t\r]*(?=[^ \t\r\n])"
-)  # of paragraphs that begin in lowercase, as people chat
+# Of paragraphs that begin in lowercase, as people chat.
+_ANY_BREAK = re.compile(r"\n[ \t\r]*(?=[^ \t\r\n])")
 
 # First characters of paragraphs of chat, mail and subtitles, in which a break before a lowercase
 # word may be a cut too.

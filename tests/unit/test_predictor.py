@@ -619,7 +619,6 @@ def test_any_list_of_strings_gives_its_rows(summarizer, texts, unit, size):
         assert prediction.summary.count(joiner) >= len(chosen) - 1
 
 
-
 @pytest.mark.parametrize(
     ("unit_of_text", "budget"),
     [("so we went on and on and saw the sea then ", 300), ("word", 300), ("我们今天去了公园看到很多花", 100)],
