@@ -24,9 +24,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDocuments:
-    """Some documents, split and tokenized, not yet cut into windows.
+    """Documents that are split and tokenized, not yet cut into windows.
 
-    `ids`: of all sentences of all documents, without special tokens; `lengths`: ids of each sentence.
+    - `ids`: of all sentences of all documents, without special tokens.
+    - `lengths`: number of ids of each sentence.
     """
 
     texts: Sequence[str]
@@ -38,9 +39,10 @@ class TokenizedDocuments:
 
 @dataclass(frozen=True, slots=True)
 class EncodedDocument:
-    """One document, ready for a model. T tokens of W windows, one after the other; S sentences that were read.
+    """One document, ready for a model: T tokens of W windows, one after the other.
 
-    `spans` and `sentence_tokens` (tokens without [CLS] and [SEP]) cover all sentences, also those beyond `max_windows`.
+    S sentences were read. `spans` and `sentence_tokens` (tokens without [CLS] and [SEP]) cover all
+    sentences, also those beyond `max_windows`.
     """
 
     text: str
@@ -55,7 +57,9 @@ class EncodedDocument:
     surface: FloatArray  # [S, NUM_SURFACE_FEATURES], or [S, 0] for a model without them
     num_read_sentences: int  # S
     num_tokens: int  # of the whole document, special tokens left out
-    is_unknown_language: bool  # the vocabulary does not know its words, so a model has nothing to go by
+    is_unknown_language: (
+        bool  # the vocabulary does not know its words, so a model has nothing to go by
+    )
 
     @property
     def truncated(self) -> bool:
@@ -64,7 +68,7 @@ class EncodedDocument:
 
     @property
     def is_text(self) -> BoolArray:
-        """[T] which tokens are the author's: all but [CLS] and [SEP], the first and the last of each piece."""
+        """[T] which tokens are the author's: all but the [CLS] and [SEP] around each piece."""
         is_text = np.ones(len(self.input_ids), np.bool_)
         is_text[self.cls_positions] = False
         is_text[np.append(self.cls_positions[1:], len(is_text)) - 1] = False
@@ -79,17 +83,31 @@ class EncodedDocument:
 class DocumentEncoder:
     """Splits, tokenizes and windows documents for one encoder."""
 
-    def __init__(self, tokenizer: Any, config: ModelConfig, *, num_segments: int, max_positions: int):
-        """`tokenizer`: a fast one of Transformers. `num_segments`, `max_positions`: what the encoder can embed.
+    def __init__(
+        self, tokenizer: Any, config: ModelConfig, *, num_segments: int, max_positions: int
+    ):
+        """Set up for a tokenizer and an encoder.
+
+        - `tokenizer`: a fast one of Transformers.
+        - `config`: the size of windows, and which inputs the model gets.
+        - `num_segments`, `max_positions`: what the encoder can embed.
 
         Raises ModelError for a tokenizer without [CLS], [SEP], [UNK] or a Rust backend.
         """
         for name in ("cls_token_id", "sep_token_id", "pad_token_id"):
             if getattr(tokenizer, name, None) is None:
-                raise ModelError(f"{type(tokenizer).__name__} has no {name}; a BERT-like tokenizer is expected")
+                raise ModelError(
+                    f"{type(tokenizer).__name__} has no {name}; a BERT-like tokenizer is expected"
+                )
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(f"{type(tokenizer).__name__} has no fast (tokenizer.json) form; convert it first")
-        self.cls_id, self.sep_id, self.pad_id = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+            raise ModelError(
+                f"{type(tokenizer).__name__} has no fast (tokenizer.json) form; convert it first"
+            )
+        self.cls_id, self.sep_id, self.pad_id = (
+            tokenizer.cls_token_id,
+            tokenizer.sep_token_id,
+            tokenizer.pad_token_id,
+        )
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
@@ -101,8 +119,10 @@ class DocumentEncoder:
         self._known_language = KnownLanguage(backend, self._tokenizer, tokenizer.unk_token_id)
         self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
-    def encode(self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int) -> list[EncodedDocument]:
-        """One EncodedDocument a text, in order. A language of None is taken from the script of the text."""
+    def encode(
+        self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int
+    ) -> list[EncodedDocument]:
+        """Encode texts, in order. A language of None is taken from the script of the text."""
         return self.window(self.tokenize(texts, languages), max_windows)
 
     def tokenize(self, texts: Sequence[str], languages: Sequence[str | None]) -> TokenizedDocuments:
@@ -111,7 +131,9 @@ class DocumentEncoder:
             base_language(language) if language else detect_language(text)
             for text, language in zip(texts, languages, strict=True)
         ]
-        spans = [split_sentences(text, language) for text, language in zip(texts, known, strict=True)]
+        spans = [
+            split_sentences(text, language) for text, language in zip(texts, known, strict=True)
+        ]
         return TokenizedDocuments(texts, known, spans, *self._tokenizer.tokenize(texts, spans))
 
     def window(self, tokenized: TokenizedDocuments, max_windows: int) -> list[EncodedDocument]:
@@ -121,7 +143,9 @@ class DocumentEncoder:
         special = SpecialIds(self.cls_id, self.sep_id)
         limits = WindowLimits(max_tokens=self.max_window_tokens, max_windows=max_windows)
         windows = make_windows(ids, lengths, counts, special=special, limits=limits)
-        segments = windows.token_type_ids if self._has_segments else np.zeros_like(windows.token_type_ids)
+        segments = (
+            windows.token_type_ids if self._has_segments else np.zeros_like(windows.token_type_ids)
+        )
         sentence_bounds = bounds(counts)
         id_bounds = bounds(lengths)[sentence_bounds]
         is_unknown = self._known_language.is_unknown(tokenized.texts, ids, id_bounds).tolist()
@@ -143,8 +167,12 @@ class DocumentEncoder:
                 input_ids=windows.input_ids[tokens],
                 token_type_ids=segments[tokens],
                 token_sentences=windows.token_sentences[tokens],
-                cls_positions=windows.cls_positions[windows.piece_bounds[i] : windows.piece_bounds[i + 1]],
-                window_lengths=windows.window_lengths[windows.window_bounds[i] : windows.window_bounds[i + 1]],
+                cls_positions=windows.cls_positions[
+                    windows.piece_bounds[i] : windows.piece_bounds[i + 1]
+                ],
+                window_lengths=windows.window_lengths[
+                    windows.window_bounds[i] : windows.window_bounds[i + 1]
+                ],
                 surface=surface[sentences[i] : sentences[i] + num_read],
                 num_read_sentences=num_read,
                 num_tokens=num_tokens[i],
@@ -153,23 +181,30 @@ class DocumentEncoder:
             documents.append(document)
         return documents
 
-    def first_tokens(self, document: EncodedDocument, starts: Sequence[int | None]) -> list[int | None]:
-        """The first token that begins at each place of the text.
+    def first_tokens(
+        self, document: EncodedDocument, starts: Sequence[int | None]
+    ) -> list[int | None]:
+        """Find the index of the first token that begins at each offset of the text.
 
-        None for a place that is None, where no token begins, or that was not read.
+        None for an offset that is None, where no token begins, or that was not read.
         """
         token_starts = np.full(len(document.input_ids), -1)
         is_text = document.is_text
-        sentences = [document.text[start:stop] for start, stop in document.spans[: document.num_read_sentences]]
-        encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
-        found = [
-            first + start
-            for encoding, (first, _) in zip(encodings, document.spans, strict=False)
-            for start, _ in encoding.offsets
+        sentences = [
+            document.text[start:stop]
+            for start, stop in document.spans[: document.num_read_sentences]
         ]
-        token_starts[is_text] = found[: int(is_text.sum())]
-        places = {start: token for token, start in reversed(list(enumerate(token_starts.tolist()))) if start >= 0}
-        return [None if start is None else places.get(start) for start in starts]
+        encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
+        offsets: list[int] = []
+        for encoding, (sentence_start, _) in zip(encodings, document.spans, strict=False):
+            offsets += [sentence_start + start for start, _ in encoding.offsets]
+        token_starts[is_text] = offsets[: int(is_text.sum())]
+        # Several tokens may begin at one offset. Going backwards leaves the first of them.
+        token_at: dict[int | None, int] = {}
+        for token in range(len(token_starts) - 1, -1, -1):
+            if token_starts[token] >= 0:
+                token_at[int(token_starts[token])] = token
+        return [token_at.get(start) for start in starts]
 
 
 def base_language(tag: str) -> str:

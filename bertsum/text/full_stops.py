@@ -1,4 +1,4 @@
-"""Tells the full stops that end a sentence from those of abbreviations, initials, ordinals and numbers.
+"""Tells full stops that end a sentence from those of abbreviations, initials and numbers.
 
 `sentencex` takes every word of its lists for an abbreviation, also "May" and "no", and has no list
 for many languages. Where it may be wrong it is asked about a copy of the sentence: a full stop that
@@ -26,8 +26,9 @@ _INLINE_MARKER = re.compile(r"\)(?:(?<=[\s(]\w\))|(?<=[\s(]\w\w\))|(?<=[\s(]\w\w
 _CLOSED_ASIDE = re.compile(r"\)(?<=[.!?]\))(?=\s+[\"'“‘„«¿¡]*[^\W\d_a-z])")
 # At the start of a block: "- ", "1. ", "(b) ", "a) ", "IV. ", "SECTION 1. ", "Art. 5. "
 _BLOCK_MARKER = re.compile(
-    r"\s*(?:[-*+·–—•◦▪‣●○■□◆◇★☆►▶➤➢✓✔✗→※・>]+\s*|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]{1,2}(?=\s)"
-    r"|\w{3,9}\.? (?:\d{1,4}|[IVXLC]{1,5})(?:\.\d+)*\.(?=\s))"
+    r"\s*([-*+·–—•◦▪‣●○■□◆◇★☆►▶➤➢✓✔✗→※・>]+\s*"
+    r"|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]{1,2}(?=\s)"
+    r"|\w{3,9}+\.? (?:\d{1,4}|[IVXLC]{1,5})(?:\.\d+)*\.(?=\s))"
 )
 
 # Stand before a name in any language, whatever follows: the full stop never ends a sentence.
@@ -40,7 +41,8 @@ _TITLES = words_of(
 _TITLES_OF = {
     "en": frozenset(),
     "de": words_of(
-        "st ca abb abs allg anm bd bes ehem einschl etwa geb gem gest hrsg insb kath ev max min mio mrd nr od"
+        "st ca abb abs allg anm bd bes ehem einschl etwa geb gem gest hrsg insb kath ev max min "
+        "mio mrd nr od"
     ),
     "fr": words_of("av boul bd coll trad éd st"),
     "es": words_of("av avda ctra ud uds ee lic arq cnel pza dpto dña gob"),
@@ -64,7 +66,8 @@ _NUMBERED = words_of(
     "dez okt ene abr ago dic gen giu lug ott рис табл стр с см ст гл п д кв т"
 )
 _LETTERED = words_of(
-    "plan vitamin vitamine type typ group gruppe groupe class klasse classe grade team part hepatitis option"
+    "plan vitamin vitamine type typ group gruppe groupe class klasse classe grade team part "
+    "hepatitis option"
 )
 # Of the German list, which has many words that stand before nouns, these alone are words.
 _GERMAN_WORDS = words_of("Art art May may no con me")
@@ -73,7 +76,8 @@ _LONGEST_ABBREVIATION = 8
 _WORD = "wj" * _LONGEST_ABBREVIATION  # no abbreviation in any language
 
 _MAY_GO_ON = _TITLES.union(*_TITLES_OF.values(), _NUMBERED, map(str.lower, _CAPITALIZED))
-# Last words, with the full stop, behind which `ends_no_sentence` may be true: also numbers and single letters.
+# Last words, with the full stop, behind which `ends_no_sentence` may be true: also numbers and
+# single letters.
 OPEN_ENDS = frozenset(
     f"{opening}{word}."
     for opening in ("", *_OPENING)
@@ -85,15 +89,17 @@ OPEN_ENDS = frozenset(
         *(letter for letter in map(chr, range(0x41, 0x700)) if letter.isalpha()),
     )
 )
-LONGEST_OPEN_END = max(map(len, OPEN_ENDS))
 
 # "3. Mai", "2. Klasse": a number with a full stop is an ordinal.
 _ORDINAL_LANGUAGES = words_of("de da nb nn no fi is et lv cs sk pl hr sl bs hu tr lb fo")
-_MONTHS = words_of("Januar Jänner Februar Feber März Mai Juni Juli Oktober Dezember Januari Februari Mars Maj")
+_MONTHS = words_of(
+    "Januar Jänner Februar Feber März Mai Juni Juli Oktober Dezember Januari Februari Mars Maj"
+)
 _ENGLISH_LIKE_MONTHS = words_of("April August September November")
 _GERMAN_STARTERS = words_of(
-    "Der Die Das Den Dem Ein Eine Er Sie Es Wir Ihr Ich Man Und Aber Doch Denn Dann Da Dort Danach Am Im "
-    "In Auf Bei Mit Nach Seit Zum Zur Vom Für Wer Was Wie Wo Wenn Als Auch Alle Jeder Niemand Heute"
+    "Der Die Das Den Dem Ein Eine Er Sie Es Wir Ihr Ich Man Und Aber Doch Denn Dann Da Dort Danach "
+    "Am Im In Auf Bei Mit Nach Seit Zum Zur Vom Für Wer Was Wie Wo Wenn Als Auch Alle Jeder "
+    "Niemand Heute"
 )
 _BEFORE_ORDINAL = words_of(
     "am vom zum im beim ab bis seit den dem der die das des ein eine einen einem einer "
@@ -105,8 +111,11 @@ _BEFORE_ORDINAL = words_of(
 def segment(text: str, language: str) -> list[str]:
     """The sentences that together are the text; one where sentencex panics."""
     try:
-        return list(sentencex.segment(language, text))
-    except BaseException as error:  # a panic of Rust is no Exception, so that it would end the process
+        sentences: list[str] = sentencex.segment(language, text)
+        return sentences
+    except (
+        BaseException
+    ) as error:  # a panic of Rust is no Exception, so that it would end the process
         if type(error).__name__ != "PanicException":
             raise
     return [text]
@@ -114,21 +123,29 @@ def segment(text: str, language: str) -> list[str]:
 
 @lru_cache(maxsize=20_000)
 def _is_abbreviation(word: str, language: str) -> bool:
-    """Whether sentencex ends no sentence behind a word, before one that it does not know. Titles are left out."""
+    """Whether sentencex ends no sentence behind a word, before one that it does not know.
+
+    A title is none here: no sentence ends behind it, so sentencex is right.
+    """
     if word.lower() in _TITLES or word in _CAPITALIZED or word in _UNDECIDED:
         return False
     return len(segment(f"Wjw wjw {word}. Wjwjw wjwj.", language)) == 1
 
 
 def hide_markers(block: str, *, is_block_start: bool) -> str:
-    """A copy of a block in which list markers are words: `sentencex` never splits a list item.
+    """Copy a block, of as many characters, with "x" for list markers.
 
-    A sentence in brackets ends behind them in the copy.
+    sentencex never splits a list item.
+
+    In the copy a full stop in brackets follows them, so that the sentence ends there: "(It was.)"
+    -> "(It was)."
     """
-    edits: list[Edit] = []
     marker = _BLOCK_MARKER.match(block) if is_block_start else None
-    if marker and marker.end():
-        edits.append((0, marker.end(), "x" * marker.end()))
+    if not marker and ")" not in block:
+        return block
+    edits: list[Edit] = []
+    if marker and marker.end() < len(block):
+        edits.append((*marker.span(1), "x" * len(marker[1])))
     if ")" in block:
         start = marker.end() if marker else 0
         for bracket in _INLINE_MARKER.finditer(block, start):
@@ -144,25 +161,33 @@ def hide_markers(block: str, *, is_block_start: bool) -> str:
     return _replace(block, edits) if edits else block
 
 
-def show_sentence_ends(sentence: str, language: str) -> str | None:
-    """A copy of what `sentencex` takes for one sentence, of as many characters.
+def split_at_words(sentence: str, language: str) -> list[str]:
+    """Split a sentence of sentencex behind words that only look like abbreviations.
 
-    Words that only look like abbreviations are other words in it. None where there is no such word.
+    The parts have as many characters as the sentence, but other words.
     """
-    stop = sentence.find(". ")
-    while stop >= 0:
-        last_words = sentence[max(0, stop - _LONGEST_ABBREVIATION - 2) : stop].split()
+    for piece in sentence.split(". ")[:-1]:
+        last_words = piece[-_LONGEST_ABBREVIATION - 2 :].rsplit(None, 1)
         if last_words and _is_abbreviation(last_words[-1].lstrip(_OPENING), language):
             break
-        stop = sentence.find(". ", stop + 2)
     else:
-        return None
+        return [sentence]
     edits = [
         edit
         for full_stop in _FULL_STOP.finditer(sentence)
-        if (edit := _edit(sentence, full_stop.start(), sentence[full_stop.end() - 1], full_stop.end() - 1, language))
+        if (
+            edit := _edit(
+                sentence,
+                full_stop.start(),
+                sentence[full_stop.end() - 1],
+                full_stop.end() - 1,
+                language,
+            )
+        )
     ]
-    return _replace(sentence, edits) if any(replacement != "," for _, _, replacement in edits) else None
+    if all(replacement == "," for _, _, replacement in edits):
+        return [sentence]
+    return segment(_replace(sentence, edits), language)
 
 
 def ends_no_sentence(text: str, stop: int, following: int, language: str) -> bool:
@@ -198,7 +223,11 @@ def _edit(text: str, stop: int, following: str, next_start: int, language: str) 
     hidden = (stop, stop + 1, ",")
     if word.isdigit():
         next_word = _LETTERS.match(text, next_start, next_start + 20)
-        return hidden if _is_ordinal(word, previous, next_word[0] if next_word else "", language) else None
+        return (
+            hidden
+            if _is_ordinal(word, previous, next_word[0] if next_word else "", language)
+            else None
+        )
     if following.isdigit():
         return hidden if word.lower() in _NUMBERED else None
     if following.islower() or not word.isalpha():
@@ -229,10 +258,16 @@ def _edit_letter(letter: str, previous: str, stop: int, language: str) -> Edit |
 def _is_ordinal(number: str, previous: str, following: str, language: str) -> bool:
     if len(number) > 3:
         return False
-    if not previous or (previous[-1] in ".!?" and previous[:-1].lower() not in _NUMBERED):  # "Wash it. 2. Boil it."
+    if not previous or (
+        previous[-1] in ".!?" and previous[:-1].lower() not in _NUMBERED
+    ):  # "Wash it. 2. Boil it."
         return True
     if following in _MONTHS:
         return True
     if language not in _ORDINAL_LANGUAGES or following in _GERMAN_STARTERS:
         return False
-    return following[:1].islower() or following in _ENGLISH_LIKE_MONTHS or previous.lower() in _BEFORE_ORDINAL
+    return (
+        following[:1].islower()
+        or following in _ENGLISH_LIKE_MONTHS
+        or previous.lower() in _BEFORE_ORDINAL
+    )

@@ -1,8 +1,9 @@
 """Whether the vocabulary of a model knows the language of a text.
 
-A first look counts tokens, of all texts at once. It is too strict for two kinds of text: an emoji is an unknown token
-that says nothing of the language, and a Hebrew word in an English sentence is a token a letter. So a text that the
-first look finds unknown gets a second one, which counts words.
+A first look counts tokens, of all texts at once. It is too strict for two kinds of text: an emoji
+is an unknown token that says nothing of the language, and a Hebrew word in an English sentence is
+a token a letter. So a text that the first look finds unknown gets a second one, which counts
+words.
 """
 
 import re
@@ -25,16 +26,17 @@ IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 WeightArray = npt.NDArray[np.float64]
 
-# Of the tokens of words. The English vocabulary of the shipped model knows a third of the characters of
-# Chinese text: in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800 English ones at most 0.2.
-# Of words it is the same share, and more in a short text, whose few words say less of its language:
-# _STANDARD_ERRORS of the share of a sample. So a text is unknown from 1 of 1 word on, 1 of 2, 2 of 3,
-# 2 of 4, 3 of 5, 3 of 8, 7 of 20, 29 of 100.
+# Of the tokens of words. The English vocabulary of the shipped model knows a third of the
+# characters of Chinese text: in 4,500 Chinese documents the share was 0.33 to 1.0, in 3,800
+# English ones at most 0.2. Of words it is the same share, and more in a short text, whose few
+# words say less of its language: _STANDARD_ERRORS of the share of a sample. So a text is unknown
+# from 1 of 1 word on, 1 of 2, 2 of 3, 2 of 4, 3 of 5, 3 of 8, 7 of 20, 29 of 100.
 _MAX_UNKNOWN_SHARE = 0.25
 _STANDARD_ERRORS = 0.8
 _HAN_WEIGHT = 0.5  # in words, of a Chinese character: a word has about two of them
 
-_SYMBOL = re.compile(r"[^\w\s!-~\u00a1-\u00bf\u2010-\u206f\u3000-\u303f\uff00-\uffef]")  # and not punctuation
+# Neither letter, space nor punctuation.
+_SYMBOL = re.compile(r"[^\w\s!-~\u00a1-\u00bf\u2010-\u206f\u3000-\u303f\uff00-\uffef]")
 
 _LAST_LATIN = "\u024f"
 _EAST_ASIAN = "CJK"  # with kana
@@ -53,14 +55,20 @@ class _Kinds:
     @classmethod
     def empty(cls, size: int) -> Self:
         """Of a vocabulary whose tokens say nothing."""
-        return cls(np.zeros(size, np.bool_), np.zeros(size, np.bool_), np.zeros(size), np.zeros(size))
+        return cls(
+            np.zeros(size, np.bool_), np.zeros(size, np.bool_), np.zeros(size), np.zeros(size)
+        )
 
 
 class KnownLanguage:
     """Tells texts whose language the vocabulary of one tokenizer knows from others."""
 
     def __init__(self, backend: Any, tokenizer: Tokenizer, unk_id: int | None):
-        """`backend`: the `tokenizers.Tokenizer` that `tokenizer` asks; `unk_id`: its id of [UNK]."""
+        """Sort the vocabulary of a tokenizer.
+
+        - `backend`: the `tokenizers.Tokenizer` that `tokenizer` asks.
+        - `unk_id`: its id of [UNK].
+        """
         self._tokenizer = tokenizer
         self._kinds = _sort_vocabulary(backend, unk_id)
         self.vocabulary_size = len(self._kinds.is_word)
@@ -70,12 +78,22 @@ class KnownLanguage:
 
         `ids`: of all texts, one after the other; `bounds`: [N + 1] where those of each text begin.
         """
-        words, unknown = (_sums(kind[ids], bounds) for kind in (self._kinds.is_word, self._kinds.is_unknown))
+        words, unknown = (
+            _sums(kind[ids], bounds) for kind in (self._kinds.is_word, self._kinds.is_unknown)
+        )
         result: BoolArray = (unknown > _MAX_UNKNOWN_SHARE * words) | (words == 0)
         if result.any():
-            known, foreign = (_sums(kind[ids], bounds) for kind in (self._kinds.known, self._kinds.foreign))
-            is_sure = _are_too_many(foreign, known + foreign)  # unless a word became [UNK] by a symbol
-            unsure = [i for i in np.flatnonzero(result).tolist() if not is_sure[i] or _SYMBOL.search(texts[i])]
+            known, foreign = (
+                _sums(kind[ids], bounds) for kind in (self._kinds.known, self._kinds.foreign)
+            )
+            is_sure = _are_too_many(
+                foreign, known + foreign
+            )  # unless a word became [UNK] by a symbol
+            unsure = [
+                i
+                for i in np.flatnonzero(result).tolist()
+                if not is_sure[i] or _SYMBOL.search(texts[i])
+            ]
             result[unsure] = self._is_unknown_by_words([texts[i] for i in unsure])
         return result
 
@@ -86,14 +104,16 @@ class KnownLanguage:
         """
         split = [_split_words(text) for text in texts]
         words = list(chain.from_iterable(split))
-        text_of_word = np.repeat(np.arange(len(texts)), [len(words_of_text) for words_of_text in split])
+        text_of_word = np.repeat(
+            np.arange(len(texts)), [len(words_of_text) for words_of_text in split]
+        )
         if not words:
             return np.ones(len(texts), np.bool_)
         ids, lengths = self._tokenizer.tokenize(words, [[(0, len(word))] for word in words])
         num_unknown = _sums(self._kinds.is_unknown[ids], np.concatenate([[0], np.cumsum(lengths)]))
         is_unknown = 2 * num_unknown > lengths
-        # A name is the same in any language: "Купил iPhone Pro" is not English. The first word of a text
-        # may be any word.
+        # A name is the same in any language: "Купил iPhone Pro" is not English. The first word of
+        # a text may be any word.
         is_name = np.array([word != word.lower() for word in words], np.bool_)
         is_name[1:] &= text_of_word[1:] == text_of_word[:-1]
         is_name[:1] = False
@@ -114,8 +134,9 @@ def _are_too_many(unknown: npt.NDArray[Any], total: npt.NDArray[Any]) -> BoolArr
 
 
 def _split_words(text: str) -> list[str]:
-    """Runs of letters and their marks, each Chinese character alone, without those of web addresses.
+    """Split a text into runs of letters and their marks, and single Chinese characters.
 
+    Web addresses are left out.
     "Don't用it❤️" -> Don, t, 用, it. The last character there is a mark without a letter.
     """
     letters = _ADDRESS.sub(" ", text).translate(_LETTERS)
@@ -148,14 +169,18 @@ def _sums(values: npt.NDArray[Any], bounds: LongArray) -> npt.NDArray[Any]:
 
 
 def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
-    """Unknown are [UNK]; single letters of a non-Latin script inside a word ("##ж"); and foreign tokens.
+    """Sort the tokens of a vocabulary by what they say of a language.
 
-    A WordPiece vocabulary that has only the alphabet of a language spells each word letter by letter, and a model of
-    it has nothing to go by. Foreign is a script of which such a vocabulary has hardly more than letters, or only a few
-    common Chinese characters.
+    Unknown are [UNK], single letters of a non-Latin script inside a word ("##ж"), and foreign
+    tokens.
+
+    A WordPiece vocabulary that has only the alphabet of a language spells each word letter by
+    letter, and its model has nothing to go by. Foreign is a script of which such a vocabulary has
+    hardly more than letters, or only a few common Chinese characters.
     """
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    kinds = _Kinds.empty(max(vocabulary.values()) + 1)  # more than the number of tokens where ids have gaps
+    # Not the number of tokens: ids may have gaps.
+    kinds = _Kinds.empty(max(vocabulary.values()) + 1)
     foreign = _foreign_scripts(vocabulary)
     for token, index in vocabulary.items():
         is_piece = token.startswith("##")
@@ -176,10 +201,11 @@ def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
 
 
 def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
-    """Scripts with hardly a word in a WordPiece vocabulary, measured by its Latin words; of others, none.
+    """Find the scripts with hardly a word in a WordPiece vocabulary, beside its Latin words.
 
-    The vocabulary of English BERT has 26,482 Latin words and pieces, 8 of Cyrillic and 244 Chinese characters; that of
-    multilingual BERT has thousands of each.
+    Of other vocabularies there are none.
+    The vocabulary of English BERT has 26,482 Latin words and pieces, 8 of Cyrillic and 244 Chinese
+    characters; that of multilingual BERT has thousands of each.
     """
     words: Counter[str] = Counter()
     is_wordpiece = False
@@ -190,7 +216,11 @@ def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
         script = _script(letters[:1])
         words[script] += not is_piece if script == _EAST_ASIAN else len(letters) > 1
     least = {script: words["LATIN"] / (20 if script == _EAST_ASIAN else 500) for script in words}
-    return {script for script in words if script and words[script] < least[script]} if is_wordpiece else set()
+    return (
+        {script for script in words if script and words[script] < least[script]}
+        if is_wordpiece
+        else set()
+    )
 
 
 @lru_cache(maxsize=10_000)

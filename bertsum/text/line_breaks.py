@@ -1,4 +1,6 @@
-"""Cuts a text at the line breaks that end something: list items, headings, lines of speech, subtitles, quoted e-mail.
+"""Cuts a text at the line breaks that end something.
+
+These end list items, headings, lines of speech, subtitles, and levels of quoted e-mail.
 
 A line break in the middle of a sentence, where the next word did not fit into the line, is none of
 them. Each decision looks at the two lines beside a break, and what is known of the paragraph is
@@ -17,20 +19,30 @@ _INLINE_BULLET = re.compile(rf"[{_INLINE_BULLETS}](?<=\s.)(?=\s)")
 
 # A blank line; or, as group 1, a break that may end a sentence. A break before a lowercase word is
 # inside a sentence, unless the word is "a)", "ii." or the name of a speaker.
-_BREAK = re.compile(r"\n(?:\s*\n[ \t]*|[ \t\r]*(?=([^a-z \t\r\n]|[a-z]{1,4}[.)]\s|[a-z][\w.-]{0,20}:[ \t])))|\u2029")
+_BREAK = re.compile(
+    r"\n(?:\s*\n[ \t]*"
+    r"|[ \t\r]*+(?=([^a-z \t\r\n]|[a-z](?:[a-z]{0,3}+[.)]\s|[\w.-]{0,20}+:[ \t]))))"
+)
+# Alternatives that begin otherwise make `re` slow: it can no longer jump from one "\n" to the next.
+_BREAK_OR_PARAGRAPH_MARK = re.compile(_BREAK.pattern + "|\u2029")
+# also a line of ">" alone
 _BREAK_OF_MAIL = re.compile(
-    _BREAK.pattern.replace(r"\n(?:", r"\n(?:[> \t]*>[ \t\r]*(?=\n)|", 1)
-)  # also a line of ">" alone
-_ANY_BREAK = re.compile(r"\n[ \t\r]*(?=[^ \t\r\n])")  # of paragraphs that begin in lowercase, as people chat
+    _BREAK_OR_PARAGRAPH_MARK.pattern.replace(r"\n(?:", r"\n(?:[> \t]*>[ \t\r]*(?=\n)|", 1)
+)
+# Of paragraphs that begin in lowercase, as people chat.
+_ANY_BREAK = re.compile(r"\n[ \t\r]*(?=[^ \t\r\n])")
 
-# Of paragraphs of chat, mail and subtitles, in which a break before a lowercase word may be a cut too.
+# First characters of paragraphs of chat, mail and subtitles, in which a break before a lowercase
+# word may be a cut too.
 _UNUSUAL_STARTS = frozenset(">\n0123456789" + "".join(filter(str.islower, map(chr, range(0x530)))))
 _HEAD_CHARACTERS = 120  # of a line that are looked at
 _LONGEST_HEADING = 100
+_LOWERCASE_WORD = re.compile(r" [a-z]{4}")
 _FIRST_WIDE = "\u2e80"
 
 _QUOTE_MARKS = re.compile(r"(?:[ \t]*>)+[ \t]?")
-# "12:31", "[12:31]", "(00:01:02)", "2024-01-05T10:00", "5/1/24, 10:15", "Jan  5 10:00:01", "<name>", "[INFO]"
+# "12:31", "[12:31]", "(00:01:02)", "2024-01-05T10:00", "5/1/24, 10:15", "Jan  5 10:00:01",
+# "<name>", "[INFO]"
 _TIME = re.compile(
     r"[\[(<]?(?:\d{1,2}:\d\d|\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{2,4},? +\[?\d\d?:)"
     r"|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d|<[^<>\s]{1,30}> |\[[A-Z]+\]"
@@ -41,25 +53,31 @@ _STRONG_MARKER = re.compile(
     r"|\((?:\d{1,3}|[A-Za-z]|[ivx]{2,5})\)\s"
 )
 _LABEL = re.compile(
-    r"(?:section|article|chapter|part|appendix|schedule|clause|act|scene|kapitel|abschnitt|artikel|teil|chapitre|partie|titre"
-    r"|cap[ií]tulo|secci[oó]n|art[ií]culo|parte|capitolo|sezione|articolo|глава|статья|раздел|часть|अध्याय|الفصل|المادة)"
-    r"\s+(?:\d+|[IVXLC]+)\b",
-    re.IGNORECASE,
+    r"(?i:(?:section|article|chapter|part|appendix|schedule|clause|act|scene"
+    r"|kapitel|abschnitt|artikel|teil|chapitre|partie|titre"
+    r"|cap[ií]tulo|secci[oó]n|art[ií]culo|parte|capitolo|sezione|articolo"
+    r"|глава|статья|раздел|часть|अध्याय|الفصل|المادة)"
+    r"\s+(?:\d+|[IVXLC]+)\b)"
 )
 _ONLY_NUMBER = re.compile(r"\(?[\dIVX]+(?:\.\d+)*[.)]?$")
-# "Anna:", "DR. LEE:", "Q:", "Subject:", "田中:" before what is said; also "(Anna):". No URL: white space follows.
-_SPEAKER = re.compile(r"[(*]{0,2}[^\W\d_][\w.'’()-]*(?: [\w.'’()-]+){0,3} ?[*)]{0,2}(?::(?=\s)|：)")
+# "Anna:", "DR. LEE:", "Q:", "Subject:", "田中:" before what is said; also "(Anna):". White space
+# follows, unlike in a URL. Possessive: no word is tried letter by letter.
+_SPEAKER = re.compile(
+    r"[(*]{0,2}[^\W\d_][\w.'’()-]*+(?: [\w.'’()-]++){0,3}+ ?[*)]{0,2}(?::(?=\s)|：)"
+)
 # Others may also begin a line of prose: "- as he said -", "12. The ...", "J. Smith".
 _WEAK_MARKERS = {
     "dash": re.compile(r"[-*+·–—][ \t]"),
     "number": re.compile(
-        r"(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]+|\d{1,2}(?:\.\d{1,2}){1,4})(?:\s|$)|\d{1,3}、|[一二三四五六七八九十]{1,3}、"
+        r"(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]+|\d{1,2}(?:\.\d{1,2}){1,4})(?:\s|$)"
+        r"|\d{1,3}、|[一二三四五六七八九十]{1,3}、"
     ),
     "letter": re.compile(r"(?:[A-Za-z]|[ivx]{2,5}|[IVX]{2,5})[.)]+[ \t]|[а-яё]\)[ \t]"),
     "time": _TIME,
     "speaker": _SPEAKER,
     "label": _LABEL,
 }
+_WEAK_MARKER = re.compile("|".join(f"(?:{pattern.pattern})" for pattern in _WEAK_MARKERS.values()))
 _BYLINE = re.compile(r"(?:by|von|par|por|di|da|автор)[: ]\s*[^\W\d_a-zа-яß-ÿ]", re.IGNORECASE)
 
 _ENDS = frozenset(".!?…。！？।؟۔:;：；")
@@ -86,7 +104,8 @@ def split_blocks(text: str) -> list[Span]:
     start = 0
     line_breaks: list[int] = []
     is_mail = "\n>" in text
-    for line_break in (_BREAK_OF_MAIL if is_mail else _BREAK).finditer(text):
+    pattern = _BREAK_OR_PARAGRAPH_MARK if "\u2029" in text else _BREAK
+    for line_break in (_BREAK_OF_MAIL if is_mail else pattern).finditer(text):
         if line_break[1] is not None:
             line_breaks.append(line_break.start())
             continue
@@ -101,18 +120,35 @@ def split_blocks(text: str) -> list[Span]:
     return _cut_at_bullets(text, blocks) if has_bullets else blocks
 
 
-def _append_blocks(text: str, start: int, stop: int, line_breaks: list[int], blocks: list[Span]) -> None:
+def _append_blocks(
+    text: str, start: int, stop: int, line_breaks: list[int], blocks: list[Span]
+) -> None:
     """Append the blocks of the paragraph text[start:stop], in which no line is blank.
 
     `line_breaks`: offsets of those that may be cuts.
     """
     if text[start : start + 1] in _UNUSUAL_STARTS and text.find("\n", start, stop) >= 0:
         line_breaks = [line_break.start() for line_break in _ANY_BREAK.finditer(text, start, stop)]
+    line_breaks = [newline for newline in line_breaks if not _is_left_to_sentencex(text, newline)]
     if line_breaks:
         for cut in _line_cuts(_Paragraph(text, start, stop), line_breaks):
             blocks.append((start, cut))
             start = cut
     blocks.append((start, stop))
+
+
+def _is_left_to_sentencex(text: str, newline: int) -> bool:
+    """Whether sentencex sees by itself that a sentence ends at a line break: "it." above "He".
+
+    A colon nearby may follow the name of a speaker.
+    """
+    return (
+        text[newline - 1] in ".!?"
+        and text[newline - 2].islower()
+        and text[newline + 1].isupper()
+        and text[newline + 2 : newline + 3].islower()
+        and ":" not in text[newline + 1 : newline + 40]
+    )
 
 
 def _cut_at_bullets(text: str, blocks: list[Span]) -> list[Span]:
@@ -131,47 +167,44 @@ class _Paragraph:
 
     def __init__(self, text: str, start: int, stop: int):
         self.text, self.start, self.stop = text, start, stop
+        self._lines = [line.strip() for line in text[start:stop].split("\n")]
+        lengths = list(map(len, self._lines))
+        self.width = max(lengths)  # characters of the longest line
+        self.is_wrapped = self._is_wrapped(lengths)
         self._siblings: dict[str, int] = {}
 
-    @cached_property
-    def is_cue(self) -> bool:
-        """Whether this is a subtitle: a number, times, and words that are broken for the width of a screen."""
-        head = self.text[self.start : min(self.stop, self.start + _HEAD_CHARACTERS)]
-        return "-->" in head and any(_CUE_TIME.match(line.strip()) for line in head.split("\n"))
-
-    @cached_property
-    def _lines(self) -> list[str]:
-        return [line.strip() for line in self.text[self.start : self.stop].split("\n")]
-
-    @cached_property
-    def width(self) -> int:
-        """Characters of the longest line."""
-        return max(map(len, self._lines))
-
-    @cached_property
-    def is_wrapped(self) -> bool:
+    def _is_wrapped(self, lengths: list[int]) -> bool:
         """Whether lines are broken where they are full, and not where a sentence ends.
 
-        Half of the lines must be nearly as long as the longest; two or three lines must also have the width of a page.
+        Half of the lines but the last must be nearly as long as the longest. Two or three lines
+        must also have the width of a page.
         """
-        *lengths, _ = map(len, self._lines)
         # A Chinese or Japanese character is as wide as two Latin letters.
         head = self.text[self.start : self.start + 50]
         scale = 2 if not head.isascii() and max(head) > _FIRST_WIDE else 1
         if not 40 <= self.width * scale <= 160:
             return False
-        num_full = sum(length >= self.width - 12 // scale for length in lengths)
-        if len(lengths) > 2:
-            return 2 * num_full >= len(lengths)
-        return 55 <= self.width * scale <= 110
+        if len(lengths) <= 3:
+            return 55 <= self.width * scale <= 110
+        full = self.width - 12 // scale
+        num_full = len([length for length in lengths[:-1] if length >= full])
+        return 2 * num_full >= len(lengths) - 1
+
+    @cached_property
+    def is_cue(self) -> bool:
+        """Whether this is a subtitle: a number, times, and words broken for a screen."""
+        head = self.text[self.start : min(self.stop, self.start + _HEAD_CHARACTERS)]
+        return "-->" in head and any(_CUE_TIME.match(line.strip()) for line in head.split("\n"))
 
     @cached_property
     def is_chat(self) -> bool:
-        """Whether most lines begin in lowercase and end without a full stop, and are not broken for a width."""
+        """Whether most lines begin in lowercase, end without a full stop, and are unwrapped."""
         lines = self._lines
         if len(lines) < 3 or self.is_wrapped or not lines[0][:1].islower():
             return False
-        short = sum(line[:1].islower() and not _is_ended(line) and len(line) <= 60 for line in lines)
+        short = sum(
+            line[:1].islower() and not _is_ended(line) and len(line) <= 60 for line in lines
+        )
         return 2 * short > len(lines) and self.width >= 2
 
     def siblings(self, family: str, pattern: re.Pattern[str]) -> int:
@@ -189,16 +222,7 @@ def _line_cuts(paragraph: _Paragraph, line_breaks: list[int]) -> list[int]:
         line_start = max(line_start, text.rfind("\n", line_start, newline) + 1)
         line_stop = text.find("\n", newline + 1, paragraph.stop)
         line_stop = paragraph.stop if line_stop < 0 else line_stop
-        # `sentencex` sees the end of a sentence before a capital letter; a speaker's name has a colon.
-        is_plain = (
-            text[newline - 1] in ".!?"
-            and text[newline - 2].islower()
-            and text[newline + 1].isupper()
-            and ":" not in text[newline + 1 : newline + 40]
-        )
-        if not (is_plain and text[newline + 2 : newline + 3].islower()) and _is_cut(
-            paragraph, (line_start, newline), (newline + 1, line_stop)
-        ):
+        if _is_cut(paragraph, (line_start, newline), (newline + 1, line_stop)):
             cuts.append(newline)
         line_start = newline + 1
     return cuts
@@ -216,7 +240,10 @@ def _is_cut(paragraph: _Paragraph, above: Span, below: Span) -> bool:
         marks, next_marks = (_QUOTE_MARKS.match(line) for line in (head, following))
         if (marks[0].count(">") if marks else 0) != (next_marks[0].count(">") if next_marks else 0):
             return True
-        head, following = head[marks.end() if marks else 0 :], following[next_marks.end() if next_marks else 0 :]
+        head, following = (
+            head[marks.end() if marks else 0 :],
+            following[next_marks.end() if next_marks else 0 :],
+        )
         if not following:
             return True
     if not head or not following:
@@ -226,10 +253,14 @@ def _is_cut(paragraph: _Paragraph, above: Span, below: Span) -> bool:
     is_ended = _is_ended(tail) and not may_be_abbreviation
     length = above[1] - above[0]
     # Whether the first word below would not have fitted into the line above.
-    is_full = length + 1 + len(following.split(None, 1)[0]) > paragraph.width and paragraph.is_wrapped
+    is_full = (
+        length + 1 + len(following.split(None, 1)[0]) > paragraph.width and paragraph.is_wrapped
+    )
     if head.isdigit() and _CUE_TIME.match(following):
         return False
-    if _begins_block(paragraph, following, is_open=(is_full or last_word in _OPEN_WORDS) and not is_ended):
+    if _begins_block(
+        paragraph, following, is_open=(is_full or last_word in _OPEN_WORDS) and not is_ended
+    ):
         return True
     if _is_heading(head, following, length, is_full):
         return True
@@ -251,11 +282,13 @@ def _is_ended(line: str) -> bool:
 def _begins_block(paragraph: _Paragraph, line: str, is_open: bool) -> bool:
     """Whether a line begins with a marker, a time or a speaker.
 
-    `is_open`: the sentence above may go on. Then a marker counts with which no prose begins, or that
-    another line has too.
+    `is_open`: the sentence above may go on. Then a marker counts with which no prose begins, or
+    that another line has too.
     """
     if not line[0].isalpha() and (_STRONG_MARKER.match(line) or _CUE_TIME.match(line)):
         return True
+    if not _WEAK_MARKER.match(line):
+        return False
     for family, pattern in _WEAK_MARKERS.items():
         if pattern.match(line):
             return not is_open or paragraph.siblings(family, pattern) > 1
@@ -266,7 +299,13 @@ def _is_heading(line: str, following: str, length: int, is_full: bool) -> bool:
     """Whether a line stands for itself."""
     if length > _LONGEST_HEADING:
         return False
-    if _CUE_TIME.match(line) or line[0] in "|#" or not any(map(str.isalnum, line)):
+    if line[0] in "|#" or _CUE_TIME.match(line):
+        return True
+    # A line of prose. None of the rules below but that of bylines can hold for it, and they are
+    # slow.
+    if _LOWERCASE_WORD.search(line):
+        return not is_full and not _is_ended(line) and _BYLINE.match(line) is not None
+    if not any(map(str.isalnum, line)):
         return True
     if _ONLY_NUMBER.match(line):
         return not is_full

@@ -1,7 +1,7 @@
 """Text -> sentence spans, in any language, by `sentencex` and rules for lines and abbreviations.
 
-Spans are (start, stop) offsets in characters into the original text, without the white space around a sentence, so that
-a summary can be made of the author's own words.
+Spans are (start, stop) offsets in characters into the original text, without the white space around
+a sentence, so that a summary can be made of the author's own words.
 """
 
 import re
@@ -9,22 +9,17 @@ from collections import Counter
 
 import numpy as np
 
-from bertsum.text.full_stops import (
-    LONGEST_OPEN_END,
-    OPEN_ENDS,
-    ends_no_sentence,
-    hide_markers,
-    segment,
-    show_sentence_ends,
-)
+from bertsum.text.full_stops import OPEN_ENDS, ends_no_sentence, hide_markers, segment, split_at_words
 from bertsum.text.line_breaks import split_blocks
 
 Span = tuple[int, int]
 
-# Written without spaces between words: summaries are joined without a space, trigrams are of characters.
+# Written without spaces between words: summaries are joined without a space, and trigrams are of
+# characters.
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th"})
 
-# One character of each script is enough to name a language that shares its sentence rules; Latin is the default.
+# The language that stands for a script, and the range of its code points. All languages of a script
+# have about the same rules for sentences; Latin is the default.
 _SCRIPTS = (
     ("el", 0x370, 0x400),
     ("ru", 0x400, 0x500),
@@ -48,35 +43,43 @@ _SAMPLE_CHARACTERS = 4000
 _KANA_SHARE = 0.1  # Japanese mixes kana into Han; a Chinese text may quote a few kana
 
 _WIDE_SPACES = (
-    "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+    "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
 )
 _QUOTED_LINE_BREAK = re.compile(r"\n(?:[ \t]*>)*")
 _CONTINUING = frozenset("—–-とをがはのにでもへやか、")
+_UNUSUAL_INITIALS = _CONTINUING.union(filter(str.isspace, map(chr, range(0x3001))))
 _SPOKEN = re.compile(r"[—–-]\s+[a-zа-яёß-ÿ]")  # «Where?» — asked he.
 _JAPANESE_QUOTED = re.compile(r"(?<=[」』])[とをがはのにでもへやか、]")  # 「はい。」と言った。
 _FIRST_LETTER = re.compile(r"\W*(?=\w)")
 
-# sentencex is quadratic in runs of quotes and brackets (300,000 apostrophes: 6 s); pieces of this size keep it linear.
+# sentencex is quadratic in runs of quotes and brackets (300,000 apostrophes: 6 s). Chunks of this
+# size keep it linear.
 _CHUNK_CHARACTERS = 5000
 
-# A longer sentence is a transcript without punctuation, a table, or a list in one line. It is cut into parts.
+# A longer sentence is a transcript without punctuation, a table, or a list in one line. It is cut
+# into parts.
 LONGEST_SENTENCE = 600  # characters
 LONGEST_PART = 300
 _UNSPACED_SHARE = 3  # a Chinese or Japanese character stands for about three Latin letters
-# From the best to the worst: behind the end of a sentence, behind a pause, before a conjunction, behind a word.
+# Where a long sentence is cut, from the best to the worst: behind the end of a sentence, behind a
+# pause, before a conjunction, behind a word.
 _PAUSES = (
     re.compile(r"[.!?…。！？।؟۔][\"'”’»)\]」』]*(?=\s|[^\x00-\u2e80])|\n"),
     re.compile(r"[;:；：](?=\s|[^\x00-\u2e80])|[,，、،](?=\s|[^\x00-\u2e80])| [—–-](?= )"),
     re.compile(
-        r"(?<=\s)(?=(?:and|but|so|because|then|or|und|aber|dann|weil|et|mais|donc|puis|y|pero|porque|e|ma|poi|perché|и|а|но"
-        r"|потому|потом|और|लेकिन|ثم|لكن)\s)"
+        r"(?<=\s)(?=(?:and|but|so|because|then|or|und|aber|dann|weil|et|mais|donc|puis|y|pero"
+        r"|porque|e|ma|poi|perché|и|а|но|потому|потом|और|लेकिन|ثم|لكن)\s)"
     ),
     re.compile(r"\s"),
 )
 
 
 def detect_language(text: str) -> str:
-    """ISO 639-1 code of a language written in the text's most frequent script; "en" for Latin and for no letters."""
+    """Name a language (ISO 639-1) that is written in the most frequent script of a text.
+
+    It is "en" for Latin, and for a text without letters.
+    """
     sample = text[:_SAMPLE_CHARACTERS]
     if sample.isascii():
         return "en"
@@ -86,94 +89,121 @@ def detect_language(text: str) -> str:
     kana, han = counts["ja"], counts["zh"]
     if kana > _KANA_SHARE * (kana + han):
         counts["ja"] = kana + han
-    # A Han character stands for about two Latin letters and more: weigh it so, or a few English names win over Chinese.
+    # A Han character stands for two Latin letters or more. If each counted once, a few English
+    # names would win over Chinese.
     counts["zh"], counts["ja"] = 2 * han, 2 * counts["ja"]
     best = max(_TIES, key=counts.__getitem__)
     return best if counts[best] > len(_LATIN.findall(sample)) else "en"
 
 
 def _count_scripts(text: str) -> Counter[str]:
-    """Characters of each script but Latin, by the language that stands for it."""
+    """Count the characters of each script but Latin, by the language that stands for it."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    places = np.searchsorted(_SCRIPT_EDGES, codes[codes >= _FIRST_SCRIPT], side="right")
+    # With edges (start, stop, start, stop ...) the insertion index of a code is odd inside a
+    # script: for Greek (0x370, 0x400), "α" (0x3b1) gets 1, which is script 1 // 2 = 0.
+    edge_indices = np.searchsorted(_SCRIPT_EDGES, codes[codes >= _FIRST_SCRIPT], side="right")
     counts: Counter[str] = Counter()
-    for place, count in enumerate(np.bincount(places).tolist()):
-        if count and place % 2:  # between the edges of a script
-            counts[_SCRIPTS[place // 2][0]] += count
+    for edge_index, count in enumerate(np.bincount(edge_indices).tolist()):
+        if count and edge_index % 2:
+            counts[_SCRIPTS[edge_index // 2][0]] += count
     return counts
 
 
 def split_sentences(text: str, language: str) -> list[Span]:
-    """Spans of the sentences of a text, in order and without overlap. Linear in time.
+    """Split a text into spans of its sentences, in order and without overlap, in linear time.
 
-    A blank line ends a sentence, and so does a line break that ends a list item, a heading or a line of speech.
+    A blank line ends a sentence, and so does a line break that ends a list item, a heading or a
+    line of speech.
     """
     spaced = _plain_spaces(text)
-    has_quote_marks = ">" in text and "\n" in text
     spans: list[Span] = []
-    for start, stop in split_blocks(text):
-        # The last sentence of a chunk is open: it goes on into the next one.
-        sentence_start = chunk_start = start
-        while chunk_start < stop:
-            chunk_stop = _chunk_stop(text, chunk_start, stop)
-            chunk = spaced[chunk_start:chunk_stop]
-            if chunk_start == start or ")" in chunk:
-                chunk = hide_markers(chunk, is_block_start=chunk_start == start)
-            ends = _sentence_ends(chunk, chunk_start, language)
-            if has_quote_marks:
-                ends = [_before_quote_marks(text, chunk_start, end) for end in ends]
-            if chunk_stop < stop:
-                ends.pop()
-            for end in ends:
-                _append_stripped(text, sentence_start, end, spans)
-                sentence_start = end
-            # Read an open sentence again from its start, unless it fills the whole chunk.
-            chunk_start = ends[-1] if ends else chunk_stop
-        if sentence_start < stop:
-            _append_stripped(text, sentence_start, stop, spans)
     share = _UNSPACED_SHARE if language in ("zh", "ja") else 1
-    if any(stop - start > LONGEST_SENTENCE // share for start, stop in spans):
-        return _cut_long(text, spans, share)
+    longest = LONGEST_SENTENCE // share
+    for start, stop in split_blocks(text):
+        first = len(spans)
+        if stop - start <= _CHUNK_CHARACTERS:
+            chunk = hide_markers(spaced[start:stop], is_block_start=True)
+            _append_sentences(chunk, start, language, spans)
+        else:
+            _append_long_block(spaced, (start, stop), language, spans)
+        if stop - start > longest and any(end - begin > longest for begin, end in spans[first:]):
+            spans[first:] = _cut_long(text, spans[first:], share)
+    if ">" in text and "\n" in text:
+        spans = _with_quote_marks(text, spans)
     return spans
 
 
 def _plain_spaces(text: str) -> str:
-    """A copy of as many characters with spaces for line breaks, wide spaces and the marks of quoted mail.
+    """Copy a text with a space for each line break, wide space and mark of quoted mail.
 
-    sentencex looks for lists at the start of lines. Behind what may be an abbreviation, "A\u00a0.", it
-    cuts a white space of several bytes in two and panics.
+    sentencex looks for lists at the start of lines. Behind what may be an abbreviation,
+    "A\u00a0.", it cuts a white space of several bytes in two and panics.
     """
     spaced = text
     if "\n" in text:
-        spaced = _QUOTED_LINE_BREAK.sub(_as_spaces, text) if "\n>" in text else text.replace("\n", " ")
-    if not text.isascii():
+        spaced = (
+            _QUOTED_LINE_BREAK.sub(_as_spaces, text) if "\n>" in text else text.replace("\n", " ")
+        )
+    if not spaced.isascii() and not spaced.isprintable():  # no wide space is printable
         for space in _WIDE_SPACES:
             spaced = spaced.replace(space, " ")
     return spaced
 
 
-def _sentence_ends(chunk: str, offset: int, language: str) -> list[int]:
-    """Offsets in the text of the ends of the sentences that together are the chunk, which begins at `offset`."""
-    ends: list[int] = []
-    position = 0
-    before = ""  # the sentence before
+def _append_long_block(spaced: str, block: Span, language: str, spans: list[Span]) -> None:
+    """Append the sentences of a block that is read chunk by chunk.
+
+    The last sentence of a chunk is open: it is read again, from its start, in the next chunk. One
+    that fills its whole chunk is not read again, but goes on into the next chunk.
+    """
+    start, stop = block
+    is_block_start, is_open = True, False
+    while start < stop:
+        chunk_stop = _chunk_stop(spaced, start, stop)
+        chunk = hide_markers(spaced[start:chunk_stop], is_block_start=is_block_start)
+        sentences: list[Span] = []
+        _append_sentences(chunk, start, language, sentences)
+        if is_open and sentences:
+            sentences[0] = (spans.pop()[0], sentences[0][1])
+        start = chunk_stop
+        if chunk_stop < stop and len(sentences) > 1:
+            start = sentences.pop()[0]
+            is_open = False
+        else:
+            is_open = is_open or bool(sentences)
+        is_block_start = False
+        spans += sentences
+
+
+def _append_sentences(chunk: str, offset: int, language: str, spans: list[Span]) -> None:
+    """Append the spans of the sentences of a chunk.
+
+    - `chunk`: a part of the text, in which markers are hidden.
+    - `offset`: where the chunk begins in the text.
+    - `spans`: those of all sentences before.
+    """
+    position = offset
+    words = ""  # of the sentence before
     for sentence in segment(chunk, language):
-        if before:
-            # Does the sentence before end with what may be an abbreviation or an ordinal?
-            space = before.rfind(" ", -LONGEST_OPEN_END, -2)
-            is_short = space >= 0 or len(before) < LONGEST_OPEN_END
-            may_go_on = sentence[0] in _CONTINUING or (is_short and before[space + 1 :].rstrip() in OPEN_ENDS)
-            if may_go_on and _goes_on(chunk, position, language):
-                ends.pop()
-        next_position = position + len(sentence)
-        if ". " in sentence[:-2] and (shown := show_sentence_ends(sentence, language)):
-            for part in segment(shown, language)[:-1]:
-                position += len(part)
-                ends.append(offset + position)
-        position = next_position
-        ends.append(offset + position)
-        before = sentence
-    return ends
+        start = position
+        position += len(sentence)
+        may_go_on = words[-1:] == "." and words.rsplit(" ", 1)[-1] in OPEN_ENDS
+        is_after_words = words != ""
+        words = sentence.rstrip()
+        span_start = start
+        if sentence[0] in _UNUSUAL_INITIALS:
+            if not words:
+                continue
+            span_start += len(words) - len(words.lstrip())
+            may_go_on |= is_after_words and sentence[0] in _CONTINUING
+        if may_go_on and _goes_on(chunk, start - offset, language):
+            span_start = spans.pop()[0]
+        if ". " in words:
+            for part in split_at_words(words, language)[:-1]:
+                spans.append((span_start, start + len(part.rstrip())))
+                start += len(part)
+                span_start = start
+        spans.append((span_start, position - len(sentence) + len(words)))
 
 
 def _goes_on(chunk: str, position: int, language: str) -> bool:
@@ -181,21 +211,36 @@ def _goes_on(chunk: str, position: int, language: str) -> bool:
     if chunk[position] in _CONTINUING:
         return bool(_SPOKEN.match(chunk, position) or _JAPANESE_QUOTED.match(chunk, position))
     word = _FIRST_LETTER.match(chunk, position)
-    return word is not None and ends_no_sentence(chunk, chunk.rfind(".", 0, position), word.end(), language)
+    return word is not None and ends_no_sentence(
+        chunk, chunk.rfind(".", 0, position), word.end(), language
+    )
 
 
 def _as_spaces(match: re.Match[str]) -> str:
     return " " * len(match[0])
 
 
-def _before_quote_marks(text: str, start: int, end: int) -> int:
-    """The end of a sentence, moved before the "> " with which the next line of an e-mail begins."""
-    newline = text.rfind("\n", max(start, end - 20), end)
-    return newline if newline > start and ">" in text[newline:end] and not text[newline:end].strip(" \t\n>") else end
+def _with_quote_marks(text: str, spans: list[Span]) -> list[Span]:
+    """Copy the spans of an e-mail, each with the "> " that stand before it.
+
+    `_plain_spaces` hid these marks, so that they are in no span. Those behind the last sentence
+    are a span of their own: nothing of a text is in no span but white space.
+    """
+    marked: list[Span] = []
+    position = 0
+    end = len(text.rstrip())
+    for start, stop in [*spans, (end, end)]:
+        marks = text.find(">", position, start)
+        if marks >= 0:
+            start = marks
+        if start < stop:
+            marked.append((start, stop))
+        position = stop
+    return marked
 
 
 def _chunk_stop(text: str, start: int, stop: int) -> int:
-    """End of the chunk that begins at `start`: after its last space, so that no word or number is cut."""
+    """End a chunk behind its last space, so that no word or number is cut."""
     limit = start + _CHUNK_CHARACTERS
     if limit >= stop:
         return stop
@@ -213,7 +258,7 @@ def _append_stripped(text: str, start: int, stop: int, spans: list[Span]) -> Non
 
 
 def _cut_long(text: str, spans: list[Span], share: int) -> list[Span]:
-    """The spans, with those that are too long for a sentence in parts."""
+    """Copy the spans, with those that are too long for a sentence cut into parts."""
     parts: list[Span] = []
     for start, stop in spans:
         if stop - start > LONGEST_SENTENCE // share:
@@ -228,9 +273,11 @@ def _cut_long(text: str, spans: list[Span], share: int) -> list[Span]:
 
 
 def _pause(text: str, start: int, longest: int) -> int:
-    """Where a part ends that begins at `start`: at the last of the best pauses behind its first third."""
+    """End the part that begins at `start` at the last of the best pauses behind its first third."""
     for pattern in _PAUSES:
-        pauses = [pause.end() for pause in pattern.finditer(text, start + longest // 3, start + longest)]
+        pauses = [
+            pause.end() for pause in pattern.finditer(text, start + longest // 3, start + longest)
+        ]
         if pauses:
             return pauses[-1]
     return start + longest

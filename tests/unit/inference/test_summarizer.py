@@ -619,6 +619,21 @@ def test_any_list_of_strings_gives_its_rows(summarizer, texts, unit, size):
         assert prediction.summary.count(joiner) >= len(chosen) - 1
 
 
+@pytest.mark.parametrize(
+    ("unit_of_text", "budget"),
+    [("so we went on and on and saw the sea then ", 300), ("word", 300), ("我们今天去了公园看到很多花", 100)],
+)
+def test_a_transcript_without_punctuation_gets_a_summary_in_characters(summarizer, unit_of_text, budget):
+    """Its parts have at most 300 characters, 100 in Chinese: the longest fits into the budget."""
+    text = unit_of_text * (6000 // len(unit_of_text))
+    selection = SelectionConfig(unit="characters", size=budget, trigram_blocking=False)
+    (prediction,) = make_like(summarizer, selection=selection)([text])
+    assert prediction.status in (Status.OK, Status.UNKNOWN_LANGUAGE)
+    assert len(prediction.summary_sentences) > 0
+    assert 0 < len(prediction.summary) <= budget
+    assert prediction.summary in text
+
+
 # Tables
 
 

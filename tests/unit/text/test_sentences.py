@@ -268,6 +268,11 @@ def test_a_wrapped_paragraph_is_one_sentence_in_mail_too():
     assert split(f"Ann wrote:\n{quoted}I agree.") == ["Ann wrote:", quoted.strip(), "I agree."]
 
 
+def test_quote_marks_without_words_belong_to_the_sentence_behind_them():
+    assert split("I agree.\n\n>> \n\nThe plan is good.") == ["I agree.", ">> \n\nThe plan is good."]
+    assert split("I agree.\n> ") == ["I agree.", ">"]
+
+
 @pytest.mark.parametrize(
     "lines",
     [

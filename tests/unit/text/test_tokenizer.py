@@ -193,16 +193,19 @@ def test_a_lone_surrogate_is_an_error(shipped):
         shipped.tokenize(["a \ud800"], [[(0, 3)]])
 
 
-FILES = [path for path in DATA.glob("**/*.parquet") if "document" in pq.read_schema(path).names]
-PATHS = sorted(path.relative_to(DATA) for path in FILES)
+FILES = sorted(DATA.glob("**/*.parquet"))
+TEXT_COLUMNS = {"document", "query", "answer"}
 
 
 @pytest.mark.shared_data
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
-@pytest.mark.parametrize("path", PATHS, ids=str)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DATA)))
 @pytest.mark.parametrize("most", [50, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_ids_are_the_tokenizers_on_real_text(shipped, path, most):
-    texts = [text for text in pq.read_table(DATA / path, columns=["document"])["document"].to_pylist() if text]
-    for start in range(0, min(most, len(texts)), 1000):
-        some = [text[: 100 * most] for text in texts[start : start + min(most, 1000)]]
-        check(shipped, some, [split_sentences(text, detect_language(text)) for text in some])
+    columns = sorted(TEXT_COLUMNS & set(pq.read_schema(path).names))
+    assert columns
+    for column in columns:
+        texts = [text for text in pq.read_table(path, columns=[column])[column].to_pylist() if text]
+        for start in range(0, min(most, len(texts)), 1000):
+            batch = [text[: 100 * most] for text in texts[start : start + min(most, 1000)]]
+            check(shipped, batch, [split_sentences(text, detect_language(text)) for text in batch])
