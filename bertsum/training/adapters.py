@@ -30,13 +30,17 @@ def add_adapter(model: BertSum, config: TrainingConfig) -> None:
     """
     if config.adapter == "prefix":
         if model.prefix is None:
-            raise ModelError("adapter: prefix, but the model in start_from has none; with new_heads it begins anew")
+            raise ModelError(
+                "adapter: prefix, but the model in start_from has none; with new_heads it begins anew"
+            )
         model.encoder.requires_grad_(False)
     elif config.lora_rank:
         from peft import get_peft_model
 
         with warnings.catch_warnings():  # peft 0.21 reads what transformers 5.24 renamed
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            warnings.filterwarnings(
+                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+            )
             model.encoder = get_peft_model(model.encoder, _peft_config(config))
 
 
@@ -56,7 +60,9 @@ def _peft_config(config: TrainingConfig) -> Any:
     shared["lora_alpha"] = config.lora_alpha
     if config.adapter == "adalora":
         ranks: dict[str, Any] = {"target_r": config.lora_rank, "init_r": config.first_rank}
-        return peft.AdaLoraConfig(**shared, **ranks, total_step=1)  # RankSchedule says how many there are
+        return peft.AdaLoraConfig(
+            **shared, **ranks, total_step=1
+        )  # RankSchedule says how many there are
     shared |= {"r": config.lora_rank, "use_dora": config.adapter == "dora"}
     return peft.LoraConfig(**shared)
 
@@ -76,21 +82,31 @@ class RankSchedule:
         config.deltaT = max(1, num_steps // _ALLOCATIONS)
         self._config = config
         named: dict[str, nn.Parameter] = dict(encoder.named_parameters())
-        self._factors = [weight for name, weight in named.items() if "lora_A" in name or "lora_B" in name]
+        self._factors = [
+            weight for name, weight in named.items() if "lora_A" in name or "lora_B" in name
+        ]
 
     @classmethod
     def of(cls, model: BertSum, config: TrainingConfig, num_steps: int) -> Self | None:
         """None for other adapters."""
-        return cls(model.encoder, num_steps) if config.lora_rank and config.adapter == "adalora" else None
+        return (
+            cls(model.encoder, num_steps)
+            if config.lora_rank and config.adapter == "adalora"
+            else None
+        )
 
     def add_penalty(self) -> None:
         """Add to the gradient that of the penalty: once a step, on each worker the same."""
         norms = []
         for weight in self._factors:
             product = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
-            norms.append(torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device)))
+            norms.append(
+                torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device))
+            )
         penalty = _ORTHOGONALITY * torch.stack(norms).mean()
-        for weight, gradient in zip(self._factors, torch.autograd.grad(penalty, self._factors), strict=True):
+        for weight, gradient in zip(
+            self._factors, torch.autograd.grad(penalty, self._factors), strict=True
+        ):
             weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
     def allocate(self, step: int) -> None:
@@ -102,9 +118,13 @@ class RankSchedule:
         allocator = self._tuner.rankallocator
         found: dict[str, Tensor] = {}
         for kind in ("exp_avg_ipt", "exp_avg_unc"):
-            found |= {f"{_RANKS}{kind}/{name}": value for name, value in getattr(allocator, kind).items()}
+            found |= {
+                f"{_RANKS}{kind}/{name}": value for name, value in getattr(allocator, kind).items()
+            }
         pattern: Mapping[str, list[bool]] = self._config.rank_pattern or {}
-        return found | {f"{_RANKS}pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
+        return found | {
+            f"{_RANKS}pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()
+        }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; others are passed over."""
@@ -117,5 +137,7 @@ class RankSchedule:
                 pattern[name] = value.tolist()
             elif key.startswith(_RANKS):
                 getattr(allocator, kind)[name] = value.to(device)
-                allocator.ipt[name] = torch.zeros_like(value, device=device)  # computed anew at each step
+                allocator.ipt[name] = torch.zeros_like(
+                    value, device=device
+                )  # computed anew at each step
         self._config.rank_pattern = pattern or None

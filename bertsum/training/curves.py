@@ -9,7 +9,15 @@ from typing import Any
 from bertsum.training.tracking import numbers
 
 # what is worth a curve, of all that is measured
-_MEASURES = ("rouge.rouge_1", "rouge.rouge_2", "rouge.rouge_lsum", "lead.rouge_1", "accuracy", "macro_f1", "_loss")
+_MEASURES = (
+    "rouge.rouge_1",
+    "rouge.rouge_2",
+    "rouge.rouge_lsum",
+    "lead.rouge_1",
+    "accuracy",
+    "macro_f1",
+    "_loss",
+)
 _SMOOTHED_SHARE = 0.02
 
 Points = tuple[list[int], list[float]]
@@ -25,7 +33,9 @@ def loss_points(log: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
     found: dict[str, Points] = defaultdict(lambda: ([], []))
     for line in log:
         for name, value in numbers(line):
-            if name.endswith("_loss") and value and "validation" not in line:  # 0: no label of it in this step
+            if (
+                name.endswith("_loss") and value and "validation" not in line
+            ):  # 0: no label of it in this step
                 found[name][0].append(line["step"])
                 found[name][1].append(value)
     return dict(found)
@@ -49,7 +59,9 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
 
     losses = loss_points(log)
     unit = "nats; of candidates: ROUGE squared" if "candidate_loss" in losses else "nats"
-    panels: list[tuple[str, str, dict[str, Points]]] = [("training losses", unit, losses)] if losses else []
+    panels: list[tuple[str, str, dict[str, Points]]] = (
+        [("training losses", unit, losses)] if losses else []
+    )
     for source, measures in measure_points(log).items():
         percent = {name: points for name, points in measures.items() if ".rouge_" in name}
         rest = {name: points for name, points in measures.items() if name not in percent}
@@ -64,7 +76,13 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
             if title == "training losses":
                 axes.plot(steps, _smooth(values), label=name.replace("_", " "), linewidth=1.2)
             else:
-                axes.plot(steps, values, label=_readable(name), markersize=3, **{"marker": "o"} | _style(name))
+                axes.plot(
+                    steps,
+                    values,
+                    label=_readable(name),
+                    markersize=3,
+                    **{"marker": "o"} | _style(name),
+                )
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)
@@ -77,8 +95,15 @@ def draw_curves(log: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _readable(name: str) -> str:
     """`rouge.rouge_1` and `sentiment.macro_f1` as people write them."""
-    measure = name.replace("rouge.", "").replace("lead.", "LEAD ").replace("rouge_lsum", "ROUGE-Lsum")
-    return measure.replace("rouge_", "ROUGE-").replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
+    measure = (
+        name.replace("rouge.", "").replace("lead.", "LEAD ").replace("rouge_lsum", "ROUGE-Lsum")
+    )
+    return (
+        measure.replace("rouge_", "ROUGE-")
+        .replace("macro_f1", "macro-F1")
+        .replace("_", " ")
+        .replace(".", " ")
+    )
 
 
 def _style(name: str) -> dict[str, Any]:
@@ -91,4 +116,6 @@ def _style(name: str) -> dict[str, Any]:
 def _smooth(values: Sequence[float]) -> list[float]:
     """Mean over the last steps, a small share of all: single batches differ by chance."""
     width = max(1, round(_SMOOTHED_SHARE * len(values)))
-    return [sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))]
+    return [
+        sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))
+    ]

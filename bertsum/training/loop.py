@@ -26,7 +26,14 @@ from bertsum.training.optimization import (
     set_learning_rates,
     train_step,
 )
-from bertsum.training.state import RunState, StateStore, collect, restore, restore_weights, trained_weights
+from bertsum.training.state import (
+    RunState,
+    StateStore,
+    collect,
+    restore,
+    restore_weights,
+    trained_weights,
+)
 from bertsum.training.steps import Plan, Step
 from bertsum.training.validation import LabelledSource, check_metric, read_metric, validate
 
@@ -51,14 +58,20 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
     renewed = BertSum(model.encoder, config.model)
     began = ("encoder", *config.new_heads, *(["prefix"] if model.prefix is None else []))
     old, new = (
-        {name: weight for name, weight in m.state_dict().items() if name.partition(".")[0] not in began}
+        {
+            name: weight
+            for name, weight in m.state_dict().items()
+            if name.partition(".")[0] not in began
+        }
         for m in (model, renewed)
     )
     differ = {name for name in old.keys() | new.keys() if name not in old or name not in new}
     differ |= {name for name in old.keys() & new.keys() if old[name].shape != new[name].shape}
     if differ:
         heads = sorted({name.partition(".")[0] for name in differ})
-        raise ModelError(f"start_from has {', '.join(heads)} of another shape than `model` asks for: add to new_heads")
+        raise ModelError(
+            f"start_from has {', '.join(heads)} of another shape than `model` asks for: add to new_heads"
+        )
     renewed.load_state_dict(old, strict=False)
     return renewed
 
@@ -67,7 +80,9 @@ def open_encoder(model: BertSum, config: TrainingConfig) -> None:
     """Let the encoder learn, in place: whole, or by what an adapter adds to it."""
     _set_dropout(model.encoder, config.encoder_dropout)
     if config.gradient_checkpointing:
-        model.encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        model.encoder.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
     add_adapter(model, config)
 
 
@@ -82,9 +97,13 @@ def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> 
     """The examples with their sentence vectors, for a run in which the encoder does not learn."""
     groups = group_by_length(token_counts(examples).tolist(), _VECTORS_BATCH_TOKENS)
     found = ExampleFile.write(
-        example for group in groups for example in _with_vectors(model, [examples[place] for place in group], dtype)
+        example
+        for group in groups
+        for example in _with_vectors(model, [examples[place] for place in group], dtype)
     )
-    return found.select(np.argsort(np.array([place for group in groups for place in group], np.int64)))
+    return found.select(
+        np.argsort(np.array([place for group in groups for place in group], np.int64))
+    )
 
 
 @torch.no_grad()
@@ -133,7 +152,13 @@ class _Run:
         store: StateStore | None,
         before_save: Callable[[], None],
     ) -> None:
-        self.model, self.sources, self.config, self.log, self.store = model, sources, config, log, store
+        self.model, self.sources, self.config, self.log, self.store = (
+            model,
+            sources,
+            config,
+            log,
+            store,
+        )
         self.before_save = before_save
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, config)
@@ -142,7 +167,9 @@ class _Run:
         self.ranks = RankSchedule.of(model, config, self.plan.num_steps)
         self.state = RunState(plan_digest=self.plan.digest)
         self.trained = list(trained_weights(model).values())
-        self.first_weights = [weight.detach().clone() for weight in self.trained] if config.repeats > 1 else []
+        self.first_weights = (
+            [weight.detach().clone() for weight in self.trained] if config.repeats > 1 else []
+        )
         self._go_on()
         self.module = distribute(LossModule(model, config))
         self.step_seconds, self.num_tokens = 0.0, 0
@@ -158,7 +185,10 @@ class _Run:
             is_last = self.state.step == self.plan.num_steps
             if self.state.step % self.config.validate_every_steps == 0 and not is_last:
                 self._validate()
-            elif is_last or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_every_minutes:
+            elif (
+                is_last
+                or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_every_minutes
+            ):
                 self._save()
         self._choose_weights()
 
@@ -168,7 +198,9 @@ class _Run:
         if self.store is None or state is None:
             return
         if state.plan_digest != self.plan.digest:
-            raise OutputError("the sources have other rows than when the run began; train into an empty OUTPUT")
+            raise OutputError(
+                "the sources have other rows than when the run began; train into an empty OUTPUT"
+            )
         self.state = state
         self.average.count = state.averaged_steps
         tensors = self.store.read_tensors(state.step)
@@ -204,7 +236,9 @@ class _Run:
         self.step_seconds += time.monotonic() - start
         self.num_tokens += step.num_tokens
         progress = {"step": self.state.step, "num_steps": self.plan.num_steps}
-        self._log({**progress, "tokens_per_second": round(self.num_tokens / self.step_seconds), **losses})
+        self._log(
+            {**progress, "tokens_per_second": round(self.num_tokens / self.step_seconds), **losses}
+        )
 
     @torch.no_grad()
     def _begin_again(self) -> None:
@@ -220,7 +254,9 @@ class _Run:
         if self.config.best_metric:
             best = self.state.best_score
             is_better = score is not None and (best is None or score > best)
-            self.state.validations_without_gain = 0 if is_better else self.state.validations_without_gain + 1
+            self.state.validations_without_gain = (
+                0 if is_better else self.state.validations_without_gain + 1
+            )
             if is_better:
                 self.state.best_score, self.state.best_step = score, self.state.step
         self.state.score = score
@@ -232,11 +268,16 @@ class _Run:
 
         None without a `best_metric`, and where it is not a number.
         """
-        results = validate(self.model, self.sources, self.config.max_validation_rows, self.config.dtype)
+        results = validate(
+            self.model, self.sources, self.config.max_validation_rows, self.config.dtype
+        )
         score = read_metric(results, self.config.best_metric) if self.config.best_metric else None
         if score is not None and not math.isfinite(score):
             score = None  # no weights are better or worse than it
-        self._log({"step": self.state.step, "validation": results} | ({} if score is None else {"score": score}))
+        self._log(
+            {"step": self.state.step, "validation": results}
+            | ({} if score is None else {"score": score})
+        )
         return score
 
     def _is_out_of_patience(self) -> bool:
@@ -253,7 +294,9 @@ class _Run:
                 restore_weights(self.store.read_tensors(self.state.best_step), self.model)
                 self._log({"step": self.state.step, "chosen_step": self.state.best_step})
         if not all(weight.isfinite().all() for weight in self.trained):
-            raise FloatingPointError(f"the weights are not numbers after step {self.state.step}{DIVERGED_ADVICE}")
+            raise FloatingPointError(
+                f"the weights are not numbers after step {self.state.step}{DIVERGED_ADVICE}"
+            )
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()

@@ -10,10 +10,12 @@ _SUMMARY_HEADER = (
     "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | R1 over LEAD (95 % interval) | cosine | "
     "deviation |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
-_CLASS_HEADER = (
-    "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
-)
-_CLASS_HEADS = {"sentiment": ("Sentiment", "rows"), "topic": ("Topic", "rows"), "token_sentiment": ("Words", "words")}
+_CLASS_HEADER = "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
+_CLASS_HEADS = {
+    "sentiment": ("Sentiment", "rows"),
+    "topic": ("Topic", "rows"),
+    "token_sentiment": ("Words", "words"),
+}
 
 
 def model_card(
@@ -32,7 +34,9 @@ def model_card(
         for name, source in by_name.items()
         if counts.get(name)
     ]
-    summaries = [_summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result]
+    summaries = [
+        _summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result
+    ]
     parts = [
         "# Model card",
         *facts,
@@ -48,7 +52,9 @@ def model_card(
             + "\n".join(summaries)
         )
     for head, (title, unit) in _CLASS_HEADS.items():
-        if rows := [_class_row(name, result[head]) for name, result in results.items() if head in result]:
+        if rows := [
+            _class_row(name, result[head]) for name, result in results.items() if head in result
+        ]:
             parts.append(f"{title}:\n\n{_CLASS_HEADER.format(unit=unit)}\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -88,7 +94,11 @@ def _summary_row(source: SourceConfig, result: Mapping[str, Any]) -> str:
 
 
 def _class_row(name: str, report: Mapping[str, Any]) -> str:
-    recalls = ", ".join(f"{label} {value:.3f}" for label, value in report["recall"].items() if report["support"][label])
+    recalls = ", ".join(
+        f"{label} {value:.3f}"
+        for label, value in report["recall"].items()
+        if report["support"][label]
+    )
     rows = sum(report["support"].values())
     return (
         f"| {name} | {rows:,} | {report['accuracy']:.3f} | {report['accuracy_among_present_labels']:.3f} | "

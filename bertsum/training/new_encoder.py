@@ -13,7 +13,9 @@ from bertsum.training.config import NewEncoderConfig
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
-def make_encoder(directory: Path, texts: Iterable[str], config: NewEncoderConfig, seed: int) -> None:
+def make_encoder(
+    directory: Path, texts: Iterable[str], config: NewEncoderConfig, seed: int
+) -> None:
     """Write a BERT encoder and its tokenizer, as `encoder` of a training configuration takes them.
 
     Each character of a text, lower-cased and in compatibility form (NFKC), is a token; white space is none. The most
@@ -24,7 +26,9 @@ def make_encoder(directory: Path, texts: Iterable[str], config: NewEncoderConfig
     tokenizer = _tokenizer(count_characters(texts), config.max_vocabulary)
     values = config.model_dump(exclude={"max_vocabulary"})
     torch.manual_seed(seed)
-    encoder = BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **values), add_pooling_layer=False)
+    encoder = BertModel(
+        BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **values), add_pooling_layer=False
+    )
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(directory)
     encoder.save_pretrained(directory)
@@ -37,7 +41,9 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(character for character in normalizer.normalize_str(text) if not character.isspace())
+        counts.update(
+            character for character in normalizer.normalize_str(text) if not character.isspace()
+        )
     return counts
 
 

@@ -17,7 +17,9 @@ from bertsum.training.distributed import sum_over_workers, world_size
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 LOSSES = ("summary", *CLASS_HEADS, "candidate")  # in the order of the sums of `LossModule`
-DIVERGED_ADVICE = "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
+DIVERGED_ADVICE = (
+    "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
+)
 
 
 class LossModule(nn.Module):
@@ -32,12 +34,17 @@ class LossModule(nn.Module):
     def forward(self, batch: LabelledBatch | None) -> Tensor:
         """[losses] sums; None, the batch of a worker that has no rows of this step, gives zeros."""
         if batch is None:
-            used = torch.stack([weight.sum() for weight in self.parameters() if weight.requires_grad])
+            used = torch.stack(
+                [weight.sum() for weight in self.parameters() if weight.requires_grad]
+            )
             return 0 * used.sum() * used.new_ones(len(LOSSES))
         logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels).total
         smoothing = {"sentiment": self.label_smoothing}
-        classes = [(name, getattr(logits, f"{name}_logits"), batch.class_labels[name]) for name in CLASS_HEADS]
+        classes = [
+            (name, getattr(logits, f"{name}_logits"), batch.class_labels[name])
+            for name in CLASS_HEADS
+        ]
         losses = [
             class_loss(values.float(), labels, smoothing.get(name, 0.0)).total
             if values is not None
@@ -56,13 +63,17 @@ class LossModule(nn.Module):
         device = logits.sentence_logits.device
         expected = [ranker(torch.from_numpy(features).to(device)) for features, _ in candidates]
         rouge = [torch.from_numpy(values).to(device) for _, values in candidates]
-        unused = torch.stack([weight.sum() for weight in ranker.parameters()])  # of a batch without summaries
+        unused = torch.stack(
+            [weight.sum() for weight in ranker.parameters()]
+        )  # of a batch without summaries
         return candidate_loss(expected, rouge).total if candidates else 0 * unused.sum()
 
 
 def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
     """Logits of a batch, in `dtype` where that is safe; from its sentence vectors where it carries them."""
-    with torch.autocast(batch.batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+    with torch.autocast(
+        batch.batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"
+    ):
         if batch.vectors is not None:
             return model.heads(batch.vectors, batch.batch)
         logits: Logits = model(batch.batch)
@@ -96,7 +107,9 @@ def train_step(
     device = next(module.parameters()).device
     counts = sum_over_workers(_count_labels(micro_batches, device)).clamp(min=1)
     weights = torch.tensor([getattr(config, f"{name}_weight") for name in LOSSES], device=device)
-    factors = weights / counts * world_size()  # DistributedDataParallel divides by the number of workers
+    factors = (
+        weights / counts * world_size()
+    )  # DistributedDataParallel divides by the number of workers
     sums = torch.zeros(len(LOSSES), device=device)
     optimizer.zero_grad(set_to_none=True)
     batches: Sequence[LabelledBatch | None] = micro_batches or [None]
@@ -113,11 +126,17 @@ def train_step(
         raise FloatingPointError(f"the loss of {', '.join(wrong)} is not a number{DIVERGED_ADVICE}")
     if penalize is not None:
         penalize()
-    norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip_norm))
+    norm = float(
+        nn.utils.clip_grad_norm_(
+            [p for p in module.parameters() if p.requires_grad], config.clip_norm
+        )
+    )
     if math.isfinite(norm):
         optimizer.step()
     losses_by_name = {f"{name}_loss": value for name, value in zip(LOSSES, means, strict=True)}
-    return {**losses_by_name, "gradient_norm": norm} | ({} if math.isfinite(norm) else {"skipped": True})
+    return {**losses_by_name, "gradient_norm": norm} | (
+        {} if math.isfinite(norm) else {"skipped": True}
+    )
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -125,7 +144,9 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            groups.setdefault((name.startswith(("encoder.", "prefix")), weight.dim() > 1), []).append(weight)
+            groups.setdefault(
+                (name.startswith(("encoder.", "prefix")), weight.dim() > 1), []
+            ).append(weight)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(
         [
@@ -140,12 +161,18 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     )
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: int, config: TrainingConfig) -> None:
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, num_steps: int, config: TrainingConfig
+) -> None:
     """The rates of step `step`, counted from 0. A function of the step alone, so that it needs no saving."""
     for group in optimizer.param_groups:
         is_encoder = group["is_encoder"]
         peak = config.encoder_learning_rate if is_encoder else config.head_learning_rate
-        share = config.warmup_share if is_encoder or config.head_warmup_share is None else config.head_warmup_share
+        share = (
+            config.warmup_share
+            if is_encoder or config.head_warmup_share is None
+            else config.head_warmup_share
+        )
         group["lr"] = peak * learning_rate_factor(step, num_steps, config.schedule, share)
 
 
@@ -190,5 +217,7 @@ def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Ten
     for batch in batches:
         all_labels = [batch.sentence_labels, *(batch.class_labels[name] for name in CLASS_HEADS)]
         num_summaries = sum(bool(example.summary) for example in batch.examples)
-        counts += torch.stack([*((labels >= 0).sum() for labels in all_labels), counts.new_tensor(num_summaries)])
+        counts += torch.stack(
+            [*((labels >= 0).sum() for labels in all_labels), counts.new_tensor(num_summaries)]
+        )
     return counts

@@ -81,14 +81,18 @@ def begin(output: Folder, config: TrainingConfig) -> bool:
     is_finished = output.info(CONFIG_FILE) is not None
     record = mask_values(config.model_dump(mode="json"))
     if is_finished and output.info(RUN_FILE) is None:
-        raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
+        raise OutputError(
+            f"{output} holds a checkpoint already, of no run that is known; give an empty directory"
+        )
     if output.create_exclusive(RUN_FILE, _dump(record)):
         return True
     theirs, ours = _decisive(_read_record(output)), _decisive(record)
     if theirs != ours and not is_finished and _is_untouched(output):
         output.write_replace(RUN_FILE, _dump(record))
     elif theirs != ours:
-        keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+        keys = sorted(
+            key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)
+        )
         raise OutputError(
             f"{output} holds a run of another configuration; these differ: {', '.join(keys)}. Give another directory, "
             "or the same configuration to go on"
@@ -109,12 +113,18 @@ def _read_record(output: Folder) -> dict[str, Any]:
 
 def _is_untouched(output: Folder) -> bool:
     """Whether nothing has come yet of the run that claimed OUTPUT."""
-    return StateStore(output, 2).latest() is None and output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is None
+    return (
+        StateStore(output, 2).latest() is None
+        and output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is None
+    )
 
 
 def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
     """With `encoder: new`, make it in OUTPUT/encoder, unless it is there; before any worker starts."""
-    if config.encoder != NEW_ENCODER or output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is not None:
+    if (
+        config.encoder != NEW_ENCODER
+        or output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is not None
+    ):
         return
     places = [(source, _place(config, source.train_uri)) for source in config.sources]
     texts = (text for source, uri in places if uri for text in read_texts(uri, source))
@@ -123,7 +133,9 @@ def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
         _copy(Path(name), output, f"{ENCODER_DIRECTORY}/")
 
 
-def run(config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report) -> None:
+def run(
+    config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report
+) -> None:
     """Train as the configuration says and save the checkpoint, going on from what OUTPUT has.
 
     `command`: for the model card. `report`: on the first worker, gets what `training.train` logs, and
@@ -152,7 +164,9 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     finally:
         log.close_trackers()  # this process may go on to another run
     merge_adapter(model)
-    delta = _round(model, *base, say) if base else None  # before it is measured, for that is what users load
+    delta = (
+        _round(model, *base, say) if base else None
+    )  # before it is measured, for that is what users load
     results = validate(model, sources, None, config.dtype)
     _check_losses(results)
     if rank() == 0:
@@ -168,13 +182,17 @@ class Log:
     before each checkpoint, so that a run that goes on from one finds the lines of all steps before it.
     """
 
-    def __init__(self, output: Folder, store: StateStore, config: TrainingConfig, report: Report) -> None:
+    def __init__(
+        self, output: Folder, store: StateStore, config: TrainingConfig, report: Report
+    ) -> None:
         """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
         state = store.latest(on_damage=lambda text: report({"message": text}))
         trackers = config.tracking if rank() == 0 else ()
         record = mask_values(config.model_dump(mode="json"))
         step = state.step if state else 0
-        self._tracking = Tracking(trackers, output, record, step, say=lambda text: report({"message": text}))
+        self._tracking = Tracking(
+            trackers, output, record, step, say=lambda text: report({"message": text})
+        )
         self._lines = read_log(output, LOG_FILE, state.step) if state else []
         if state:
             report({"message": f"going on from step {state.step}"})
@@ -238,7 +256,9 @@ def _start(
     torch.manual_seed(config.seed)
     if config.start_from is None:
         is_new = config.encoder == NEW_ENCODER
-        encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
+        encoder, tokenizer = load_encoder(
+            f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder
+        )
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(config.start_from))
     _check_labels(config, model.config)
@@ -277,8 +297,14 @@ def _read_sources(
                 return ExampleFile.write(())
             return read_examples(uri, source, encoder, model, seed=config.seed, **limits)
 
-        train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
-        validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
+        train = read(
+            _place(config, source.train_uri),
+            max_rows=source.max_documents,
+            max_windows=source.max_windows,
+        )
+        validation = read(
+            _place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows
+        )
         sources.append(LabelledSource(source, labelled(train), measurable(validation)))
         kept = len(sources[-1].train), len(sources[-1].validation)
         unlabelled = len(train) + len(validation) - sum(kept)
@@ -300,16 +326,23 @@ def _place(config: TrainingConfig, uri: str | None) -> str | None:
 
 def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> LabelledSource:
     train, validation = (
-        training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
+        training.compute_vectors(model, examples, dtype)
+        for examples in (source.train, source.validation)
     )
     return LabelledSource(source.config, train, validation)
 
 
 def _check_losses(results: Mapping[str, Any]) -> None:
     """Raise FloatingPointError for a model whose answers are no numbers, as after one step that is far too long."""
-    wrong = [name for name, value in numbers(results) if name.endswith("_loss") and not math.isfinite(value)]
+    wrong = [
+        name
+        for name, value in numbers(results)
+        if name.endswith("_loss") and not math.isfinite(value)
+    ]
     if wrong:
-        raise FloatingPointError(f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}")
+        raise FloatingPointError(
+            f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}"
+        )
 
 
 def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, card: str) -> str:

@@ -30,7 +30,9 @@ class RunState(BaseModel):
     plan_digest: str = Field(description="of the rows that are trained on")
     step: int = Field(0, description="optimizer steps done")
     averaged_steps: int = 0
-    score: float | None = Field(None, description="best_metric of these weights, where they were measured")
+    score: float | None = Field(
+        None, description="best_metric of these weights, where they were measured"
+    )
     best_step: int | None = Field(None, description="the checkpoint with the best score until now")
     best_score: float | None = None
     validations_without_gain: int = 0
@@ -66,7 +68,9 @@ class StateStore:
                 return state
             damaged.append(f"the checkpoint {self._folder}/{_name(step, 'safetensors')} is damaged")
         if damaged:
-            raise OutputError(f"{damaged[0]}, and no other one is left; remove {_DIRECTORY}/ to begin again")
+            raise OutputError(
+                f"{damaged[0]}, and no other one is left; remove {_DIRECTORY}/ to begin again"
+            )
         return None
 
     def read_tensors(self, step: int) -> dict[str, Tensor]:
@@ -80,8 +84,16 @@ class StateStore:
     def _steps(self) -> list[int]:
         """Steps with both files of a checkpoint, in order."""
         names = self._folder.list_names()
-        stems = [name.removesuffix(".json").removeprefix(f"{_DIRECTORY}/") for name in names if name.endswith(".json")]
-        return sorted(int(stem) for stem in stems if stem.isdigit() and _name(int(stem), "safetensors") in names)
+        stems = [
+            name.removesuffix(".json").removeprefix(f"{_DIRECTORY}/")
+            for name in names
+            if name.endswith(".json")
+        ]
+        return sorted(
+            int(stem)
+            for stem in stems
+            if stem.isdigit() and _name(int(stem), "safetensors") in names
+        )
 
     def _read(self, step: int) -> RunState | None:
         """None for a damaged checkpoint."""
@@ -116,7 +128,9 @@ class StateStore:
                 header = json.loads(stream.read(min(length, size)))
             except ValueError:
                 return False
-        ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"]
+        ends = [
+            tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"
+        ]
         return bool(size == 8 + length + max(ends, default=0))
 
     def _remove_old(self, newest: int) -> None:
@@ -145,7 +159,9 @@ def _rank(state: RunState) -> tuple[bool, float, int]:
     return True, state.score, -state.step
 
 
-def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
+def collect(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> dict[str, Tensor]:
     """Everything that a step changes, by names that say what it is."""
     trained = trained_weights(model)
     tensors: dict[str, Tensor] = {_WEIGHTS + name: weight for name, weight in trained.items()}
@@ -157,7 +173,10 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightA
 
 
 def restore(
-    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
 ) -> None:
     """The inverse of `collect`, in place. Raises OutputError where the checkpoint is of another model."""
     restore_weights(tensors, model)
@@ -165,13 +184,17 @@ def restore(
     for key, value in tensors.items():
         _check_moment(key, value, trained)
     average.means = [
-        tensors[_AVERAGE + name].to(weight) for name, weight in trained.items() if _AVERAGE + name in tensors
+        tensors[_AVERAGE + name].to(weight)
+        for name, weight in trained.items()
+        if _AVERAGE + name in tensors
     ]
     for key, value in tensors.items():
         if key.startswith(_OPTIMIZER):
             state, _, name = key.removeprefix(_OPTIMIZER).partition("/")
             weight = trained[name]
-            optimizer.state[weight][state] = value if state == "step" else value.to(weight)  # Adam counts on the CPU
+            optimizer.state[weight][state] = (
+                value if state == "step" else value.to(weight)
+            )  # Adam counts on the CPU
 
 
 @torch.no_grad()
@@ -181,7 +204,9 @@ def restore_weights(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     found = {name for name in tensors if name.startswith(_WEIGHTS)}
     if found != expected.keys():
         wrong = sorted(found ^ expected.keys())
-        raise OutputError(f"the checkpoint is of another model; they differ in {', '.join(wrong[:3])}")
+        raise OutputError(
+            f"the checkpoint is of another model; they differ in {', '.join(wrong[:3])}"
+        )
     for name, weight in expected.items():
         if tensors[name].shape != weight.shape:
             raise _other_shape(name, tensors[name], weight)
@@ -195,7 +220,9 @@ def _check_moment(key: str, value: Tensor, trained: Mapping[str, Tensor]) -> Non
         return
     name = key.removeprefix(_AVERAGE) if key.startswith(_AVERAGE) else key.split("/", 2)[2]
     if name not in trained:
-        raise OutputError(f"the checkpoint is of another model: it has {key}, and no such weight learns")
+        raise OutputError(
+            f"the checkpoint is of another model: it has {key}, and no such weight learns"
+        )
     if value.shape not in (trained[name].shape, torch.Size()):  # Adam's count of steps is a number
         raise _other_shape(key, value, trained[name])
 

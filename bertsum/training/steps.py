@@ -32,13 +32,17 @@ class Step:
 class Plan:
     """The steps of a run."""
 
-    def __init__(self, sources: Sequence[tuple[float, Sequence[Example]]], config: TrainingConfig) -> None:
+    def __init__(
+        self, sources: Sequence[tuple[float, Sequence[Example]]], config: TrainingConfig
+    ) -> None:
         """`sources`: passes an epoch, and this worker's examples. Every worker must make its plan at the same time.
 
         Raises InputError where there is nothing to train on.
         """
         self._config = config
-        self._own: list[tuple[range, Sequence[Example]]] = []  # places of this worker's examples of each source
+        self._own: list[
+            tuple[range, Sequence[Example]]
+        ] = []  # places of this worker's examples of each source
         self._weights = [weight for weight, _ in sources]
         self._lengths: list[np.ndarray] = []
         first = 0
@@ -92,12 +96,19 @@ class Plan:
 
     def _read(self, places: Sequence[int]) -> list[Example]:
         """Those of the examples that this worker has."""
-        return [examples[place - own.start] for place in places for own, examples in self._own if place in own]
+        return [
+            examples[place - own.start]
+            for place in places
+            for own, examples in self._own
+            if place in own
+        ]
 
     def _batches(self, examples: list[Example]) -> list[LabelledBatch]:
         lengths = [len(example.document.input_ids) for example in examples]
         budget = self._config.max_micro_batch_tokens or self._config.max_batch_tokens
-        return [labelled_batch(examples[group.start : group.stop]) for group in _cut(lengths, budget)]
+        return [
+            labelled_batch(examples[group.start : group.stop]) for group in _cut(lengths, budget)
+        ]
 
     def _count_steps(self) -> int:
         whole, rest = divmod(self._config.epochs, 1)

@@ -29,9 +29,13 @@ def check_trackers(names: Sequence[Tracker], output: Folder) -> None:
     """Raise ConfigError where a package is missing, or OUTPUT is no place for what it writes."""
     for name in names:
         if find_spec(name) is None:
-            raise ConfigError(f"tracking with {name} needs its package: pip install 'bertsum[{name}]'")
+            raise ConfigError(
+                f"tracking with {name} needs its package: pip install 'bertsum[{name}]'"
+            )
     if names and not output.is_local:
-        raise ConfigError(f"tracking writes files beside the checkpoint, so OUTPUT must be local, not {output}")
+        raise ConfigError(
+            f"tracking writes files beside the checkpoint, so OUTPUT must be local, not {output}"
+        )
 
 
 class Tracking:
@@ -61,7 +65,9 @@ class Tracking:
         for name in names:
             try:
                 self._writers[name] = makers[name](Path(output.uri), config, step)
-            except Exception as error:  # each package has errors of its own, and so have its servers
+            except (
+                Exception
+            ) as error:  # each package has errors of its own, and so have its servers
                 self.close()
                 raise OutputError(
                     f"tracking with {name} cannot begin: {describe(error)}; leave it out with --set 'tracking=[]'"
@@ -168,12 +174,16 @@ class _MLflow:
 
         for name in ("mlflow", "alembic"):  # which tell of each table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db"))
+        mlflow.set_tracking_uri(
+            os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db")
+        )
         mlflow.set_experiment("bertsum")
         is_inside = mlflow.active_run() is not None  # of a program that calls this one
         mlflow.start_run(run_name=directory.name, nested=is_inside)
         simple = {
-            key: value for key, value in config.items() if isinstance(value, str | int | float) and key != "notes"
+            key: value
+            for key, value in config.items()
+            if isinstance(value, str | int | float) and key != "notes"
         }
         mlflow.log_params(simple)
         self._mlflow: Any = mlflow

@@ -76,8 +76,15 @@ def validate(
 
     `max_rows`: of each source, drawn at random, always the same. Every worker must call it.
     """
-    measured = [(source, _draw(source, max_rows)) for source in sources if sum(gather(len(source.validation)))]
-    return {source.config.name: measure(model, examples, source.config, dtype) for source, examples in measured}
+    measured = [
+        (source, _draw(source, max_rows))
+        for source in sources
+        if sum(gather(len(source.validation)))
+    ]
+    return {
+        source.config.name: measure(model, examples, source.config, dtype)
+        for source, examples in measured
+    }
 
 
 def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
@@ -95,14 +102,21 @@ def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
 
 
 def check_metric(
-    model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str, names: Sequence[str]
+    model: BertSum,
+    sources: Iterable[LabelledSource],
+    max_rows: int | None,
+    dtype: str,
+    names: Sequence[str],
 ) -> None:
     """Raise ConfigError as `read_metric` does with what `validate` gives, before a run has spent hours.
 
     The labels that rows have decide which measures there are, so that a row with each kind of label tells. Every
     worker must call it.
     """
-    few = [LabelledSource(source.config, [], _one_of_each(_draw(source, max_rows))) for source in sources]
+    few = [
+        LabelledSource(source.config, [], _one_of_each(_draw(source, max_rows)))
+        for source in sources
+    ]
     read_metric(validate(model, few, None, dtype), names)
 
 
@@ -118,7 +132,9 @@ def _one_of_each(examples: Iterable[Example]) -> list[Example]:
     return list(found.values())
 
 
-def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> dict[str, Any]:
+def measure(
+    model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str
+) -> dict[str, Any]:
     """Measures of a model on the labelled examples of all workers.
 
     ROUGE beside the lead's and the oracle's, spread, losses (means), and reports of sentiment, topic and words; each
@@ -143,7 +159,9 @@ def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, d
     for name in model_heads(model.config):
         rows = _join([part.classes[name] for part in parts])
         if len(rows.labels):
-            result |= _measure_classes(name, rows.logits, rows.labels, getattr(model.config, f"{name}_labels"))
+            result |= _measure_classes(
+                name, rows.logits, rows.labels, getattr(model.config, f"{name}_labels")
+            )
     return result
 
 
@@ -164,7 +182,9 @@ def read_metric(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) 
             if known:
                 there = f"there are {', '.join(sorted(known))}"
             raise ConfigError(f"best_metric {name}: there is no such measure; {there}")
-    return sum(-known[name] if name.endswith("loss") else known[name] for name in names) / len(names)
+    return sum(-known[name] if name.endswith("loss") else known[name] for name in names) / len(
+        names
+    )
 
 
 @torch.no_grad()
@@ -191,20 +211,30 @@ def predict_examples(model: BertSum, examples: Sequence[Example], dtype: str) ->
         for index, place in enumerate(places):
             sentences[place], vectors[place] = parts[index].numpy(), vector_parts[index].numpy()
         if logits.sentiment_logits is not None:
-            for place, row in zip(places, logits.sentiment_logits.float().cpu().numpy(), strict=True):
+            for place, row in zip(
+                places, logits.sentiment_logits.float().cpu().numpy(), strict=True
+            ):
                 sentiments[place] = row
     has_sentiments = model.sentiment is not None and bool(examples)
     return Predictions(
-        sentences, vectors, np.stack(sentiments) if has_sentiments else None, {n: _join(c) for n, c in classes.items()}
+        sentences,
+        vectors,
+        np.stack(sentiments) if has_sentiments else None,
+        {n: _join(c) for n, c in classes.items()},
     )
 
 
 def _no_rows(config: ModelConfig, name: str) -> ClassRows:
-    return ClassRows(np.zeros((0, len(getattr(config, f"{name}_labels"))), np.float32), np.zeros(0, np.int64))
+    return ClassRows(
+        np.zeros((0, len(getattr(config, f"{name}_labels"))), np.float32), np.zeros(0, np.int64)
+    )
 
 
 def _join(rows: Sequence[ClassRows]) -> ClassRows:
-    return ClassRows(np.concatenate([part.logits for part in rows]), np.concatenate([part.labels for part in rows]))
+    return ClassRows(
+        np.concatenate([part.logits for part in rows]),
+        np.concatenate([part.labels for part in rows]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,17 +246,25 @@ class _Row:
     spread: metrics.Spread | None
 
 
-def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> Part:
+def _measure_part(
+    model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str
+) -> Part:
     """Batch after batch: vectors are many times as large as what is measured of them."""
     rows: dict[int, _Row] = {}
-    classes: dict[str, list[ClassRows]] = {name: [_no_rows(model.config, name)] for name in model_heads(model.config)}
+    classes: dict[str, list[ClassRows]] = {
+        name: [_no_rows(model.config, name)] for name in model_heads(model.config)
+    }
     for group in group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS):
         batch = [examples[place] for place in group]
         found = predict_examples(model, batch, dtype)
         for name, parts in classes.items():
             parts.append(found.classes[name])
-        for place, example, logits, vectors in zip(group, batch, found.sentences, found.vectors, strict=True):
-            rows[place] = _measure_row(example, logits, vectors, source.num_summary_sentences, model.candidates)
+        for place, example, logits, vectors in zip(
+            group, batch, found.sentences, found.vectors, strict=True
+        ):
+            rows[place] = _measure_row(
+                example, logits, vectors, source.num_summary_sentences, model.candidates
+            )
     in_order = [rows[place] for place in sorted(rows)]
     losses = [row.loss for row in in_order]
     rouges = [row.rouge for row in in_order if row.rouge is not None]
@@ -242,7 +280,11 @@ def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceCon
 
 
 def _measure_row(
-    example: Example, logits: FloatArray, vectors: FloatArray, size: int, ranker: CandidateRanker | None
+    example: Example,
+    logits: FloatArray,
+    vectors: FloatArray,
+    size: int,
+    ranker: CandidateRanker | None,
 ) -> _Row:
     scores = torch.from_numpy(logits).sigmoid().numpy()
     found = summary_loss(torch.from_numpy(logits), torch.from_numpy(example.sentence_labels))
@@ -253,12 +295,17 @@ def _measure_row(
     (ours,) = metrics.summary_rouge(documents, [scores], summaries, size, ranker)
     (lead,) = metrics.lead_rouge(documents, summaries, size)
     (oracle,) = metrics.oracle_rouge(documents, summaries, size)
-    return _Row(loss, (ours, lead, oracle), metrics.spread([vectors], [scores]) if len(scores) > 1 else None)
+    return _Row(
+        loss, (ours, lead, oracle), metrics.spread([vectors], [scores]) if len(scores) > 1 else None
+    )
 
 
 def _mean_spread(spreads: Sequence[metrics.Spread]) -> dict[str, float]:
     names = ("vector_cosine", "score_deviation")
-    return {name: float(np.mean([getattr(spread, name) for spread in spreads] or [0.0])) for name in names}
+    return {
+        name: float(np.mean([getattr(spread, name) for spread in spreads] or [0.0]))
+        for name in names
+    }
 
 
 def _measure_classes(
