@@ -1,8 +1,9 @@
-"""ROUGE F-measures, equal to the Python reference (`rouge-score`) and several times as fast.
+"""ROUGE F-measures, equal to the reference implementation in Python (`rouge-score`) and several
+times as fast.
 
 `rouge_lsum` takes one sentence a line, and is what BERTSUM papers call ROUGE-L. Lin 2004, "ROUGE: A
-Package for Automatic Evaluation of Summaries"; where the paper leaves a choice, this follows the
-reference implementation.
+Package for Automatic Evaluation of Summaries"; where the paper leaves a choice, the reference
+implementation has made it.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, pairwise
-from typing import Protocol, cast
+from typing import Protocol
 
 from bertsum.errors import ConfigError
 from bertsum.text.words import words
@@ -34,14 +35,24 @@ class _Stemmer(Protocol):
 
 
 def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "en") -> list[Rouge]:
-    """Score each pair of a summary and its reference; both have one sentence a line.
+    """Score each summary against its reference; both have one sentence a line.
 
-    Tokens are words, and characters in Chinese, Japanese and Thai. English words go through the
-    Porter stemmer, as in the literature. Raises ConfigError where the stemmer is not installed.
+    Words are counted, characters in Chinese, Japanese and Thai. English goes through the Porter
+    stemmer, as in the literature. Raises ConfigError where it is not installed.
     """
     scores = []
     for summary, reference in zip(summaries, references, strict=True):
-        scores.append(_score(_token_lines(summary, language), _token_lines(reference, language)))
+        summary_lines, reference_lines = _lines(summary, language), _lines(reference, language)
+        have = list(chain.from_iterable(summary_lines))
+        want = list(chain.from_iterable(reference_lines))
+        # A token or bigram counts as often as it occurs on both sides.
+        shared = Counter(have) & Counter(want)
+        shared_bigrams = Counter(pairwise(have)) & Counter(pairwise(want))
+        num_bigrams = max(len(have) - 1, 0), max(len(want) - 1, 0)
+        rouge_1 = _f_measure(shared.total(), len(have), len(want))
+        rouge_2 = _f_measure(shared_bigrams.total(), *num_bigrams)
+        lcs_hits = _lcs_hits(summary_lines, reference_lines, shared)
+        scores.append(Rouge(rouge_1, rouge_2, _f_measure(lcs_hits, len(have), len(want))))
     return scores
 
 
@@ -51,21 +62,18 @@ def mean_rouge(scores: Sequence[Rouge]) -> Rouge:
         raise ValueError("the mean of no ROUGE scores is undefined")
     total = len(scores)
     return Rouge(
-        sum(score.rouge_1 for score in scores) / total,
-        sum(score.rouge_2 for score in scores) / total,
-        sum(score.rouge_lsum for score in scores) / total,
+        rouge_1=sum(score.rouge_1 for score in scores) / total,
+        rouge_2=sum(score.rouge_2 for score in scores) / total,
+        rouge_lsum=sum(score.rouge_lsum for score in scores) / total,
     )
 
 
-def _token_lines(text: str, language: str) -> list[list[str]]:
-    """Tokens of each line that is not empty."""
-    token_lines = []
-    for line in filter(None, text.split("\n")):
-        if language == "en":
-            token_lines.append([_stem(word) for word in _ENGLISH_WORD.findall(line.lower())])
-        else:
-            token_lines.append(words(line, language))
-    return token_lines
+def _lines(text: str, language: str) -> list[list[str]]:
+    """Tokens of each line; empty lines are left out."""
+    lines = [line for line in text.split("\n") if line]
+    if language != "en":
+        return [words(line, language) for line in lines]
+    return [list(map(_stem, _ENGLISH_WORD.findall(line.lower()))) for line in lines]
 
 
 @lru_cache(2**16)
@@ -75,94 +83,80 @@ def _stem(word: str) -> str:
 
 @cache
 def _stemmer() -> _Stemmer:
+    """nltk's Porter stemmer, which not all who import this module need."""
     try:
         from nltk.stem.porter import PorterStemmer
     except ImportError as error:
         raise ConfigError(
             "ROUGE of English needs nltk's stemmer: pip install 'bertsum[train]'"
         ) from error
-    return cast(_Stemmer, PorterStemmer())
+    stemmer: _Stemmer = PorterStemmer()
+    return stemmer
 
 
-def _score(summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> Rouge:
-    summary_tokens = list(chain.from_iterable(summary))
-    reference_tokens = list(chain.from_iterable(reference))
-    sizes = len(summary_tokens), len(reference_tokens)
-    # bigrams reach across the ends of sentences, as in the reference implementation
-    summary_bigrams = Counter(pairwise(summary_tokens))
-    reference_bigrams = Counter(pairwise(reference_tokens))
-    bigram_sizes = summary_bigrams.total(), reference_bigrams.total()
-    # the intersection of counters takes the smaller count: a repeated word earns nothing
-    common = Counter(summary_tokens) & Counter(reference_tokens)
-    return Rouge(
-        _f_measure(common.total(), *sizes),
-        _f_measure((summary_bigrams & reference_bigrams).total(), *bigram_sizes),
-        _f_measure(_lcs_hits(summary, reference, common), *sizes),
-    )
-
-
-def _f_measure(hits: int, num_summary: int, num_reference: int) -> float:
+def _f_measure(hits: int, num_have: int, num_want: int) -> float:
     if not hits:
         return 0.0
-    precision, recall = hits / num_summary, hits / num_reference
+    precision, recall = hits / num_have, hits / num_want
     return 100 * (2 * precision * recall / (precision + recall))
 
 
 def _lcs_hits(
-    summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]], common: Counter[str]
+    summary: Sequence[Sequence[str]], reference: Sequence[Sequence[str]], room: Counter[str]
 ) -> int:
-    """Count tokens of reference sentences that are in a common subsequence with the summary.
+    """Count tokens of the reference that a summary sentence has in the same order.
 
-    That is a longest one with any sentence of the summary. No token counts more often than
-    `common` has it, which is how often it occurs on both sides; the counts in it are used up.
+    Those are the tokens of each sentence of the reference that are in a longest common subsequence
+    with a sentence of the summary. `room`: how often each token may count, which is used up.
     """
     hits = 0
     for line in reference:
-        positions: set[int] = set()
+        matched: set[int] = set()
         for other in summary:
-            positions.update(_lcs_positions(line, other))
-        for position in sorted(positions):
-            if common[line[position]] > 0:
-                common[line[position]] -= 1
+            matched.update(_lcs_positions(line, other))
+        for position in sorted(matched):
+            if room[line[position]] > 0:
+                room[line[position]] -= 1
                 hits += 1
     return hits
 
 
 def _lcs_positions(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
-    """Positions in `reference` of a longest common subsequence with `candidate`.
+    """Positions in `reference` of one longest common subsequence: that of the usual table.
 
-    Where there are several, it is the one that a walk through the usual table of lengths leads to.
-    Row i of the table is an int: bit j is 0 where the length at j + 1 is one more than at j (Hyyrö
-    2004, "Bit-parallel LCS-length computation revisited").
+    The usual table holds at (i, j) the length for the first i words of `reference` and the first j
+    of `candidate`. Here row i is an int: bit j is 0 where the table's value at j + 1 is one more
+    than at j (Hyyrö 2004, "Bit-parallel LCS-length computation revisited").
+
+    reference "a b", candidate "b a": row 0 is 0b11, row 1 is 0b01 (values 0, 0, 1), and row 2 is
+    0b10 (values 0, 1, 1).
     """
-    # Bits of a token are the positions in `candidate` that hold it: of "a b a", a has 0b101.
-    bits_of: dict[str, int] = {}
+    # Bit j is 1 where the word is candidate[j].
+    masks: dict[str, int] = {}
     for index, token in enumerate(candidate):
-        bits_of[token] = bits_of.get(token, 0) | 1 << index
-    # A token that is not in `candidate` would only repeat the row before it.
-    positions = [position for position, token in enumerate(reference) if token in bits_of]
-    full = (1 << len(candidate)) - 1
-    rows = [full]  # no token read yet: every length is 0
-    for position in positions:
+        masks[token] = masks.get(token, 0) | 1 << index
+    # Words that are not in `candidate` would repeat the row before them.
+    shared = [position for position, token in enumerate(reference) if token in masks]
+    all_bits = (1 << len(candidate)) - 1
+    rows = [all_bits]
+    for position in shared:
         row = rows[-1]
-        # The carry of the sum moves each step of the lengths down to the next match below it.
-        # With candidate "a b a": after "a", row 0b111 becomes 0b110, so the lengths are 1, 1, 1.
-        matches = row & bits_of[reference[position]]
-        rows.append(((row + matches) | (row - matches)) & full)
-    # Walk back from the last corner. Where the tokens are equal they belong to the subsequence;
-    # else go to the neighbour with the longer one, which has fewer ones in its row: a length is
-    # the number of zeros among the first j bits, j - ones.
-    lcs = []
-    i, j = len(positions), len(candidate)
+        matches = row & masks[reference[position]]
+        rows.append(((row + matches) | (row - matches)) & all_bits)
+
+    # Back from the last cell: along a match, else to the larger of the cells to the left and above.
+    # The value of a cell is the number of zeros below bit j, so j less the number of ones.
+    positions = []
+    i, j = len(shared), len(candidate)
     while i and j:
-        if bits_of[reference[positions[i - 1]]] >> (j - 1) & 1:
-            lcs.append(positions[i - 1])
+        if masks[reference[shared[i - 1]]] >> (j - 1) & 1:
+            positions.append(shared[i - 1])
             i, j = i - 1, j - 1
-        elif j - 1 - _ones(rows[i], j - 1) > j - _ones(rows[i - 1], j):
+        elif (j - 1) - _ones(rows[i], j - 1) > j - _ones(rows[i - 1], j):
             j -= 1
         else:
             i -= 1
-    return lcs
+    return positions
 
 
 def _ones(row: int, length: int) -> int:
