@@ -111,7 +111,7 @@ def _check_systems(models: Iterable[str], config: EvaluationConfig) -> None:
             f"{taken[0]!r} names two of the systems {names}; name a model with --model NAME=PLACE, or rename a column"
         )
     for baseline in config.baselines:
-        choose(baseline, ["A sentence."], "A sentence.", "en", 1, "")
+        choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")
 
 
 def show_report(report: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from bertsum.errors import ConfigError, IncompleteError
 from bertsum.storage.folder import Folder, mask
 from bertsum.storage.lock import Claim
 from bertsum.training.config import TrainingConfig
-from bertsum.training.run import begin, prepare_encoder
+from bertsum.training.run import claim_output, prepare_encoder
 from bertsum.training.tracking import check_trackers
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.progress import Bar, format_seconds
@@ -49,13 +49,13 @@ def train(arguments: argparse.Namespace) -> int:
     if output.info(CONFIG_FILE) is None:
         with Claim(output, say_aside) as claim:
             _train(arguments, config, output, Lines(claim.check))
-    elif not begin(output, config):
+    elif not claim_output(output, config):
         print(f"nothing to do: {output} holds the checkpoint of this configuration")
     return 0
 
 
 def _train(arguments: argparse.Namespace, config: TrainingConfig, output: Folder, lines: "Lines") -> None:
-    if not begin(output, config):
+    if not claim_output(output, config):
         return  # it has ended since we looked
     prepare_encoder(config, output)
     settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Literal
 
 from bertsum.errors import ConfigError
 from bertsum.labels.oracle import greedy_oracle
@@ -16,21 +16,35 @@ MAX_GRAPH_SENTENCES = 100
 
 
 def choose(
-    baseline: Baseline, sentences: Sequence[str], summary: str, language: str, size: int, seed: str
+    baseline: Baseline,
+    sentences: Sequence[str],
+    *,
+    summary: str,
+    language: str,
+    size: int,
+    seed: str,
 ) -> list[int]:
-    """Indices of at most `size` sentences, ascending. `seed` decides what is random; only the oracle sees `summary`.
+    """Choose at most `size` sentences. Returns their indices, ascending.
 
-    TextRank and LexRank look at the first MAX_GRAPH_SENTENCES sentences. Raises ConfigError where sumy is missing.
+    - `summary`: the reference, which only the oracle sees.
+    - `language`: ISO 639-1 code.
+    - `seed`: decides the random choice.
+
+    TextRank and LexRank look at the first MAX_GRAPH_SENTENCES sentences. Raises ConfigError where
+    sumy is missing.
     """
     if baseline == "oracle":
         return greedy_oracle(sentences, summary, language, size)
     if baseline == "random":
-        return sorted(random.Random(seed).sample(range(len(sentences)), min(size, len(sentences))))
-    return _by_graph(baseline, sentences[:MAX_GRAPH_SENTENCES], language, size)
+        count = min(size, len(sentences))
+        return sorted(random.Random(seed).sample(range(len(sentences)), count))
+    return _choose_by_graph(baseline, sentences[:MAX_GRAPH_SENTENCES], language, size)
 
 
-def _by_graph(baseline: Baseline, sentences: Sequence[str], language: str, size: int) -> list[int]:
-    """Mihalcea & Tarau 2004 (TextRank), Erkan & Radev 2004 (LexRank), as the package sumy has them."""
+def _choose_by_graph(
+    baseline: Baseline, sentences: Sequence[str], language: str, size: int
+) -> list[int]:
+    """Mihalcea & Tarau 2004 (TextRank), Erkan & Radev 2004 (LexRank), as sumy has them."""
     try:
         from sumy.models.dom import Sentence
         from sumy.nlp.stemmers import Stemmer, null_stemmer
@@ -38,12 +52,18 @@ def _by_graph(baseline: Baseline, sentences: Sequence[str], language: str, size:
         from sumy.summarizers.text_rank import TextRankSummarizer
         from sumy.utils import get_stop_words
     except ImportError as error:
-        raise ConfigError(f"the baseline {baseline} needs sumy: pip install 'bertsum[evaluate]'") from error
+        raise ConfigError(
+            f"the baseline {baseline} needs sumy: pip install 'bertsum[evaluate]'"
+        ) from error
+    # sumy's stemmers and stop words of other languages would bring more packages
     is_english = language == "en"
-    kind: Any = TextRankSummarizer if baseline == "textrank" else LexRankSummarizer
-    summarizer = kind(Stemmer("english") if is_english else null_stemmer)
+    summarizer_class = TextRankSummarizer if baseline == "textrank" else LexRankSummarizer
+    summarizer = summarizer_class(Stemmer("english") if is_english else null_stemmer)
     summarizer.stop_words = get_stop_words("english") if is_english else ()
+    # in place of sumy's tokenizer, which knows few languages
     tokenizer = SimpleNamespace(to_words=lambda text: words(text, language))
     nodes = [Sentence(sentence, tokenizer) for sentence in sentences]
-    places = {id(node): place for place, node in enumerate(nodes)}
-    return sorted(places[id(node)] for node in summarizer(SimpleNamespace(sentences=nodes), size))
+    # by identity, since sumy's equality is of texts, and a document may repeat a sentence
+    indices = {id(node): index for index, node in enumerate(nodes)}
+    best_nodes = summarizer(SimpleNamespace(sentences=nodes), size)
+    return sorted(indices[id(node)] for node in best_nodes)

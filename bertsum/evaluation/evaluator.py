@@ -1,9 +1,12 @@
-"""Labelled rows -> a row of measures each: ROUGE of every system; what models say of sentiment, topic and words."""
+"""Labelled rows -> a row of measures each.
+
+These are the ROUGE of every system, and what each model says of sentiment, topic and words.
+"""
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import pyarrow as pa
@@ -30,9 +33,14 @@ from bertsum.text.sentences import detect_language, split_sentences
 from bertsum.text.words import words
 
 _ROUGE = pa.struct(
-    [pa.field("system", pa.string()), *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum"))]
+    [
+        pa.field("system", pa.string()),
+        *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum")),
+    ]
 )
-_SCORES = pa.list_(pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))]))
+_SCORES = pa.list_(
+    pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))])
+)
 _TAGS = pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))
 MEASURES = pa.schema(
     [
@@ -48,36 +56,65 @@ MEASURES = pa.schema(
         pa.field("words", _TAGS),
     ]
 )
-"""Columns of the result beside those that are kept: status and sizes are those that the first model gives.
+"""Columns of the result beside those that are kept.
 
-`words` has one label for each of `expected_words`, which are those that stand in the text; `O` where a model has not
-read a word, or its tokenizer begins no token there.
+`status` and the numbers of tokens and sentences are those of the first model. `words` has a label
+for each of `expected_words`, which are the words that stand in the text; `O` where a model has not
+read a word, or where none of its tokens begins with the word.
 """
 
-Found = tuple[Prediction, EncodedDocument | None, Scores | None]
+Row = Mapping[str, Any]  # a row of a table, as Arrow gives it: values of any type by column
+MeasuredRow = dict[str, Any]  # values by name of MEASURES
+ModelScores = dict[str, Mapping[str, float] | None]  # by model, then label; None: no such head
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a model says of a document; None for one that it could not read."""
+
+    prediction: Prediction
+    encoded: EncodedDocument | None
+    scores: Scores | None
 
 
 class EvaluationConfig(LabelsConfig):
     """Everything beside the models that changes a measured row."""
 
-    keep_columns: tuple[str, ...] = Field((), description="columns that pass through, such as an id")
+    keep_columns: tuple[str, ...] = Field(
+        (), description="columns that pass through, such as an id"
+    )
     system_columns: tuple[str, ...] = Field(
         (), description="columns with summaries by other systems, as summary_column"
     )
     baselines: tuple[Baseline, ...] = Field(
-        ("random", "textrank", "lexrank", "oracle"), description="what to measure beside the lead"
+        ("random", "textrank", "lexrank", "oracle"),
+        description="baselines to measure beside the lead",
     )
-    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
-    language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
-    trigram_blocking: bool | None = Field(None, description="of the models' summaries, see summarizer.selection")
-    max_windows: int = Field(256, ge=1, description="windows read of one document")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the encoders")
-    seed: int = Field(0, description="of the random choice")
+    language: str | None = Field(
+        None,
+        description="ISO 639-1 code of all documents; default: told from the script of each",
+    )
+    language_column: str | None = Field(
+        None, description="column with the ISO 639-1 code of each document"
+    )
+    trigram_blocking: bool | None = Field(
+        None,
+        description="trigram blocking in the models' summaries, as in summarizer.selection",
+    )
+    max_windows: int = Field(
+        256, ge=1, description="windows of one document that are read, at most"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the encoders"
+    )
+    seed: int = Field(0, description="seed of the random baseline")
 
     @property
     def summarizer(self) -> SummarizerConfig:
         """How the models are run."""
-        selection = SelectionConfig(size=self.num_summary_sentences, trigram_blocking=self.trigram_blocking)
+        selection = SelectionConfig(
+            size=self.num_summary_sentences, trigram_blocking=self.trigram_blocking
+        )
         return SummarizerConfig(selection=selection, max_windows=self.max_windows, dtype=self.dtype)
 
     @property
@@ -87,10 +124,15 @@ class EvaluationConfig(LabelsConfig):
 
 
 class EvaluateConfig(RunConfig):
-    """`bertsum evaluate`: which columns hold what, and how the job runs. Only `evaluation` changes rows."""
+    """`bertsum evaluate`: which columns hold what, and how the job runs.
+
+    Only `evaluation` changes rows.
+    """
 
     evaluation: EvaluationConfig = Field(cast(EvaluationConfig, {}), validate_default=True)
-    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+    max_batch_tokens: int = Field(
+        16384, ge=1, description="tokens of one batch on the device, at most"
+    )
 
 
 class Evaluator:
@@ -111,9 +153,13 @@ class Evaluator:
         for model in self.models.values():
             model.max_batch_tokens = num_tokens
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
-        """Raises InputError for a table that lacks a column, RowError for labels that do not fit together, and
-        ConfigError for a missing package.
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
+        """Measure table after table.
+
+        Raises InputError for a table that lacks a column, RowError for labels that do not fit
+        together, and ConfigError for a missing package.
         """
         for table in tables:
             result = self._evaluate(table)
@@ -132,144 +178,201 @@ class Evaluator:
 
     def _evaluate(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)
-        predictions = {name: model.predict_all_heads(documents) for name, model in self.models.items()}
-        for model in self.models.values():
-            for stage, seconds in model.stage_seconds.items():
-                self.stage_seconds[stage] += seconds
-            model.stage_seconds.clear()
+        answers = self._ask_models(documents)
         names = [*label_columns(self.config), *self.config.system_columns]
-        rows = label_rows(table, names, [self.config.summary_column, *self.config.system_columns])
+        summary_columns = [self.config.summary_column, *self.config.system_columns]
+        rows = label_rows(table, names, summary_columns)
         start = time.perf_counter()
         measured = []
-        for place, (document, row) in enumerate(zip(documents, rows, strict=True)):
-            own = {name: found[place] for name, found in predictions.items()}
+        for index, (document, row) in enumerate(zip(documents, rows, strict=True)):
             try:
-                measured.append(self._measure(document, row, own))
+                measured.append(self._measure(document, row, answers[index]))
             except InputError as error:
-                raise RowError(str(error), place) from error
+                raise RowError(str(error), index) from error
         self.stage_seconds["finish"] += time.perf_counter() - start
         columns = [table[name] for name in self.config.keep_columns]
-        columns += [pa.array([row[field.name] for row in measured], field.type) for field in MEASURES]
+        for field in MEASURES:
+            columns.append(pa.array([row[field.name] for row in measured], field.type))
         return pa.Table.from_arrays(columns, schema=result_schema(table.schema, self.config))
 
-    def _measure(self, document: Document, row: Mapping[str, Any], own: Mapping[str, Found]) -> dict[str, Any]:
-        predictions = {name: prediction for name, (prediction, _, _) in own.items()}
+    def _documents(self, table: pa.Table) -> list[Document]:
+        """Documents of a table's rows, each with its language."""
+        texts = read_texts(table, self.config.text_column)
+        languages = [self.config.language] * len(texts)
+        if self.config.language_column:
+            cells = read_texts(table, self.config.language_column)
+            languages = [cell.text for cell in cells]
+        pairs = zip(texts, languages, strict=True)
+        return [replace(text, language=language) for text, language in pairs]
+
+    def _ask_models(self, documents: Sequence[Document]) -> list[dict[str, _Answer]]:
+        """What each model says of each document, by model."""
+        answers: list[dict[str, _Answer]] = [{} for _ in documents]
+        for name, model in self.models.items():
+            predictions = model.predict_all_heads(documents)
+            for by_model, prediction in zip(answers, predictions, strict=True):
+                by_model[name] = _Answer(*prediction)
+            for stage, seconds in model.stage_seconds.items():
+                self.stage_seconds[stage] += seconds
+            model.stage_seconds.clear()  # they count once, however often this is called
+        return answers
+
+    def _measure(self, document: Document, row: Row, answers: Mapping[str, _Answer]) -> MeasuredRow:
+        predictions = {name: answer.prediction for name, answer in answers.items()}
         first = next(iter(predictions.values()))
-        topics = {name: self._topic_scores(name, scores) for name, (_, _, scores) in own.items()}
-        wanted, words = self._words(document, row, own)
+        sentiments: ModelScores = {}
+        for name, prediction in predictions.items():
+            sentiments[name] = prediction.sentiment_scores
+        expected_words, words = self._words(document, row, answers)
         return {
             "status": first.status,
             "num_tokens": first.num_tokens,
             "num_sentences": first.num_sentences,
-            "rouge": self._rouge(document, row, predictions) if self.config.summary_column else None,
+            "rouge": self._rouge(document, row, predictions),
             "expected_sentiment": sentiment_of(row, self.config),
-            "sentiment": _by_model({name: found.sentiment_scores for name, found in predictions.items()}),
+            "sentiment": _by_model(sentiments),
             "expected_topic": topic_of(row, self.config),
-            "topic": _by_model(topics) if self.config.topic_column else None,
-            "expected_words": wanted,
+            "topic": _by_model(self._topics(answers)) if self.config.topic_column else None,
+            "expected_words": expected_words,
             "words": words,
         }
 
-    def _topic_scores(self, model: str, scores: Scores | None) -> dict[str, float] | None:
-        if scores is None or scores.topic_scores is None:
-            return None
-        labels = self.models[model].model.config.topic_labels
-        return dict(zip(labels, scores.topic_scores.tolist(), strict=True))
+    def _topics(self, answers: Mapping[str, _Answer]) -> ModelScores:
+        topics: ModelScores = {}
+        for name, answer in answers.items():
+            topics[name] = None
+            if answer.scores is not None and answer.scores.topic_scores is not None:
+                labels = self.models[name].model.config.topic_labels
+                values = answer.scores.topic_scores.tolist()
+                topics[name] = dict(zip(labels, values, strict=True))
+        return topics
 
     def _words(
-        self, document: Document, row: Mapping[str, Any], own: Mapping[str, Found]
-    ) -> tuple[list[str] | None, list[dict[str, Any]] | None]:
-        """Labels of the words of a row, and those that each model with a head for them gives them."""
+        self, document: Document, row: Row, answers: Mapping[str, _Answer]
+    ) -> tuple[list[str] | None, list[MeasuredRow] | None]:
+        """Labels of a row's words, and those that each model with a head for words gives them."""
         if not self.config.tokens_column or unreadable(document) is not None:
             return None, None
         starts, tags = word_labels(document.text or "", row, self.config)
-        known = [(start, tag) for start, tag in zip(starts, tags, strict=True) if start is not None and tag is not None]
-        found = [
-            {"model": name, "tags": self._tags(name, encoded, scores, [start for start, _ in known])}
-            for name, (_, encoded, scores) in own.items()
-            if self.models[name].model.token_sentiment is not None
-        ]
-        return [tag for _, tag in known], found
+        known_starts, expected = [], []
+        for start, tag in zip(starts, tags, strict=True):
+            if start is not None and tag is not None:
+                known_starts.append(start)
+                expected.append(tag)
+        predicted = []
+        for name, answer in answers.items():
+            if self.models[name].model.token_sentiment is not None:
+                predicted.append({"model": name, "tags": self._tags(name, answer, known_starts)})
+        return expected, predicted
 
-    def _tags(
-        self, model: str, document: EncodedDocument | None, scores: Scores | None, starts: Sequence[int]
-    ) -> list[str]:
-        if document is None or scores is None or scores.token_labels is None:
+    def _tags(self, name: str, answer: _Answer, starts: Sequence[int]) -> list[str]:
+        """The model's label of each word, by the offset at which it starts in the text."""
+        scores = answer.scores
+        if answer.encoded is None or scores is None or scores.token_labels is None:
             return [OUTSIDE] * len(starts)
-        labels = self.models[model].model.config.token_sentiment_labels
-        places = self.models[model].encoder.first_tokens(document, starts)
-        return [OUTSIDE if place is None else labels[scores.token_labels[place]] for place in places]
+        labels = self.models[name].model.config.token_sentiment_labels
+        tags = []
+        # a word has the label of its first token, as in training
+        for token in self.models[name].encoder.first_tokens(answer.encoded, starts):
+            tags.append(OUTSIDE if token is None else labels[scores.token_labels[token]])
+        return tags
 
     def _rouge(
-        self, document: Document, row: Mapping[str, Any], own: Mapping[str, Prediction]
-    ) -> list[dict[str, Any]] | None:
-        """None for a row that has no text, or nothing to compare a summary with."""
+        self, document: Document, row: Row, predictions: Mapping[str, Prediction]
+    ) -> list[MeasuredRow] | None:
+        """ROUGE of each system. None for a row without text, or without a reference."""
+        if not self.config.summary_column:
+            return None
         size = self.config.num_summary_sentences
         language, sentences = _split(document)
-        reference = one_sentence_a_line(row[self.config.summary_column or ""] or "", language)
+        reference = one_sentence_a_line(row[self.config.summary_column] or "", language)
         if not sentences or not words(reference, language):
             return None
-        chosen = {name: list(found.summary_sentences or ()) for name, found in own.items()}
-        chosen[self.config.lead] = list(range(min(size, len(sentences))))
+        chosen: dict[str, Sequence[int]] = {}
+        for name, prediction in predictions.items():
+            chosen[name] = prediction.summary_sentences or ()
+        chosen[self.config.lead] = range(min(size, len(sentences)))
+        # The text is in the seed, so that the choice does not depend on the rows beside it.
+        seed = f"{self.config.seed} {document.text}"
         for baseline in self.config.baselines:
-            seed = f"{self.config.seed} {document.text}"  # so that the choice does not depend on the rows beside it
-            chosen[baseline] = choose(baseline, sentences, reference, language, size, seed)
-        texts = {name: "\n".join(sentences[place] for place in places) for name, places in chosen.items()}
+            chosen[baseline] = choose(
+                baseline, sentences, summary=reference, language=language, size=size, seed=seed
+            )
+        texts = {}
+        for system, indices in chosen.items():
+            texts[system] = "\n".join(sentences[index] for index in indices)
         for column in self.config.system_columns:
             texts[column] = one_sentence_a_line(row[column] or "", language)
         scores = rouge(list(texts.values()), [reference] * len(texts), language)
-        return [{"system": name, **asdict(score)} for name, score in zip(texts, scores, strict=True)]
-
-    def _documents(self, table: pa.Table) -> list[Document]:
-        texts = read_texts(table, self.config.text_column)
-        column = self.config.language_column
-        languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
-        return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+        return [
+            {"system": name, **asdict(score)} for name, score in zip(texts, scores, strict=True)
+        ]
 
 
-def _by_model(scores: Mapping[str, Mapping[str, float] | None]) -> list[dict[str, Any]]:
-    """Of the models that have any, as Arrow takes it."""
-    return [{"model": name, "scores": list(values.items())} for name, values in scores.items() if values]
+def _by_model(scores: ModelScores) -> list[MeasuredRow]:
+    """Scores of the models that have any, in the form of an Arrow list."""
+    entries = []
+    for name, values in scores.items():
+        if values:
+            entries.append({"model": name, "scores": list(values.items())})
+    return entries
 
 
 def _split(document: Document) -> tuple[str, list[str]]:
-    """Language of a document and its sentences on one line each, as the models split them; none for what is no text."""
+    """Language of a document, and its sentences on a line each, as the models split them.
+
+    There are no sentences where the document is not readable text.
+    """
     text = document.text or ""
     if unreadable(document) is not None:
         return "en", []
     language = base_language(document.language) if document.language else detect_language(text)
-    return language, [" ".join(text[start:stop].split()) for start, stop in split_sentences(text, language)]
+    return language, _sentences(text, language)
+
+
+def _sentences(text: str, language: str) -> list[str]:
+    """Sentences of a text, each with its white space as single blanks."""
+    return [" ".join(text[start:stop].split()) for start, stop in split_sentences(text, language)]
 
 
 def one_sentence_a_line(text: str, language: str) -> str:
-    """The text as it is where it has several lines; else split into sentences, on which ROUGE-Lsum depends."""
+    """Give each sentence a line, on which ROUGE-Lsum depends.
+
+    A text of several lines keeps them: whoever wrote it knew its sentences.
+    """
     text = text.strip()
-    if "\n" in text:
-        return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
-    return "\n".join(" ".join(text[start:stop].split()) for start, stop in split_sentences(text, language))
+    if "\n" not in text:
+        return "\n".join(_sentences(text, language))
+    lines = filter(str.strip, text.splitlines())
+    return "\n".join(" ".join(line.split()) for line in lines)
 
 
 def result_schema(schema: pa.Schema, config: EvaluationConfig) -> pa.Schema:
     """Columns of a result whose input has `schema`."""
-    return pa.schema([*(schema.field(name) for name in config.keep_columns), *MEASURES])
+    return pa.schema([*map(schema.field, config.keep_columns), *MEASURES])
 
 
 def needed_columns(config: EvaluationConfig) -> list[str]:
-    """Columns to read."""
-    names = [config.text_column, *label_columns(config), *config.system_columns, *config.keep_columns]
-    return list(dict.fromkeys([*names, *([config.language_column] if config.language_column else [])]))
+    """Columns to read, each once."""
+    names = [config.text_column, *label_columns(config)]
+    names += [*config.system_columns, *config.keep_columns]
+    if config.language_column:
+        names.append(config.language_column)
+    return list(dict.fromkeys(names))
 
 
 def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
     """Why a file cannot be measured, or None. Raises InputError for a clash of names."""
-    problem = labels_problem(shard.schema, config, config.keep_columns)
-    if problem := problem or summaries_problem(shard.schema, "system_columns", config.system_columns):
-        return problem
-    if problem := encryption_problem(shard, needed_columns(config)):
+    problem = (
+        labels_problem(shard.schema, config, config.keep_columns)
+        or summaries_problem(shard.schema, "system_columns", config.system_columns)
+        or encryption_problem(shard, needed_columns(config))
+    )
+    if problem:
         return problem
     if clashes := same_names(config.keep_columns, MEASURES.names):
         raise InputError(
-            f"{mask(shard.file.path)}: keep_columns {clashes} have the names of result columns (most readers ignore "
-            "case); leave them out"
+            f"{mask(shard.file.path)}: keep_columns {clashes} have the names of result columns "
+            "(most readers ignore case); leave them out"
         )
     return None

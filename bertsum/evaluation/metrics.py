@@ -1,4 +1,4 @@
-"""What a run is measured by: ROUGE of selected sentences, sentiment accuracy and F1, and signs of collapse."""
+"""Measures of a model: ROUGE of summaries, accuracy and F1 of classes, signs of collapse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,12 @@ from bertsum.text.encoder import EncodedDocument
 
 @dataclass(frozen=True, slots=True)
 class ClassificationReport:
-    """`accuracy` over all rows; the rest by label; `macro_f1` is the mean over labels with support."""
+    """Scores of a classifier: all are shares from 0 to 1.
+
+    - `accuracy`: over all rows.
+    - `macro_f1`: mean of the F1 of the labels that have rows.
+    - the others: by label; `support` counts its rows.
+    """
 
     accuracy: float
     macro_f1: float
@@ -29,8 +34,10 @@ class ClassificationReport:
 class Spread:
     """How much sentences of one document differ, mean over documents of at least two sentences.
 
-    `vector_cosine`: mean cosine between the vectors of two sentences; near 1 the encoder says the same of all.
-    `score_deviation`: standard deviation of the sentence scores; near 0 they do not rank the sentences.
+    - `vector_cosine`: mean cosine between the vectors of two sentences. Near 1 the encoder gives
+      every sentence the same vector.
+    - `score_deviation`: standard deviation of the sentence scores. Near 0 they do not rank the
+      sentences.
     """
 
     vector_cosine: float
@@ -44,56 +51,134 @@ def summary_rouge(
     size: int,
     ranker: CandidateRanker | None = None,
 ) -> list[Rouge]:
-    """ROUGE of `size` sentences of each document, chosen as a job does by default. `scores`: [S] probabilities."""
-    return _rouge_of(documents, choose_sentences(documents, scores, SelectionConfig(size=size), ranker), summaries)
+    """ROUGE of `size` sentences of each document, chosen as a job does by default.
 
-
-def lead_rouge(documents: Sequence[EncodedDocument], summaries: Sequence[str], size: int) -> list[Rouge]:
-    """ROUGE of the first `size` sentences: the baseline of news."""
-    return _rouge_of(documents, [range(min(size, len(document.spans))) for document in documents], summaries)
-
-
-def oracle_rouge(documents: Sequence[EncodedDocument], summaries: Sequence[str], size: int) -> list[Rouge]:
-    """ROUGE of the greedy oracle's choice: what a perfect ranking of sentences would reach."""
-    chosen = [
-        greedy_oracle([document.text[a:b] for a, b in document.spans], summary, document.language, size)
-        for document, summary in zip(documents, summaries, strict=True)
-    ]
+    - `scores`: [S] probabilities of each document's sentences.
+    - `summaries`: the references.
+    """
+    chosen = choose_sentences(documents, scores, SelectionConfig(size=size), ranker)
     return _rouge_of(documents, chosen, summaries)
 
 
-def paired_bootstrap(differences: Sequence[float], seed: int = 0, num_samples: int = 10_000) -> tuple[float, float]:
+def lead_rouge(
+    documents: Sequence[EncodedDocument], summaries: Sequence[str], size: int
+) -> list[Rouge]:
+    """ROUGE of the first `size` sentences: the baseline of news."""
+    chosen = [range(min(size, len(document.spans))) for document in documents]
+    return _rouge_of(documents, chosen, summaries)
+
+
+def oracle_rouge(
+    documents: Sequence[EncodedDocument], summaries: Sequence[str], size: int
+) -> list[Rouge]:
+    """ROUGE of the greedy oracle's choice: what a perfect ranking of sentences would reach."""
+    chosen = []
+    for document, summary in zip(documents, summaries, strict=True):
+        sentences = [document.text[start:stop] for start, stop in document.spans]
+        chosen.append(greedy_oracle(sentences, summary, document.language, size))
+    return _rouge_of(documents, chosen, summaries)
+
+
+def _rouge_of(
+    documents: Sequence[EncodedDocument],
+    chosen: Sequence[Sequence[int]],
+    summaries: Sequence[str],
+) -> list[Rouge]:
+    """ROUGE of the sentences with the `chosen` indices, each on a line."""
+    scores = []
+    for document, indices, summary in zip(documents, chosen, summaries, strict=True):
+        lines = []
+        for index in indices:
+            start, stop = document.spans[index]
+            lines.append(" ".join(document.text[start:stop].split()))  # a sentence may hold a break
+        scores += rouge(["\n".join(lines)], [summary], document.language)
+    return scores
+
+
+def paired_bootstrap(
+    differences: Sequence[float], seed: int = 0, num_samples: int = 10_000
+) -> tuple[float, float]:
     """95 % interval of the mean of paired differences, by resampling documents (Koehn 2004)."""
     values = np.asarray(differences, np.float64)
     generator = np.random.default_rng(seed)
-    block = 100  # samples at once: a loop over single ones takes 100 times as long, all at once take gigabytes
-    means = [
-        values[generator.integers(0, len(values), (block, len(values)))].mean(1) for _ in range(num_samples // block)
-    ]
+    # samples at once: a loop over single ones takes 100 times as long, all at once take gigabytes
+    block = 100
+    means = []
+    for _ in range(num_samples // block):
+        rows = generator.integers(0, len(values), (block, len(values)))
+        means.append(values[rows].mean(1))
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_difference(
+    ours: Sequence[Rouge], theirs: Sequence[Rouge]
+) -> tuple[float, tuple[float, float]]:
+    """Mean ROUGE-1 difference over the same documents, and its 95 % interval."""
+    differences = [a.rouge_1 - b.rouge_1 for a, b in zip(ours, theirs, strict=True)]
+    gain = mean_rouge(ours).rouge_1 - mean_rouge(theirs).rouge_1
+    return gain, paired_bootstrap(differences)
+
+
+def bootstrap_intervals(
+    values: npt.NDArray[np.float64], seed: int = 0, num_samples: int = 2000
+) -> npt.NDArray[np.float64]:
+    """[K, 2] 95 % intervals of the means of [N, K] values, by resampling the N rows.
+
+    The samples are the same for all K columns. Raises ValueError for no rows.
+    """
+    if len(values) == 0:
+        raise ValueError("an interval of no rows is undefined")
+    generator = np.random.default_rng(seed)
+    num_rows = len(values)
+    means = np.empty((num_samples, values.shape[1]))
+    for sample in range(num_samples):
+        # How often each row was drawn weighs it in the mean: no copy of the values is needed.
+        counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
+        means[sample] = counts @ values / num_rows
+    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
 
 
 def classification_report(
     predicted: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> ClassificationReport:
-    """Accuracy, and precision, recall, F1 and support by label. Raises ValueError for no rows."""
+    """Report on [N] predicted and expected indices of `labels`. Raises ValueError for no rows."""
     if len(expected) == 0:
         raise ValueError("a report on no rows is undefined")
     precision, recall, f1, support = {}, {}, {}, {}
     for index, label in enumerate(labels):
-        hits = int(((predicted == index) & (expected == index)).sum())
-        num_predicted, num_expected = int((predicted == index).sum()), int((expected == index).sum())
+        is_predicted, is_expected = predicted == index, expected == index
+        hits = int((is_predicted & is_expected).sum())
+        num_predicted, num_expected = int(is_predicted.sum()), int(is_expected.sum())
+        total = num_predicted + num_expected
+        # a share of nothing counts as 0, as in scikit-learn
         precision[label] = hits / num_predicted if num_predicted else 0.0
         recall[label] = hits / num_expected if num_expected else 0.0
-        f1[label] = 2 * hits / (num_predicted + num_expected) if num_predicted + num_expected else 0.0
+        f1[label] = 2 * hits / total if total else 0.0
         support[label] = num_expected
     present = [f1[label] for label in labels if support[label]]
-    accuracy = float((predicted == expected).mean())
-    return ClassificationReport(accuracy, sum(present) / len(present), precision, recall, f1, support)
+    return ClassificationReport(
+        accuracy=float((predicted == expected).mean()),
+        macro_f1=sum(present) / len(present),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+    )
 
 
-def spread(vectors: Sequence[npt.NDArray[np.float32]], scores: Sequence[npt.NDArray[np.float32]]) -> Spread:
+def confusion_matrix(
+    predicted: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], num_labels: int
+) -> npt.NDArray[np.int64]:
+    """[C, C] rows by the expected label (first) and the predicted one (second)."""
+    # One number a cell: of 3 labels, expected 1 and predicted 2 make 5, which is cell [1, 2].
+    cells = np.bincount(expected * num_labels + predicted, minlength=num_labels**2)
+    return cells.reshape(num_labels, num_labels)
+
+
+def spread(
+    vectors: Sequence[npt.NDArray[np.float32]], scores: Sequence[npt.NDArray[np.float32]]
+) -> Spread:
     """Spread of [S, H] vectors and [S] scores, one array a document."""
     cosines, deviations = [], []
     for document_vectors, document_scores in zip(vectors, scores, strict=True):
@@ -101,58 +186,27 @@ def spread(vectors: Sequence[npt.NDArray[np.float32]], scores: Sequence[npt.NDAr
         if count < 2:
             continue
         unit = document_vectors / np.linalg.norm(document_vectors, axis=1, keepdims=True)
-        cosines.append((float(np.square(unit.sum(0)).sum()) - count) / (count * (count - 1)))
+        # |sum of unit vectors|^2 is the sum of the cosines of all pairs (i, j). Without the pairs
+        # of a vector with itself, 1 each, there are S * (S - 1) of them.
+        sum_of_cosines = float(np.square(unit.sum(0)).sum())
+        cosines.append((sum_of_cosines - count) / (count * (count - 1)))
         deviations.append(float(document_scores.std()))
-    return Spread(float(np.mean(cosines)), float(np.mean(deviations))) if cosines else Spread(0.0, 0.0)
-
-
-def mean_difference(ours: Sequence[Rouge], theirs: Sequence[Rouge]) -> tuple[float, tuple[float, float]]:
-    """Mean ROUGE-1 difference over the same documents, and its 95 % interval."""
-    differences = [a.rouge_1 - b.rouge_1 for a, b in zip(ours, theirs, strict=True)]
-    return mean_rouge(ours).rouge_1 - mean_rouge(theirs).rouge_1, paired_bootstrap(differences)
-
-
-def _rouge_of(
-    documents: Sequence[EncodedDocument], chosen: Sequence[Sequence[int]], summaries: Sequence[str]
-) -> list[Rouge]:
-    texts = [
-        "\n".join(" ".join(document.text[slice(*document.spans[index])].split()) for index in indices)
-        for document, indices in zip(documents, chosen, strict=True)
-    ]
-    return [
-        rouge([text], [summary], document.language)[0]
-        for document, text, summary in zip(documents, texts, summaries, strict=True)
-    ]
-
-
-def bootstrap_intervals(
-    values: npt.NDArray[np.float64], seed: int = 0, num_samples: int = 2000
-) -> npt.NDArray[np.float64]:
-    """[K, 2] 95 % intervals of the means of [N, K] values, by resampling the N rows, the same for all K columns."""
-    if len(values) == 0:
-        raise ValueError("an interval of no rows is undefined")
-    generator = np.random.default_rng(seed)
-    num_rows = len(values)
-    means = np.empty((num_samples, values.shape[1]))
-    for sample in range(num_samples):
-        counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
-        means[sample] = counts @ values / num_rows
-    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
-
-
-def confusion_matrix(
-    predicted: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], num_labels: int
-) -> npt.NDArray[np.int64]:
-    """[C, C] rows by the expected label (first) and the predicted one (second)."""
-    return np.bincount(expected * num_labels + predicted, minlength=num_labels**2).reshape(num_labels, num_labels)
+    if not cosines:
+        return Spread(0.0, 0.0)
+    return Spread(float(np.mean(cosines)), float(np.mean(deviations)))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far probabilities can be taken at their word (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+    """Whether probabilities are as high as the share of right answers.
 
-    `error`: mean over rows of |accuracy - confidence| of the row's bin. The lists have one entry a bin of equal width
-    that holds rows: how many, their mean confidence, and their accuracy.
+    After Guo et al. 2017, "On Calibration of Modern Neural Networks". Bins have equal width; the
+    lists have an entry for each bin that holds rows.
+
+    - `error`: mean over rows of |accuracy - confidence| of the row's bin.
+    - `counts`: rows of the bin.
+    - `confidences`: their mean confidence.
+    - `accuracies`: their accuracy.
     """
 
     error: float
@@ -161,15 +215,24 @@ class Calibration:
     accuracies: list[float]
 
 
-def calibration(scores: npt.NDArray[np.float64], expected: npt.NDArray[np.int64], num_bins: int = 15) -> Calibration:
-    """Of [B, C] probabilities. Raises ValueError for no rows."""
+def calibration(
+    scores: npt.NDArray[np.float64], expected: npt.NDArray[np.int64], num_bins: int = 15
+) -> Calibration:
+    """Calibration of [B, C] probabilities, given [B] classes. Raises ValueError for no rows."""
     if len(expected) == 0:
         raise ValueError("the calibration of no rows is undefined")
-    confidence, correct = scores.max(1), scores.argmax(1) == expected
+    # the confidence of a row is the probability of its most likely class
+    confidence, is_correct = scores.max(1), scores.argmax(1) == expected
+    # a confidence of exactly 1 belongs to the last bin
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    held = [bins == index for index in range(num_bins) if (bins == index).any()]
-    counts = [int(rows.sum()) for rows in held]
-    confidences = [float(confidence[rows].mean()) for rows in held]
-    accuracies = [float(correct[rows].mean()) for rows in held]
+    counts, confidences, accuracies = [], [], []
+    for index in range(num_bins):
+        in_bin = bins == index
+        if in_bin.any():
+            counts.append(int(in_bin.sum()))
+            confidences.append(float(confidence[in_bin].mean()))
+            accuracies.append(float(is_correct[in_bin].mean()))
+    # each bin's gap counts as often as the bin has rows
     gaps = np.abs(np.array(confidences) - np.array(accuracies))
-    return Calibration(float(gaps @ np.array(counts) / len(expected)), counts, confidences, accuracies)
+    error = float(gaps @ np.array(counts) / len(expected))
+    return Calibration(error, counts, confidences, accuracies)

@@ -1,4 +1,4 @@
-"""Rows of measures -> what a set of models is worth: means with intervals, differences to the lead, and reports."""
+"""Rows of measures -> a report: means, intervals, differences to the lead, scores by label."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,41 +6,58 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertsum.evaluation.metrics import bootstrap_intervals, calibration, classification_report, confusion_matrix
+from bertsum.evaluation.metrics import (
+    bootstrap_intervals,
+    calibration,
+    classification_report,
+    confusion_matrix,
+)
 from bertsum.evaluation.word_spans import OUTSIDE, span_report, word_report
 from bertsum.labels.labels import known_class
 
 ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
 OTHERS = "(other labels)"
-_MOST_UNKNOWN = 20  # labels: a column of something else, such as an id, may have one a row, and a matrix has squares
+# A column of something else, such as an id, may have as many labels as rows, and the confusion
+# matrix has a cell for each pair of labels.
+_MOST_UNKNOWN = 20
+
+Report = dict[str, Any]  # nested, of the values that JSON has
+Scores = Mapping[str, float]  # probabilities by label
+FloatArray = npt.NDArray[np.float64]
 
 
-def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> dict[str, Any]:
-    """Plain values, ready for JSON. `table`: see `bertsum.evaluation.evaluator.MEASURES`.
+def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Report:
+    """Report on rows of measures, in plain values, ready for JSON.
 
-    `labelled_rows` has their number by head. `rouge` holds for each system its means in percent
-    with 95 % intervals, and the differences to the lead on the same rows; `sentiment` and `topic`
-    hold a report for each model that has such a head, on the rows with a label; where it is one of
-    `unknown_labels`, which the model does not have, the model is wrong. `words` holds one of words
-    and one of spans.
+    `table` has the columns of `bertsum.evaluation.evaluator.MEASURES`. The report has:
+
+    - `labelled_rows`: their number by head.
+    - `rouge`: for each system its means in percent with 95 % intervals, and the differences to the
+      lead on the same rows.
+    - `sentiment` and `topic`: for each model with that head a report on the rows with a label. A
+      label that the model does not have is one of `unknown_labels`, and counts as a wrong answer.
+    - `words`: for each model with a head for words a report on words and one on spans.
     """
-    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
-    heads = ("sentiment", "topic")
+    statuses = pc.value_counts(table["status"]).to_pylist()
+    labelled_rows = {}
+    for head in ("sentiment", "topic"):
+        labelled_rows[head] = pc.count(table[f"expected_{head}"]).as_py()
     return {
         "rows": table.num_rows,
-        "labelled_rows": {head: pc.count(table[f"expected_{head}"]).as_py() for head in heads},
-        "statuses": statuses,
-        "rouge": _rouge(table["rouge"], lead),
-        "sentiment": _classes(table, "sentiment", models),
-        "topic": _classes(table, "topic", models),
-        "words": _words(table, models),
+        "labelled_rows": labelled_rows,
+        "statuses": {entry["values"]: entry["counts"] for entry in statuses},
+        "rouge": _rouge_report(table["rouge"], lead),
+        "sentiment": _class_reports(table, "sentiment", models),
+        "topic": _class_reports(table, "topic", models),
+        "words": _word_reports(table, models),
     }
 
 
-def _rouge(column: pa.ChunkedArray, lead: str) -> dict[str, Any] | None:
+def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
     rows = column.drop_null().combine_chunks()
     if not len(rows):
         return None
@@ -49,60 +66,72 @@ def _rouge(column: pa.ChunkedArray, lead: str) -> dict[str, Any] | None:
     # [N, systems, measures]: every row has the same systems in the same order
     values = np.stack([entries.field(name).to_numpy() for name in ROUGE_NAMES], 1)
     values = values.reshape(len(rows), len(systems), len(ROUGE_NAMES))
-    both = np.concatenate([values, values - values[:, [systems.index(lead)]]], 2)
+    over_lead = values - values[:, [systems.index(lead)]]
+    # [N, systems, 2 * measures]: resampled together, so that the differences are paired
+    both = np.concatenate([values, over_lead], 2)
     flat = both.reshape(len(rows), -1)
-    means, intervals = flat.mean(0).reshape(both.shape[1:]), bootstrap_intervals(flat).reshape(*both.shape[1:], 2)
-    return {
-        "rows": len(rows),
-        "lead": lead,
-        "systems": {
-            system: _named(means[place, :3], intervals[place, :3])
-            | {"over_lead": _named(means[place, 3:], intervals[place, 3:])}
-            for place, system in enumerate(systems)
-        },
-    }
+    means = flat.mean(0).reshape(both.shape[1:])
+    intervals = bootstrap_intervals(flat).reshape(*both.shape[1:], 2)
+    reports = {}
+    for index, system in enumerate(systems):
+        report = _named(means[index, :3], intervals[index, :3])
+        report["over_lead"] = _named(means[index, 3:], intervals[index, 3:])
+        reports[system] = report
+    return {"rows": len(rows), "lead": lead, "systems": reports}
 
 
-def _named(means: np.ndarray, intervals: np.ndarray) -> dict[str, Any]:
-    return {
-        name: {"mean": float(mean), "low": float(low), "high": float(high)}
-        for name, mean, (low, high) in zip(ROUGE_NAMES, means, intervals, strict=True)
-    }
+def _named(means: FloatArray, intervals: FloatArray) -> Report:
+    """[measures] means and [measures, 2] intervals, by name of the measure."""
+    report = {}
+    for name, mean, (low, high) in zip(ROUGE_NAMES, means, intervals, strict=True):
+        report[name] = {"mean": float(mean), "low": float(low), "high": float(high)}
+    return report
 
 
-def _classes(table: pa.Table, head: str, models: Sequence[str]) -> dict[str, Any]:
-    labelled = table.filter(pc.is_valid(table[f"expected_{head}"])).select([f"expected_{head}", head])
+def _class_reports(table: pa.Table, head: str, models: Sequence[str]) -> Report:
+    """A report by model, for those with a prediction of this head."""
+    columns = [f"expected_{head}", head]
+    labelled = table.filter(pc.is_valid(table[f"expected_{head}"])).select(columns)
     expected = labelled[f"expected_{head}"].to_pylist()
-    scores: dict[str, list[Mapping[str, float] | None]] = {model: [] for model in models}
+    scores: dict[str, list[Scores | None]] = {model: [] for model in models}
     for row in labelled[head].to_pylist():
-        found = {entry["model"]: dict(entry["scores"]) for entry in row or ()}
-        for model, values in scores.items():
-            values.append(found.get(model))
-    reports = {model: _model_classes(values, expected) for model, values in scores.items()}
-    return {model: report for model, report in reports.items() if report is not None}
+        by_model = {entry["model"]: dict(entry["scores"]) for entry in row or ()}
+        for model, model_scores in scores.items():
+            model_scores.append(by_model.get(model))
+    reports = {}
+    for model, model_scores in scores.items():
+        report = _class_report(model_scores, expected)
+        if report is not None:
+            reports[model] = report
+    return reports
 
 
-def _model_classes(scores: Sequence[Mapping[str, float] | None], expected: Sequence[str]) -> dict[str, Any] | None:
-    """None without a prediction. Its labels are those that the model knows, then those that it does not."""
-    kept = [(values, label) for values, label in zip(scores, expected, strict=True) if values is not None]
-    if not kept:
+def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> Report | None:
+    """None without a prediction. Labels are those that the model knows, then the others."""
+    predictions = [row_scores for row_scores in scores if row_scores is not None]
+    if not predictions:
         return None
-    known = list(kept[0][0])
-    kept = [(values, known_class(label, known) or label) for values, label in kept]
-    unknown = _unknown_labels([label for _, label in kept], known)
+    known = list(predictions[0])
+    kept_labels = []
+    for row_scores, label in zip(scores, expected, strict=True):
+        if row_scores is not None:
+            kept_labels.append(known_class(label, known) or label)
+    unknown = _unknown_labels(kept_labels, known)
     labels = [*known, *unknown]
-    places = {label: place for place, label in enumerate(labels)}
-    probabilities = np.array([[values[label] for label in known] for values, _ in kept])
-    wanted = np.array([places[label if label in places else OTHERS] for _, label in kept])
+    index_of = {label: index for index, label in enumerate(labels)}
+    others = index_of.get(OTHERS, -1)  # every label has an index where there are no others
+    wanted = np.array([index_of.get(label, others) for label in kept_labels])
+    # [N, known labels]
+    probabilities = np.array([[row[label] for label in known] for row in predictions])
     predicted = probabilities.argmax(1)
+    # A set with two of a model's three classes: the answer among these two, as if asked for them.
     present = np.unique(wanted[wanted < len(known)])
     restricted = present[probabilities[:, present].argmax(1)] if len(present) else predicted
-    (low, high), (low_present, high_present) = bootstrap_intervals(
-        np.stack([predicted == wanted, restricted == wanted], 1).astype(float)
-    )
+    is_right = np.stack([predicted == wanted, restricted == wanted], 1).astype(float)
+    (low, high), (low_present, high_present) = bootstrap_intervals(is_right)
     return {
-        "rows": len(kept),
-        "rows_without_prediction": len(scores) - len(kept),
+        "rows": len(predictions),
+        "rows_without_prediction": len(scores) - len(predictions),
         "labels": labels,
         "unknown_labels": unknown,
         "rows_with_unknown_label": sum(unknown.values()),
@@ -116,34 +145,38 @@ def _model_classes(scores: Sequence[Mapping[str, float] | None], expected: Seque
 
 
 def _unknown_labels(expected: Sequence[str], known: Sequence[str]) -> dict[str, int]:
-    """Rows of each label that is not known, most frequent first; the rare ones beyond _MOST_UNKNOWN are one, OTHERS."""
+    """Rows of each label that is not known, most frequent first.
+
+    The rare ones beyond _MOST_UNKNOWN count together as OTHERS.
+    """
     counts = Counter(label for label in expected if label not in known)
+    # equally frequent ones by name, so that the report does not depend on the order of the rows
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    num_others = sum(count for _, count in ranked[_MOST_UNKNOWN:])
-    return dict(ranked[:_MOST_UNKNOWN]) | ({OTHERS: num_others} if num_others else {})
+    unknown = dict(ranked[:_MOST_UNKNOWN])
+    if rare := ranked[_MOST_UNKNOWN:]:
+        unknown[OTHERS] = sum(count for _, count in rare)
+    return unknown
 
 
-def _words(table: pa.Table, models: Sequence[str]) -> dict[str, Any]:
+def _word_reports(table: pa.Table, models: Sequence[str]) -> Report:
+    """A report by model, for those that labelled words."""
     labelled = table.filter(pc.is_valid(table["words"])).select(["expected_words", "words"])
     expected = labelled["expected_words"].to_pylist()
-    found: dict[str, list[list[str]]] = {model: [] for model in models}
+    predicted: dict[str, list[list[str]]] = {model: [] for model in models}
     for row in labelled["words"].to_pylist():
         for entry in row:
-            found[entry["model"]].append(entry["tags"])
-    return {model: _model_words(expected, tags) for model, tags in found.items() if any(tags)}
-
-
-def _model_words(expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Its labels are those that occur, `O` first: data and model may have different ones."""
-    labels = sorted({tag for rows in (expected, predicted) for tags in rows for tag in tags}, key=_outside_first)
-    return {
-        "rows": len(expected),
-        "words": sum(map(len, expected)),
-        "labels": labels,
-        **word_report(expected, predicted, labels),
-        "spans": span_report(expected, predicted),
-    }
-
-
-def _outside_first(tag: str) -> tuple[bool, str]:
-    return tag != OUTSIDE, tag
+            predicted[entry["model"]].append(entry["tags"])
+    reports = {}
+    for model, tags in predicted.items():
+        if any(tags):
+            # The labels are those that occur, since data and model may have different ones.
+            occurring = set[str]().union(*expected, *tags)
+            labels = sorted(occurring, key=lambda tag: (tag != OUTSIDE, tag))  # `O` first
+            reports[model] = {
+                "rows": len(expected),
+                "words": sum(map(len, expected)),
+                "labels": labels,
+                **word_report(expected, tags, labels),
+                "spans": span_report(expected, tags),
+            }
+    return reports

@@ -1,11 +1,12 @@
-"""Labels of words: spans of equal labels, as `seqeval` finds them, and reports over words and spans."""
+"""Labels of words: spans of equal ones, as `seqeval` finds them, and reports on both."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bertsum.evaluation.metrics import classification_report, confusion_matrix
 
@@ -15,37 +16,51 @@ Span = tuple[str, int, int]  # kind, first word, last word
 
 
 def find_spans(tags: Sequence[str]) -> set[Span]:
-    """Runs of words of one kind. `B-` begins a new one and `I-` goes on; a tag without either goes on, too.
+    """Find the runs of words of the same kind.
 
-    As the CoNLL scorer counts (Tjong Kim Sang & De Meulder 2003), which takes an `I-` after another kind for a `B-`.
+    `B-` starts a new span. `I-` continues the span before it, and so does a tag without either.
+    An `I-` after another kind counts as a `B-`, as the CoNLL scorer counts (Tjong Kim Sang & De
+    Meulder 2003).
     """
+    # B-loc I-loc O B-loc  ->  (loc, 0, 1), (loc, 3, 3)
     spans: set[Span] = set()
     kind, first = OUTSIDE, 0
-    for place, tag in enumerate([*tags, OUTSIDE]):
-        begins, own = tag.startswith("B-"), tag.removeprefix("B-").removeprefix("I-")
-        if own == kind and not begins:
+    for index, tag in enumerate([*tags, OUTSIDE]):  # the last one closes a span at the end
+        new_kind = tag.removeprefix("B-").removeprefix("I-")
+        if new_kind == kind and not tag.startswith("B-"):
             continue
         if kind != OUTSIDE:
-            spans.add((kind, first, place - 1))
-        kind, first = own, place
+            spans.add((kind, first, index - 1))
+        kind, first = new_kind, index
     return spans
 
 
-def span_report(expected: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """Precision, recall, F1 and support of spans by kind; over all spans (`micro`); and their mean (`macro_f1`).
+def span_report(
+    expected: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
+) -> dict[str, Any]:
+    """Report precision, recall, F1 and support of spans.
 
-    A span is found when kind, first and last word are right.
+    - `by_kind`: each kind alone.
+    - `micro`: over all spans.
+    - `macro_f1`: mean of the kinds' F1.
+
+    A predicted span is right when its kind, first and last word are right.
     """
-    pairs = [(find_spans(wanted), find_spans(found)) for wanted, found in zip(expected, predicted, strict=True)]
-    support = Counter(kind for wanted, _ in pairs for kind, _, _ in wanted)
-    said = Counter(kind for _, found in pairs for kind, _, _ in found)
-    hits = Counter(kind for wanted, found in pairs for kind, _, _ in wanted & found)
-    kinds = sorted(support | said)
-    by_kind = {kind: _shares(hits[kind], said[kind], support[kind]) for kind in kinds}
-    total = _shares(hits.total(), said.total(), support.total())
+    hits: Counter[str] = Counter()
+    num_predicted: Counter[str] = Counter()
+    support: Counter[str] = Counter()
+    for expected_tags, predicted_tags in zip(expected, predicted, strict=True):
+        expected_spans, predicted_spans = find_spans(expected_tags), find_spans(predicted_tags)
+        support.update(kind for kind, _, _ in expected_spans)
+        num_predicted.update(kind for kind, _, _ in predicted_spans)
+        hits.update(kind for kind, _, _ in expected_spans & predicted_spans)
+    by_kind = {}
+    for kind in sorted(support | num_predicted):
+        by_kind[kind] = _scores(hits[kind], num_predicted[kind], support[kind])
+    f1 = [scores["f1"] for scores in by_kind.values()]
     return {
-        "micro": total,
-        "macro_f1": float(np.mean([values["f1"] for values in by_kind.values()])) if kinds else 0.0,
+        "micro": _scores(hits.total(), num_predicted.total(), support.total()),
+        "macro_f1": float(np.mean(f1)) if f1 else 0.0,
         "by_kind": by_kind,
     }
 
@@ -53,19 +68,27 @@ def span_report(expected: Iterable[Sequence[str]], predicted: Iterable[Sequence[
 def word_report(
     expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Of single words: accuracy, precision, recall, F1 and support by label, and the confusion matrix."""
-    places: Mapping[str, int] = {label: place for place, label in enumerate(labels)}
-    wanted, found = (np.array([places[tag] for tags in rows for tag in tags]) for rows in (expected, predicted))
-    return {
-        **asdict(classification_report(found, wanted, labels)),
-        "confusion": confusion_matrix(found, wanted, len(labels)).tolist(),
-    }
+    """Report on single words: accuracy, scores and support by label, and the confusion matrix."""
+    expected_indices = _label_indices(expected, labels)
+    predicted_indices = _label_indices(predicted, labels)
+    matrix = confusion_matrix(predicted_indices, expected_indices, len(labels))
+    report = asdict(classification_report(predicted_indices, expected_indices, labels))
+    return {**report, "confusion": matrix.tolist()}
 
 
-def _shares(hits: int, said: int, support: int) -> dict[str, float]:
+def _label_indices(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """[words of all rows] index of each word's label in `labels`."""
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices: list[int] = []
+    for tags in rows:
+        indices.extend(map(index_of.__getitem__, tags))
+    return np.array(indices)
+
+
+def _scores(hits: int, num_predicted: int, support: int) -> dict[str, float]:
     return {
-        "precision": hits / said if said else 0.0,
+        "precision": hits / num_predicted if num_predicted else 0.0,
         "recall": hits / support if support else 0.0,
-        "f1": 2 * hits / (said + support) if said + support else 0.0,
+        "f1": 2 * hits / (num_predicted + support) if num_predicted + support else 0.0,
         "support": support,
     }

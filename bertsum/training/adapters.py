@@ -1,13 +1,14 @@
-"""Few weights that learn in place of a whole encoder: adapters of `peft`, and the prefix of the model itself.
+"""Few weights that learn in place of a whole encoder: adapters of `peft`, and a prefix.
 
-LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021), LoKr (Edalati et al. 2022) and AdaLoRA
-(Zhang et al. 2023) change linear layers, and are merged into them at the end. A prefix (Li & Liang 2021) is keys and
-values that every token sees in every layer; it cannot be merged and stays a part of the model.
+LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), LoHa (Hyeon-Woo et al. 2021), LoKr (Edalati et al.
+2022) and AdaLoRA (Zhang et al. 2023) change linear layers, and are merged into them at the end. A
+prefix (Li & Liang 2021) is keys and values that every token sees in every layer. It cannot be
+merged, and stays a part of the model.
 """
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,106 +17,148 @@ from bertsum.errors import ModelError
 from bertsum.model.bert_sum import BertSum
 from bertsum.training.config import TrainingConfig
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
 _RANKS = "ranks/"
-# Of the steps: before ranks are taken away, and after it; the paper's settings lie between 0.05 and 0.2, 0.2 and 0.5.
+# Shares of the steps before and after the part in which ranks are taken away. The paper's settings
+# lie between 0.05 and 0.2, and between 0.2 and 0.5.
 _FIRST_SHARE, _LAST_SHARE = 0.1, 0.3
 _ALLOCATIONS = 100  # of ranks in a run
 _ORTHOGONALITY = 0.1  # weight of the penalty, as in the paper's experiments on GLUE
 
 
 def add_adapter(model: BertSum, config: TrainingConfig) -> None:
-    """Freeze the encoder, in place, but for what the adapter adds to it; nothing without an adapter.
+    """Freeze the encoder, in place, except for what the adapter adds to it.
 
-    Raises ModelError where a prefix is to be trained and the model, that of `start_from`, has none.
+    Does nothing without an adapter. Raises ModelError where a prefix is to be trained and the model
+    that `start_from` names has none.
     """
     if config.adapter == "prefix":
         if model.prefix is None:
-            raise ModelError("adapter: prefix, but the model in start_from has none; with new_heads it begins anew")
+            raise ModelError(
+                "adapter: prefix, but the model in start_from has none; with new_heads it begins "
+                "anew"
+            )
         model.encoder.requires_grad_(False)
     elif config.lora_rank:
         from peft import get_peft_model
 
         with warnings.catch_warnings():  # peft 0.21 reads what transformers 5.24 renamed
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model.encoder = get_peft_model(model.encoder, _peft_config(config))
+            warnings.filterwarnings(
+                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+            )
+            model.encoder = get_peft_model(model.encoder, _peft_config(config, config.lora_rank))
 
 
 def merge_adapter(model: BertSum) -> None:
-    """Fold deltas into the encoder's own weights, in place."""
+    """Fold the adapter's deltas into the encoder's weights, in place; nothing without deltas."""
+    # not by its class: peft is an extra, and a run without an adapter does not import it
     if hasattr(model.encoder, "merge_and_unload"):
         model.encoder = model.encoder.merge_and_unload()
 
 
-def _peft_config(config: TrainingConfig) -> Any:
+def _peft_config(config: TrainingConfig, rank: int) -> "PeftConfig":
     import peft
 
-    shared: dict[str, Any] = {"target_modules": "all-linear"}
-    if config.adapter in ("loha", "lokr"):
-        shared |= {"r": config.lora_rank, "alpha": config.lora_alpha}
-        return peft.LoHaConfig(**shared) if config.adapter == "loha" else peft.LoKrConfig(**shared)
-    shared["lora_alpha"] = config.lora_alpha
+    alpha, layers = config.lora_alpha, "all-linear"
+    if config.adapter == "loha":
+        return peft.LoHaConfig(r=rank, alpha=alpha, target_modules=layers)
+    if config.adapter == "lokr":
+        return peft.LoKrConfig(r=rank, alpha=alpha, target_modules=layers)
     if config.adapter == "adalora":
-        ranks: dict[str, Any] = {"target_r": config.lora_rank, "init_r": config.first_rank}
-        return peft.AdaLoraConfig(**shared, **ranks, total_step=1)  # RankSchedule says how many there are
-    shared |= {"r": config.lora_rank, "use_dora": config.adapter == "dora"}
-    return peft.LoraConfig(**shared)
+        return peft.AdaLoraConfig(
+            target_r=rank,
+            init_r=config.first_rank,
+            lora_alpha=alpha,
+            target_modules=layers,
+            total_step=1,  # RankSchedule says how many there are
+        )
+    return peft.LoraConfig(
+        r=rank, lora_alpha=alpha, use_dora=config.adapter == "dora", target_modules=layers
+    )
 
 
 class RankSchedule:
-    """AdaLoRA's part in each step: a penalty that keeps its factors orthogonal, and ranks taken from where they matter
-    least, until their mean is `lora_rank`.
+    """AdaLoRA's part in each step.
 
-    What it has learned of the ranks' importance belongs to a run's state.
+    It adds a penalty that keeps the factors orthogonal, and takes ranks from the layers where they
+    matter least, until their mean is `lora_rank`. What it has learned of the ranks' importance
+    belongs to a run's state.
     """
 
     def __init__(self, encoder: Any, num_steps: int) -> None:
+        """`encoder`: a PeftModel, whose types know nothing of AdaLoRA's attributes."""
         self._tuner = encoder.base_model
         config = encoder.peft_config["default"]
         config.total_step = num_steps
         config.tinit, config.tfinal = int(_FIRST_SHARE * num_steps), int(_LAST_SHARE * num_steps)
         config.deltaT = max(1, num_steps // _ALLOCATIONS)
         self._config = config
-        named: dict[str, nn.Parameter] = dict(encoder.named_parameters())
-        self._factors = [weight for name, weight in named.items() if "lora_A" in name or "lora_B" in name]
+        self._factors: list[nn.Parameter] = []
+        for name, weight in encoder.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                self._factors.append(weight)
 
     @classmethod
     def of(cls, model: BertSum, config: TrainingConfig, num_steps: int) -> Self | None:
         """None for other adapters."""
-        return cls(model.encoder, num_steps) if config.lora_rank and config.adapter == "adalora" else None
+        if config.lora_rank and config.adapter == "adalora":
+            return cls(model.encoder, num_steps)
+        return None
 
     def add_penalty(self) -> None:
-        """Add to the gradient that of the penalty: once a step, on each worker the same."""
+        """Add the gradient of the penalty: once a step, on each worker the same."""
         norms = []
         for weight in self._factors:
-            product = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
-            norms.append(torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device)))
+            # [rank, rank] products of the factor's vectors, which are its rows or its columns
+            is_wide = weight.shape[0] < weight.shape[1]
+            product = weight @ weight.T if is_wide else weight.T @ weight
+            # of orthonormal vectors it is the unit matrix
+            unit = torch.eye(len(product), device=product.device)
+            norms.append(torch.linalg.matrix_norm(product - unit))
         penalty = _ORTHOGONALITY * torch.stack(norms).mean()
-        for weight, gradient in zip(self._factors, torch.autograd.grad(penalty, self._factors), strict=True):
+        gradients = torch.autograd.grad(penalty, self._factors)
+        for weight, gradient in zip(self._factors, gradients, strict=True):
             weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
     def allocate(self, step: int) -> None:
-        """After the optimizer's step number `step`, counted from 1, while its gradients are there."""
+        """Take ranks away after the optimizer's step number `step`, counted from 1.
+
+        The step's gradients must still be there.
+        """
         self._tuner.update_and_allocate(step)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state, by names that begin with `ranks/`."""
-        allocator = self._tuner.rankallocator
-        found: dict[str, Tensor] = {}
-        for kind in ("exp_avg_ipt", "exp_avg_unc"):
-            found |= {f"{_RANKS}{kind}/{name}": value for name, value in getattr(allocator, kind).items()}
+        tensors: dict[str, Tensor] = {}
+        for kind, importance in self._importance().items():
+            for name, value in importance.items():
+                tensors[f"{_RANKS}{kind}/{name}"] = value
         pattern: Mapping[str, list[bool]] = self._config.rank_pattern or {}
-        return found | {f"{_RANKS}pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
+        for name, kept in pattern.items():
+            tensors[f"{_RANKS}pattern/{name}"] = torch.tensor(kept)
+        return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`; others are passed over."""
-        allocator = self._tuner.rankallocator
+        """The inverse of `tensors`; ignores tensors with other names."""
+        importance = self._importance()
         device = self._factors[0].device
         pattern = {}
         for key, value in tensors.items():
+            if not key.startswith(_RANKS):
+                continue
             kind, _, name = key.removeprefix(_RANKS).partition("/")
-            if key.startswith(_RANKS) and kind == "pattern":
+            if kind == "pattern":
                 pattern[name] = value.tolist()
-            elif key.startswith(_RANKS):
-                getattr(allocator, kind)[name] = value.to(device)
-                allocator.ipt[name] = torch.zeros_like(value, device=device)  # computed anew at each step
+            else:
+                importance[kind][name] = value.to(device)
+                # peft computes it anew at each step, and wants an entry to be there
+                zeros = torch.zeros_like(value, device=device)
+                self._tuner.rankallocator.ipt[name] = zeros
         self._config.rank_pattern = pattern or None
+
+    def _importance(self) -> dict[str, dict[str, Tensor]]:
+        """Running means that peft holds of each weight's importance, and of its uncertainty."""
+        allocator = self._tuner.rankallocator
+        return {"exp_avg_ipt": allocator.exp_avg_ipt, "exp_avg_unc": allocator.exp_avg_unc}

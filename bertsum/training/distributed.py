@@ -1,4 +1,7 @@
-"""Several processes that train one model: sums and gathers of `torch.distributed`, and nothing where there is one."""
+"""Several processes that train the same model: sums and gathers of `torch.distributed`.
+
+With a single process they return what they are given.
+"""
 
 from typing import TypeVar
 
@@ -19,7 +22,8 @@ def rank() -> int:
 
 
 def part(num_rows: int) -> tuple[int, int]:
-    """[start, stop) of the rows that are this worker's: consecutive, and every row is exactly one worker's."""
+    """[start, stop) of this worker's rows: consecutive, and every row belongs to one worker."""
+    # 10 rows of 3 workers: [0, 3), [3, 6), [6, 10)
     return num_rows * rank() // world_size(), num_rows * (rank() + 1) // world_size()
 
 

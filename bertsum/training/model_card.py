@@ -1,59 +1,79 @@
-"""The text of `model_card.md`: what a model was trained on, with which command, and how it scored."""
+"""The text of `model_card.md`: what a model was trained on, how, and how it scored."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertsum.training.config import SourceConfig, TrainingConfig
 
+Measures = Mapping[str, Any]  # nested: numbers by name
+
 _SOURCE_HEADER = "| source | labelled rows | passes an epoch | labels |\n|---|---|---|---|"
 _SUMMARY_HEADER = (
-    "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | R1 over LEAD (95 % interval) | cosine | "
-    "deviation |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| source | rows | sentences | R1 | R2 | RLsum | LEAD R1 | oracle R1 | "
+    "R1 over LEAD (95 % interval) | cosine | deviation |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
+)
+_SUMMARY_LEGEND = (
+    "Summaries: ROUGE F in percent. Cosine: mean between the sentence vectors of a document (1 "
+    "would be a collapse); deviation: of the sentence scores in a document (0 would be)."
 )
 _CLASS_HEADER = (
-    "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n|---|---|---|---|---|---|"
+    "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n"
+    "|---|---|---|---|---|---|"
 )
-_CLASS_HEADS = {"sentiment": ("Sentiment", "rows"), "topic": ("Topic", "rows"), "token_sentiment": ("Words", "words")}
+# title and what is counted, by head
+_CLASS_HEADS = {
+    "sentiment": ("Sentiment", "rows"),
+    "topic": ("Topic", "rows"),
+    "token_sentiment": ("Words", "words"),
+}
 
 
 def model_card(
     config: TrainingConfig,
     counts: Mapping[str, int],
-    results: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Measures],
     facts: Sequence[str],
 ) -> str:
-    """Markdown. `counts`: labelled training rows by source; `results`: measures of `training.measure` by source.
+    """Write the card, in Markdown.
 
-    `facts`: sentences that only the run knows, such as the command, the machine and the date.
+    - `counts`: labelled training rows by source.
+    - `results`: measures by source, as `training.validation.validate` gives them.
+    - `facts`: sentences that only the run knows, such as the command, the machine and the date.
     """
     by_name = {source.name: source for source in config.sources}
-    sources = [
-        f"| {name} | {counts[name]:,} | {source.weight:g} | {_labels(source)} |"
-        for name, source in by_name.items()
-        if counts.get(name)
-    ]
-    summaries = [_summary_row(by_name[name], result) for name, result in results.items() if "rouge" in result]
-    parts = [
-        "# Model card",
-        *facts,
-        *([config.notes.strip()] if config.notes else []),
-        "## Trained on\n\n| source | labelled rows | passes an epoch | labels |\n|---|---|---|---|\n"
-        + "\n".join(sources),
-        "## Measured on validation rows, which were never trained on",
-    ]
+    sources = []
+    for name, source in by_name.items():
+        if counts.get(name):
+            row = f"| {name} | {counts[name]:,} | {source.weight:g} | {_labels(source)} |"
+            sources.append(row)
+    parts = ["# Model card", *facts]
+    if config.notes:
+        parts.append(config.notes.strip())
+    parts.append("## Trained on\n\n" + _table(_SOURCE_HEADER, sources))
+    parts.append("## Measured on validation rows, which were never trained on")
+    summaries = []
+    for name, result in results.items():
+        if "rouge" in result:
+            summaries.append(_summary_row(by_name[name], result))
     if summaries:
-        parts.append(
-            f"Summaries: ROUGE F in percent. Cosine: mean between the sentence vectors of a document (1 would be a "
-            f"collapse); deviation: of the sentence scores in a document (0 would be).\n\n{_SUMMARY_HEADER}\n"
-            + "\n".join(summaries)
-        )
+        parts.append(f"{_SUMMARY_LEGEND}\n\n{_table(_SUMMARY_HEADER, summaries)}")
     for head, (title, unit) in _CLASS_HEADS.items():
-        if rows := [_class_row(name, result[head]) for name, result in results.items() if head in result]:
-            parts.append(f"{title}:\n\n{_CLASS_HEADER.format(unit=unit)}\n" + "\n".join(rows))
+        rows = []
+        for name, result in results.items():
+            if head in result:
+                rows.append(_class_row(name, result[head]))
+        if rows:
+            parts.append(f"{title}:\n\n{_table(_CLASS_HEADER.format(unit=unit), rows)}")
     return "\n\n".join(parts) + "\n"
 
 
+def _table(header: str, rows: Sequence[str]) -> str:
+    return "\n".join([header, *rows])
+
+
 def _labels(source: SourceConfig) -> str:
+    """Which labels the rows of a source have, and what was done to its texts."""
     labels = []
     if source.sentence_labels_column:
         labels.append("sentences, as given")
@@ -76,21 +96,33 @@ def _labels(source: SourceConfig) -> str:
     return "; ".join(labels)
 
 
-def _summary_row(source: SourceConfig, result: Mapping[str, Any]) -> str:
+def _summary_row(source: SourceConfig, result: Measures) -> str:
     low, high = result["rouge_1_over_lead_95"]
     ours, spread = result["rouge"], result["spread"]
-    return (
-        f"| {source.name} | {result['rows']:,} | {source.num_summary_sentences} | {ours['rouge_1']:.2f} | "
-        f"{ours['rouge_2']:.2f} | {ours['rouge_lsum']:.2f} | {result['lead']['rouge_1']:.2f} | "
-        f"{result['oracle']['rouge_1']:.2f} | {result['rouge_1_over_lead']:+.2f} ({low:+.2f} to {high:+.2f}) | "
-        f"{spread['vector_cosine']:.2f} | {spread['score_deviation']:.3f} |"
-    )
+    cells = [
+        source.name,
+        f"{result['rows']:,}",
+        str(source.num_summary_sentences),
+        f"{ours['rouge_1']:.2f}",
+        f"{ours['rouge_2']:.2f}",
+        f"{ours['rouge_lsum']:.2f}",
+        f"{result['lead']['rouge_1']:.2f}",
+        f"{result['oracle']['rouge_1']:.2f}",
+        f"{result['rouge_1_over_lead']:+.2f} ({low:+.2f} to {high:+.2f})",
+        f"{spread['vector_cosine']:.2f}",
+        f"{spread['score_deviation']:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-def _class_row(name: str, report: Mapping[str, Any]) -> str:
-    recalls = ", ".join(f"{label} {value:.3f}" for label, value in report["recall"].items() if report["support"][label])
+def _class_row(name: str, report: Measures) -> str:
+    recalls = []
+    for label, recall in report["recall"].items():
+        if report["support"][label]:
+            recalls.append(f"{label} {recall:.3f}")
     rows = sum(report["support"].values())
     return (
-        f"| {name} | {rows:,} | {report['accuracy']:.3f} | {report['accuracy_among_present_labels']:.3f} | "
-        f"{report['macro_f1']:.3f} | {recalls} |"
+        f"| {name} | {rows:,} | {report['accuracy']:.3f} | "
+        f"{report['accuracy_among_present_labels']:.3f} | {report['macro_f1']:.3f} | "
+        f"{', '.join(recalls)} |"
     )

@@ -1,14 +1,14 @@
-"""One optimizer step over batches and workers, the schedule of its rates, and the average of weights."""
+"""An optimizer step over batches and workers, the schedule of its rates, the average of weights."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bertsum.config import ModelConfig
 from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, summary_loss
 from bertsum.training.config import TrainingConfig
@@ -17,11 +17,34 @@ from bertsum.training.distributed import sum_over_workers, world_size
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 LOSSES = ("summary", *CLASS_HEADS, "candidate")  # in the order of the sums of `LossModule`
-DIVERGED_ADVICE = "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
+DIVERGED_ADVICE = (
+    "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
+)
+
+
+def head_labels(config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """Labels of each of CLASS_HEADS; empty for a head that the model does not have."""
+    return {
+        "sentiment": config.sentiment_labels,
+        "topic": config.topic_labels,
+        "token_sentiment": config.token_sentiment_labels,
+    }
+
+
+def head_logits(logits: Logits) -> dict[str, Tensor | None]:
+    """Logits of each of CLASS_HEADS; None for a head that the model does not have."""
+    return {
+        "sentiment": logits.sentiment_logits,
+        "topic": logits.topic_logits,
+        "token_sentiment": logits.token_sentiment_logits,
+    }
 
 
 class LossModule(nn.Module):
-    """Batch -> the summed loss of each head, in one `forward`, as DistributedDataParallel wants it."""
+    """Batch -> the summed loss of each head.
+
+    All in one `forward`, as DistributedDataParallel needs it.
+    """
 
     def __init__(self, model: BertSum, config: TrainingConfig) -> None:
         super().__init__()
@@ -30,39 +53,56 @@ class LossModule(nn.Module):
         self.label_smoothing = config.label_smoothing
 
     def forward(self, batch: LabelledBatch | None) -> Tensor:
-        """[losses] sums; None, the batch of a worker that has no rows of this step, gives zeros."""
+        """[losses] sums. None, the batch of a worker without rows in this step, gives zeros."""
         if batch is None:
-            used = torch.stack([weight.sum() for weight in self.parameters() if weight.requires_grad])
-            return 0 * used.sum() * used.new_ones(len(LOSSES))
+            return self._zeros()
         logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels).total
-        smoothing = {"sentiment": self.label_smoothing}
-        classes = [(name, getattr(logits, f"{name}_logits"), batch.class_labels[name]) for name in CLASS_HEADS]
-        losses = [
-            class_loss(values.float(), labels, smoothing.get(name, 0.0)).total
-            if values is not None
-            else torch.zeros_like(total)
-            for name, values, labels in classes
-        ]
-        return torch.stack([total, *losses, self._candidates(logits, batch)])
+        losses = [total]
+        for head, values in head_logits(logits).items():
+            smoothing = self.label_smoothing if head == "sentiment" else 0.0
+            if values is None:
+                losses.append(torch.zeros_like(total))
+            else:
+                labels = batch.class_labels[head]
+                losses.append(class_loss(values.float(), labels, smoothing).total)
+        return torch.stack([*losses, self._candidate_loss(logits, batch)])
 
-    def _candidates(self, logits: Logits, batch: LabelledBatch) -> Tensor:
-        """The summed loss of the network that ranks candidates. The scores that it reads do not learn from it."""
+    def _zeros(self) -> Tensor:
+        """[losses] zeros that depend on every weight, so that its gradient is 0 and not missing.
+
+        The other workers wait for this worker's gradients.
+        """
+        sums = [weight.sum() for weight in self.parameters() if weight.requires_grad]
+        total = torch.stack(sums).sum()
+        return 0 * total * total.new_ones(len(LOSSES))
+
+    def _candidate_loss(self, logits: Logits, batch: LabelledBatch) -> Tensor:
+        """The summed loss of the network that ranks candidates.
+
+        The sentence scores that it reads do not learn from it.
+        """
         ranker = self.model.candidates
         if ranker is None:
             return logits.sentence_logits.new_zeros(())
         scores = logits.sentence_logits.detach().float().sigmoid().cpu().numpy()
-        candidates = labelled_candidates(batch, scores, ranker.vocabulary_size)
         device = logits.sentence_logits.device
-        expected = [ranker(torch.from_numpy(features).to(device)) for features, _ in candidates]
-        rouge = [torch.from_numpy(values).to(device) for _, values in candidates]
-        unused = torch.stack([weight.sum() for weight in ranker.parameters()])  # of a batch without summaries
-        return candidate_loss(expected, rouge).total if candidates else 0 * unused.sum()
+        expected, rouge = [], []
+        for features, values in labelled_candidates(batch, scores, ranker.vocabulary_size):
+            expected.append(ranker(torch.from_numpy(features).to(device)))
+            rouge.append(torch.from_numpy(values).to(device))
+        if not expected:  # a batch without summaries: zero gradients, as in `_zeros`
+            return 0 * torch.stack([weight.sum() for weight in ranker.parameters()]).sum()
+        return candidate_loss(expected, rouge).total
 
 
 def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
-    """Logits of a batch, in `dtype` where that is safe; from its sentence vectors where it carries them."""
-    with torch.autocast(batch.batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+    """Logits of a batch, in `dtype` where that is safe.
+
+    A batch that carries its sentence vectors goes through the heads only.
+    """
+    device_type = batch.batch.input_ids.device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=dtype == "bfloat16"):
         if batch.vectors is not None:
             return model.heads(batch.vectors, batch.batch)
         logits: Logits = model(batch.batch)
@@ -72,7 +112,8 @@ def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
 def distribute(module: LossModule) -> nn.Module:
     """The module, its gradients averaged over workers where there are several.
 
-    A worker may have no label of a head, or no row at all: parameters that it did not use count as zero.
+    A worker may have no label of a head, or no row at all: weights that it did not use count as
+    having a gradient of zero.
     """
     if world_size() == 1:
         return module
@@ -85,78 +126,127 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     penalize: Callable[[], None] | None = None,
-) -> dict[str, Any]:
-    """One optimizer step. Each loss is a sum over all batches of all workers, divided once by the count over all.
+) -> dict[str, float]:
+    """Do one optimizer step. Returns the mean losses and the norm of the gradient, by name.
 
-    `module`: of `distribute`; every worker must call it, with as many batches as it has. `penalize`: adds to the
-    gradient what is no loss of labels. Where the gradient is not
-    finite nothing is updated, and `skipped` says so. Raises FloatingPointError, on all workers, before anything
-    changes, when the loss is not a number.
+    Each loss is a sum over all batches of all workers, divided once by the count over all.
+
+    - `module`: what `distribute` gives. Every worker must call it, with as many batches as it has.
+    - `penalize`: adds to the gradient what is no loss of labels.
+
+    Where the gradient is not finite no weight changes, and the result has `skipped`. Raises
+    FloatingPointError, on all workers, when the loss is not a number; nothing has changed then.
     """
     device = next(module.parameters()).device
     counts = sum_over_workers(_count_labels(micro_batches, device)).clamp(min=1)
-    weights = torch.tensor([getattr(config, f"{name}_weight") for name in LOSSES], device=device)
-    factors = weights / counts * world_size()  # DistributedDataParallel divides by the number of workers
+    # DistributedDataParallel divides gradients by the number of workers, which this takes back.
+    factors = _loss_weights(config, device) / counts * world_size()
     sums = torch.zeros(len(LOSSES), device=device)
     optimizer.zero_grad(set_to_none=True)
+    # A worker without rows takes part with None, since the others wait for its gradients.
     batches: Sequence[LabelledBatch | None] = micro_batches or [None]
     for number, batch in enumerate(batches, 1):
-        is_distributed = isinstance(module, DistributedDataParallel)
-        with module.no_sync() if is_distributed and number < len(batches) else nullcontext():  # type: ignore[operator]
+        # Workers exchange gradients with the last batch only, once for all.
+        exchange: AbstractContextManager[None] = nullcontext()
+        if isinstance(module, DistributedDataParallel) and number < len(batches):
+            exchange = module.no_sync()
+        with exchange:
             losses = module(batch)
             torch.autograd.backward((losses * factors).sum())
         sums += losses.detach()
-    means = (sum_over_workers(sums) / counts).tolist()
-    if not all(math.isfinite(value) for value in means):
-        named = zip(LOSSES, means, strict=True)
-        wrong = [name for name, value in named if not math.isfinite(value)]
+    means = dict(zip(LOSSES, (sum_over_workers(sums) / counts).tolist(), strict=True))
+    wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
+    if wrong:
         raise FloatingPointError(f"the loss of {', '.join(wrong)} is not a number{DIVERGED_ADVICE}")
     if penalize is not None:
         penalize()
-    norm = float(nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip_norm))
+    learning = [weight for weight in module.parameters() if weight.requires_grad]
+    norm = float(nn.utils.clip_grad_norm_(learning, config.clip_norm))
+    result = {f"{name}_loss": mean for name, mean in means.items()}
+    result["gradient_norm"] = norm
     if math.isfinite(norm):
         optimizer.step()
-    losses_by_name = {f"{name}_loss": value for name, value in zip(LOSSES, means, strict=True)}
-    return {**losses_by_name, "gradient_norm": norm} | ({} if math.isfinite(norm) else {"skipped": True})
+    else:
+        result["skipped"] = True
+    return result
+
+
+def _loss_weights(config: TrainingConfig, device: torch.device) -> Tensor:
+    """[losses] factors of the losses."""
+    by_name: Mapping[str, float] = {
+        "summary": config.summary_weight,
+        "sentiment": config.sentiment_weight,
+        "topic": config.topic_weight,
+        "token_sentiment": config.token_sentiment_weight,
+        "candidate": config.candidate_weight,
+    }
+    return torch.tensor([by_name[name] for name in LOSSES], device=device)
+
+
+def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
+    """[losses] labelled items of all batches, in the order of LOSSES."""
+    counts = torch.zeros(len(LOSSES), device=device)
+    for batch in batches:
+        labels = [batch.sentence_labels, *map(batch.class_labels.__getitem__, CLASS_HEADS)]
+        summaries = counts.new_tensor(sum(bool(example.summary) for example in batch.examples))
+        # IGNORE, the label of what has none, is below zero
+        counts += torch.stack([*((values >= 0).sum() for values in labels), summaries])
+    return counts
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW with one rate for the encoder and one for the heads; no decay of biases and norms."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    """Adam or AdamW, with one rate for the encoder and one for the heads.
+
+    Biases and norms, which are vectors, do not decay.
+    """
+    weights_of: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            groups.setdefault((name.startswith(("encoder.", "prefix")), weight.dim() > 1), []).append(weight)
+            is_encoder = name.startswith(("encoder.", "prefix"))
+            weights_of.setdefault((is_encoder, weight.dim() > 1), []).append(weight)
+    groups = []
+    for (is_encoder, is_matrix), weights in weights_of.items():
+        group = {
+            "params": weights,
+            "is_encoder": is_encoder,
+            "lr": config.encoder_learning_rate if is_encoder else config.head_learning_rate,
+            "weight_decay": config.weight_decay if is_matrix else 0.0,
+        }
+        groups.append(group)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(
-        [
-            {
-                "params": weights,
-                "is_encoder": is_encoder,
-                "lr": config.encoder_learning_rate if is_encoder else config.head_learning_rate,
-                "weight_decay": config.weight_decay if is_matrix else 0.0,
-            }
-            for (is_encoder, is_matrix), weights in groups.items()
-        ]
-    )
+    return kind(groups)
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: int, config: TrainingConfig) -> None:
-    """The rates of step `step`, counted from 0. A function of the step alone, so that it needs no saving."""
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, num_steps: int, config: TrainingConfig
+) -> None:
+    """Set the rates of step `step` of `num_steps`, counted from 0.
+
+    They are a function of the step alone, so that a checkpoint need not hold them.
+    """
+    head_share = config.head_warmup_share
+    if head_share is None:
+        head_share = config.warmup_share
     for group in optimizer.param_groups:
-        is_encoder = group["is_encoder"]
-        peak = config.encoder_learning_rate if is_encoder else config.head_learning_rate
-        share = config.warmup_share if is_encoder or config.head_warmup_share is None else config.head_warmup_share
+        peak, share = config.head_learning_rate, head_share
+        if group["is_encoder"]:
+            peak, share = config.encoder_learning_rate, config.warmup_share
         group["lr"] = peak * learning_rate_factor(step, num_steps, config.schedule, share)
 
 
 def learning_rate_factor(step: int, num_steps: int, schedule: str, warmup_share: float) -> float:
-    """Linear warm-up to 1, which one step has; then linear to 0 after the last step, or as the schedule says.
+    """Share of the peak rate at step `step` of `num_steps`, counted from 0.
 
-    noam: falls with the inverse square root of the step (Vaswani et al. 2017, section 5.3), 1 at its peak.
+    It rises linearly to 1, which a single step has. After that:
+
+    - linear: it falls linearly, to 0 after the last step.
+    - noam: it falls with the inverse square root of the step (Vaswani et al. 2017, section 5.3).
+    - constant: it stays.
     """
     warmup = max(1, round(warmup_share * num_steps))
     rising = (step + 1) / warmup
     if schedule == "linear":
+        # With 10 steps and 2 of warm-up: 1/2, 1, 8/9, 7/9, ... 1/9.
         return min(rising, max(0.0, (num_steps - step) / (num_steps - warmup + 1)))
     return min(rising, (warmup / (step + 1)) ** 0.5 if schedule == "noam" else 1.0)
 
@@ -175,6 +265,7 @@ class WeightAverage:
         if not self.means:
             self.means = [weight.clone() for weight in weights]
         for mean, weight in zip(self.means, weights, strict=True):
+            # mean of n values = mean of n - 1 of them + (value n - that mean) / n
             mean.lerp_(weight, 1 / self.count)
 
     @torch.no_grad()
@@ -182,13 +273,3 @@ class WeightAverage:
         """Set the weights to the mean; leaves them alone when nothing was added."""
         for mean, weight in zip(self.means, weights, strict=False):
             weight.copy_(mean)
-
-
-def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
-    """[losses] labelled items of all batches."""
-    counts = torch.zeros(len(LOSSES), device=device)
-    for batch in batches:
-        all_labels = [batch.sentence_labels, *(batch.class_labels[name] for name in CLASS_HEADS)]
-        num_summaries = sum(bool(example.summary) for example in batch.examples)
-        counts += torch.stack([*((labels >= 0).sum() for labels in all_labels), counts.new_tensor(num_summaries)])
-    return counts

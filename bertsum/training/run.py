@@ -1,7 +1,7 @@
 """A whole run: configuration -> rows, model, training, measures, checkpoint in OUTPUT.
 
-Every worker calls `run`; one process without a process group is a run of one worker. OUTPUT, local or remote, must be
-the same place for all workers.
+Every worker calls `run`; a process without a process group is a run of one worker. OUTPUT, local or
+remote, must be the same directory for all workers.
 """
 
 import json
@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,11 @@ from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
 from bertsum.training.examples import ExampleFile, labelled, measurable
-from bertsum.training.head_checks import check_heads, count_labels
+from bertsum.training.head_checks import LabelCounts, check_heads, count_labels
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
-from bertsum.training.optimization import DIVERGED_ADVICE
-from bertsum.training.state import StateStore, read_log
+from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
+from bertsum.training.state import LogLine, StateStore, read_log
 from bertsum.training.tracking import Tracking, finite_values, numbers
 from bertsum.training.validation import LabelledSource, validate
 
@@ -58,8 +58,8 @@ CURVES_FILE = "curves.png"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 _LOG_SECONDS = 10.0
-_MUCH_LOST = 0.01
-# These say how a run is carried out and not what comes out, so that they may change when it goes on.
+_MUCH_LOST = 0.01  # of a weight's difference to the encoder: people are told
+# These say how a run is carried out and not what it makes, so they may change when it resumes.
 _FREE_KEYS = (
     "resources",
     "max_worker_failures",
@@ -69,29 +69,34 @@ _FREE_KEYS = (
     "gradient_checkpointing",
 )
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[LogLine], None]
+Tokenizer = Any  # of Transformers, which carries no types
 
 
-def begin(output: Folder, config: TrainingConfig) -> bool:
-    """Claim OUTPUT for a run of `config`; False when the run is finished. No other run may be at work there.
+def claim_output(output: Folder, config: TrainingConfig) -> bool:
+    """Claim OUTPUT for a run of `config`. Returns False when the run is finished.
 
-    Raises OutputError where OUTPUT holds what a run of another configuration made, or a checkpoint that is of no run.
+    No other run may be at work there. Raises OutputError where OUTPUT holds what a run of another
+    configuration made, or a checkpoint that no run made.
     """
     output.sweep_temporary()  # a killed run may have left half of a checkpoint
     is_finished = output.info(CONFIG_FILE) is not None
     record = mask_values(config.model_dump(mode="json"))
     if is_finished and output.info(RUN_FILE) is None:
-        raise OutputError(f"{output} holds a checkpoint already, of no run that is known; give an empty directory")
+        raise OutputError(
+            f"{output} holds a checkpoint already, of no run that is known; give an empty directory"
+        )
     if output.create_exclusive(RUN_FILE, _dump(record)):
         return True
-    theirs, ours = _decisive(_read_record(output)), _decisive(record)
-    if theirs != ours and not is_finished and _is_untouched(output):
+    # OUTPUT is claimed already: by this run, when it resumes, or by another one
+    differing = _differing_keys(_read_record(output), record)
+    if differing and not is_finished and _is_untouched(output):
+        # the configuration was mended before the first checkpoint
         output.write_replace(RUN_FILE, _dump(record))
-    elif theirs != ours:
-        keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+    elif differing:
         raise OutputError(
-            f"{output} holds a run of another configuration; these differ: {', '.join(keys)}. Give another directory, "
-            "or the same configuration to go on"
+            f"{output} holds a run of another configuration; these differ: {', '.join(differing)}. "
+            "Give another directory, or the same configuration to go on"
         )
     return not is_finished
 
@@ -107,37 +112,62 @@ def _read_record(output: Folder) -> dict[str, Any]:
         ) from error
 
 
+def _differing_keys(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
+    """Keys, in order, of which the values decide what a run makes and are not the same."""
+    keys = sorted((theirs.keys() | ours.keys()) - set(_FREE_KEYS))
+    return [key for key in keys if theirs.get(key) != ours.get(key)]
+
+
 def _is_untouched(output: Folder) -> bool:
-    """Whether nothing has come yet of the run that claimed OUTPUT."""
-    return StateStore(output, 2).latest() is None and output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is None
+    """Whether the run that claimed OUTPUT has written nothing yet."""
+    return StateStore(output, 2).latest() is None and not _has_encoder(output)
+
+
+def _has_encoder(output: Folder) -> bool:
+    return output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is not None
 
 
 def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
-    """With `encoder: new`, make it in OUTPUT/encoder, unless it is there; before any worker starts."""
-    if config.encoder != NEW_ENCODER or output.info(f"{ENCODER_DIRECTORY}/{CONFIG_FILE}") is not None:
+    """With `encoder: new`, make it in OUTPUT/encoder, unless it is there.
+
+    Call it before any worker starts.
+    """
+    if config.encoder != NEW_ENCODER or _has_encoder(output):
         return
-    places = [(source, _place(config, source.train_uri)) for source in config.sources]
-    texts = (text for source, uri in places if uri for text in read_texts(uri, source))
+
+    def texts() -> Iterator[str]:
+        for source in config.sources:
+            if source.train_uri is not None:
+                yield from read_texts(_source_uri(config, source.train_uri), source)
+
     with tempfile.TemporaryDirectory() as name:
-        make_encoder(Path(name), texts, config.new_encoder, config.seed)
+        make_encoder(Path(name), texts(), config.new_encoder, config.seed)
         _copy(Path(name), output, f"{ENCODER_DIRECTORY}/")
 
 
-def run(config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report) -> None:
-    """Train as the configuration says and save the checkpoint, going on from what OUTPUT has.
+def run(
+    config: TrainingConfig, output: Folder, device: torch.device, command: str, report: Report
+) -> None:
+    """Train as the configuration says and save the checkpoint, resuming from what OUTPUT has.
 
-    `command`: for the model card. `report`: on the first worker, gets what `training.train` logs, and
-    `{"message": text}` or `{"markdown": text}` for people. Raises InputError, ModelError or OutputError, which name
-    what is wrong.
+    - `command`: for the model card.
+    - `report`: on the first worker, gets what `training.train` logs, and `{"message": text}` or
+      `{"markdown": text}` for people.
+
+    Raises InputError, ModelError or OutputError, which name what is wrong.
     """
     start = time.monotonic()
-    say = report if rank() == 0 else _be_silent
+    say: Report = report if rank() == 0 else lambda line: None
     base = _base(config)
     model, tokenizer = _start(config, output, base, say)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
-    num_rows = {source.config.name: sum(gather(len(source.train))) for source in sources}
-    counts = [count for source in sources for count in gather(count_labels(source.train))]
-    warnings = check_heads(config, model.config, sum(counts, Counter[tuple[str, int]]()))
+    num_rows: dict[str, int] = {}  # of all workers, as are the counts
+    counts: LabelCounts = Counter()
+    for source in sources:
+        num_rows[source.config.name] = sum(gather(len(source.train)))
+        for worker_counts in gather(count_labels(source.train)):
+            counts += worker_counts
+    warnings = check_heads(config, model.config, counts)
     for warning in warnings:
         say({"message": f"warning: {warning}"})
     model.to(device)
@@ -152,7 +182,8 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
     finally:
         log.close_trackers()  # this process may go on to another run
     merge_adapter(model)
-    delta = _round(model, *base, say) if base else None  # before it is measured, for that is what users load
+    # rounded before it is measured, so that the measures are of what users load
+    delta = _round(model, *base, say) if base else None
     results = validate(model, sources, None, config.dtype)
     _check_losses(results)
     if rank() == 0:
@@ -164,40 +195,49 @@ def run(config: TrainingConfig, output: Folder, device: torch.device, command: s
 
 
 class Log:
-    """`training_log.jsonl`: what was logged, a line each, written whole since a store cannot append: now and then, and
-    before each checkpoint, so that a run that goes on from one finds the lines of all steps before it.
+    """`training_log.jsonl`: what was logged, a line each.
+
+    A store cannot append, so the file is written whole: now and then, and before each checkpoint. A
+    run that resumes from a checkpoint so finds the lines of all steps before it.
     """
 
-    def __init__(self, output: Folder, store: StateStore, config: TrainingConfig, report: Report) -> None:
-        """Takes up the log of the run at its newest checkpoint. Trackers get the same lines."""
-        state = store.latest(on_damage=lambda text: report({"message": text}))
+    def __init__(
+        self, output: Folder, store: StateStore, config: TrainingConfig, report: Report
+    ) -> None:
+        """Take up the log of the run at its newest checkpoint. Trackers get the same lines."""
+
+        def say(text: str) -> None:
+            report({"message": text})
+
+        state = store.latest(on_damage=say)
+        # the other workers would write the same values once more
         trackers = config.tracking if rank() == 0 else ()
         record = mask_values(config.model_dump(mode="json"))
         step = state.step if state else 0
-        self._tracking = Tracking(trackers, output, record, step, say=lambda text: report({"message": text}))
+        self._tracking = Tracking(trackers, output, record, step, say=say)
         self._lines = read_log(output, LOG_FILE, state.step) if state else []
         if state:
-            report({"message": f"going on from step {state.step}"})
+            say(f"going on from step {state.step}")
         self._output, self._report = output, report
         self._written_at = time.monotonic()
 
-    def add(self, values: dict[str, Any]) -> None:
-        """One more line."""
-        self._lines.append(values)
-        self._tracking.add(values)
+    def add(self, line: LogLine) -> None:
+        """Add a line."""
+        self._lines.append(line)
+        self._tracking.add(line)
         if time.monotonic() - self._written_at > _LOG_SECONDS:
             self.flush()
-        self._report(values)  # last: who listens may end the run
+        self._report(line)  # last: who listens may end the run
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write all lines."""
         if rank() == 0:
-            text = "".join(json.dumps(finite_values(line)) + "\n" for line in self._lines)
-            self._output.write_replace(LOG_FILE, text.encode())
+            lines = [json.dumps(finite_values(line)) + "\n" for line in self._lines]
+            self._output.write_replace(LOG_FILE, "".join(lines).encode())
         self._written_at = time.monotonic()
 
     def close(self) -> None:
-        """Write everything, also the curves."""
+        """Write all lines, and the curves."""
         self.flush()
         if rank() == 0 and can_draw() and self._lines:
             self._output.write_replace(CURVES_FILE, draw_curves(self._lines))
@@ -208,37 +248,42 @@ class Log:
 
 
 def _base(config: TrainingConfig) -> tuple[BaseEncoder, int] | None:
-    """The encoder that the checkpoint is saved as a difference to, and the rank of that; None: it is saved whole."""
-    base, rank = None, 0
+    """The encoder that the checkpoint is saved as a difference to, and the difference's rank.
+
+    None: the checkpoint is saved whole.
+    """
+    base, first_rank = None, 0
     if config.start_from is not None:
-        base, rank = read_base(resolve(config.start_from))
+        base, first_rank = read_base(resolve(config.start_from))
     elif config.encoder.startswith(PACKAGE_PREFIX):
         base = package_encoder(config.encoder)
     if config.saved_rank:
         return base or package_encoder(config.encoder), config.saved_rank
     if base is None or config.learned_rank is None:
         return None
-    return base, max(1, rank + config.learned_rank)
+    # a sum of matrices has at most the sum of their ranks
+    return base, max(1, first_rank + config.learned_rank)
 
 
-def _round(model: BertSum, base: BaseEncoder, rank: int, say: Report) -> Delta:
-    """Give the model the weights that will be loaded when it was saved."""
-    delta = make_delta(model, base, rank)
+def _round(model: BertSum, base: BaseEncoder, delta_rank: int, say: Report) -> Delta:
+    """Give the model the weights that a user of the saved delta will load."""
+    delta = make_delta(model, base, delta_rank)
     if delta.lost > _MUCH_LOST:
         lost = f"{delta.lost:.0%} of a weight's difference to the encoder in {base.path}"
-        say({"message": f"rank {rank} loses up to {lost}"})
+        say({"message": f"rank {delta_rank} loses up to {lost}"})
     model.load_state_dict(delta.merged)
     return delta
 
 
 def _start(
     config: TrainingConfig, output: Folder, base: tuple[BaseEncoder, int] | None, say: Report
-) -> tuple[BertSum, Any]:
+) -> tuple[BertSum, Tokenizer]:
     """The model before the first step, and its tokenizer."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
         is_new = config.encoder == NEW_ENCODER
-        encoder, tokenizer = load_encoder(f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder)
+        encoder_uri = f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder
+        encoder, tokenizer = load_encoder(encoder_uri)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(config.start_from))
     _check_labels(config, model.config)
@@ -254,66 +299,105 @@ def _start(
 
 
 def _check_labels(config: TrainingConfig, model: ModelConfig) -> None:
-    """Raise ConfigError where classes are asked for that the head of `start_from` does not have."""
-    for head in ("sentiment", "topic", "token_sentiment"):
-        configs = (config.model, ModelConfig(), model)
-        asked, default, there = (getattr(config, f"{head}_labels") for config in configs)
-        if head not in config.new_heads and asked not in (default, there):
+    """Raise ConfigError where other classes are asked for than a head of `start_from` has."""
+    defaults, available = head_labels(ModelConfig()), head_labels(model)
+    for head, asked in head_labels(config.model).items():
+        if head not in config.new_heads and asked not in (defaults[head], available[head]):
             raise ConfigError(
-                f"model.{head}_labels asks for {list(asked)}, and start_from has {list(there)}, which "
-                f"count: leave the key out, or let the head begin anew (new_heads: [{head}])"
+                f"model.{head}_labels asks for {list(asked)}, and start_from has "
+                f"{list(available[head])}, which count: leave the key out, or let the head begin "
+                f"anew (new_heads: [{head}])"
             )
 
 
 def _read_sources(
     config: TrainingConfig, model: ModelConfig, encoder: DocumentEncoder, report: Report
 ) -> list[LabelledSource]:
+    """Read this worker's part of all sources, and report what all workers read."""
     sources = []
     for source in config.sources:
         start = time.monotonic()
 
-        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> ExampleFile:
+        def read(
+            uri: str | None,
+            max_windows: int,
+            max_rows: int | None = None,
+            source: SourceConfig = source,
+        ) -> ExampleFile:
             if uri is None:
                 return ExampleFile.write(())
-            return read_examples(uri, source, encoder, model, seed=config.seed, **limits)
+            return read_examples(
+                _source_uri(config, uri),
+                source,
+                encoder,
+                model,
+                seed=config.seed,
+                max_rows=max_rows,
+                max_windows=max_windows,
+            )
 
-        train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
-        validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
-        sources.append(LabelledSource(source, labelled(train), measurable(validation)))
-        kept = len(sources[-1].train), len(sources[-1].validation)
-        unlabelled = len(train) + len(validation) - sum(kept)
-        empty = train.num_skipped + validation.num_skipped
-        counts = gather((*kept, unlabelled, empty))
-        num_train, num_validation, num_unlabelled, num_empty = map(sum, zip(*counts, strict=True))
-        text = f"{source.name}: {num_train} rows to train on, {num_validation} to measure on"
-        text += f", {num_unlabelled} without a label left out" if num_unlabelled else ""
-        text += f", {num_empty} without text left out" if num_empty else ""
-        report({"message": f"{text} ({time.monotonic() - start:.0f} s)"})
+        train = read(source.train_uri, source.max_windows, source.max_documents)
+        # measured on as many windows as a job reads
+        validation = read(source.validation_uri, SummarizerConfig().max_windows)
+        kept = LabelledSource(source, labelled(train), measurable(validation))
+        sources.append(kept)
+        counts = {
+            "rows to train on": len(kept.train),
+            "to measure on": len(kept.validation),
+            "without a label left out": len(train) - len(kept.train),
+            "without text left out": train.num_skipped + validation.num_skipped,
+        }
+        # rows of both files are left out of the run
+        counts["without a label left out"] += len(validation) - len(kept.validation)
+        report({"message": _describe(source.name, counts, time.monotonic() - start)})
     return sources
 
 
-def _place(config: TrainingConfig, uri: str | None) -> str | None:
-    if uri is None or "://" in uri or uri.startswith("/"):
+def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:
+    """A sentence of the counts of all workers; rows are left out of it where there are none."""
+    totals: Counter[str] = Counter()
+    for worker_counts in gather(dict(counts)):
+        totals.update(worker_counts)
+    parts = []
+    for kind, count in totals.items():
+        if count or not kind.endswith("left out"):
+            parts.append(f"{count} {kind}")
+    return f"{name}: {', '.join(parts)} ({seconds:.0f} s)"
+
+
+def _source_uri(config: TrainingConfig, uri: str) -> str:
+    """The URI of a source's file: relative ones start from `data_root`."""
+    if "://" in uri or uri.startswith("/"):
         return uri
     return f"{config.data_root}/{uri}"
 
 
 def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> LabelledSource:
-    train, validation = (
-        training.compute_vectors(model, examples, dtype) for examples in (source.train, source.validation)
-    )
+    train = training.compute_vectors(model, source.train, dtype)
+    validation = training.compute_vectors(model, source.validation, dtype)
     return LabelledSource(source.config, train, validation)
 
 
 def _check_losses(results: Mapping[str, Any]) -> None:
-    """Raise FloatingPointError for a model whose answers are no numbers, as after one step that is far too long."""
-    wrong = [name for name, value in numbers(results) if name.endswith("_loss") and not math.isfinite(value)]
+    """Raise FloatingPointError for a model that answers with what is not a number.
+
+    One step that is far too long makes such a model.
+    """
+    losses = {name: value for name, value in numbers(results) if name.endswith("_loss")}
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     if wrong:
-        raise FloatingPointError(f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}")
+        raise FloatingPointError(
+            f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}"
+        )
 
 
-def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, card: str) -> str:
-    """Write the checkpoint to OUTPUT, `config.json` last: from then on the run is finished."""
+def _save(
+    output: Folder, model: BertSum, delta: Delta | None, tokenizer: Tokenizer, card: str
+) -> str:
+    """Write the checkpoint to OUTPUT, and return a message for people.
+
+    `config.json` is written last: from then on the run is finished.
+    """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         try:
@@ -333,28 +417,23 @@ def _save(output: Folder, model: BertSum, delta: Delta | None, tokenizer: Any, c
 
 
 def _copy(directory: Path, output: Folder, prefix: str = "") -> None:
-    """All files, `config.json` last: without it a directory holds no model."""
+    """Copy all files, `config.json` last: without it a directory holds no model."""
     for path in sorted(directory.iterdir(), key=lambda path: path.name == CONFIG_FILE):
         output.write_replace(f"{prefix}{path.name}", path.read_bytes())
 
 
 def _facts(command: str, seconds: float) -> list[str]:
+    """Paragraphs of the model card that only the run knows."""
     minutes, rest = divmod(round(seconds), 60)
+    duration = f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
     workers = f"{world_size()} workers of " if world_size() > 1 else ""
+    machine = f"{workers}{torch.get_num_threads()} threads, {platform.machine()}"
     return [
-        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in {minutes // 60}:"
-        f"{minutes % 60:02d}:{rest:02d} ({workers}{torch.get_num_threads()} threads, {platform.machine()}) with:",
+        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in "
+        f"{duration} ({machine}) with:",
         f"    {command}",
     ]
 
 
-def _decisive(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in _FREE_KEYS}
-
-
-def _dump(values: Any) -> bytes:
+def _dump(values: object) -> bytes:
     return (json.dumps(finite_values(values), indent=1) + "\n").encode()
-
-
-def _be_silent(values: dict[str, Any]) -> None:
-    pass

@@ -1,7 +1,8 @@
-"""The state of a run on disk, from which it goes on: `checkpoints/STEP.safetensors` and `.json`, nothing pickled.
+"""The state of a run on disk, from which it resumes: `checkpoints/STEP.safetensors` and `.json`.
 
-Random numbers, the learning rates and the position in the data are functions of the step and the configuration, so the
-step stands for them. The rest is tensors: the weights that learn, the optimizer's moments, the average of weights.
+Random numbers, the learning rates and the position in the data are functions of the step and the
+configuration, so the step stands for them. The rest is tensors: the weights that learn, the
+optimizer's moments, the average of weights. Nothing is pickled.
 """
 
 import json
@@ -19,18 +20,27 @@ from bertsum.storage.folder import Folder
 from bertsum.training.optimization import WeightAverage
 
 _DIRECTORY = "checkpoints"
+# beginnings of the tensors' names
 _WEIGHTS, _AVERAGE, _OPTIMIZER = "weights/", "average/", "optimizer/"
 
 
+LogLine = dict[str, Any]  # losses and measures of a step, by name
+
+
 class RunState(BaseModel):
-    """Content of `checkpoints/STEP.json`, which is written last: a checkpoint without it is none."""
+    """Content of `checkpoints/STEP.json`, which is written last.
+
+    Without it there is no checkpoint of that step.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     plan_digest: str = Field(description="of the rows that are trained on")
     step: int = Field(0, description="optimizer steps done")
     averaged_steps: int = 0
-    score: float | None = Field(None, description="best_metric of these weights, where they were measured")
+    score: float | None = Field(
+        None, description="best_metric of these weights, where they were measured"
+    )
     best_step: int | None = Field(None, description="the checkpoint with the best score until now")
     best_score: float | None = None
     validations_without_gain: int = 0
@@ -45,28 +55,33 @@ class StateStore:
         self._num_kept = num_kept
 
     def save(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint, then remove those that are no longer wanted, and what a killed run left of one."""
+        """Write a checkpoint, then remove older ones and what a killed run left of one."""
+        # safetensors refuses tensors that are not contiguous
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self._folder.write_replace(_name(state.step, "safetensors"), save(on_cpu))
         self._folder.write_replace(_name(state.step, "json"), state.model_dump_json().encode())
+        # only now: a run that is killed between the writes has the checkpoints before it
         self._remove_old(state.step)
         self._remove_halves()
 
     def latest(self, on_damage: Callable[[str], None] = lambda text: None) -> RunState | None:
         """The newest checkpoint that is whole; None where there is none.
 
-        `on_damage` gets a sentence on each newer one, which is damaged. Raises OutputError where all
-        of them are, and for one of another version of bertsum.
+        `on_damage` gets a sentence on each newer one, which is damaged. Raises OutputError where
+        all of them are, and for one of another version of bertsum.
         """
         damaged: list[str] = []
         for step in reversed(self._steps()):
-            if (state := self._read(step)) is not None:
+            state = self._read(step)
+            if state is not None:
                 for text in damaged:
                     on_damage(f"{text}; an older one is used")
                 return state
             damaged.append(f"the checkpoint {self._folder}/{_name(step, 'safetensors')} is damaged")
         if damaged:
-            raise OutputError(f"{damaged[0]}, and no other one is left; remove {_DIRECTORY}/ to begin again")
+            raise OutputError(
+                f"{damaged[0]}, and no other one is left; remove {_DIRECTORY}/ to begin again"
+            )
         return None
 
     def read_tensors(self, step: int) -> dict[str, Tensor]:
@@ -80,8 +95,13 @@ class StateStore:
     def _steps(self) -> list[int]:
         """Steps with both files of a checkpoint, in order."""
         names = self._folder.list_names()
-        stems = [name.removesuffix(".json").removeprefix(f"{_DIRECTORY}/") for name in names if name.endswith(".json")]
-        return sorted(int(stem) for stem in stems if stem.isdigit() and _name(int(stem), "safetensors") in names)
+        steps = []
+        for name in names:
+            stem = name.removeprefix(f"{_DIRECTORY}/").removesuffix(".json")
+            is_step = name.endswith(".json") and stem.isdigit()
+            if is_step and _name(int(stem), "safetensors") in names:
+                steps.append(int(stem))
+        return sorted(steps)
 
     def _read(self, step: int) -> RunState | None:
         """None for a damaged checkpoint."""
@@ -97,16 +117,17 @@ class StateStore:
         except ValidationError as error:
             reason = error.errors()[0]
             raise OutputError(
-                f"{self._folder}/{name} is of another version of bertsum ({'.'.join(map(str, reason['loc']))}: "
+                f"{self._folder}/{name} is of another version of bertsum "
+                f"({'.'.join(map(str, reason['loc']))}: "
                 f"{reason['msg']}); go on with that version, or train into an empty OUTPUT"
             ) from error
 
     def _is_whole(self, name: str) -> bool:
-        """Whether a safetensors file is as long as it says itself, or was cut off by a disk or a copy.
+        """Whether a safetensors file is as long as it says itself.
 
-        It begins with the length of its header in 8 bytes. The header is JSON and has the offsets of
-        each tensor in the rest: with 100 bytes of header and a last tensor that ends at 40, the file
-        has 148 bytes.
+        A full disk or a copy may have cut it off. It starts with the length of its header in 8
+        bytes. The header is JSON and has the offsets of each tensor in the rest: with 100 bytes of
+        header and a last tensor that ends at 40, the file has 148 bytes.
         """
         info = self._folder.info(name)
         size = info.size if info else 0
@@ -116,21 +137,34 @@ class StateStore:
                 header = json.loads(stream.read(min(length, size)))
             except ValueError:
                 return False
-        ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"]
-        return bool(size == 8 + length + max(ends, default=0))
+        end = 0
+        for key, tensor in header.items():
+            if key != "__metadata__":
+                end = max(end, tensor["data_offsets"][1])
+        return bool(size == 8 + length + end)
 
     def _remove_old(self, newest: int) -> None:
-        """Also those that are damaged or of later steps: the run went on from an older one."""
-        states = {step: self._read(step) for step in self._steps() if step != newest}
-        usable = [state for step, state in states.items() if state and step < newest]
-        best_last = sorted(usable, key=_rank)
-        kept = {state.step for state in best_last[::-1][: self._num_kept - 1]}
-        for step in states.keys() - kept:
+        """Remove all but the newest checkpoint and the best (or next newest) ones.
+
+        Damaged ones go, and those of later steps: the run resumed from an older one.
+        """
+        steps = set(self._steps()) - {newest}
+        usable = []
+        for step in steps:
+            state = self._read(step)
+            if state and step < newest:
+                usable.append(state)
+        usable.sort(key=_rank, reverse=True)
+        kept = {state.step for state in usable[: self._num_kept - 1]}
+        for step in steps - kept:
             for suffix in ("json", "safetensors"):
                 self._folder.remove(_name(step, suffix))
 
     def _remove_halves(self) -> None:
-        """Tensors without a record: a run was killed before it wrote it, or when it had removed it."""
+        """Remove tensors without a JSON file.
+
+        A run was killed before it wrote that file, or after it had removed it.
+        """
         names = self._folder.list_names(_DIRECTORY)
         for name in names:
             stem = name.removesuffix(".safetensors")
@@ -139,17 +173,22 @@ class StateStore:
 
 
 def _rank(state: RunState) -> tuple[bool, float, int]:
-    """The better, the higher: what was measured, by its score; the rest by step."""
+    """Sorts the better ones higher: what was measured by its score, above the rest by step."""
     if state.score is None:
         return False, 0.0, state.step
-    return True, state.score, -state.step
+    return True, state.score, -state.step  # of equally good ones the earlier
 
 
-def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
+def collect(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> dict[str, Tensor]:
     """Everything that a step changes, by names that say what it is."""
     trained = trained_weights(model)
-    tensors: dict[str, Tensor] = {_WEIGHTS + name: weight for name, weight in trained.items()}
-    tensors |= {_AVERAGE + name: mean for name, mean in zip(trained, average.means, strict=False)}
+    tensors: dict[str, Tensor] = {}
+    for name, weight in trained.items():
+        tensors[_WEIGHTS + name] = weight
+    for name, mean in zip(trained, average.means, strict=False):  # there may be no means yet
+        tensors[_AVERAGE + name] = mean
     for name, weight in trained.items():
         for key, value in optimizer.state.get(weight, {}).items():
             tensors[f"{_OPTIMIZER}{key}/{name}"] = value
@@ -157,45 +196,64 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightA
 
 
 def restore(
-    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
 ) -> None:
-    """The inverse of `collect`, in place. Raises OutputError where the checkpoint is of another model."""
+    """The inverse of `collect`, in place.
+
+    Raises OutputError where the checkpoint is of another model; then average and optimizer are as
+    they were.
+    """
     restore_weights(tensors, model)
     trained = trained_weights(model)
     for key, value in tensors.items():
         _check_moment(key, value, trained)
-    average.means = [
-        tensors[_AVERAGE + name].to(weight) for name, weight in trained.items() if _AVERAGE + name in tensors
-    ]
+    average.means = []
+    for name, weight in trained.items():
+        if _AVERAGE + name in tensors:
+            average.means.append(tensors[_AVERAGE + name].to(weight))
     for key, value in tensors.items():
         if key.startswith(_OPTIMIZER):
-            state, _, name = key.removeprefix(_OPTIMIZER).partition("/")
+            # `optimizer/exp_avg/encoder.layer.0.weight`
+            moment, _, name = key.removeprefix(_OPTIMIZER).partition("/")
             weight = trained[name]
-            optimizer.state[weight][state] = value if state == "step" else value.to(weight)  # Adam counts on the CPU
+            # Adam counts its steps on the CPU
+            optimizer.state[weight][moment] = value if moment == "step" else value.to(weight)
 
 
 @torch.no_grad()
 def restore_weights(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Only the weights that learn, in place. Raises OutputError where the checkpoint is of another model."""
-    expected = {_WEIGHTS + name: weight for name, weight in trained_weights(model).items()}
-    found = {name for name in tensors if name.startswith(_WEIGHTS)}
-    if found != expected.keys():
-        wrong = sorted(found ^ expected.keys())
-        raise OutputError(f"the checkpoint is of another model; they differ in {', '.join(wrong[:3])}")
-    for name, weight in expected.items():
+    """Restore only the weights that learn, in place.
+
+    Raises OutputError where the checkpoint is of another model; then no weight has changed.
+    """
+    trained = {_WEIGHTS + name: weight for name, weight in trained_weights(model).items()}
+    stored = {name for name in tensors if name.startswith(_WEIGHTS)}
+    if stored != trained.keys():
+        wrong = sorted(stored ^ trained.keys())
+        differences = ", ".join(wrong[:3])
+        raise OutputError(f"the checkpoint is of another model; they differ in {differences}")
+    for name, weight in trained.items():
         if tensors[name].shape != weight.shape:
             raise _other_shape(name, tensors[name], weight)
-    for name, weight in expected.items():
+    for name, weight in trained.items():
         weight.copy_(tensors[name])
 
 
 def _check_moment(key: str, value: Tensor, trained: Mapping[str, Tensor]) -> None:
     """Raise OutputError for the mean or moment of no weight that learns, or of another shape."""
-    if not key.startswith((_AVERAGE, _OPTIMIZER)):
+    if key.startswith(_AVERAGE):
+        name = key.removeprefix(_AVERAGE)
+    elif key.startswith(_OPTIMIZER):
+        name = key.split("/", 2)[2]
+    else:
         return
-    name = key.removeprefix(_AVERAGE) if key.startswith(_AVERAGE) else key.split("/", 2)[2]
     if name not in trained:
-        raise OutputError(f"the checkpoint is of another model: it has {key}, and no such weight learns")
+        raise OutputError(
+            f"the checkpoint is of another model: it has {key}, and no such weight learns"
+        )
     if value.shape not in (trained[name].shape, torch.Size()):  # Adam's count of steps is a number
         raise _other_shape(key, value, trained[name])
 
@@ -210,7 +268,7 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def read_log(folder: Folder, name: str, last_step: int) -> list[dict[str, Any]]:
+def read_log(folder: Folder, name: str, last_step: int) -> list[LogLine]:
     """Lines of a run's log up to a step. Raises OutputError where it is damaged."""
     if folder.info(name) is None:
         return []
@@ -218,7 +276,8 @@ def read_log(folder: Folder, name: str, last_step: int) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in folder.read_bytes(name).splitlines()]
     except ValueError as error:
         raise OutputError(
-            f"{folder}/{name} is damaged: {error}; remove it, and the run goes on without the lines until here"
+            f"{folder}/{name} is damaged: {error}; remove it, and the run goes on without the "
+            "lines until here"
         ) from error
     return [line for line in lines if line["step"] <= last_step]
 

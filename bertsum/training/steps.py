@@ -1,8 +1,8 @@
-"""Which rows each optimizer step learns from: the same for any number of workers, and known without the rows.
+"""Which rows each optimizer step learns from, for any number of workers.
 
-Workers tell each other only how long their documents are. From that each makes the same plan, and takes from each step
-the rows that it has; a worker without any takes part with none. So no row is dropped or seen twice, whatever the number
-of workers, and a run goes on at any step, also with another number of workers.
+Workers tell each other only how long their documents are. From that each makes the same plan, and
+takes from each step the rows that it has; a worker without any takes part with none. So no row is
+dropped or seen twice, and a run can resume at any step, also with another number of workers.
 """
 
 import hashlib
@@ -29,31 +29,39 @@ class Step:
     num_tokens: int  # of all workers
 
 
-class Plan:
-    """The steps of a run."""
+class StepPlan:
+    """The steps of a run.
 
-    def __init__(self, sources: Sequence[tuple[float, Sequence[Example]]], config: TrainingConfig) -> None:
-        """`sources`: passes an epoch, and this worker's examples. Every worker must make its plan at the same time.
+    A row's index counts through the sources, and in each source through the workers: with two
+    sources of 10 and 5 rows, the rows of the second have the indices 10 to 14.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[float, Sequence[Example]]], config: TrainingConfig
+    ) -> None:
+        """Make the plan. Every worker must make its own at the same time.
+
+        - `sources`: of each, its passes an epoch and this worker's examples.
 
         Raises InputError where there is nothing to train on.
         """
         self._config = config
-        self._own: list[tuple[range, Sequence[Example]]] = []  # places of this worker's examples of each source
+        self._held: list[tuple[range, Sequence[Example]]] = []  # this worker's indices, examples
         self._weights = [weight for weight, _ in sources]
-        self._lengths: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []  # tokens of each row of all workers, by source
         first = 0
         for _, examples in sources:
-            parts = gather(token_counts(examples))
-            start = first + sum(map(len, parts[: rank()]))
-            self._own.append((range(start, start + len(examples)), examples))
-            self._lengths.append(np.concatenate(parts))
+            lengths = gather(token_counts(examples))
+            start = first + sum(map(len, lengths[: rank()]))
+            self._held.append((range(start, start + len(examples)), examples))
+            self._lengths.append(np.concatenate(lengths))
             first += len(self._lengths[-1])
         self.steps_a_repeat = config.max_steps or self._count_steps()
         self.num_steps = config.repeats * self.steps_a_repeat
 
     @property
     def digest(self) -> str:
-        """Hex digest of what the plan is made from, to find out whether the sources changed under a run."""
+        """Hex digest of what the plan is made from: it tells whether the sources have changed."""
         digest = hashlib.sha256(repr(self._weights).encode())
         for lengths in self._lengths:
             digest.update(len(lengths).to_bytes(8, "big") + lengths.tobytes())
@@ -62,27 +70,29 @@ class Plan:
     def steps(self, first_step: int = 0) -> Iterator[Step]:
         """The steps from `first_step` on."""
         lengths = np.concatenate(self._lengths)
+        # Steps before the first are counted and not read, so that resuming is quick.
         step = epoch = 0
         while step < self.num_steps:
-            for places in islice(self.epoch(epoch), self.num_steps - step):
+            for indices in islice(self.epoch(epoch), self.num_steps - step):
                 if step >= first_step:
-                    yield Step(self._batches(self._read(places)), int(lengths[places].sum()))
+                    num_tokens = int(lengths[indices].sum())
+                    yield Step(self._batches(self._read(indices)), num_tokens)
                 step += 1
             epoch += 1
 
     def epoch(self, number: int) -> "Iterator[array[int]]":
-        """Places of the rows of each step, in random order, under the token budget.
+        """Indices of the rows of each step, in random order, under the token budget.
 
-        A source of weight w is gone through w times, fractions drawn at random. Places count through the sources.
+        A source of weight 2.3 is gone through twice, and 3 of 10 of its rows are drawn beside that.
         """
         generator = random.Random(self._config.seed + number)
         order = array("q")  # 8 bytes a row
         first = 0
         for weight, lengths in zip(self._weights, self._lengths, strict=True):
-            places = range(first, first + len(lengths))
+            indices = range(first, first + len(lengths))
             for _ in range(int(weight)):
-                order.extend(places)
-            order.extend(generator.sample(places, round((weight % 1) * len(places))))
+                order.extend(indices)
+            order.extend(generator.sample(indices, round((weight % 1) * len(indices))))
             first += len(lengths)
         if not order:
             raise InputError("the sources have no rows to train on")
@@ -90,29 +100,45 @@ class Plan:
         groups = _cut(np.concatenate(self._lengths)[order], self._config.max_batch_tokens)
         return (order[group.start : group.stop] for group in groups)
 
-    def _read(self, places: Sequence[int]) -> list[Example]:
-        """Those of the examples that this worker has."""
-        return [examples[place - own.start] for place in places for own, examples in self._own if place in own]
+    def _read(self, indices: Iterable[int]) -> list[Example]:
+        """The examples with these indices that this worker holds."""
+        examples = []
+        for index in indices:
+            for held, source_examples in self._held:
+                if index in held:
+                    examples.append(source_examples[index - held.start])
+        return examples
 
     def _batches(self, examples: list[Example]) -> list[LabelledBatch]:
+        """Batches that each fit on the device at once."""
         lengths = [len(example.document.input_ids) for example in examples]
         budget = self._config.max_micro_batch_tokens or self._config.max_batch_tokens
-        return [labelled_batch(examples[group.start : group.stop]) for group in _cut(lengths, budget)]
+        groups = _cut(lengths, budget)
+        return [labelled_batch(examples[group.start : group.stop]) for group in groups]
 
     def _count_steps(self) -> int:
+        """Steps of `epochs`: of 2.5 epochs, those of two and half of those of the third."""
         whole, rest = divmod(self._config.epochs, 1)
-        counts = [sum(1 for _ in self.epoch(number)) for number in range(int(whole) + bool(rest))]
-        return max(1, sum(counts[: int(whole)]) + (round(rest * counts[-1]) if rest else 0))
+        num_steps = 0
+        for number in range(int(whole)):
+            num_steps += sum(1 for _ in self.epoch(number))
+        if rest:
+            num_steps += round(rest * sum(1 for _ in self.epoch(int(whole))))
+        return max(1, num_steps)
 
 
 def _cut(lengths: Iterable[int], max_tokens: int) -> Iterator[range]:
-    """Consecutive places in groups of at most `max_tokens`; one that is longer is a group of its own."""
-    start, stop, room = 0, 0, max_tokens
+    """Cut consecutive rows into groups of at most `max_tokens`.
+
+    A row that is longer is a group alone. With 5 tokens, lengths of 2, 2, 9, 1 give [0, 2), [2, 3)
+    and [3, 4).
+    """
+    start, stop, capacity = 0, 0, max_tokens
     for length in lengths:
-        if length > room and stop > start:
+        if length > capacity and stop > start:
             yield range(start, stop)
-            start, room = stop, max_tokens
+            start, capacity = stop, max_tokens
         stop += 1
-        room -= length
+        capacity -= length
     if stop > start:
         yield range(start, stop)

@@ -1,4 +1,7 @@
-"""Losses and measures of a run for TensorBoard, Weights & Biases and MLflow; their packages are extras."""
+"""Losses and measures of a run for TensorBoard, Weights & Biases and MLflow.
+
+Their packages are extras.
+"""
 
 import logging
 import math
@@ -19,6 +22,9 @@ _LONGEST_MLFLOW_NAME = 250  # characters
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
+Config = Mapping[str, object]  # of the run, by key
+
+
 class _Writer(Protocol):
     def write(self, values: Mapping[str, float], step: int) -> None: ...
 
@@ -26,12 +32,16 @@ class _Writer(Protocol):
 
 
 def check_trackers(names: Sequence[Tracker], output: Folder) -> None:
-    """Raise ConfigError where a package is missing, or OUTPUT is no place for what it writes."""
+    """Raise ConfigError where a tracker's package is missing, or where OUTPUT is not local."""
     for name in names:
         if find_spec(name) is None:
-            raise ConfigError(f"tracking with {name} needs its package: pip install 'bertsum[{name}]'")
+            raise ConfigError(
+                f"tracking with {name} needs its package: pip install 'bertsum[{name}]'"
+            )
     if names and not output.is_local:
-        raise ConfigError(f"tracking writes files beside the checkpoint, so OUTPUT must be local, not {output}")
+        raise ConfigError(
+            f"tracking writes files beside the checkpoint, so OUTPUT must be local, not {output}"
+        )
 
 
 class Tracking:
@@ -45,35 +55,48 @@ class Tracking:
         self,
         names: Sequence[Tracker],
         output: Folder,
-        config: Mapping[str, Any],
+        config: Config,
         step: int,
         *,
         say: Callable[[str], None],
     ) -> None:
-        """`step`: the run goes on after it. `say`: gets a sentence for people.
+        """Start the trackers, after a check as by `check_trackers`.
 
-        Checks as `check_trackers` does. Raises OutputError for a tracker that cannot begin.
+        - `config`: of the run.
+        - `step`: the run resumes after it.
+        - `say`: gets a sentence for people.
+
+        Raises OutputError for a tracker that cannot start.
         """
         check_trackers(names, output)
-        makers: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _Wandb, "mlflow": _MLflow}
+        makers: dict[str, Callable[[Path, Config, int], _Writer]] = {
+            "tensorboard": _TensorBoard,
+            "wandb": _Wandb,
+            "mlflow": _MLflow,
+        }
         self._say = say
         self._writers: dict[str, _Writer] = {}
         for name in names:
             try:
                 self._writers[name] = makers[name](Path(output.uri), config, step)
-            except Exception as error:  # each package has errors of its own, and so have its servers
+            except (
+                Exception
+            ) as error:  # each package has errors of its own, and so have its servers
                 self.close()
                 raise OutputError(
-                    f"tracking with {name} cannot begin: {describe(error)}; leave it out with --set 'tracking=[]'"
+                    f"tracking with {name} cannot begin: {describe(error)}; leave it out with "
+                    "--set 'tracking=[]'"
                 ) from error
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Write one line of the log, without what is not finite: no curve has a point for it."""
-        values = {key: value for key, value in numbers(line) if key not in ("step", "num_steps")}
-        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        """Write a line of the log, without what is not finite: no curve has a point for it."""
+        values = {}
+        for key, value in numbers(line):
+            if key not in ("step", "num_steps") and math.isfinite(value):
+                values[key] = value
         for name, writer in list(self._writers.items()):
             try:
-                writer.write(finite, line["step"])
+                writer.write(values, line["step"])
             except Exception as error:
                 self._drop(name, error)
 
@@ -86,13 +109,17 @@ class Tracking:
                 self._drop(name, error)
 
     def _drop(self, name: str, error: Exception) -> None:
+        # a second try would fail again, at each step of the run
         del self._writers[name]
         reason = describe(error)
         self._say(f"warning: {name} is left out from here on: {reason}. The log has all values")
 
 
-def finite_values(value: Any) -> Any:
-    """A copy of nested lists and mappings; None for each number that JSON has no word for."""
+def finite_values(value: object) -> object:
+    """Copy nested lists and mappings, with None for each number that JSON has no word for.
+
+    These are the infinite ones and NaN.
+    """
     if isinstance(value, Mapping):
         return {key: finite_values(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -112,11 +139,11 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 class _TensorBoard:
     """`OUTPUT/tensorboard`, for `tensorboard --logdir`."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, config: Config, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        make: Any = SummaryWriter
-        self._writer = make(str(directory / "tensorboard"), purge_step=step + 1)
+        # what an earlier attempt wrote of later steps goes
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -129,7 +156,7 @@ class _TensorBoard:
 class _Wandb:
     """Offline in `OUTPUT/wandb`, unless WANDB_MODE says otherwise; `wandb sync` sends it later."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, config: Config, step: int) -> None:
         import wandb
 
         mode: Any = os.environ.get("WANDB_MODE", "offline")
@@ -161,22 +188,26 @@ def mlflow_name(name: str) -> str:
 
 
 class _MLflow:
-    """`OUTPUT/mlflow.db`, unless MLFLOW_TRACKING_URI names a server or another place."""
+    """`OUTPUT/mlflow.db`, unless MLFLOW_TRACKING_URI names a server or another file."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, config: Config, step: int) -> None:
         import mlflow
 
         for name in ("mlflow", "alembic"):  # which tell of each table that they make
             logging.getLogger(name).setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db"))
+        mlflow.set_tracking_uri(
+            os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/mlflow.db")
+        )
         mlflow.set_experiment("bertsum")
         is_inside = mlflow.active_run() is not None  # of a program that calls this one
         mlflow.start_run(run_name=directory.name, nested=is_inside)
-        simple = {
-            key: value for key, value in config.items() if isinstance(value, str | int | float) and key != "notes"
-        }
+        # MLflow takes no nested values; notes may be longer than it allows
+        simple = {}
+        for key, value in config.items():
+            if isinstance(value, str | int | float) and key != "notes":
+                simple[key] = value
         mlflow.log_params(simple)
-        self._mlflow: Any = mlflow
+        self._mlflow = mlflow
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         named = {mlflow_name(name): value for name, value in values.items()}

@@ -22,19 +22,20 @@ from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example, select, token_counts
-from bertsum.training.optimization import CLASS_HEADS, forward_batch
+from bertsum.training.optimization import forward_batch, head_labels, head_logits
 from bertsum.training.tracking import numbers
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these
 FloatArray = npt.NDArray[np.float32]
+Measures = dict[str, Any]  # nested: numbers by name
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """[N, C] logits and [N] class indices of labelled documents, or words."""
+    """Answers of a head to N labelled documents, or words."""
 
-    logits: FloatArray
-    labels: npt.NDArray[np.int64]
+    logits: FloatArray  # [N, C]
+    labels: npt.NDArray[np.int64]  # [N] class indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,124 +48,170 @@ class LabelledSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one worker measured of its rows: small values that can be put together with those of the others."""
+class ExampleMeasures:
+    """What is measured of one example."""
 
-    num_rows: int
-    rouge: list[Rouge]  # of the rows with a summary, as are the next three
-    lead: list[Rouge]
-    oracle: list[Rouge]
-    spreads: list[metrics.Spread]
-    sentence_loss: tuple[float, int]  # sum and count
-    classes: dict[str, ClassRows]  # by head
+    loss: float  # sum over its sentences with a label
+    num_labels: int  # of these sentences
+    rouge: Rouge | None = None  # this and the next two: None without a summary
+    lead: Rouge | None = None
+    oracle: Rouge | None = None
+    spread: metrics.Spread | None = None  # None also with a single sentence
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one worker measured: small values that can be joined with those of the others."""
+
+    examples: list[ExampleMeasures]
+    classes: dict[str, ClassRows]  # by head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What a model says of examples, in their order; `classes` has the labelled documents or words only."""
+    """What a model says of B examples, in their order."""
 
     sentences: list[FloatArray]  # [S] logits of each
     vectors: list[FloatArray]  # [S, H] of each
     sentiments: FloatArray | None  # [B, C] logits
-    classes: dict[str, ClassRows]
+    classes: dict[str, ClassRows]  # by head; only of the documents or words with a label
 
 
 def validate(
     model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str
-) -> dict[str, dict[str, Any]]:
-    """Measures of each source with validation rows, by name, the same on every worker; see `measure`.
+) -> dict[str, Measures]:
+    """Measure each source with validation rows; see `measure_examples`.
 
-    `max_rows`: of each source, drawn at random, always the same. Every worker must call it.
+    Returns measures by source, the same on every worker. Every worker must call it.
+
+    - `max_rows`: of each source, drawn at random, always the same ones.
+    - `dtype`: number format of the products.
     """
-    measured = [(source, _draw(source, max_rows)) for source in sources if sum(gather(len(source.validation)))]
-    return {source.config.name: measure(model, examples, source.config, dtype) for source, examples in measured}
+    results = {}
+    for source in sources:
+        if sum(gather(len(source.validation))):
+            examples = _draw(source, max_rows)
+            results[source.config.name] = measure_examples(model, examples, source.config, dtype)
+    return results
 
 
 def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
-    """This worker's of the validation rows that are drawn: the same for any number of workers, seed, and step.
+    """This worker's part of the validation rows that are drawn.
 
-    Drawn, since the first rows of a file that is sorted by label would have one label only.
+    They are the same for any number of workers, seed and step. They are drawn, since the first rows
+    of a file that is sorted by label would have one label only.
     """
     counts = gather(len(source.validation))
     if max_rows is None or sum(counts) <= max_rows:
         return source.validation
     drawn = sorted(random.Random(0).sample(range(sum(counts)), max_rows))
+    # Rows are counted through the workers: with 5 and 3 rows, worker 1 has the rows 5, 6 and 7.
     first = sum(counts[: rank()])
-    own = drawn[bisect_left(drawn, first) : bisect_left(drawn, first + len(source.validation))]
-    return select(source.validation, [place - first for place in own])
+    stop = first + len(source.validation)
+    drawn_here = drawn[bisect_left(drawn, first) : bisect_left(drawn, stop)]
+    return select(source.validation, [index - first for index in drawn_here])
 
 
 def check_metric(
-    model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str, names: Sequence[str]
+    model: BertSum,
+    sources: Iterable[LabelledSource],
+    max_rows: int | None,
+    dtype: str,
+    names: Sequence[str],
 ) -> None:
-    """Raise ConfigError as `read_metric` does with what `validate` gives, before a run has spent hours.
+    """Raise ConfigError as `read_metric` would do with the result of `validate`.
 
-    The labels that rows have decide which measures there are, so that a row with each kind of label tells. Every
-    worker must call it.
+    So a run ends before it has spent hours. The labels of the rows decide which measures there are,
+    so it is enough to measure one row with each kind of label. Every worker must call it.
     """
-    few = [LabelledSource(source.config, [], _one_of_each(_draw(source, max_rows))) for source in sources]
+    few = []
+    for source in sources:
+        examples = _first_of_each_kind(_draw(source, max_rows))
+        few.append(LabelledSource(source.config, train=[], validation=examples))
     read_metric(validate(model, few, None, dtype), names)
 
 
-def _one_of_each(examples: Iterable[Example]) -> list[Example]:
+def _first_of_each_kind(examples: Iterable[Example]) -> list[Example]:
     """The first example with each kind of label."""
-    found: dict[int, Example] = {}
+    first: dict[int, Example] = {}
     for example in examples:
-        classes = (example.sentiment_label, example.topic_label)
-        given = [bool(example.summary), bool((example.sentence_labels != IGNORE).any())]
-        given += [*(label != IGNORE for label in classes), example.token_labels is not None]
-        for kind in np.flatnonzero(given).tolist():
-            found.setdefault(kind, example)
-    return list(found.values())
+        has_label = (
+            bool(example.summary),
+            bool((example.sentence_labels != IGNORE).any()),
+            example.sentiment_label != IGNORE,
+            example.topic_label != IGNORE,
+            example.token_labels is not None,
+        )
+        for kind in np.flatnonzero(has_label).tolist():
+            first.setdefault(kind, example)
+    return list(first.values())
 
 
-def measure(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> dict[str, Any]:
-    """Measures of a model on the labelled examples of all workers.
+def measure_examples(
+    model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str
+) -> Measures:
+    """Measure a model on the labelled examples of all workers.
 
-    ROUGE beside the lead's and the oracle's, spread, losses (means), and reports of sentiment, topic and words; each
-    where there are labels for it.
+    Returns ROUGE beside the lead's and the oracle's, spread, losses (means), and reports on
+    sentiment, topic and words; each where there are labels for it.
     """
     parts = gather(_measure_part(model, examples, source, dtype))
-    result: dict[str, Any] = {"rows": sum(part.num_rows for part in parts)}
-    ours = [rouge for part in parts for rouge in part.rouge]
-    if ours:
-        lead = [rouge for part in parts for rouge in part.lead]
-        gain, interval = metrics.mean_difference(ours, lead)
-        result |= {
-            "rouge": asdict(mean_rouge(ours)),
-            "lead": asdict(mean_rouge(lead)),
-            "oracle": asdict(mean_rouge([rouge for part in parts for rouge in part.oracle])),
-            "rouge_1_over_lead": gain,
-            "rouge_1_over_lead_95": interval,
-            "spread": _mean_spread([spread for part in parts for spread in part.spreads]),
-        }
-    if count := sum(part.sentence_loss[1] for part in parts):
-        result["summary_loss"] = sum(part.sentence_loss[0] for part in parts) / count
-    for name in model_heads(model.config):
-        rows = _join([part.classes[name] for part in parts])
-        if len(rows.labels):
-            result |= _measure_classes(name, rows.logits, rows.labels, getattr(model.config, f"{name}_labels"))
+    measured: list[ExampleMeasures] = []
+    for part in parts:
+        measured += part.examples
+    result: Measures = {"rows": len(measured), **_summary_measures(measured)}
+    if num_labels := sum(example.num_labels for example in measured):
+        # summed by worker first: the order of additions decides the last bits
+        losses = [sum(example.loss for example in part.examples) for part in parts]
+        result["summary_loss"] = sum(losses) / num_labels
+    for head, labels in head_labels(model.config).items():
+        if labels:
+            rows = _join([part.classes[head] for part in parts])
+            result |= _measure_classes(head, rows.logits, rows.labels, labels)
     return result
 
 
-def model_heads(config: ModelConfig) -> list[str]:
-    """Names of the heads that give classes."""
-    return [name for name in CLASS_HEADS if getattr(config, f"{name}_labels")]
+def _summary_measures(measured: Sequence[ExampleMeasures]) -> Measures:
+    """ROUGE and spread of the examples with a summary; nothing where there is none."""
+    # An example with a summary has all three scores.
+    ours = [example.rouge for example in measured if example.rouge is not None]
+    lead = [example.lead for example in measured if example.lead is not None]
+    oracle = [example.oracle for example in measured if example.oracle is not None]
+    if not ours:
+        return {}
+    spreads = [example.spread for example in measured if example.spread is not None]
+    cosines = [spread.vector_cosine for spread in spreads]
+    deviations = [spread.score_deviation for spread in spreads]
+    gain, interval = metrics.mean_difference(ours, lead)
+    return {
+        "rouge": asdict(mean_rouge(ours)),
+        "lead": asdict(mean_rouge(lead)),
+        "oracle": asdict(mean_rouge(oracle)),
+        "rouge_1_over_lead": gain,
+        "rouge_1_over_lead_95": interval,
+        "spread": {
+            "vector_cosine": float(np.mean(cosines or [0.0])),
+            "score_deviation": float(np.mean(deviations or [0.0])),
+        },
+    }
 
 
-def read_metric(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> float:
-    """Mean of the named measures, as numbers of which higher is better: those whose name ends in `loss` are negated.
+def read_metric(results: Mapping[str, Measures], names: Sequence[str]) -> float:
+    """Mean of the named measures, as a number of which higher is better.
 
-    Raises ConfigError that lists the measures there are, for a name that is none.
+    Measures whose name ends in `loss` are negated. Raises ConfigError that lists the measures, for
+    a name that is not among them.
     """
     known = dict(numbers(results))
+    values = []
     for name in names:
         if name not in known:
-            there = "the validation rows have no label at all"
+            reason = "the validation rows have no label at all"
             if known:
-                there = f"there are {', '.join(sorted(known))}"
-            raise ConfigError(f"best_metric {name}: there is no such measure; {there}")
-    return sum(-known[name] if name.endswith("loss") else known[name] for name in names) / len(names)
+                reason = f"there are {', '.join(sorted(known))}"
+            raise ConfigError(f"best_metric {name}: there is no such measure; {reason}")
+        values.append(-known[name] if name.endswith("loss") else known[name])
+    return sum(values) / len(names)
 
 
 @torch.no_grad()
@@ -174,103 +221,117 @@ def predict_examples(model: BertSum, examples: Sequence[Example], dtype: str) ->
     device = next(model.parameters()).device
     sentences: list[FloatArray] = [np.zeros(0, np.float32)] * len(examples)
     vectors = list(sentences)
-    sentiments: list[FloatArray] = list(sentences)
-    heads = model_heads(model.config)
-    classes: dict[str, list[ClassRows]] = {name: [_no_rows(model.config, name)] for name in heads}
-    for group in group_documents([example.document for example in examples], _BATCH_TOKENS):
-        labelled = labelled_batch([examples[place] for place in group])
+    sentiments = list(sentences)
+    classes = _no_class_rows(model.config)
+    documents = [example.document for example in examples]
+    # groups of similar length, so `indices` say where each document belongs in the result
+    for indices in group_documents(documents, _BATCH_TOKENS):
+        labelled = labelled_batch([examples[index] for index in indices])
         logits = forward_batch(model, labelled.to(device), dtype)
-        parts = torch.split(logits.sentence_logits.float().cpu(), labelled.batch.num_sentences)
-        vector_parts = torch.split(logits.sentence_vectors.cpu(), labelled.batch.num_sentences)
-        for name in heads:
-            if (values := getattr(logits, f"{name}_logits")) is not None:
-                known = labelled.class_labels[name] >= 0
-                kept = labelled.class_labels[name][known].numpy()
-                classes[name].append(ClassRows(values.float().cpu()[known].numpy(), kept))
-        places = [group[document] for document in labelled.batch.documents]
-        for index, place in enumerate(places):
-            sentences[place], vectors[place] = parts[index].numpy(), vector_parts[index].numpy()
+        num_sentences = labelled.batch.num_sentences
+        # [sum of S] and [sum of S, H] -> a part for each document
+        logit_parts = torch.split(logits.sentence_logits.float().cpu(), num_sentences)
+        vector_parts = torch.split(logits.sentence_vectors.cpu(), num_sentences)
+        # a batch has its documents in an order of its own
+        batch_indices = [indices[document] for document in labelled.batch.documents]
+        for row, index in enumerate(batch_indices):
+            sentences[index], vectors[index] = logit_parts[row].numpy(), vector_parts[row].numpy()
         if logits.sentiment_logits is not None:
-            for place, row in zip(places, logits.sentiment_logits.float().cpu().numpy(), strict=True):
-                sentiments[place] = row
+            rows = logits.sentiment_logits.float().cpu().numpy()
+            for index, sentiment in zip(batch_indices, rows, strict=True):
+                sentiments[index] = sentiment
+        for head, values in head_logits(logits).items():
+            if values is not None:
+                labels = labelled.class_labels[head]
+                is_known = labels >= 0
+                kept = values.float().cpu()[is_known].numpy()
+                classes[head].append(ClassRows(kept, labels[is_known].numpy()))
     has_sentiments = model.sentiment is not None and bool(examples)
     return Predictions(
-        sentences, vectors, np.stack(sentiments) if has_sentiments else None, {n: _join(c) for n, c in classes.items()}
+        sentences=sentences,
+        vectors=vectors,
+        sentiments=np.stack(sentiments) if has_sentiments else None,
+        classes={head: _join(rows) for head, rows in classes.items()},
     )
 
 
-def _no_rows(config: ModelConfig, name: str) -> ClassRows:
-    return ClassRows(np.zeros((0, len(getattr(config, f"{name}_labels"))), np.float32), np.zeros(0, np.int64))
+def _no_class_rows(config: ModelConfig) -> dict[str, list[ClassRows]]:
+    """For each head that the model has, a list with no rows, so that it can be joined as it is."""
+    classes = {}
+    for head, labels in head_labels(config).items():
+        if labels:
+            no_logits = np.zeros((0, len(labels)), np.float32)
+            classes[head] = [ClassRows(no_logits, np.zeros(0, np.int64))]
+    return classes
 
 
 def _join(rows: Sequence[ClassRows]) -> ClassRows:
-    return ClassRows(np.concatenate([part.logits for part in rows]), np.concatenate([part.labels for part in rows]))
+    logits = np.concatenate([part.logits for part in rows])
+    return ClassRows(logits, np.concatenate([part.labels for part in rows]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What is measured of one example: where it has a summary, ROUGE; where it also has two sentences, their spread."""
+def _measure_part(
+    model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str
+) -> Part:
+    """Measure this worker's examples.
 
-    loss: tuple[float, int]  # sum and count
-    rouge: tuple[Rouge, Rouge, Rouge] | None  # ours, the lead's and the oracle's
-    spread: metrics.Spread | None
-
-
-def _measure_part(model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str) -> Part:
-    """Batch after batch: vectors are many times as large as what is measured of them."""
-    rows: dict[int, _Row] = {}
-    classes: dict[str, list[ClassRows]] = {name: [_no_rows(model.config, name)] for name in model_heads(model.config)}
-    for group in group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS):
-        batch = [examples[place] for place in group]
-        found = predict_examples(model, batch, dtype)
-        for name, parts in classes.items():
-            parts.append(found.classes[name])
-        for place, example, logits, vectors in zip(group, batch, found.sentences, found.vectors, strict=True):
-            rows[place] = _measure_row(example, logits, vectors, source.num_summary_sentences, model.candidates)
-    in_order = [rows[place] for place in sorted(rows)]
-    losses = [row.loss for row in in_order]
-    rouges = [row.rouge for row in in_order if row.rouge is not None]
+    It goes batch by batch: vectors are many times as large as what is measured of them.
+    """
+    measured: dict[int, ExampleMeasures] = {}
+    classes = _no_class_rows(model.config)
+    for indices in group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS):
+        batch = [examples[index] for index in indices]
+        predictions = predict_examples(model, batch, dtype)
+        for head, rows in classes.items():
+            rows.append(predictions.classes[head])
+        answers = zip(predictions.sentences, predictions.vectors, strict=True)
+        for index, example, (logits, vectors) in zip(indices, batch, answers, strict=True):
+            measured[index] = _measure_example(
+                example, logits, vectors, source.num_summary_sentences, model.candidates
+            )
     return Part(
-        num_rows=len(examples),
-        rouge=[ours for ours, _, _ in rouges],
-        lead=[lead for _, lead, _ in rouges],
-        oracle=[oracle for _, _, oracle in rouges],
-        spreads=[row.spread for row in in_order if row.spread is not None],
-        sentence_loss=(sum(total for total, _ in losses), sum(count for _, count in losses)),
-        classes={name: _join(parts) for name, parts in classes.items()},
+        examples=[measured[index] for index in sorted(measured)],
+        classes={head: _join(rows) for head, rows in classes.items()},
     )
 
 
-def _measure_row(
-    example: Example, logits: FloatArray, vectors: FloatArray, size: int, ranker: CandidateRanker | None
-) -> _Row:
+def _measure_example(
+    example: Example,
+    logits: FloatArray,
+    vectors: FloatArray,
+    size: int,
+    ranker: CandidateRanker | None,
+) -> ExampleMeasures:
+    """Measure [S] logits and [S, H] vectors of a document, of which `size` sentences are chosen."""
     scores = torch.from_numpy(logits).sigmoid().numpy()
-    found = summary_loss(torch.from_numpy(logits), torch.from_numpy(example.sentence_labels))
-    loss = float(found.total), found.count
+    labels = torch.from_numpy(example.sentence_labels)
+    loss = summary_loss(torch.from_numpy(logits), labels)
     if not example.summary:
-        return _Row(loss, None, None)
+        return ExampleMeasures(float(loss.total), loss.count)
     documents, summaries = [example.document], [example.summary]
-    (ours,) = metrics.summary_rouge(documents, [scores], summaries, size, ranker)
-    (lead,) = metrics.lead_rouge(documents, summaries, size)
-    (oracle,) = metrics.oracle_rouge(documents, summaries, size)
-    return _Row(loss, (ours, lead, oracle), metrics.spread([vectors], [scores]) if len(scores) > 1 else None)
-
-
-def _mean_spread(spreads: Sequence[metrics.Spread]) -> dict[str, float]:
-    names = ("vector_cosine", "score_deviation")
-    return {name: float(np.mean([getattr(spread, name) for spread in spreads] or [0.0])) for name in names}
+    has_pairs = len(scores) > 1  # a single sentence has nothing to differ from
+    return ExampleMeasures(
+        float(loss.total),
+        loss.count,
+        rouge=metrics.summary_rouge(documents, [scores], summaries, size, ranker)[0],
+        lead=metrics.lead_rouge(documents, summaries, size)[0],
+        oracle=metrics.oracle_rouge(documents, summaries, size)[0],
+        spread=metrics.spread([vectors], [scores]) if has_pairs else None,
+    )
 
 
 def _measure_classes(
-    name: str, logits: FloatArray, expected: npt.NDArray[np.int64], labels: Sequence[str]
-) -> dict[str, Any]:
-    """A report over all labels, and the accuracy when only labels that occur may be answered (two-class sets)."""
+    head: str, logits: FloatArray, expected: npt.NDArray[np.int64], labels: Sequence[str]
+) -> Measures:
+    """Report on [N, C] logits and [N] classes: over all labels, and over those that occur.
+
+    A set may have two classes only; then only these two may be answered. Nothing without rows.
+    """
+    if not len(expected):
+        return {}
     report = asdict(metrics.classification_report(logits.argmax(1), expected, labels))
     present = np.unique(expected)
     restricted = present[logits[:, present].argmax(1)]
+    report["accuracy_among_present_labels"] = float((restricted == expected).mean())
     loss = class_loss(torch.from_numpy(logits), torch.from_numpy(expected))
-    accuracy = float((restricted == expected).mean())
-    return {
-        name: {**report, "accuracy_among_present_labels": accuracy},
-        f"{name}_loss": float(loss.total) / loss.count,
-    }
+    return {head: report, f"{head}_loss": float(loss.total) / loss.count}

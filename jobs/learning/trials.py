@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 from bertsum.errors import BertsumError, IncompleteError
 from bertsum.storage.folder import Folder
 from bertsum.training.config import TrainingConfig
-from bertsum.training.run import LOG_FILE, begin, prepare_encoder, run
+from bertsum.training.run import LOG_FILE, claim_output, prepare_encoder, run
 from bertsum.training.state import StateStore, read_log
 from bertsum.tuning.config import TuningConfig, with_values
 from bertsum.tuning.samplers import Draws, make_draws
@@ -243,7 +243,7 @@ def run_trial(config: dict[str, Any], task: Task) -> None:
 def _train(trial: Trial, task: Task) -> None:
     config = with_values(task.base, trial.values)
     output = Folder(f"{task.output_uri}/{trial.directory}")
-    is_unfinished = begin(output, config)
+    is_unfinished = claim_output(output, config)
     news = _News()
     state = StateStore(output, config.kept_checkpoints).latest()
     for line in read_log(output, LOG_FILE, state.step if state else 0):

@@ -175,4 +175,8 @@ class Sumy:
 
     def run(self, texts: Sequence[str]) -> list[list[int]]:
         """Three sentences of each document."""
-        return [choose(self._method, sentences_of(text), "", "en", 3, "") for text in texts]
+        chosen = []
+        for text in texts:
+            sentences = sentences_of(text)
+            chosen.append(choose(self._method, sentences, summary="", language="en", size=3, seed=""))
+        return chosen

@@ -284,25 +284,36 @@ def test_graph_baselines_find_the_sentence_that_the_others_repeat():
         "Birds sing.",
     ]
     for baseline in ("textrank", "lexrank"):
-        chosen = choose(baseline, sentences, "", "en", 2, "")
+        chosen = choose(baseline, sentences, summary="", language="en", size=2, seed="")
         assert 1 in chosen
         assert len(chosen) == 2
-        assert choose(baseline, ["Same words here."] * 2, "", "en", 5, "") == [0, 1]
-        assert len(choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], "", "zh", 2, "")) == 2
+        assert choose(baseline, ["Same words here."] * 2, summary="", language="en", size=5, seed="") == [0, 1]
+        assert (
+            len(choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], summary="", language="zh", size=2, seed=""))
+            == 2
+        )
 
 
 def test_a_random_choice_is_of_the_seed():
     sentences = [str(number) for number in range(50)]
-    chosen = choose("random", sentences, "", "en", 3, "a")
-    assert chosen == choose("random", sentences, "", "en", 3, "a") == sorted(set(chosen))
-    assert len({tuple(choose("random", sentences, "", "en", 3, str(seed))) for seed in range(20)}) > 15
-    assert choose("random", ["a"], "", "en", 3, "a") == [0]
+    chosen = choose("random", sentences, summary="", language="en", size=3, seed="a")
+    assert chosen == choose("random", sentences, summary="", language="en", size=3, seed="a") == sorted(set(chosen))
+    assert (
+        len(
+            {
+                tuple(choose("random", sentences, summary="", language="en", size=3, seed=str(seed)))
+                for seed in range(20)
+            }
+        )
+        > 15
+    )
+    assert choose("random", ["a"], summary="", language="en", size=3, seed="a") == [0]
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sumy.models.dom", None)
     with pytest.raises(ConfigError, match=r"pip install 'bertsum\[evaluate\]'"):
-        choose("lexrank", ["a"], "", "en", 1, "")
+        choose("lexrank", ["a"], summary="", language="en", size=1, seed="")
 
 
 def test_columns_are_checked_before_any_work():

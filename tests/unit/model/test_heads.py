@@ -17,7 +17,7 @@ from bertsum.model.losses import IGNORE
 from bertsum.training import loop as training
 from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch, read_examples
-from bertsum.training.validation import LabelledSource, measure
+from bertsum.training.validation import LabelledSource, measure_examples
 
 TAGS = ("O", "positive", "negative", "neutral")
 HEADS = {"topic_labels": ("animals", "money"), "token_sentiment_labels": TAGS}
@@ -116,7 +116,7 @@ def test_a_model_learns_all_heads_and_keeps_them(tmp_path: Path) -> None:
     assert log[-1]["topic_loss"] < log[0]["topic_loss"] / 2
     assert log[-1]["token_sentiment_loss"] < log[0]["token_sentiment_loss"] / 2
     assert log[-1]["summary_loss"] == log[-1]["sentiment_loss"] == 0
-    found = measure(model, examples, config.sources[0], "float32")
+    found = measure_examples(model, examples, config.sources[0], "float32")
     assert found["token_sentiment"]["support"] == {"O": 72, "positive": 4, "negative": 4, "neutral": 0}
     assert found["token_sentiment"]["recall"]["positive"] == found["topic"]["accuracy"] == 1
     save_checkpoint(tmp_path / "model", model, tiny.wordpiece(), "# A card\n", version="0.0.0")

@@ -17,14 +17,13 @@ from bertsum.inference.summarizer import document_encoder
 from bertsum.model.batches import make_batch
 from bertsum.model.losses import IGNORE
 from bertsum.training import loop as training
-from bertsum.training import optimization
-from bertsum.training import validation as measure
+from bertsum.training import optimization, validation
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.loop import build_model, train
 from bertsum.training.optimization import LossModule, WeightAverage, learning_rate_factor, train_step
-from bertsum.training.steps import Plan
+from bertsum.training.steps import StepPlan
 from bertsum.training.validation import LabelledSource, predict_examples
 
 LABELS = ("negative", "neutral", "positive")
@@ -211,7 +210,8 @@ def test_labels_stay_with_their_documents(summaries, sentiments):
 
 
 def epoch_batches(parts, max_batch_tokens, seed=0):
-    plan = Plan(parts, training_config(epochs=1, seed=seed).model_copy(update={"max_batch_tokens": max_batch_tokens}))
+    config = training_config(epochs=1, seed=seed)
+    plan = StepPlan(parts, config.model_copy(update={"max_batch_tokens": max_batch_tokens}))
     return [batch for step in plan.steps() for batch in step.batches]
 
 
@@ -631,10 +631,10 @@ def test_candidates_learn_which_summary_is_better_and_only_then_change_it(tmp_pa
     )
     losses = [step["candidate_loss"] for step in log]
     assert losses[-1] < losses[0] / 20
-    found = measure.measure(model, examples, config, "float32")
+    found = validation.measure_examples(model, examples, config, "float32")
     assert found["rouge"]["rouge_1"] == 100
     model.candidates = None
-    assert measure.measure(model, examples, config, "float32")["rouge"]["rouge_1"] < 60
+    assert validation.measure_examples(model, examples, config, "float32")["rouge"]["rouge_1"] < 60
 
 
 def test_a_batch_without_summaries_is_no_error_where_only_candidates_learn(sentiments):
@@ -678,13 +678,13 @@ def test_rows_of_a_validation_are_drawn_from_all(tmp_path):
     rows = {"document": [f"It was {tiny.WORDS[i]}." for i in range(38)], "label": ["negative"] * 19 + ["positive"] * 19}
     source = LabelledSource(config := source_config(sentiment_column="label"), [], read(tmp_path, rows, config))
     model = tiny.model()
-    found, again = (measure.validate(model, [source], 12, "float32")["news"] for _ in range(2))
+    found, again = (validation.validate(model, [source], 12, "float32")["news"] for _ in range(2))
     assert found == again
     assert found["rows"] == 12
     assert min(found["sentiment"]["support"][label] for label in ("negative", "positive")) > 2
     in_memory = LabelledSource(config, [], list(source.validation))
-    assert measure.validate(model, [in_memory], 12, "float32")["news"] == found
-    assert measure.validate(model, [source], 38, "float32")["news"]["rows"] == 38
+    assert validation.validate(model, [in_memory], 12, "float32")["news"] == found
+    assert validation.validate(model, [source], 38, "float32")["news"]["rows"] == 38
 
 
 def test_validation_does_not_disturb_a_run(summaries):
@@ -699,7 +699,7 @@ def test_measures_of_a_trained_model(tmp_path):
     config = source_config(summary_column="summary", sentiment_column="label", num_summary_sentences=1)
     examples = read(tmp_path, rows, config)
     model, _ = run(examples, config=training_config(epochs=30, sources=[config.model_dump()], max_batch_tokens=100))
-    found = measure.measure(model, examples, config, "float32")
+    found = validation.measure_examples(model, examples, config, "float32")
     assert found["rows"] == 8
     assert found["rouge"]["rouge_1"] == found["oracle"]["rouge_1"] == pytest.approx(100)
     assert found["lead"]["rouge_1"] < 60
@@ -715,14 +715,14 @@ def test_measures_of_rows_without_labels(tmp_path):
     rows = {"document": ["A cat. A dog.", "A bird."], "summary": pa.array([None, ""], pa.string())}
     config = source_config(summary_column="summary")
     examples = read(tmp_path, rows, config)
-    assert measure.measure(tiny.model(), examples, config, "float32") == {"rows": 2}
+    assert validation.measure_examples(tiny.model(), examples, config, "float32") == {"rows": 2}
     source = LabelledSource(config, [], [])
-    assert measure.validate(tiny.model(), [source], None, "float32") == {}
+    assert validation.validate(tiny.model(), [source], None, "float32") == {}
 
 
 def test_accuracy_among_present_labels():
     logits = np.array([[0.0, 9, 1], [0, 9, 1], [2, 9, 1]])
-    found = measure._measure_classes("sentiment", logits, np.array([2, 2, 0]), LABELS)["sentiment"]
+    found = validation._measure_classes("sentiment", logits, np.array([2, 2, 0]), LABELS)["sentiment"]
     assert found["accuracy"] == 0
     assert found["accuracy_among_present_labels"] == 1
 

@@ -27,7 +27,7 @@ from bertsum.text.sentences import split_sentences
 from bertsum.training import run as training_run
 from bertsum.training.config import LabelsConfig, SourceConfig, TrainingConfig
 from bertsum.training.data import read_examples
-from bertsum.training.run import begin, run
+from bertsum.training.run import claim_output, run
 from bertsum.training.state import RunState, StateStore, read_log
 from bertsum.training.tracking import Tracking, mlflow_name
 from bertsum.tuning.trials import Trial, TrialStore
@@ -55,7 +55,7 @@ def configured(data: Path, **values: object) -> TrainingConfig:
 def train(data: Path, **values: object) -> list[str]:
     """A run into DATA/out; the lines for people."""
     config, output = configured(data, **values), Folder(str(data / "out"))
-    begin(output, config)
+    claim_output(output, config)
     said: list[str] = []
     run(config, output, torch.device("cpu"), "train", lambda news: said.extend(filter(None, [news.get("message")])))
     return said
@@ -309,9 +309,9 @@ def test_a_run_of_an_older_version_goes_on(data: Path) -> None:
     record = json.loads(path.read_text())
     del record["clip_norm"], record["model"]["rank_candidates"], record["sources"][0]["max_windows"]
     path.write_text(json.dumps(record))
-    assert begin(Folder(str(data / "out")), configured(data))
+    assert claim_output(Folder(str(data / "out")), configured(data))
     with pytest.raises(OutputError, match="these differ: clip_norm\\."):
-        begin(Folder(str(data / "out")), configured(data, clip_norm=2.0))
+        claim_output(Folder(str(data / "out")), configured(data, clip_norm=2.0))
 
 
 @pytest.mark.parametrize("name", ["training_config.json", "training_log.jsonl"])
@@ -330,7 +330,7 @@ def test_what_killed_runs_left_half_written_goes(data: Path) -> None:
     for path in (old, young):
         path.write_bytes(b"half a checkpoint")
     os.utime(old, (0, 0))
-    begin(Folder(str(data / "out")), configured(data))
+    claim_output(Folder(str(data / "out")), configured(data))
     assert (old.exists(), young.exists()) == (False, True)
 
 
