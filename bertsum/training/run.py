@@ -42,7 +42,7 @@ from bertsum.training import loop as training
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.curves import can_draw, draw_curves
-from bertsum.training.data import read_examples, read_texts
+from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
 from bertsum.training.examples import ExampleFile, labelled, measurable
 from bertsum.training.head_checks import check_heads, count_labels
@@ -272,10 +272,13 @@ def _read_sources(
     for source in config.sources:
         start = time.monotonic()
 
-        def read(uri: str | None, source: SourceConfig = source, **limits: Any) -> ExampleFile:
+        def read(
+            uri: str | None, source: SourceConfig = source, *, max_windows: int, max_rows: int | None = None
+        ) -> ExampleFile:
             if uri is None:
                 return ExampleFile.write(())
-            return read_examples(uri, source, encoder, model, seed=config.seed, **limits)
+            drawn = Sampling(seed=config.seed, max_rows=max_rows)
+            return read_examples(uri, source, encoder, model, max_windows=max_windows, sampling=drawn)
 
         train = read(_place(config, source.train_uri), max_rows=source.max_documents, max_windows=source.max_windows)
         validation = read(_place(config, source.validation_uri), max_windows=SummarizerConfig().max_windows)
