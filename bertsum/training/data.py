@@ -68,7 +68,7 @@ class LabelledBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How rows and excerpts of a source are drawn; all rows if there are no more than `max_rows`."""
+    """How rows and excerpts of a source are drawn; all rows if no more than `max_rows`."""
 
     seed: int = 0
     max_rows: int | None = None
@@ -146,7 +146,7 @@ def labelled_candidates(
             document, document_scores, example.summary_size, vocabulary_size
         )
         # ROUGE is computed among the few sentences that any candidate has, so they are numbered
-        # anew: of the sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].
+        # anew: of sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].
         sentence_indices = [*candidates.sure.tolist(), *candidates.others.tolist()]
         rank_of = {sentence: rank for rank, sentence in enumerate(sentence_indices)}
         groups = []
