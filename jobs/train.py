@@ -1,7 +1,7 @@
-"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, in this process or by Ray Train's workers.
+"""`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, here or by Ray Train's workers.
 
-OUTPUT holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json`, the run's configuration, and under
-`checkpoints/` the states from which the same command goes on.
+OUTPUT holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json`, the run's
+configuration, and under `checkpoints/` the states from which the same command goes on.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -25,6 +24,7 @@ from bertsum.storage.lock import Claim
 from bertsum.training.config import TrainingConfig
 from bertsum.training.run import claim_output, prepare_encoder
 from bertsum.training.tracking import check_trackers
+from jobs.learning.news import News
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.progress import Bar, format_seconds
 
@@ -34,16 +34,24 @@ _PLAIN_WIDTH = 120
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed (the same command goes on), 2 command or configuration wrong."""
+    """Run the command and return its exit code.
+
+    0: done or nothing to do. 1: failed, and the same command goes on. 2: command or configuration
+    wrong.
+    """
     return guard(lambda: train(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """The command behind its options."""
+    """Run the command behind its options."""
     _check_extra()
     config = absolute(load_config(TrainingConfig, arguments.config, arguments.set))
-    if config.start_from is None and (config.saved_rank or config.encoder.startswith(PACKAGE_PREFIX)):
-        package_encoder(config.encoder)  # a delta is saved on a package's encoder: better known now than at the end
+    if config.start_from is None and (
+        config.saved_rank or config.encoder.startswith(PACKAGE_PREFIX)
+    ):
+        package_encoder(
+            config.encoder
+        )  # a delta is saved on a package's encoder: better known now than at the end
     output = Folder(arguments.output)
     check_trackers(config.tracking, output)
     if output.info(CONFIG_FILE) is None:
@@ -54,7 +62,9 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train(arguments: argparse.Namespace, config: TrainingConfig, output: Folder, lines: "Lines") -> None:
+def _train(
+    arguments: argparse.Namespace, config: TrainingConfig, output: Folder, lines: "Lines"
+) -> None:
     if not claim_output(output, config):
         return  # it has ended since we looked
     prepare_encoder(config, output)
@@ -68,12 +78,12 @@ def _train(arguments: argparse.Namespace, config: TrainingConfig, output: Folder
 
 
 def say_aside(text: str) -> None:
-    """A line on the terminal that is no result."""
+    """Print a line that is no result."""
     print(text, file=sys.stderr, flush=True)
 
 
 def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines") -> None:
-    """One worker on this machine is this process: no Ray. Raises what ended it."""
+    """Train in this process, without Ray. Raises what ended it."""
     import torch
 
     from bertsum.training.run import run
@@ -88,38 +98,54 @@ def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines
         raise ConfigError(f"{error}{_BEGIN_ANEW}") from error
 
 
-def run_on_cluster(config: TrainingConfig, output: Folder, command: str, address: str, lines: "Lines") -> None:
-    """Start or join Ray, run the workers, and print what they say. Raises what ended them."""
+def run_on_cluster(
+    config: TrainingConfig, output: Folder, command: str, address: str, lines: "Lines"
+) -> None:
+    """Start or join Ray, run the workers, and show what they report. Raises what ended them."""
     lines.say(f"starting Ray ({mask(address)})")
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
     from jobs.engine.cluster import connected, reserve
     from jobs.engine.remote_errors import explain
-    from jobs.learning.workers import Task, run_workers
+    from jobs.learning.workers import TrainingTask, run_workers
 
     with connected(address):
-        shape = reserve(config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local")
+        shape = reserve(
+            config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local"
+        )
         if shape.num_gpus % 1:
-            raise ConfigError(f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}")
+            raise ConfigError(
+                f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}"
+            )
         try:
             with lines:
-                run_workers(Task(config, output.uri, command, shape), lines.show)
+                task = TrainingTask(
+                    config=config, output_uri=output.uri, command=command, shape=shape
+                )
+                run_workers(task, lines.show)
         except (RayError, TrainingFailedError) as error:
-            raise IncompleteError(explain(error, "the workers ended before the run did", _RESUMES)) from error
+            raise IncompleteError(
+                explain(error, "the workers ended before the run did", _RESUMES)
+            ) from error
 
 
 class Lines(Bar):
-    """What workers tell: a bar with the last step on a terminal, or a line now and then; all else is a line."""
+    """Shows what workers report.
+
+    The last step moves a bar on a terminal, or is a line now and then; all else is a line.
+    """
 
     def __init__(self, check: Callable[[], None]) -> None:
         """`check`: called now and then; what it raises ends the run."""
         self._check = check
         console = Console(stderr=True)
-        super().__init__(console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH))
-        self._start: tuple[int, float] | None = None  # step and time of the first news of these workers
+        super().__init__(
+            console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH)
+        )
+        self._start: tuple[int, float] | None = None  # step and time of these workers' first report
 
-    def show(self, news: dict[str, Any]) -> None:
+    def show(self, news: News) -> None:
         """Print, or raise the error of a worker."""
         self._check()
         if "error" in news:
@@ -133,17 +159,20 @@ class Lines(Bar):
         elif "num_steps" in news:
             self._show_step(news)
 
-    def _show_step(self, news: dict[str, Any]) -> None:
+    def _show_step(self, news: News) -> None:
         now = time.monotonic()
         if self._start is None or news["step"] <= self._start[0]:
             self._start = (news["step"], now)
         done, num_steps = news["step"] - self._start[0], news["num_steps"]
         parts = [f"step {news['step']:,}/{num_steps:,}"]
         if done:
-            parts.append(f"{format_seconds((now - self._start[1]) / done * (num_steps - news['step']))} left")
+            seconds_a_step = (now - self._start[1]) / done
+            parts.append(f"{format_seconds(seconds_a_step * (num_steps - news['step']))} left")
         parts.append(f"{news['tokens_per_second']:,} tokens/s")
-        losses = [name for name in news if name.endswith("_loss") and news[name]]
-        text = "  ".join(parts + [f"{name.replace('_', ' ')} {news[name]:.4f}" for name in losses])
+        for name, value in news.items():
+            if name.endswith("_loss") and value:
+                parts.append(f"{name.replace('_', ' ')} {value:.4f}")
+        text = "  ".join(parts)
         if news["step"] < num_steps:
             self.move(news["step"], num_steps, text)
         else:
@@ -151,13 +180,17 @@ class Lines(Bar):
             self.move(num_steps, num_steps, "measuring and saving")
 
 
-def _validation_line(news: dict[str, Any]) -> str:
+def _validation_line(news: News) -> str:
     parts = [f"validation at step {news['step']}"]
     for name, result in news["validation"].items():
         if "rouge" in result:
-            cosine, deviation = result["spread"]["vector_cosine"], result["spread"]["score_deviation"]
+            cosine, deviation = (
+                result["spread"]["vector_cosine"],
+                result["spread"]["score_deviation"],
+            )
             parts.append(
-                f"{name} R1 {result['rouge']['rouge_1']:.2f} (lead {result['lead']['rouge_1']:.2f}; "
+                f"{name} R1 {result['rouge']['rouge_1']:.2f} "
+                f"(lead {result['lead']['rouge_1']:.2f}; "
                 f"cosine {cosine:.2f}, deviation {deviation:.3f})"
             )
         if "sentiment" in result:
@@ -168,12 +201,15 @@ def _validation_line(news: dict[str, Any]) -> str:
         for head in ("topic", "token_sentiment"):
             if head in result:
                 accuracy, macro_f1 = result[head]["accuracy"], result[head]["macro_f1"]
-                parts.append(f"{name} {head.replace('_', ' ')} accuracy {accuracy:.3f}, macro-F1 {macro_f1:.3f}")
+                parts.append(
+                    f"{name} {head.replace('_', ' ')} accuracy {accuracy:.3f}, "
+                    f"macro-F1 {macro_f1:.3f}"
+                )
     return "; ".join(parts)
 
 
 def absolute(config: TrainingConfig) -> TrainingConfig:
-    """The same with absolute paths: workers run in directories of their own."""
+    """Make paths absolute: each worker runs in another directory."""
     values = config.model_dump()
     for key in ("data_root", "encoder", "start_from"):
         if values[key] and Path(values[key]).expanduser().is_dir():
@@ -191,14 +227,30 @@ def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum train",
-        description="Labelled Parquet -> checkpoint. Start the same command again, and the run goes on.",
-        epilog="exit codes: 0 done, 1 failed or interrupted (the same command goes on), 2 command or config wrong",
+        description="Labelled Parquet -> checkpoint. "
+        "Start the same command again, and the run goes on.",
+        epilog="exit codes: 0 done, 1 failed or interrupted (the same command goes on), "
+        "2 command or config wrong",
     )
     add = options.add_argument
     add("config", metavar="CONFIG", type=Path, help="YAML file; see jobs/configs/")
-    add("output", metavar="OUTPUT", help="directory of the checkpoint, local or remote; workers must reach it too")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one configuration value; repeatable")
-    add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
+    add(
+        "output",
+        metavar="OUTPUT",
+        help="directory of the checkpoint, local or remote; workers must reach it too",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one configuration value; repeatable",
+    )
+    add(
+        "--address",
+        metavar="A",
+        help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)",
+    )
     return options
 
 

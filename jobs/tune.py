@@ -1,6 +1,7 @@
 """`bertsum tune CONFIG OUTPUT`: many training runs -> the best configuration, by Ray Tune.
 
-OUTPUT gets `best.yaml` for `bertsum train`, `trials.csv`, `trials.png`, and `trials/NUMBER` with a training run each.
+OUTPUT gets `best.yaml` for `bertsum train`, `trials.csv`, `trials.png`, and in each `trials/NUMBER`
+a training run.
 """
 
 import argparse
@@ -37,16 +38,25 @@ _BEST_FILE = "best.yaml"
 _RESUMES = "the same command goes on, each trial from its last checkpoint"
 # These may change when a search goes on.
 _FREE_KEYS = ("training", "num_trials", "max_concurrent_trials", "silence_seconds")
-_FREE_TRAINING_KEYS = ("resources", "max_worker_failures", "checkpoint_every_minutes", "kept_checkpoints")
+_FREE_TRAINING_KEYS = (
+    "resources",
+    "max_worker_failures",
+    "checkpoint_every_minutes",
+    "kept_checkpoints",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 trials are missing (the same command goes on), 2 configuration wrong."""
+    """Run the command and return its exit code.
+
+    0: done or nothing to do. 1: trials are missing, and the same command goes on. 2: configuration
+    wrong.
+    """
     return guard(lambda: tune(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
 
 
 def tune(arguments: argparse.Namespace) -> int:
-    """The command behind its options."""
+    """Run the command behind its options."""
     config = load_config(TuningConfig, arguments.config, arguments.set)
     _check_extras(config)
     base = absolute(config.read_training())
@@ -58,7 +68,7 @@ def tune(arguments: argparse.Namespace) -> int:
         if _is_done(trials, config):
             print(f"nothing to do: {output} holds all {config.most_trials} trials")
         else:
-            trials = _search(config, base, output, trials, address, claim)
+            trials = _search(config, base, output, trials=trials, address=address, claim=claim)
         _finish(config, base, output, trials)
     return 0
 
@@ -68,7 +78,10 @@ def _is_done(trials: Sequence[Trial], config: TuningConfig) -> bool:
 
 
 def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
-    """Raise ConfigError where OUTPUT holds another search, unless nothing has come of it: then it makes room."""
+    """Claim OUTPUT for this search. One of which nothing has come makes room.
+
+    Raises ConfigError if OUTPUT holds another search.
+    """
     ours = config.model_dump(mode="json", exclude=set(_FREE_KEYS))
     ours["training"] = base.model_dump(mode="json", exclude=set(_FREE_TRAINING_KEYS))
     written, store = json.dumps(ours, indent=1).encode(), TrialStore(output)
@@ -81,43 +94,67 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
         output.write_replace(_CONFIG_FILE, written)
     elif keys:
         raise ConfigError(
-            f"{output} holds a search with another configuration; these differ: {', '.join(keys)}. Give another "
-            "directory"
+            f"{output} holds a search with another configuration; these differ: "
+            f"{', '.join(keys)}. Give another directory"
         )
 
 
 def _read_record(output: Folder) -> dict[str, Any]:
-    """The search in OUTPUT, with the defaults of keys that came later than it."""
+    """Read which search OUTPUT holds, with the defaults of keys that came later than it."""
     try:
         record = with_defaults(TuningConfig, json.loads(output.read_bytes(_CONFIG_FILE)))
     except ValueError as error:
-        raise OutputError(f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory") from error
+        raise OutputError(
+            f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory"
+        ) from error
     if isinstance(record.get("training"), dict):
-        record["training"] = {k: v for k, v in record["training"].items() if k not in _FREE_TRAINING_KEYS}
+        record["training"] = {
+            k: v for k, v in record["training"].items() if k not in _FREE_TRAINING_KEYS
+        }
     return record
 
 
 def _search(
-    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial], address: str, claim: Claim
+    config: TuningConfig,
+    base: TrainingConfig,
+    output: Folder,
+    *,
+    trials: Sequence[Trial],
+    address: str,
+    claim: Claim,
 ) -> list[Trial]:
+    """Start or join Ray, run what is missing of the search, and return all trials."""
     if address.startswith("ray://"):
         raise ConfigError(
-            f"tuning does not run behind {mask(address)}: use bertsum submit tune, or run on a machine of the cluster"
+            f"tuning does not run behind {mask(address)}: use bertsum submit tune, or run on a "
+            "machine of the cluster"
         )
     bar = Bar(Console(stderr=True))
     bar.say(f"starting Ray ({mask(address)})")
     from jobs.engine.cluster import connected, reserve
-    from jobs.learning.trials import run_trials
+    from jobs.learning.trials import Search, run_trials
 
     wanted = WorkersConfig.model_validate({**base.resources.model_dump(), "replicas": None})
     with connected(address):
         shape = reserve(wanted, config.most_trials, can_grow=address != "local")
+        search = Search(
+            config=config,
+            store=TrialStore(output),
+            bar=bar,
+            trials={trial.number: trial for trial in trials},
+            check=claim.check,
+        )
         with bar:
-            return run_trials(config, base, output, trials, shape, bar, claim.check)
+            return run_trials(search, base, output.uri, shape)
 
 
-def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial]) -> None:
-    """Table, plot and best configuration. Raises IncompleteError where trials are missing, or none has a score."""
+def _finish(
+    config: TuningConfig, base: TrainingConfig, output: Folder, trials: Sequence[Trial]
+) -> None:
+    """Write table, plot and best configuration.
+
+    Raises IncompleteError if trials are missing, or none has a score.
+    """
     order = ranked(trials)
     keys = list(config.space)
     output.write_replace("trials.csv", _csv(keys, order, output).encode())
@@ -127,16 +164,23 @@ def _finish(config: TuningConfig, base: TrainingConfig, output: Folder, trials: 
         if importlib.util.find_spec("matplotlib") is not None:
             output.write_replace("trials.png", draw_trials(keys, order))
         values = with_values(base, order[0].values).model_dump(mode="json")
-        output.write_replace(_BEST_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
+        output.write_replace(
+            _BEST_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
+        )
     for trial in trials:
         if trial.outcome is not None:
             TrialStore(output).remove_checkpoints(trial)
     if broken := [trial for trial in trials if trial.outcome is None]:
-        raise IncompleteError(f"trial {broken[0].number} has not ended: {broken[0].error}; {_RESUMES}")
+        raise IncompleteError(
+            f"trial {broken[0].number} has not ended: {broken[0].error}; {_RESUMES}"
+        )
     if best is None:
         reason = order[0].error or "its best_metric is not a number"
         raise IncompleteError(f"no trial gave a result; the first: {reason}")
-    print(f"best: trial {order[0].number}, score {best.score:.4f}; bertsum train {output}/{_BEST_FILE} OUTPUT")
+    print(
+        f"best: trial {order[0].number}, score {best.score:.4f}; "
+        f"bertsum train {output}/{_BEST_FILE} OUTPUT"
+    )
 
 
 def _csv(keys: Sequence[str], trials: Sequence[Trial], output: Folder) -> str:
@@ -147,7 +191,15 @@ def _csv(keys: Sequence[str], trials: Sequence[Trial], output: Folder) -> str:
         last = trial.scores[-1].share if trial.scores else None
         best = [trial.best.score, trial.best.step] if trial.best else [None, None]
         values = [trial.values.get(key) for key in keys]
-        row = [trial.number, *values, *best, last, trial.outcome, trial.error, f"{output}/{trial.directory}"]
+        row = [
+            trial.number,
+            *values,
+            *best,
+            last,
+            trial.outcome,
+            trial.error,
+            f"{output}/{trial.directory}",
+        ]
         writer.writerow(row)
     return stream.getvalue()
 
@@ -157,16 +209,21 @@ def _show(keys: Sequence[str], trials: Sequence[Trial], metric: str) -> None:
     for name in ("trial", *keys, "score", "at step", "measured to", "outcome"):
         table.add_column(name, justify="left" if name == "outcome" else "right", overflow="fold")
     for trial in trials:
-        best = trial.best
-        measured = [f"{best.score:.4f}", f"{best.step:,}", f"{trial.scores[-1].share:.0%}"] if best else [""] * 3
-        outcome = f"{trial.outcome or 'broken off'}{f': {trial.error}' if trial.error else ''}"
-        table.add_row(str(trial.number), *(short(trial.values.get(key)) for key in keys), *measured, outcome)
+        values = [short(trial.values.get(key)) for key in keys]
+        measured = ["", "", ""]
+        if best := trial.best:
+            share = trial.scores[-1].share
+            measured = [f"{best.score:.4f}", f"{best.step:,}", f"{share:.0%}"]
+        reason = f": {trial.error}" if trial.error else ""
+        outcome = f"{trial.outcome or 'broken off'}{reason}"
+        table.add_row(str(trial.number), *values, *measured, outcome)
     console.print(table)
 
 
 def _check_extras(config: TuningConfig) -> None:
-    names = ["peft", "rouge_score", "pandas", "tensorboardX"]  # the last two are Ray Tune's
-    needed = [*names, *(["optuna"] if config.searcher == "optuna" else [])]
+    needed = ["peft", "rouge_score", "pandas", "tensorboardX"]  # the last two are Ray Tune's
+    if config.searcher == "optuna":
+        needed.append("optuna")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"tuning needs {', '.join(missing)}: pip install 'bertsum[train,tune]'")
 
@@ -175,14 +232,26 @@ def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum tune",
-        description="Many training runs -> the best configuration. Start the same command again, and it goes on.",
-        epilog="exit codes: 0 done, 1 trials are missing (the same command goes on), 2 command or config wrong",
+        description="Many training runs -> the best configuration. "
+        "Start the same command again, and it goes on.",
+        epilog="exit codes: 0 done, 1 trials are missing (the same command goes on), "
+        "2 command or config wrong",
     )
     add = options.add_argument
     add("config", metavar="CONFIG", type=Path, help="YAML file: training, space, num_trials, ...")
-    add("output", metavar="OUTPUT", help="directory for trials and results; all nodes must reach it")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one configuration value; repeatable")
-    add("--address", metavar="A", help="local, auto or HOST:PORT (default: RAY_ADDRESS, else local)")
+    add(
+        "output", metavar="OUTPUT", help="directory for trials and results; all nodes must reach it"
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one configuration value; repeatable",
+    )
+    add(
+        "--address", metavar="A", help="local, auto or HOST:PORT (default: RAY_ADDRESS, else local)"
+    )
     return options
 
 

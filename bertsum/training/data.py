@@ -1,10 +1,11 @@
-"""Labelled Parquet -> this worker's examples, with encoded documents and labels, and batches of them."""
+"""Labelled Parquet -> this worker's examples, and batches of them."""
 
 import random
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from bertsum.errors import InputError
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, python_values
 from bertsum.labels.labels import known_class, sentence_labels, sentiment_of, topic_of, word_labels
 from bertsum.labels.oracle import rouge_of_sets
-from bertsum.labels.shards import PREPARED_COLUMN, PreparedDocument, check_tokenizer, encode_prepared, is_prepared
+from bertsum.labels.shards import (
+    PREPARED_COLUMN,
+    PreparedDocument,
+    check_tokenizer,
+    encode_prepared,
+    is_prepared,
+)
 from bertsum.model.batches import Batch, make_batch, packed_order
 from bertsum.model.losses import IGNORE
 from bertsum.model.ranking import make_candidates
@@ -30,29 +37,44 @@ from bertsum.training.config import SourceConfig
 from bertsum.training.distributed import part
 from bertsum.training.examples import Example, ExampleFile
 
+Row = Mapping[str, Any]  # values of a Parquet row by column, as Arrow gives them to Python
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBatch:
-    """A batch with [S] sentence labels, and class indices of sentiment [B], topic [B] and token_sentiment [T].
-
-    IGNORE where there are none.
-    """
+    """B documents with S sentences in T tokens, and their labels; IGNORE where there are none."""
 
     batch: Batch
-    sentence_labels: Tensor
-    class_labels: dict[str, Tensor]
+    sentence_labels: Tensor  # [S]
+    class_labels: dict[str, Tensor]  # indices of sentiment [B], topic [B] and token_sentiment [T]
     vectors: Tensor | None = None  # [S, H]
     examples: Sequence[Example] = ()  # [B]
 
     def to(self, device: torch.device) -> "LabelledBatch":
-        """The same batch with its tensors on `device`."""
+        """Return the same batch with its tensors on `device`."""
+        # Copies from pinned memory go on beside the computation.
+        class_labels = {
+            name: labels.to(device, non_blocking=True) for name, labels in self.class_labels.items()
+        }
+        vectors = None if self.vectors is None else self.vectors.to(device, non_blocking=True)
         return replace(
             self,
             batch=self.batch.to(device),
             sentence_labels=self.sentence_labels.to(device, non_blocking=True),
-            class_labels={name: labels.to(device, non_blocking=True) for name, labels in self.class_labels.items()},
-            vectors=None if self.vectors is None else self.vectors.to(device, non_blocking=True),
+            class_labels=class_labels,
+            vectors=vectors,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How rows and excerpts of a source are drawn; all rows if no more than `max_rows`."""
+
+    seed: int = 0
+    max_rows: int | None = None
+
+
+_ALL_ROWS = Sampling()
 
 
 def read_examples(
@@ -61,264 +83,312 @@ def read_examples(
     encoder: DocumentEncoder,
     model: ModelConfig,
     *,
-    seed: int = 0,
-    max_rows: int | None = None,
     max_windows: int,
+    sampling: Sampling = _ALL_ROWS,
 ) -> ExampleFile:
-    """This worker's examples of one file, directory or glob, in its order.
+    """Read this worker's examples of a file, directory or glob, in its order.
 
-    Rows without text are left out and counted. Examples go from file to file, some rows at a time.
+    Rows without text are left out and counted. Few rows at a time are in memory.
     Raises InputError for a missing column or a label that the model does not have, and OutputError
-    where the temporary directory is full.
+    if the temporary directory is full.
     """
-    tables = _read_rows(uri, source, encoder, seed, max_rows)
-    return ExampleFile.write(
-        example
-        for rows in tables
-        for example in _label(rows, source, encoder, model, seed=seed, max_windows=max_windows)
+    rows = _RowEncoder(
+        source=source, encoder=encoder, model=model, max_windows=max_windows, seed=sampling.seed
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Some rows of one file, by their number in the source. `file`: for messages; `first`: number of its first row."""
-
-    file: str
-    first: int
-    rows: Mapping[int, dict[str, Any]]
-
-
-def _label(
-    table: _Rows,
-    source: SourceConfig,
-    encoder: DocumentEncoder,
-    model: ModelConfig,
-    *,
-    seed: int,
-    max_windows: int,
-) -> Iterator[Example | None]:
-    """None for a row without text."""
-    rows = table.rows
-    if source.removed_pattern:
-        rows = {number: _without(row, source.removed_pattern, source.text_column) for number, row in rows.items()}
-    num_rows = len(rows)
-    rows = {number: row for number, row in rows.items() if (row[source.text_column] or "").strip()}
-    yield from [None] * (num_rows - len(rows))
-    documents, labels = _encode(rows, source, encoder, seed, max_windows)
-    for document, given, (number, row) in zip(documents, labels, rows.items(), strict=True):
-        if not document.num_read_sentences:
-            yield None
-        else:
-            try:
-                yield _example(document, given, row, source, encoder, model)
-            except InputError as error:
-                place = f"{table.file}, row {number - table.first} (from 0)"
-                raise InputError(f"source {source.name}: {place}: {error}") from error
-
-
-def _example(
-    document: EncodedDocument,
-    given: npt.NDArray[np.float32] | None,
-    row: Mapping[str, Any],
-    source: SourceConfig,
-    encoder: DocumentEncoder,
-    model: ModelConfig,
-) -> Example:
-    return Example(
-        document=document,
-        sentence_labels=_sentence_labels(document, row, source) if given is None else given,
-        sentiment_label=_index(sentiment_of(row, source), model.sentiment_labels),
-        summary=row[source.summary_column] if source.summary_column else None,
-        summary_size=source.num_summary_sentences,
-        topic_label=_index(topic_of(row, source), model.topic_labels),
-        token_labels=_word_labels(document, row, source, encoder, model.token_sentiment_labels),
-    )
-
-
-def _without(row: dict[str, Any], pattern: str, text_column: str) -> dict[str, Any]:
-    """The row with another text, so that what a training shard says of its text goes, too."""
-    kept = {key: value for key, value in row.items() if key != PREPARED_COLUMN}
-    return kept | {text_column: re.sub(pattern, "", row[text_column] or "")}
+    tables = _read_rows(uri, source, encoder, sampling)
+    return ExampleFile.write(chain.from_iterable(map(rows.examples, tables)))
 
 
 def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:
-    """All texts of one file, directory or glob."""
+    """Read all texts of a file, directory or glob."""
     root, shards = _find_shards(uri, source)
     for shard in shards:
         for table in stream_rows(root, shard.file, 0, shard.num_rows, [source.text_column]):
-            yield from (text for text in python_values(table[source.text_column]) if text)
+            yield from filter(None, python_values(table[source.text_column]))
 
 
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
     """Pack examples with their labels."""
     batch = make_batch([example.document for example in examples], range(len(examples)))
-    chosen = [examples[place] for place in batch.documents]
+    # A batch has its documents in an order of its own, which the labels follow.
+    chosen = [examples[index] for index in batch.documents]
     vectors = [example.vectors for example in chosen if example.vectors is not None]
     return LabelledBatch(
-        batch,
-        torch.from_numpy(np.concatenate([example.sentence_labels for example in chosen])),
-        {
+        batch=batch,
+        sentence_labels=torch.from_numpy(
+            np.concatenate([example.sentence_labels for example in chosen])
+        ),
+        class_labels={
             "sentiment": torch.tensor([example.sentiment_label for example in chosen]),
             "topic": torch.tensor([example.topic_label for example in chosen]),
             "token_sentiment": _token_labels(chosen),
         },
-        torch.cat(vectors) if len(vectors) == len(chosen) else None,
-        chosen,
+        vectors=torch.cat(vectors) if len(vectors) == len(chosen) else None,
+        examples=chosen,
     )
 
 
 def labelled_candidates(
     batch: LabelledBatch, scores: npt.NDArray[np.float32], vocabulary_size: int
 ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Of each document with a summary: [N, F] features of the candidates, and [N] their ROUGE-1 + ROUGE-2 F.
+    """Make the candidate summaries of each document that has a reference summary.
 
-    `scores`: [S] probabilities of all sentences.
+    `scores`: [S] probabilities of all sentences. Returns for each of these documents the features
+    of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N].
     """
-    found = []
-    parts = split_runs(scores, batch.batch.num_sentences)
-    for example, own in zip(batch.examples, parts, strict=True):
-        if example.summary:
-            document = example.document
-            candidates = make_candidates(document, own, example.summary_size, vocabulary_size)
-            ranked = {place: index for index, place in enumerate([*candidates.sure, *candidates.others])}
-            sentences = [document.text[slice(*document.spans[place])] for place in ranked]
-            sets = [candidates.sentences(index) for index in range(len(candidates.swapped))]
-            groups = [[ranked[place] for place in places] for places in sets]
-            rouge = rouge_of_sets(sentences, example.summary, document.language, groups)
-            found.append((candidates.features, np.array(rouge, np.float32)))
-    return found
+    labelled = []
+    scores_by_document = split_runs(scores, batch.batch.num_sentences)
+    for example, document_scores in zip(batch.examples, scores_by_document, strict=True):
+        if not example.summary:
+            continue
+        document = example.document
+        candidates = make_candidates(
+            document, document_scores, example.summary_size, vocabulary_size
+        )
+        # ROUGE is computed among the few sentences that any candidate has, so they are numbered
+        # anew: of sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].
+        sentence_indices = [*candidates.sure.tolist(), *candidates.others.tolist()]
+        rank_of = {sentence: rank for rank, sentence in enumerate(sentence_indices)}
+        groups = []
+        for candidate in range(len(candidates.swapped)):
+            groups.append([rank_of[sentence] for sentence in candidates.sentences(candidate)])
+        sentences = []
+        for sentence in sentence_indices:
+            start, stop = document.spans[sentence]
+            sentences.append(document.text[start:stop])
+        rouge = rouge_of_sets(sentences, example.summary, document.language, groups)
+        labelled.append((candidates.features, np.array(rouge, np.float32)))
+    return labelled
 
 
 def _token_labels(examples: Sequence[Example]) -> Tensor:
-    """[T] labels of all tokens, in the order in which `make_batch` packs them."""
-    labels = [
-        np.full(len(example.document.input_ids), IGNORE) if example.token_labels is None else example.token_labels
-        for example in examples
-    ]
+    """Join the labels of all tokens, in the order in which `make_batch` packs them: [T]."""
+    labels = []
+    for example in examples:
+        if example.token_labels is None:
+            labels.append(np.full(len(example.document.input_ids), IGNORE))
+        else:
+            labels.append(example.token_labels)
     lengths = np.concatenate([example.document.window_lengths for example in examples])
     return torch.from_numpy(np.concatenate(labels)[packed_order(lengths)])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Rows of one file by their number in the source."""
+
+    file: str  # as messages name it
+    first_number: int  # of the file's first row
+    rows: Mapping[int, Row]
+
+
 def _read_rows(
-    uri: str, source: SourceConfig, encoder: DocumentEncoder, seed: int, max_rows: int | None
+    uri: str, source: SourceConfig, encoder: DocumentEncoder, sampling: Sampling
 ) -> Iterator[_Rows]:
-    """This worker's rows, some at a time; only row groups that hold them are read."""
+    """Read this worker's rows, some at a time; only the row groups that hold them are read."""
     columns = [source.text_column, *label_columns(source)]
     root, shards = _find_shards(uri, source)
     for shard in shards:
         if is_prepared(shard.schema):
             check_tokenizer(shard.schema, encoder, mask(f"{root.uri}/{shard.file.path}"))
+    # One list of columns for all files, so the column is read only if each file has it.
     if all(is_prepared(shard.schema) for shard in shards):
         columns.append(PREPARED_COLUMN)
-    num_rows = sum(shard.num_rows for shard in shards)
-    kept: Sequence[int] = range(num_rows)
-    if max_rows is not None and num_rows > max_rows:
-        kept = sorted(random.Random(seed).sample(kept, max_rows))
-    kept = kept[slice(*part(len(kept)))]
-    first = 0
+    numbers = _choose_rows(sum(shard.num_rows for shard in shards), sampling)
+    stop = 0
     for shard in shards:
-        wanted = kept[bisect_left(kept, first) : bisect_left(kept, first + shard.num_rows)]
-        if wanted:
-            number = wanted[0]
-            for table in stream_rows(root, shard.file, wanted[0] - first, wanted[-1] + 1 - first, columns):
-                rows = dict(enumerate(label_rows(table, columns, [source.summary_column]), number))
-                here = slice(bisect_left(wanted, number), bisect_left(wanted, number + len(rows)))
-                number += len(rows)
-                yield _Rows(mask(f"{root.uri}/{shard.file.path}"), first, {key: rows[key] for key in wanted[here]})
-        first += shard.num_rows
+        first, stop = stop, stop + shard.num_rows  # rows of all shards are numbered in one sequence
+        wanted = _between(numbers, first, stop)
+        if not wanted:
+            continue
+        number = wanted[0]  # of the first row of the next table
+        last = wanted[-1]
+        for table in stream_rows(root, shard.file, number - first, last + 1 - first, columns):
+            rows = label_rows(table, columns, [source.summary_column])
+            in_table = _between(wanted, number, number + len(rows))
+            yield _Rows(
+                file=mask(f"{root.uri}/{shard.file.path}"),
+                first_number=first,
+                rows={chosen: rows[chosen - number] for chosen in in_table},
+            )
+            number += len(rows)
+
+
+def _choose_rows(num_rows: int, sampling: Sampling) -> Sequence[int]:
+    """Return the ascending numbers of the rows that this worker reads."""
+    kept: Sequence[int] = range(num_rows)
+    if sampling.max_rows is not None and num_rows > sampling.max_rows:
+        # Drawn before the rows are shared out: the same rows for any number of workers.
+        kept = sorted(random.Random(sampling.seed).sample(kept, sampling.max_rows))
+    return kept[slice(*part(len(kept)))]
+
+
+def _between(numbers: Sequence[int], start: int, stop: int) -> Sequence[int]:
+    """Return those of ascending numbers that lie in [start, stop)."""
+    return numbers[bisect_left(numbers, start) : bisect_left(numbers, stop)]
 
 
 def _find_shards(uri: str, source: SourceConfig) -> tuple[Folder, list[Shard]]:
+    """List the Parquet files of a source.
+
+    Raises InputError if a file cannot be read or lacks a column.
+    """
     try:
-        found = list_input(uri)
-        shards, problems = read_footers(found, found.files)
+        listed = list_input(uri)
+        shards, problems = read_footers(listed, listed.files)
     except InputError as error:
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {error}") from error
     for path, reason in problems.items():
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     for shard in shards:
         problem = labels_problem(shard.schema, source)
-        if problem := problem or encryption_problem(shard, [source.text_column, *label_columns(source)]):
-            raise InputError(f"source {source.name}: {mask(f'{found.root.uri}/{shard.file.path}')}: {problem}")
-    return found.root, shards
+        problem = problem or encryption_problem(shard, [source.text_column, *label_columns(source)])
+        if problem:
+            path = mask(f"{listed.root.uri}/{shard.file.path}")
+            raise InputError(f"source {source.name}: {path}: {problem}")
+    return listed.root, shards
 
 
-def _encode(
-    rows: dict[int, dict[str, Any]], source: SourceConfig, encoder: DocumentEncoder, seed: int, max_windows: int
-) -> tuple[list[EncodedDocument], Sequence[npt.NDArray[np.float32] | None]]:
-    """The documents, and the sentence labels of a training shard, or None where they are to be made."""
-    texts = [row[source.text_column] for row in rows.values()]
-    if rows and all(PREPARED_COLUMN in row for row in rows.values()):
-        prepared = [PreparedDocument.from_row(row[PREPARED_COLUMN]) for row in rows.values()]
-        documents = encode_prepared(prepared, texts, encoder, max_windows)
-        if not source.excerpt_sentences:
-            return documents, [_shard_labels(*pair) for pair in zip(documents, prepared, strict=True)]
-    else:
-        documents = encoder.encode(texts, [None] * len(texts), max_windows)
-    if source.excerpt_sentences:
-        generators = [random.Random(f"{seed} {number}") for number in rows]  # the same for any number of workers
-        documents = _excerpts(documents, source.excerpt_sentences, encoder, generators, max_windows)
-    return documents, [None] * len(documents)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RowEncoder:
+    """Turns rows of a source into examples."""
+
+    source: SourceConfig
+    encoder: DocumentEncoder
+    model: ModelConfig
+    max_windows: int
+    seed: int
+
+    def examples(self, table: _Rows) -> Iterator[Example | None]:
+        """Yield an example for each row, None for a row without text.
+
+        Raises InputError for a label that cannot be used; it names the file and the row.
+        """
+        rows: dict[int, Row] = {}
+        for number, row in table.rows.items():
+            cleaned = self._remove_pattern(row)
+            if (cleaned[self.source.text_column] or "").strip():
+                rows[number] = cleaned
+            else:
+                yield None
+        documents, labels = self._encode(rows)
+        for document, known_labels, (number, row) in zip(
+            documents, labels, rows.items(), strict=True
+        ):
+            if not document.num_read_sentences:
+                yield None
+                continue
+            try:
+                yield self._example(document, known_labels, row)
+            except InputError as error:
+                where = f"{table.file}, row {number - table.first_number} (from 0)"
+                raise InputError(f"source {self.source.name}: {where}: {error}") from error
+
+    def _remove_pattern(self, row: Row) -> Row:
+        """Take out of the text what `removed_pattern` matches."""
+        if not self.source.removed_pattern:
+            return row
+        text = row[self.source.text_column] or ""
+        cleaned = {**row, self.source.text_column: re.sub(self.source.removed_pattern, "", text)}
+        cleaned.pop(PREPARED_COLUMN, None)  # what a training shard says of the text as it was
+        return cleaned
+
+    def _encode(
+        self, rows: Mapping[int, Row]
+    ) -> tuple[list[EncodedDocument], Sequence[npt.NDArray[np.float32] | None]]:
+        """Return the documents, and the sentence labels of a training shard, else None."""
+        texts = [row[self.source.text_column] for row in rows.values()]
+        if rows and all(PREPARED_COLUMN in row for row in rows.values()):
+            prepared = [PreparedDocument.from_row(row[PREPARED_COLUMN]) for row in rows.values()]
+            documents = encode_prepared(prepared, texts, self.encoder, self.max_windows)
+            if not self.source.excerpt_sentences:
+                return documents, list(map(_shard_labels, documents, prepared))
+        else:
+            documents = self.encoder.encode(texts, [None] * len(texts), self.max_windows)
+        if self.source.excerpt_sentences:
+            documents = self._excerpts(documents, rows.keys(), self.source.excerpt_sentences)
+        return documents, [None] * len(documents)
+
+    def _excerpts(
+        self, documents: Sequence[EncodedDocument], numbers: Collection[int], max_sentences: int
+    ) -> list[EncodedDocument]:
+        """Draw up to `max_sentences` consecutive sentences of each document, and encode them."""
+        texts = []
+        for document, number in zip(documents, numbers, strict=True):
+            # One generator for each row: the same excerpt for any number of workers.
+            generator = random.Random(f"{self.seed} {number}")
+            count = min(generator.randint(1, max_sentences), len(document.spans))
+            first = generator.randint(0, len(document.spans) - count)
+            start, stop = document.spans[first][0], document.spans[first + count - 1][1]
+            texts.append(document.text[start:stop])
+        languages = [document.language for document in documents]
+        return self.encoder.encode(texts, languages, self.max_windows)
+
+    def _example(
+        self, document: EncodedDocument, known_labels: npt.NDArray[np.float32] | None, row: Row
+    ) -> Example:
+        source, model = self.source, self.model
+        return Example(
+            document=document,
+            sentence_labels=(
+                self._sentence_labels(document, row) if known_labels is None else known_labels
+            ),
+            sentiment_label=_class_index(sentiment_of(row, source), model.sentiment_labels),
+            summary=row[source.summary_column] if source.summary_column else None,
+            topic_label=_class_index(topic_of(row, source), model.topic_labels),
+            token_labels=self._token_labels(document, row),
+            summary_size=source.num_summary_sentences,
+        )
+
+    def _sentence_labels(self, document: EncodedDocument, row: Row) -> npt.NDArray[np.float32]:
+        """Make the labels of the sentences that are read: [S]."""
+        spans = document.spans[: document.num_read_sentences]
+        labels = sentence_labels(document.text, spans, document.language, row, self.source)
+        return np.full(len(spans), IGNORE, np.float32) if labels is None else labels
+
+    def _token_labels(self, document: EncodedDocument, row: Row) -> npt.NDArray[np.int64] | None:
+        """Put the label of each word on its first token, IGNORE on all others: [T].
+
+        None if no word has a label. Of "unhappy end", tokens "un ##happy end" with [CLS] and [SEP],
+        the labels 0 and 2 become [IGNORE, 0, IGNORE, 2, IGNORE].
+        """
+        starts, words = word_labels(document.text, row, self.source)
+        if not starts:
+            return None
+        labels = np.full(len(document.input_ids), IGNORE)
+        first_tokens = self.encoder.first_tokens(document, starts)
+        for token, word_label in zip(first_tokens, words, strict=True):
+            if token is not None:  # None: the word is not in the text, or lies beyond the windows
+                labels[token] = _class_index(word_label, self.model.token_sentiment_labels)
+        return labels if (labels != IGNORE).any() else None
 
 
-def _shard_labels(document: EncodedDocument, prepared: PreparedDocument) -> npt.NDArray[np.float32] | None:
-    """Labels of a training shard; None, so that they are made of what is read, where that is not the whole document.
+def _shard_labels(
+    document: EncodedDocument, prepared: PreparedDocument
+) -> npt.NDArray[np.float32] | None:
+    """Return the sentence labels of a training shard: [S].
 
-    The sentences of the summary may all lie behind it.
+    None if the document is not read to its end: the summary's sentences may all lie beyond, so that
+    labels must be made of what is read.
     """
     if document.num_read_sentences < len(document.spans):
         return None
-    labels = prepared.sentence_labels  # None: the shard's makers found nothing to learn
-    return np.full(document.num_read_sentences, IGNORE, np.float32) if labels is None else labels
+    if prepared.sentence_labels is None:  # `bertsum prepare` saw nothing to learn in the row
+        return np.full(document.num_read_sentences, IGNORE, np.float32)
+    return prepared.sentence_labels
 
 
-def _word_labels(
-    document: EncodedDocument,
-    row: Mapping[str, Any],
-    source: SourceConfig,
-    encoder: DocumentEncoder,
-    labels: Sequence[str],
-) -> npt.NDArray[np.int64] | None:
-    """[T] the label of each word on its first token, IGNORE on all others; None where no word is found."""
-    starts, tags = word_labels(document.text, row, source)
-    if not starts:
-        return None
-    found = np.full(len(document.input_ids), IGNORE)
-    for token, tag in zip(encoder.first_tokens(document, starts), tags, strict=True):
-        if token is not None:
-            found[token] = _index(tag, labels)
-    return found if (found != IGNORE).any() else None
+def _class_index(label: str | None, labels: Sequence[str]) -> int:
+    """Return the index of a label among those of the model, IGNORE for None.
 
-
-def _index(label: str | None, labels: Sequence[str]) -> int:
+    Raises InputError for a label that the model does not have.
+    """
     if label is None:
         return IGNORE
     known = known_class(label, labels)
     if known is None:
-        similar = [name for name in labels if name.strip().casefold() == label.strip().casefold()]
+        folded = label.strip().casefold()
+        similar = [name for name in labels if name.strip().casefold() == folded]
         hint = f", of which {similar[0]!r} differs in case or blanks only" if similar else ""
         raise InputError(f"it has the label {label!r}; the model knows {list(labels)}{hint}")
     return list(labels).index(known)
-
-
-def _sentence_labels(
-    document: EncodedDocument, row: Mapping[str, Any], source: SourceConfig
-) -> npt.NDArray[np.float32]:
-    spans = document.spans[: document.num_read_sentences]
-    labels = sentence_labels(document.text, spans, document.language, row, source)
-    return np.full(len(spans), IGNORE, np.float32) if labels is None else labels
-
-
-def _excerpts(
-    documents: Sequence[EncodedDocument],
-    max_sentences: int,
-    encoder: DocumentEncoder,
-    generators: Sequence[random.Random],
-    max_windows: int,
-) -> list[EncodedDocument]:
-    texts = []
-    for document, generator in zip(documents, generators, strict=True):
-        count = min(generator.randint(1, max_sentences), len(document.spans))
-        first = generator.randint(0, len(document.spans) - count)
-        texts.append(document.text[document.spans[first][0] : document.spans[first + count - 1][1]])
-    return encoder.encode(texts, [document.language for document in documents], max_windows)

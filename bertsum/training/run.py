@@ -42,7 +42,7 @@ from bertsum.training import loop as training
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.curves import can_draw, draw_curves
-from bertsum.training.data import read_examples, read_texts
+from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
 from bertsum.training.examples import ExampleFile, labelled, measurable
 from bertsum.training.head_checks import LabelCounts, check_heads, count_labels
@@ -331,9 +331,8 @@ def _read_sources(
                 source,
                 encoder,
                 model,
-                seed=config.seed,
-                max_rows=max_rows,
                 max_windows=max_windows,
+                sampling=Sampling(seed=config.seed, max_rows=max_rows),
             )
 
         train = read(source.train_uri, source.max_windows, source.max_documents)

@@ -1,9 +1,9 @@
-"""Configuration of a search over training configurations, and the configuration of one of its trials."""
+"""Configuration of a search over training configurations, and of each of its trials."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,66 +25,94 @@ class RangeConfig(Config):
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError(f"low must be below high, and above 0 with log: {self.low} to {self.high}")
+            raise ValueError(
+                f"low must be below high, and above 0 with log: {self.low} to {self.high}"
+            )
         if self.whole and (self.low % 1 or self.high % 1):
             raise ValueError(f"low and high must be whole numbers: {self.low} to {self.high}")
         return self
 
 
 class TuningConfig(Config):
-    """What `bertsum tune` tries. Each trial is a run of `bertsum train` with some values replaced."""
+    """What `bertsum tune` tries: runs of `bertsum train`, each with other values."""
 
     training: str | TrainingConfig = Field(
-        description="the training run, or the YAML file with it; its `best_metric` is what is sought"
+        description="the training run, or the YAML file with it; "
+        "its `best_metric` is what is sought"
     )
     space: dict[str, RangeConfig | tuple[Value, ...]] = Field(
-        min_length=1, description="key of the training configuration -> a list of choices, or a range"
+        min_length=1,
+        description="key of the training configuration -> a list of choices, or a range",
     )
     num_trials: int = Field(8, ge=1, description="configurations tried; may be raised later")
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="trials at the same time; default: as many as the cluster holds"
     )
     searcher: Literal["random", "optuna"] = Field(
-        "random", description="how they are drawn; optuna learns from the trials before (TPE, Bergstra et al. 2011)"
+        "random",
+        description="how they are drawn; optuna learns from the trials before "
+        "(TPE, Bergstra et al. 2011)",
     )
     early_stopping: Literal["asha", "none"] = Field(
-        "asha", description="asha: at some shares of the run only the best trials go on (Li et al. 2020)"
+        "asha",
+        description="asha: at some shares of the run only the best trials go on (Li et al. 2020)",
     )
     grace_share: float = Field(
-        0.1, gt=0, lt=1, description="share of its steps after which a trial may be stopped for the first time"
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of its steps after which a trial may be stopped for the first time",
     )
     reduction_factor: int = Field(
-        3, ge=2, description="of so many trials one goes on, and to so many times the share until the next comparison"
+        3,
+        ge=2,
+        description="of so many trials one goes on, and to so many times the share until the next "
+        "comparison",
     )
-    silence_seconds: float = Field(1800, gt=0, description="give up when no trial has said anything for so long")
+    silence_seconds: float = Field(
+        1800, gt=0, description="give up when no trial has said anything for so long"
+    )
     seed: int = Field(0, ge=0, description="of the draws")
 
     @model_validator(mode="after")
     def _choices_differ(self) -> Self:
         for key, values in self.space.items():
-            if isinstance(values, tuple) and (not values or len({repr(value) for value in values}) < len(values)):
-                raise ValueError(f"space.{key}: a list of different choices is expected, not {list(values)}")
+            if isinstance(values, tuple) and (
+                not values or len({repr(value) for value in values}) < len(values)
+            ):
+                raise ValueError(
+                    f"space.{key}: a list of different choices is expected, not {list(values)}"
+                )
         return self
 
     @property
     def most_trials(self) -> int:
         """`num_trials`, or the number of all combinations where that is smaller."""
-        choices = [len(values) if isinstance(values, tuple) else math.inf for values in self.space.values()]
+        choices = [
+            len(values) if isinstance(values, tuple) else math.inf for values in self.space.values()
+        ]
         return int(min(self.num_trials, math.prod(choices)))
 
     def read_training(self) -> TrainingConfig:
-        """The run that trials differ from. Raises ConfigError where no trial could be compared or run."""
+        """Read the run that trials differ from.
+
+        Raises ConfigError if no trial could be run, or compared with others.
+        """
         given = self.training
         base = load_config(TrainingConfig, Path(given)) if isinstance(given, str) else given
         if not base.best_metric:
-            raise ConfigError("the training configuration has no best_metric: say which measure is sought")
+            raise ConfigError(
+                "the training configuration has no best_metric: say which measure is sought"
+            )
         if base.resources.replicas != 1:
             raise ConfigError(
-                f"a trial runs in one process: resources.replicas must be 1, not {base.resources.replicas}; "
-                "best.yaml can be trained with more"
+                "a trial runs in one process: resources.replicas must be 1, "
+                f"not {base.resources.replicas}; best.yaml can be trained with more"
             )
-        for place in range(max(len(v) if isinstance(v, tuple) else 2 for v in self.space.values())):
-            with_values(base, {key: _some(values, place) for key, values in self.space.items()})
+        # Every choice, and both ends of every range, stand in one of these combinations at least.
+        most_values = max(len(v) if isinstance(v, tuple) else 2 for v in self.space.values())
+        for index in range(most_values):
+            with_values(base, {key: _example_value(v, index) for key, v in self.space.items()})
         for key, values in self.space.items():
             if isinstance(values, RangeConfig) and not values.whole:
                 _check_fractions(base, key, values)
@@ -92,14 +120,15 @@ class TuningConfig(Config):
 
 
 def with_values(base: TrainingConfig, values: Mapping[str, Value]) -> TrainingConfig:
-    """The training configuration with some values replaced; a source goes by its name, as in `sources.news.weight`.
+    """Replace values of the training configuration by dotted keys.
 
-    Raises ConfigError for a key or value that it refuses.
+    A source goes by its name, as in `sources.news.weight`.
+    Raises ConfigError for a key or value that the configuration refuses.
     """
     changed = base.model_dump(mode="json")
     for key, value in values.items():
         *path, last = key.split(".")
-        section: Any = changed
+        section: object = changed
         for name in path:
             section = _entry(section, name, key)
         if not isinstance(section, dict):
@@ -108,18 +137,25 @@ def with_values(base: TrainingConfig, values: Mapping[str, Value]) -> TrainingCo
     return validated(TrainingConfig, changed, f"the training run with {dict(values)}")
 
 
-def _entry(section: Any, name: str, key: str) -> Any:
-    if isinstance(section, list):
-        known = {str(entry["name"]): entry for entry in section if isinstance(entry, dict) and "name" in entry}
-    else:
-        known = section if isinstance(section, dict) else {}
+def _entry(section: object, name: str, key: str) -> object:
+    """Return what `name` stands for in a section, or in a list of sections with names."""
+    known: dict[str, object] = {}
+    if isinstance(section, dict):
+        known = section
+    elif isinstance(section, list):
+        for entry in section:
+            if isinstance(entry, dict) and "name" in entry:
+                known[str(entry["name"])] = entry
     if name not in known:
-        raise ConfigError(f"space.{key}: there is no {name!r}; there are {', '.join(known) or 'no keys below it'}")
+        raise ConfigError(
+            f"space.{key}: there is no {name!r}; there are {', '.join(known) or 'no keys below it'}"
+        )
     return known[name]
 
 
 def _check_fractions(base: TrainingConfig, key: str, values: RangeConfig) -> None:
-    """The ends of a range may be whole numbers where what is drawn between them is not."""
+    """Check a number between the ends, which may be whole numbers where it is not."""
+    # pi divides no range into whole numbers.
     inner = values.low + (values.high - values.low) / math.pi
     try:
         with_values(base, {key: inner})
@@ -129,9 +165,9 @@ def _check_fractions(base: TrainingConfig, key: str, values: RangeConfig) -> Non
         ) from error
 
 
-def _some(values: RangeConfig | tuple[Value, ...], place: int) -> Value:
-    """Each choice in turn, or an end of the range."""
+def _example_value(values: RangeConfig | tuple[Value, ...], index: int) -> Value:
+    """Return the choices in turn, or the ends of a range by turns."""
     if isinstance(values, tuple):
-        return values[place % len(values)]
-    end = (values.low, values.high)[place % 2]
+        return values[index % len(values)]
+    end = (values.low, values.high)[index % 2]
     return int(end) if values.whole else end

@@ -2,85 +2,113 @@
 
 import math
 import random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bertsum.tuning.config import RangeConfig, TuningConfig, Value
 from bertsum.tuning.trials import Trial
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
-class Draws(Protocol):
-    """Where values come from."""
+
+class Sampler(Protocol):
+    """Chooses the values of each trial."""
 
     def draw(self, number: int, attempt: int) -> dict[str, Value]:
-        """Values of the trial with this number; another attempt, where they were tried before, gives others."""
+        """Draw the values of a trial.
+
+        Another `attempt` gives other values, for a trial whose first ones were tried before.
+        """
 
     def learn(self, trial: Trial) -> None:
-        """What came of a trial that has ended."""
+        """Take into account what came of a trial that has ended."""
 
 
-def make_draws(config: TuningConfig, ended: list[Trial]) -> Draws:
-    """As the configuration says, with what the trials that have ended teach."""
-    draws: Draws = OptunaDraws(config, len(ended)) if config.searcher == "optuna" else RandomDraws(config)
+def make_sampler(config: TuningConfig, ended: list[Trial]) -> Sampler:
+    """Make the sampler that the configuration names; it learns from the trials that have ended."""
+    sampler: Sampler = RandomSampler(config)
+    if config.searcher == "optuna":
+        sampler = OptunaSampler(config, len(ended))
     for trial in ended:
-        draws.learn(trial)
-    return draws
+        sampler.learn(trial)
+    return sampler
 
 
-class RandomDraws:
-    """Values for one trial after the other, each even over its choices or its range. A function of seed and number."""
+class RandomSampler:
+    """Draws each value evenly from its choices or its range.
+
+    What is drawn depends on seed, number and attempt alone, so a search that goes on draws as if it
+    had never been interrupted.
+    """
 
     def __init__(self, config: TuningConfig) -> None:
         self._config = config
 
     def draw(self, number: int, attempt: int) -> dict[str, Value]:
-        """Values of a trial; another `attempt` gives others."""
+        """Draw the values of a trial."""
         generator = random.Random(f"{self._config.seed} {number} {attempt}")
         return {key: _draw(values, generator) for key, values in self._config.space.items()}
 
     def learn(self, trial: Trial) -> None:
-        """Nothing is learned."""
+        """Learn nothing: every draw is independent."""
 
 
-class OptunaDraws:
-    """The same by Optuna's tree-structured Parzen estimator, which prefers what resembles the best trials until now."""
+class OptunaSampler:
+    """Draws values that resemble the best trials until now.
+
+    By the tree-structured Parzen estimator of Optuna (Bergstra et al. 2011).
+    """
 
     def __init__(self, config: TuningConfig, num_known: int) -> None:
-        import optuna
+        """`num_known`: trials that have ended before."""
+        import optuna  # which a search at random does without
 
         optuna.logging.disable_default_handler()
+        # The estimator compares trials, so the first quarter is random: at least 2, at most
+        # 10 trials, which is Optuna's default.
         first_random = min(10, max(2, config.num_trials // 4))
-        sampler = optuna.samplers.TPESampler(seed=config.seed + num_known, n_startup_trials=first_random)
+        # The generator begins anew with each start: with the same seed it would repeat its draws.
+        sampler = optuna.samplers.TPESampler(
+            seed=config.seed + num_known, n_startup_trials=first_random
+        )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._space = {key: _distribution(optuna.distributions, values) for key, values in config.space.items()}
+        self._space = {key: _distribution(values) for key, values in config.space.items()}
 
     def draw(self, number: int, attempt: int) -> dict[str, Value]:
-        """Values of a trial."""
+        """Draw the values of a trial; each call gives others."""
         return dict(self._study.ask(self._space).params)
 
     def learn(self, trial: Trial) -> None:
-        """What came of a trial that has ended; one without a score teaches nothing."""
+        """Add a trial that has ended to what the estimator knows, unless it has no score."""
         import optuna
 
         if trial.best is not None:
-            known = optuna.trial.create_trial(params=trial.values, distributions=self._space, value=trial.best.score)
+            known = optuna.trial.create_trial(
+                params=trial.values, distributions=self._space, value=trial.best.score
+            )
             self._study.add_trial(known)
 
 
 def _draw(values: RangeConfig | tuple[Value, ...], generator: random.Random) -> Value:
+    """Draw one of the choices, or a number of the range."""
     if isinstance(values, tuple):
         return generator.choice(values)
+    # Whole numbers are rounded down: from [1, 4) comes 1, 2 or 3, each as often.
     high = values.high + 1 if values.whole else values.high
     if values.log:
         number = math.exp(generator.uniform(math.log(values.low), math.log(high)))
     else:
         number = generator.uniform(values.low, high)
-    number = min(max(number, values.low), values.high)  # rounding may lead out of the range
+    number = min(max(number, values.low), values.high)  # exp(log(x)) may be a little beyond x
     return int(number) if values.whole else number
 
 
-def _distribution(kinds: Any, values: RangeConfig | tuple[Value, ...]) -> Any:
+def _distribution(values: RangeConfig | tuple[Value, ...]) -> "BaseDistribution":
+    """Say choices or a range in Optuna's words."""
+    from optuna import distributions
+
     if isinstance(values, tuple):
-        return kinds.CategoricalDistribution(values)
+        return distributions.CategoricalDistribution(values)
     if values.whole:
-        return kinds.IntDistribution(int(values.low), int(values.high), log=values.log)
-    return kinds.FloatDistribution(values.low, values.high, log=values.log)
+        return distributions.IntDistribution(int(values.low), int(values.high), log=values.log)
+    return distributions.FloatDistribution(values.low, values.high, log=values.log)

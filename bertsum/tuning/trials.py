@@ -1,6 +1,7 @@
-"""The trials of a search on disk: `trials/NUMBER/trial.json` says what is tried there, and what came of it.
+"""The trials of a search on disk.
 
-Everything that a search needs to go on is in these files. Beside each lies the trial's training run.
+`trials/NUMBER/trial.json` says what is tried there, and what came of it. A search goes on from
+these files alone. Beside each of them lies the trial's training run.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ Outcome = Literal["finished", "stopped", "failed"]
 
 
 class Score(NamedTuple):
-    """What a trial's weights were worth at a step; `share` of its steps were done."""
+    """What a trial's weights were worth at a step, when `share` of its steps were done."""
 
     step: int
     share: float
@@ -26,7 +27,7 @@ class Score(NamedTuple):
 
 
 class Trial(BaseModel):
-    """Content of `trial.json`. Without an outcome it has still to go on."""
+    """Content of `trial.json`. A trial without an outcome has to go on."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -38,17 +39,18 @@ class Trial(BaseModel):
 
     @property
     def directory(self) -> str:
-        """Of its training run, in OUTPUT."""
+        """Directory of its training run, in OUTPUT."""
         return f"{DIRECTORY}/{self.number:04d}"
 
     @property
     def best(self) -> Score | None:
-        """Its best score: a run keeps the weights that have it."""
+        """Best score, which is that of the weights that its run keeps."""
         return max(self.scores, key=lambda score: score.score, default=None)
 
     def add(self, score: Score) -> None:
-        """A run that goes on says again what it had measured."""
-        self.scores = sorted({**{known.step: known for known in self.scores}, score.step: score}.values())
+        """Add a score, or replace the one of the same step: a run that goes on reports again."""
+        others = [known for known in self.scores if known.step != score.step]
+        self.scores = sorted([*others, score])  # by step; assigned, so that pydantic validates it
 
 
 class TrialStore:
@@ -58,7 +60,7 @@ class TrialStore:
         self._output = output
 
     def read(self) -> list[Trial]:
-        """In the order of their numbers. Raises OutputError for a damaged file."""
+        """Read all trials by number. Raises OutputError for a damaged file."""
         names = [name for name in self._output.list_names(DIRECTORY) if name.endswith(f"/{_FILE}")]
         return sorted(map(self._read, names), key=lambda trial: trial.number)
 
@@ -67,37 +69,47 @@ class TrialStore:
             return Trial.model_validate_json(self._output.read_bytes(name))
         except ValidationError as error:
             reason = error.errors()[0]
+            key = ".".join(map(str, reason["loc"]))
             raise OutputError(
                 f"{self._output}/{name} is damaged or of another version of bertsum "
-                f"({'.'.join(map(str, reason['loc']))}: {reason['msg']}); remove its directory, and it "
-                "is drawn anew"
+                f"({key}: {reason['msg']}); remove its directory, and it is drawn anew"
             ) from error
 
     def write(self, trial: Trial) -> None:
-        """Replace what there is of it."""
-        self._output.write_replace(f"{trial.directory}/{_FILE}", trial.model_dump_json(indent=1).encode())
+        """Write the trial's file, replacing what there is."""
+        self._output.write_replace(
+            f"{trial.directory}/{_FILE}", trial.model_dump_json(indent=1).encode()
+        )
 
     def clear(self) -> None:
-        """Remove all trials, with what came of them."""
+        """Remove all trials with their training runs."""
         for name in self._output.list_names(DIRECTORY):
             self._output.remove(name)
 
     def remove_checkpoints(self, trial: Trial) -> None:
-        """Those that only going on would need, which are several times as large as the model."""
+        """Remove the states that only going on would need, several times as large as the model."""
         for name in self._output.list_names(f"{trial.directory}/{_CHECKPOINTS}"):
             self._output.remove(name)
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """The best first, those without a score last."""
-    return sorted(trials, key=lambda t: (t.best is None, -t.best.score if t.best else 0.0, t.number))
+    """Sort trials: the best first, those without a score last."""
+    return sorted(trials, key=_rank)
+
+
+def _rank(trial: Trial) -> tuple[bool, float, int]:
+    """Return a sort key: scored trials first, then by score, then by number."""
+    best = trial.best
+    return best is None, -best.score if best else 0.0, trial.number
 
 
 def show_values(trial: Trial) -> str:
-    """What a trial tries, for people."""
+    """Write a trial's values for people."""
     return ", ".join(f"{key} {short(value)}" for key, value in trial.values.items())
 
 
 def short(value: object) -> str:
-    """A number with four digits; anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    """Write a number with four digits, anything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 from bertsum.errors import IncompleteError
 from bertsum.storage.folder import Folder
 from bertsum.tuning.config import TuningConfig
-from bertsum.tuning.samplers import make_draws
 from bertsum.tuning.trials import Score, Trial, TrialStore
 from jobs.learning.trials import Search, Suggestions, _asha
 from jobs.terminal.plots import draw_trials
@@ -27,7 +26,7 @@ TRAINING = training_config(
 def make(root: Path, trials: list[Trial] | None = None, **values: object) -> Search:
     config = TuningConfig.model_validate({"training": TRAINING, "space": SPACE} | values)
     found = {trial.number: trial for trial in trials or []}
-    return Search(config, TrialStore(Folder(str(root))), Bar(), found, make_draws(config, []), lambda: None)
+    return Search(config=config, store=TrialStore(Folder(str(root))), bar=Bar(), trials=found, check=lambda: None)
 
 
 @pytest.mark.parametrize("searcher", ["random", "optuna"])
@@ -58,15 +57,15 @@ def test_outcomes_are_on_disk_when_they_are_known(tmp_path: Path) -> None:
     store = TrialStore(Folder(str(tmp_path)))
     for number in range(1, 5):
         search.next_trial()
-        search.begin(number)
-        search.hear(number, {"step": 3, "share": 0.25, "score": 0.5 - number})
+        search.mark_started(number)
+        search.record(number, {"step": 3, "share": 0.25, "score": 0.5 - number})
     assert [trial.scores for trial in store.read()] == [[Score(3, 0.25, 0.5 - number)] for number in range(1, 5)]
-    search.hear(1, {"outcome": "finished"})
-    search.hear(2, {"outcome": "failed", "error": "no such label"})
-    search.end(1)
-    search.end(2)
-    search.end(3)  # by ASHA
-    search.end(4, "the node died")  # too often; not the trial's fault, so it may be tried again
+    search.record(1, {"outcome": "finished"})
+    search.record(2, {"outcome": "failed", "error": "no such label"})
+    search.mark_ended(1)
+    search.mark_ended(2)
+    search.mark_ended(3)  # by ASHA
+    search.mark_ended(4, "the node died")  # too often; not the trial's fault, so it may be tried again
     assert [(trial.outcome, trial.error) for trial in store.read()] == [
         ("finished", None),
         ("failed", "no such label"),
@@ -78,9 +77,9 @@ def test_outcomes_are_on_disk_when_they_are_known(tmp_path: Path) -> None:
 def test_silence_has_an_end(tmp_path: Path) -> None:
     search = make(tmp_path, silence_seconds=60)
     search.next_trial()
-    search.begin(1)
+    search.mark_started(1)
     search.watch()
-    search.heard_at -= 61
+    search.reported_at -= 61
     with pytest.raises(IncompleteError, match=r"no trial \(1\) has said anything for 1:01; silence_seconds is 60"):
         search.watch()
 

@@ -79,7 +79,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     file = ExampleFile.write(encoded())
     part = file[1:]
     assert list(tmp_path.iterdir()) == []
-    descriptor = file._file.fileno()
+    descriptor = file._file.descriptor
     assert os.fstat(descriptor).st_nlink == 0
     del file
     assert part[0].document.text == "A cat."

@@ -20,7 +20,7 @@ from bertsum.training import loop as training
 from bertsum.training import optimization, validation
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
-from bertsum.training.data import labelled_batch, read_examples
+from bertsum.training.data import Sampling, labelled_batch, read_examples
 from bertsum.training.loop import build_model, train
 from bertsum.training.optimization import LossModule, WeightAverage, learning_rate_factor, train_step
 from bertsum.training.steps import StepPlan
@@ -33,12 +33,11 @@ def source_config(**values) -> SourceConfig:
     return SourceConfig.model_validate({"name": "news"} | values)
 
 
-def read(tmp_path, rows: dict, config: SourceConfig, **options):
+def read(tmp_path, rows: dict, config: SourceConfig, max_windows: int = 8, **sampling):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(rows), path)
-    return read_examples(
-        str(path), config, tiny.document_encoder(), tiny.model_config(), **({"max_windows": 8} | options)
-    )
+    encoder, model, drawn = tiny.document_encoder(), tiny.model_config(), Sampling(**sampling)
+    return read_examples(str(path), config, encoder, model, max_windows=max_windows, sampling=drawn)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bertsum.errors import ConfigError
 from bertsum.storage.folder import Folder
 from bertsum.tuning.config import TuningConfig, with_values
-from bertsum.tuning.samplers import OptunaDraws, RandomDraws, make_draws
+from bertsum.tuning.samplers import OptunaSampler, RandomSampler, make_sampler
 from bertsum.tuning.trials import Score, Trial, TrialStore, ranked
 
 SOURCES = [
@@ -100,7 +100,7 @@ def test_no_more_trials_than_combinations() -> None:
 @pytest.mark.parametrize("searcher", ["random", "optuna"])
 def test_draws_lie_in_the_space_and_fill_it(searcher: str) -> None:
     config = search(searcher=searcher, num_trials=400)
-    draws = make_draws(config, [])
+    draws = make_sampler(config, [])
     drawn = [draws.draw(number, 0) for number in range(400)]
     for values in drawn:
         assert with_values(BASE, values).schedule in ("linear", "noam")
@@ -114,7 +114,7 @@ def test_draws_lie_in_the_space_and_fill_it(searcher: str) -> None:
 
 
 def test_random_draws_are_a_function_of_seed_and_number() -> None:
-    first, again, other = (RandomDraws(search(seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (RandomSampler(search(seed=seed)) for seed in (0, 0, 1))
     assert first.draw(3, 0) == again.draw(3, 0)
     assert len({str(one) for one in (first.draw(3, 0), first.draw(3, 1), first.draw(4, 0), other.draw(3, 0))}) == 4
 
@@ -128,8 +128,8 @@ def test_optuna_learns_from_trials_of_an_earlier_start() -> None:
         score = Score(9, 1.0, -abs(math.log10(rate) + 4))
         ended.append(Trial(number=number, values={"encoder_learning_rate": rate}, scores=[score], outcome="finished"))
     ended.append(Trial(number=40, values={"encoder_learning_rate": 1e-2}, outcome="failed"))
-    draws = make_draws(config, ended)
-    assert isinstance(draws, OptunaDraws)
+    draws = make_sampler(config, ended)
+    assert isinstance(draws, OptunaSampler)
     rates = [draws.draw(50 + number, 0)["encoder_learning_rate"] for number in range(30)]
     assert sum(1e-5 < rate < 1e-3 for rate in rates) > 22  # 15 by chance
 
