@@ -67,7 +67,13 @@ PREDICTION_SCHEMA = pa.schema(
 def is_binary(data_type: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
     return any(
-        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+        accepts(data_type)
+        for accepts in (
+            pt.is_binary,
+            pt.is_large_binary,
+            pt.is_binary_view,
+            pt.is_fixed_size_binary,
+        )
     )
 
 
@@ -93,12 +99,18 @@ def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
 
 
-def output_fields(input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None) -> list[pa.Field]:
+def output_fields(
+    input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None
+) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
 
     Raises ValueError when a kept column is not in the input, or has the name of an output column in whatever case.
     """
-    names = [name for name in input_schema.names if name != text_column] if keep_columns is None else list(keep_columns)
+    names = (
+        [name for name in input_schema.names if name != text_column]
+        if keep_columns is None
+        else list(keep_columns)
+    )
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")

@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import Document, Prediction, Status, is_binary, output_fields, predictions_to_table
+from bertsum.schema import (
+    Document,
+    Prediction,
+    Status,
+    is_binary,
+    output_fields,
+    predictions_to_table,
+)
 
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
@@ -39,7 +46,9 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
     ]
 
 
-def output_table(table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig) -> pa.Table:
+def output_table(
+    table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig
+) -> pa.Table:
     """The kept columns of `table`, then those of the predictions, a row a row."""
     fields = output_fields(table.schema, config.text_column, config.keep_columns)
     result = predictions_to_table(predictions)
@@ -75,7 +84,9 @@ def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
         if not isinstance(value, dict):
             path = ".".join(keys[:depth])
             kind = type(value).__name__
-            return Document("", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}")
+            return Document(
+                "", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}"
+            )
         value = value.get(key)
     if value is None or isinstance(value, str):
         return Document(value)
@@ -107,7 +118,11 @@ def read_sequence(values: Any) -> list[Document]:
     shape = getattr(values, "shape", None)  # of numpy's arrays, and of pandas' and polars' columns
     is_sequence = isinstance(values, Sequence) if shape is None else len(shape) == 1
     if not is_sequence or isinstance(values, str | bytes | bytearray | memoryview):
-        kind = type(values).__name__ if shape is None else f"{type(values).__name__} of shape {tuple(shape)}"
+        kind = (
+            type(values).__name__
+            if shape is None
+            else f"{type(values).__name__} of shape {tuple(shape)}"
+        )
         raise InputError(
             "a str, a list or another sequence of str or None (also a numpy array, a pandas Series or an Arrow array), "
             f"or a pyarrow.Table is expected, not {kind}"
@@ -116,7 +131,9 @@ def read_sequence(values: Any) -> list[Document]:
     for index, value in enumerate(values):
         if not isinstance(value, str) and not _is_missing(value):
             kind = type(value).__name__
-            raise InputError(f"document {index} is a {kind}, {reprlib.repr(value)}; a str or None is expected")
+            raise InputError(
+                f"document {index} is a {kind}, {reprlib.repr(value)}; a str or None is expected"
+            )
         documents.append(Document(value if isinstance(value, str) else None))
     return documents
 
@@ -169,7 +186,13 @@ def unreadable(document: Document) -> Prediction | None:
         return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {error.start}")
     if not _LETTER.search(text):
         return Prediction(Status.NOT_TEXT, error="no letter of any script")
-    num_control = len(data) - len(data.translate(None, _CONTROL_BYTES)) + sum(map(data.count, _NON_CHARACTERS))
+    num_control = (
+        len(data)
+        - len(data.translate(None, _CONTROL_BYTES))
+        + sum(map(data.count, _NON_CHARACTERS))
+    )
     if num_control > _MAX_CONTROL_SHARE * len(text):
-        return Prediction(Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters")
+        return Prediction(
+            Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters"
+        )
     return None

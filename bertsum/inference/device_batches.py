@@ -48,8 +48,14 @@ class Running:
             None if values is None else to_host(values.float().softmax(1))
             for values in (logits.sentiment_logits, logits.topic_logits)
         )
-        tokens = None if logits.token_sentiment_logits is None else to_host(logits.token_sentiment_logits.argmax(1))
-        running = cls(batch.documents, batch.num_sentences, sentences, sentiments, topics, tokens, documents)
+        tokens = (
+            None
+            if logits.token_sentiment_logits is None
+            else to_host(logits.token_sentiment_logits.argmax(1))
+        )
+        running = cls(
+            batch.documents, batch.num_sentences, sentences, sentiments, topics, tokens, documents
+        )
         if logits.sentence_logits.is_cuda:
             event: Any = torch.cuda.Event  # carries no types
             running.done = event()
@@ -69,9 +75,14 @@ class Running:
         sentences = torch.split(self.sentence_scores, self.num_sentences)
         nothing: list[Any] = [None] * len(self.places)
         sentiments, topics = (
-            nothing if values is None else list(values.numpy()) for values in (self.sentiment_scores, self.topic_scores)
+            nothing if values is None else list(values.numpy())
+            for values in (self.sentiment_scores, self.topic_scores)
         )
-        tokens = nothing if self.token_labels is None else split_tokens(self.token_labels.numpy(), self.documents)
+        tokens = (
+            nothing
+            if self.token_labels is None
+            else split_tokens(self.token_labels.numpy(), self.documents)
+        )
         return {
             place: Scores(scores.numpy(), sentiment, topic_scores=topic, token_labels=labels)
             for place, scores, sentiment, topic, labels in zip(
@@ -84,7 +95,9 @@ def to_host(values: Tensor) -> Tensor:
     """A copy in pinned memory, which is complete when the device's stream comes to it; on a CPU the tensor itself."""
     if not values.is_cuda:
         return values
-    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(
+        values, non_blocking=True
+    )
 
 
 def refuse_lost_device(error: Exception) -> None:

@@ -22,7 +22,9 @@ class Stream(Protocol):
     stage_seconds: MutableMapping[str, float]
     max_batch_tokens: int
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
         """Results of `tables`. The first of them may be read and prepared before this returns, none is computed."""
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:

@@ -90,7 +90,9 @@ class Summarizer:
             reorder_weights(self.model.encoder)
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self._trim_heap = HeapTrimmer()
-        self._preparing = Lock()  # two streams may be at work, and the encoder's memory of words is one
+        self._preparing = (
+            Lock()
+        )  # two streams may be at work, and the encoder's memory of words is one
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
@@ -101,12 +103,18 @@ class Summarizer:
         was done to the weights since they were loaded stays behind: save them first.
         """
         make = partial(
-            type(self), self._source, self.config, device=self._given_device, max_batch_tokens=self.max_batch_tokens
+            type(self),
+            self._source,
+            self.config,
+            device=self._given_device,
+            max_batch_tokens=self.max_batch_tokens,
         )
         return make, ()
 
     @classmethod
-    def from_pretrained(cls, model: str | Path | None = None, config: SummarizerConfig | None = None) -> Self:
+    def from_pretrained(
+        cls, model: str | Path | None = None, config: SummarizerConfig | None = None
+    ) -> Self:
         """The same as the constructor, under the name that Transformers users expect."""
         return cls(model, config)
 
@@ -117,7 +125,9 @@ class Summarizer:
     @overload
     def __call__(self, documents: str) -> Prediction: ...
     @overload
-    def __call__(self, documents: list[str] | list[str | None] | tuple[str | None, ...]) -> list[Prediction]: ...
+    def __call__(
+        self, documents: list[str] | list[str | None] | tuple[str | None, ...]
+    ) -> list[Prediction]: ...
     @overload
     def __call__(self, documents: pa.Table) -> pa.Table: ...
 
@@ -136,16 +146,24 @@ class Summarizer:
     def predict(self, documents: Sequence[Document]) -> list[Prediction]:
         """One prediction a document, in order."""
         pools = _pools(documents)
-        return [prediction for _, _, predictions in self._run(pools, None) for prediction in predictions]
+        return [
+            prediction for _, _, predictions in self._run(pools, None) for prediction in predictions
+        ]
 
     def predict_all_heads(
         self, documents: Sequence[Document]
     ) -> list[tuple[Prediction, EncodedDocument | None, Scores | None]]:
         """The same, and what the heads say whose results are in no output row."""
         parts = self._run(_pools(documents), None)
-        return [one for prepared, scores, found in parts for one in zip(found, prepared.encoded, scores, strict=True)]
+        return [
+            one
+            for prepared, scores, found in parts
+            for one in zip(found, prepared.encoded, scores, strict=True)
+        ]
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
         """Tables with the text column in; the same rows, kept columns and predictions out, in order, in smaller tables.
 
         The first documents are read and prepared before this returns, the following ones in a thread, ahead of the
@@ -156,7 +174,9 @@ class Summarizer:
         def pools() -> Iterator[Sequence[Document]]:
             for table in tables:
                 if not isinstance(table, pa.Table):
-                    raise InputError(f"stream takes several pyarrow.Table, of which one is a {type(table).__name__}")
+                    raise InputError(
+                        f"stream takes several pyarrow.Table, of which one is a {type(table).__name__}"
+                    )
                 start = 0
                 for pool in _pools(read_documents(table, self.config)) or [[]]:
                     waiting.append(table.slice(start, len(pool)))
@@ -164,14 +184,18 @@ class Summarizer:
                     yield pool
 
         parts = self._run(pools(), on_progress)
-        return (output_table(waiting.pop(0), predictions, self.config) for _, _, predictions in parts)
+        return (
+            output_table(waiting.pop(0), predictions, self.config) for _, _, predictions in parts
+        )
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
         predictions = [unreadable(document) for document in documents]
         readable = [place for place, prediction in enumerate(predictions) if prediction is None]
         encoded: list[EncodedDocument | None] = [None] * len(documents)
-        for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
+        for place, result in zip(
+            readable, self._encode([documents[place] for place in readable]), strict=True
+        ):
             if isinstance(result, EncodedDocument) and not result.is_unknown_language:
                 encoded[place] = result
             elif isinstance(result, EncodedDocument):
@@ -180,7 +204,9 @@ class Summarizer:
                 predictions[place] = result
         return Prepared(encoded, predictions)
 
-    def forward(self, prepared: Prepared, on_progress: Progress | None = None) -> list[Scores | None]:
+    def forward(
+        self, prepared: Prepared, on_progress: Progress | None = None
+    ) -> list[Scores | None]:
         """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
         return self._collect(prepared, self._start(prepared), on_progress)
 
@@ -206,7 +232,9 @@ class Summarizer:
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
         """A row of status `error` for each row of the table, without computing anything."""
-        return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config)
+        return output_table(
+            table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config
+        )
 
     def on_batch(self, call: Callable[[], None]) -> None:
         """Call `call` after each batch, from now on: documents are counted pool by pool, which may take minutes."""
@@ -275,7 +303,10 @@ class Summarizer:
                 scores[place] = result
             if on_progress:
                 documents = [prepared.encoded[place] for place in results]
-                on_progress(len(documents), sum(document.num_read_tokens for document in documents if document))
+                on_progress(
+                    len(documents),
+                    sum(document.num_read_tokens for document in documents if document),
+                )
         return scores
 
     @contextmanager
@@ -300,7 +331,9 @@ class Summarizer:
         languages = [document.language or self.config.language for document in documents]
         return self.encoder.encode(texts, languages, self.config.max_windows)
 
-    def _start_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Running]:
+    def _start_group(
+        self, documents: Sequence[EncodedDocument], group: Sequence[int]
+    ) -> list[Running]:
         try:
             return [self._start_batch(documents, group)]
         except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
@@ -312,7 +345,9 @@ class Summarizer:
         if len(group) == 1:
             return [Running(list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
-        return self._start_group(documents, group[:half]) + self._start_group(documents, group[half:])
+        return self._start_group(documents, group[:half]) + self._start_group(
+            documents, group[half:]
+        )
 
     @torch.inference_mode()
     def _start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
@@ -321,7 +356,11 @@ class Summarizer:
         return Running.of(batch, logits, [documents[place] for place in batch.documents])
 
     def _predict_one(
-        self, document: EncodedDocument, scores: Scores, sentences: npt.NDArray[np.float32], chosen: list[int]
+        self,
+        document: EncodedDocument,
+        scores: Scores,
+        sentences: npt.NDArray[np.float32],
+        chosen: list[int],
     ) -> Prediction:
         sentiment: dict[str, float] | None = None
         if scores.sentiment_scores is not None:
@@ -358,14 +397,20 @@ def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             num_positions = module.num_embeddings - unused
     num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
-    return DocumentEncoder(tokenizer, model.config, num_segments=num_segments, max_positions=num_positions)
+    return DocumentEncoder(
+        tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
+    )
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     return torch.bfloat16 if device.type == "cpu" and _has_native_bfloat16() else torch.float32
 
 
@@ -384,9 +429,13 @@ def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
     start = characters = 0
     for place, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise InputError(f"document {place} is a {type(document).__name__}; a bertsum.Document is expected")
+            raise InputError(
+                f"document {place} is a {type(document).__name__}; a bertsum.Document is expected"
+            )
         length = len(document.text or "")
-        if place > start and (place - start == _POOL_DOCUMENTS or characters + length > _POOL_CHARACTERS):
+        if place > start and (
+            place - start == _POOL_DOCUMENTS or characters + length > _POOL_CHARACTERS
+        ):
             pools.append(documents[start:place])
             start, characters = place, 0
         characters += length
@@ -399,9 +448,17 @@ def _check_arguments(model: object, config: object, max_batch_tokens: object) ->
     if not isinstance(model, str | os.PathLike | None):
         raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
     if not isinstance(config, SummarizerConfig | None):
-        raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {type(config).__name__}")
-    if not isinstance(max_batch_tokens, int) or isinstance(max_batch_tokens, bool) or max_batch_tokens < 1:
-        raise ConfigError(f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}")
+        raise ConfigError(
+            f"config must be a bertsum.config.SummarizerConfig or None, not a {type(config).__name__}"
+        )
+    if (
+        not isinstance(max_batch_tokens, int)
+        or isinstance(max_batch_tokens, bool)
+        or max_batch_tokens < 1
+    ):
+        raise ConfigError(
+            f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}"
+        )
 
 
 def _choose_device(device: str | torch.device | None) -> torch.device:
@@ -409,10 +466,14 @@ def _choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.zeros(1, device=chosen).tolist()  # fails where there is no such device, and on one without memory
+        torch.zeros(
+            1, device=chosen
+        ).tolist()  # fails where there is no such device, and on one without memory
     except Exception as error:  # each kind of device has its own
         here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
-        raise ModelError(f"device {device!r} cannot be used ({one_line(error)}); there is: {here}") from error
+        raise ModelError(
+            f"device {device!r} cannot be used ({one_line(error)}); there is: {here}"
+        ) from error
     return chosen
 
 

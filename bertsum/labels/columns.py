@@ -12,7 +12,13 @@ import pyarrow.types as pt
 from bertsum.labels.config import LabelsConfig
 from bertsum.runs.columns import column_problem, columns_text, is_text
 
-_LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+_LISTS = (
+    pt.is_list,
+    pt.is_large_list,
+    pt.is_fixed_size_list,
+    pt.is_list_view,
+    pt.is_large_list_view,
+)
 _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
 
 
@@ -42,7 +48,9 @@ def summaries_problem(schema: pa.Schema, key: str, names: Iterable[str]) -> str 
     return next((problem for problem in problems if problem), None)
 
 
-def label_rows(table: pa.Table, names: Iterable[str], summaries: Iterable[str | None]) -> list[dict[str, Any]]:
+def label_rows(
+    table: pa.Table, names: Iterable[str], summaries: Iterable[str | None]
+) -> list[dict[str, Any]]:
     """Values of the named columns, row by row. Those of the columns in `summaries` have one sentence a line.
 
     What is not UTF-8 is None: a row trains, and is measured by, the labels that can be read.
@@ -50,7 +58,9 @@ def label_rows(table: pa.Table, names: Iterable[str], summaries: Iterable[str | 
     columns = {name: python_values(table[name]) for name in dict.fromkeys(names)}
     for name in columns.keys() & set(summaries):
         columns[name] = [_lines(value) for value in columns[name]]
-    return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
+    return [
+        {name: values[row] for name, values in columns.items()} for row in range(table.num_rows)
+    ]
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
@@ -72,7 +82,9 @@ def _value(scalar: pa.Scalar) -> Any:
 def _lines(value: str | Sequence[str | None] | None) -> str | None:
     """A summary with one sentence a line, of a list of sentences or as it is; None where it is blank."""
     if value is not None and not isinstance(value, str):
-        value = "\n".join(" ".join(sentence.split()) for sentence in value if sentence and sentence.strip())
+        value = "\n".join(
+            " ".join(sentence.split()) for sentence in value if sentence and sentence.strip()
+        )
     return value if value and value.strip() else None
 
 

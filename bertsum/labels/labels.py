@@ -12,7 +12,9 @@ from bertsum.labels.config import LabelsConfig
 from bertsum.labels.oracle import best_combination, greedy_oracle
 from bertsum.text.sentences import Span
 
-_UNLABELLED = -1  # label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch
+_UNLABELLED = (
+    -1
+)  # label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch
 
 
 def sentence_labels(
@@ -31,13 +33,19 @@ def sentence_labels(
     more, the oracle is greedy. Raises InputError for a row whose labels do not fit its sentences.
     """
     if labels.sentences_column and labels.sentence_labels_column:
-        return _given_labels(text, spans, row[labels.sentences_column], row[labels.sentence_labels_column])
+        return _given_labels(
+            text, spans, row[labels.sentences_column], row[labels.sentence_labels_column]
+        )
     summary = row[labels.summary_column] if labels.summary_column else None
     if not summary:
         return None
     sentences = [text[start:stop] for start, stop in spans]
     size = labels.num_summary_sentences
-    chosen = best_combination(sentences, summary, language, size, max_combinations) if max_combinations else None
+    chosen = (
+        best_combination(sentences, summary, language, size, max_combinations)
+        if max_combinations
+        else None
+    )
     if chosen is None:
         chosen = greedy_oracle(sentences, summary, language, size)
     if not chosen:
@@ -108,7 +116,10 @@ def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> 
 
 
 def _given_labels(
-    text: str, spans: Sequence[Span], sentences: Sequence[str | None] | None, labels: Sequence[float | None] | None
+    text: str,
+    spans: Sequence[Span],
+    sentences: Sequence[str | None] | None,
+    labels: Sequence[float | None] | None,
 ) -> npt.NDArray[np.float32] | None:
     """Labels of the data's own sentences, for ours: 1 where a chosen one begins, or -1 where one without a label does.
 
@@ -125,7 +136,9 @@ def _given_labels(
         return None
     found = np.zeros(len(spans), np.float32)
     begins = [start for start, _ in spans]
-    for mark, start in sorted(marks):  # where several begin in one of ours, a chosen one counts, then one with a label
+    for mark, start in sorted(
+        marks
+    ):  # where several begin in one of ours, a chosen one counts, then one with a label
         place = bisect_right(begins, start) - 1
         if place >= 0 and start < spans[place][1]:
             found[place] = mark

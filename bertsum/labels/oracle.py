@@ -15,7 +15,9 @@ from math import comb
 from bertsum.text.words import ngrams, words
 
 
-def greedy_oracle(sentences: Sequence[str], summary: str, language: str, max_sentences: int) -> list[int]:
+def greedy_oracle(
+    sentences: Sequence[str], summary: str, language: str, max_sentences: int
+) -> list[int]:
     """Indices of the chosen sentences, ascending; empty when no sentence shares a word with the summary.
 
     Of sentences that raise the score equally, the first is taken.
@@ -65,13 +67,17 @@ def rouge_of_sets(
 ) -> list[float]:
     """What the oracles raise, ROUGE-1 F + ROUGE-2 F over sets of n-grams from 0 to 2, of some groups of sentences."""
     overlaps = _overlaps(sentences, summary, language)
-    return [_score(overlaps, [_union(overlap.masks, group) for overlap in overlaps]) for group in groups]
+    return [
+        _score(overlaps, [_union(overlap.masks, group) for overlap in overlaps]) for group in groups
+    ]
 
 
 class _Overlap:
     """n-grams of a document's sentences and of the summary, as bits. The summary's may be in no sentence."""
 
-    def __init__(self, sentences: Sequence[Sequence[str]], summary: Sequence[Sequence[str]], n: int) -> None:
+    def __init__(
+        self, sentences: Sequence[Sequence[str]], summary: Sequence[Sequence[str]], n: int
+    ) -> None:
         bits: dict[tuple[str, ...], int] = {}
         self.masks = [_mask(tokens, n, bits) for tokens in sentences]
         wanted = frozenset[tuple[str, ...]]().union(*(ngrams(line, n) for line in summary))

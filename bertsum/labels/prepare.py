@@ -48,25 +48,38 @@ LEFT_OUT: Mapping[str, str] = {
 class DocumentsConfig(LabelsConfig):
     """Everything beside the tokenizer that changes what a row of a training shard holds."""
 
-    keep_columns: tuple[str, ...] | None = Field(None, description="columns that shards keep; default: all")
-    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
-    language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
+    keep_columns: tuple[str, ...] | None = Field(
+        None, description="columns that shards keep; default: all"
+    )
+    language: str | None = Field(
+        None, description="ISO 639-1 code of all documents; default: from the script of each"
+    )
+    language_column: str | None = Field(
+        None, description="column with the ISO 639-1 code of each document"
+    )
     oracle: Literal["greedy", "combination"] = Field(
-        "greedy", description="sentence by sentence, or the best of all sets of sentences where there are few"
+        "greedy",
+        description="sentence by sentence, or the best of all sets of sentences where there are few",
     )
     max_combinations: int = Field(
         20_000, ge=1, description="sets of sentences above which a document gets the greedy oracle"
     )
     min_sentences: int = Field(1, ge=1, description="shorter documents are left out, in sentences")
-    max_sentences: int | None = Field(None, ge=1, description="longer documents are left out, in sentences")
+    max_sentences: int | None = Field(
+        None, ge=1, description="longer documents are left out, in sentences"
+    )
     max_tokens: int | None = Field(
-        None, ge=1, description="only the first sentences of a document, up to this many tokens (at least one sentence)"
+        None,
+        ge=1,
+        description="only the first sentences of a document, up to this many tokens (at least one sentence)",
     )
 
     @model_validator(mode="after")
     def _some_length_is_left(self) -> Self:
         if self.max_sentences is not None and self.max_sentences < self.min_sentences:
-            raise ValueError(f"max_sentences {self.max_sentences} is less than min_sentences {self.min_sentences}")
+            raise ValueError(
+                f"max_sentences {self.max_sentences} is less than min_sentences {self.min_sentences}"
+            )
         return self
 
 
@@ -87,7 +100,9 @@ class Preparer:
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self.max_batch_tokens = 0
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
         """Raises InputError for a table that lacks a column, RowError for labels that do not fit together."""
         for table in tables:
             result = self._prepare(table)
@@ -108,7 +123,9 @@ class Preparer:
         readable = [place for place, status in enumerate(statuses) if status == Status.OK]
         rows = label_rows(table, label_columns(self.config), [self.config.summary_column])
         prepared: list[PreparedDocument | None] = [None] * len(documents)
-        for place, found in zip(readable, self._tokenize([documents[place] for place in readable]), strict=True):
+        for place, found in zip(
+            readable, self._tokenize([documents[place] for place in readable]), strict=True
+        ):
             if isinstance(found, PreparedDocument):
                 try:
                     found = self._label(found, documents[place].text or "", rows[place])
@@ -128,20 +145,33 @@ class Preparer:
         columns = [table[name] for name in schema.names[:-2]]
         columns += [pa.array(num_tokens, pa.int32()), prepared_array(prepared)]
         result = pa.Table.from_arrays(columns, schema=schema)
-        return result.append_column(pa.field("status", pa.string()), pa.array([str(s) for s in statuses]))
+        return result.append_column(
+            pa.field("status", pa.string()), pa.array([str(s) for s in statuses])
+        )
 
     def _documents(self, table: pa.Table) -> list[Document]:
         texts = read_texts(table, self.config.text_column)
         column = self.config.language_column
-        languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
-        return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+        languages = (
+            [one.text for one in read_texts(table, column)]
+            if column
+            else [self.config.language] * len(texts)
+        )
+        return [
+            replace(text, language=language)
+            for text, language in zip(texts, languages, strict=True)
+        ]
 
     def _tokenize(self, documents: Sequence[Document]) -> "list[PreparedDocument | str]":
         try:
             texts = [document.text or "" for document in documents]
-            found = split_tokenized(self.encoder.tokenize(texts, [document.language for document in documents]))
+            found = split_tokenized(
+                self.encoder.tokenize(texts, [document.language for document in documents])
+            )
             encoded = encode_prepared(found, texts, self.encoder, 1)
-        except Exception:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
+        except (
+            Exception
+        ):  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
             if len(documents) == 1:
                 return [Status.ERROR]
             half = len(documents) // 2
@@ -151,7 +181,9 @@ class Preparer:
             for document, one in zip(found, encoded, strict=True)
         ]
 
-    def _label(self, document: PreparedDocument, text: str, row: dict[str, Any]) -> PreparedDocument | str:
+    def _label(
+        self, document: PreparedDocument, text: str, row: dict[str, Any]
+    ) -> PreparedDocument | str:
         config = self.config
         if len(document.spans) < config.min_sentences:
             return TOO_SHORT
@@ -161,7 +193,11 @@ class Preparer:
         most = config.max_combinations if config.oracle == "combination" else 0
         labels = sentence_labels(text, document.spans, document.language, row, config, most)
         if labels is None and not has_class_label(text, row, config):
-            has_summary = config.summary_column and not config.sentence_labels_column and row[config.summary_column]
+            has_summary = (
+                config.summary_column
+                and not config.sentence_labels_column
+                and row[config.summary_column]
+            )
             return NO_OVERLAP if has_summary else NO_LABEL
         return replace(document, sentence_labels=labels)
 
@@ -174,7 +210,11 @@ def make_encoder(tokenizer: Any) -> DocumentEncoder:
 def kept_schema(schema: pa.Schema, config: DocumentsConfig) -> pa.Schema:
     """Columns of the input that a shard keeps: what is asked for, the text and the labels."""
     kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
-    kept |= {config.text_column, *label_columns(config), *([config.language_column] if config.language_column else [])}
+    kept |= {
+        config.text_column,
+        *label_columns(config),
+        *([config.language_column] if config.language_column else []),
+    }
     return pa.schema([field for field in schema if field.name in kept])
 
 

@@ -74,7 +74,11 @@ def is_prepared(schema: pa.Schema) -> bool:
 
 def shard_schema(schema: pa.Schema, tokenizer_digest: str) -> pa.Schema:
     """Schema of a training shard whose rows also have the columns of `schema`."""
-    fields = [*schema, pa.field(TOKENS_COLUMN, pa.int32(), nullable=False), pa.field(PREPARED_COLUMN, PREPARED_TYPE)]
+    fields = [
+        *schema,
+        pa.field(TOKENS_COLUMN, pa.int32(), nullable=False),
+        pa.field(PREPARED_COLUMN, PREPARED_TYPE),
+    ]
     return pa.schema(fields, {_TOKENIZER_KEY: tokenizer_digest.encode()})
 
 
@@ -107,7 +111,10 @@ def prepared_array(documents: Sequence[PreparedDocument | None]) -> pa.Array:
 
 
 def encode_prepared(
-    documents: Sequence[PreparedDocument], texts: Sequence[str], encoder: DocumentEncoder, max_windows: int
+    documents: Sequence[PreparedDocument],
+    texts: Sequence[str],
+    encoder: DocumentEncoder,
+    max_windows: int,
 ) -> list[EncodedDocument]:
     """What `encoder.encode(texts)` gives, without splitting and tokenizing again."""
     none = np.zeros(0, np.int32)

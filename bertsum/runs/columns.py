@@ -35,7 +35,9 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 
     Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
     """
-    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
+    reason = _problem(shard.schema, config) or encryption_problem(
+        shard, needed_columns(shard.schema, config)
+    )
     if reason is None:
         _refuse_clashes(shard, config)
     return reason
@@ -57,7 +59,10 @@ def is_text(data_type: pa.DataType) -> bool:
     """Types that the text column may have; a column of nulls only has no type of its own."""
     if pt.is_dictionary(data_type):
         data_type = data_type.value_type
-    return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
+    return any(
+        accepts(data_type)
+        for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
+    )
 
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
@@ -95,7 +100,9 @@ def columns_text(schema: pa.Schema) -> str:
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
     if problem := _text_problem(schema, config):
         return problem
-    if config.language_column and (problem := column_problem(schema, "language_column", config.language_column)):
+    if config.language_column and (
+        problem := column_problem(schema, "language_column", config.language_column)
+    ):
         return problem
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
@@ -111,7 +118,9 @@ def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
         problem = column_problem(schema, "text_column", config.text_column)
         types = dict(zip(schema.names, schema.types, strict=True))
         holds_bytes = is_binary(types.get(config.text_column, pa.null()))
-        advice = "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        advice = (
+            "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        )
         return problem and problem + advice
     return column_problem(
         schema,

@@ -123,7 +123,9 @@ class Committer:
             if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
                 withdraw(self.output, plan.record_directories)
             size = self.lake.file_bytes
-            plan, records = compact(self.output, plan, job=self.job, records=records, file_bytes=size)
+            plan, records = compact(
+                self.output, plan, job=self.job, records=records, file_bytes=size
+            )
             check_listing(self.output, plan)
         if plan.limit is None:
             self._publish(plan, records)

@@ -92,7 +92,9 @@ def list_results(output: Folder, plan: Plan) -> set[str]:
         names = {name for name in names if partition_of(name) in partitions}
     if gone := sorted(plan.expected - names):
         first = mask(gone[0])
-        raise OutputError(f"{len(gone)} file(s) vanished from OUTPUT {output} during the run: {first}")
+        raise OutputError(
+            f"{len(gone)} file(s) vanished from OUTPUT {output} during the run: {first}"
+        )
     return names
 
 

@@ -25,7 +25,9 @@ _DELIMITERS = (",", "\t", ";", "|")
 _LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "null", "none", "nil", "nan", "<na>", "\\n"})
 _LONGEST_MISSING = max(map(len, _LOOKS_MISSING))
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # at most 18 digits always fit into 64 bits
-_NEEDS_MARKS = re.compile('["\r]')  # beside delimiters and line ends, which a field of one line does not have
+_NEEDS_MARKS = re.compile(
+    '["\r]'
+)  # beside delimiters and line ends, which a field of one line does not have
 _DOUBLE_DIGITS = 15  # an integer of so many digits is exact as a double
 # In a plain file with several columns a quoted field could go over lines of the right number of
 # fields by accident, but hardly over three of them.
@@ -209,7 +211,9 @@ class CsvFiles:
         self._layouts[path] = _Layout(delimiter, is_quoted, names)
         for column_name, column in zip(names, survey.columns, strict=True):
             self._columns.setdefault(column_name, []).append(column)
-        self.notes += [f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)]
+        self.notes += [
+            f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)
+        ]
 
 
 def _find_delimiter(header: str, usual: str) -> str:
@@ -257,7 +261,11 @@ def _notes(layout: _Layout, lines: _Lines, survey: _Survey, usual: str) -> Itera
         )
     elif lines.num_quoted and (usual == "\t" or survey.longest[1] > 1):
         line, num_lines = survey.longest
-        longest = f"; the longest row has {num_lines:,} lines, from line {line:,}" if num_lines > 1 else ""
+        longest = (
+            f"; the longest row has {num_lines:,} lines, from line {line:,}"
+            if num_lines > 1
+            else ""
+        )
         yield (
             f"fields in quotation marks are read without them: {survey.num_rows:,} rows from {lines.num_lines:,} "
             f"lines{longest}"
@@ -266,7 +274,9 @@ def _notes(layout: _Layout, lines: _Lines, survey: _Survey, usual: str) -> Itera
         yield f"{survey.num_blank:,} blank line(s) are no rows"
     for name, column in zip(layout.names, survey.columns, strict=True):
         if column.looks_missing:
-            values = ", ".join(f"{value!r} ({count:,})" for value, count in column.looks_missing.most_common(5))
+            values = ", ".join(
+                f"{value!r} ({count:,})" for value, count in column.looks_missing.most_common(5)
+            )
             yield f"column {name!r} has {values}: read as text, since only an empty field is a missing value"
 
 
@@ -275,7 +285,9 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
 
     Raises csv.Error that names the row's first line.
     """
-    csv.field_size_limit(2**31 - 1)  # of the whole process; the default, 131,072 characters, is less than a long text
+    csv.field_size_limit(
+        2**31 - 1
+    )  # of the whole process; the default, 131,072 characters, is less than a long text
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first = 1
     try:
@@ -283,7 +295,9 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
             yield first, reader.line_num, values
             first = reader.line_num + 1
     except csv.Error as error:
-        reason = str(error).replace("unexpected end of data", "a quotation mark opens a field that never ends")
+        reason = str(error).replace(
+            "unexpected end of data", "a quotation mark opens a field that never ends"
+        )
         raise csv.Error(f"line {first}: {reason}") from error
 
 
@@ -301,9 +315,7 @@ def _say_problems(lines: _Lines, quoted: _Survey) -> str:
     if not (lines.num_quoted or lines.is_header_quoted):
         return str(lines.problem)
     plain = f"; with quotation marks read as text, {lines.problem}" if lines.problem else ""
-    return (
-        f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and not after a backslash"
-    )
+    return f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and not after a backslash"
 
 
 def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
@@ -311,7 +323,9 @@ def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
     names = tuple(text or f"Unnamed: {index}" for index, text in enumerate(header))
     repeated = [text for text, count in Counter(names).items() if count > 1]
     if repeated:
-        raise InputError(f"{name}, line 1: two columns have the name {repeated[0]!r}; the header is {list(names)}")
+        raise InputError(
+            f"{name}, line 1: two columns have the name {repeated[0]!r}; the header is {list(names)}"
+        )
     return names
 
 

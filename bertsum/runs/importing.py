@@ -45,7 +45,9 @@ Tables = Iterable[tuple[str, pa.Table]]
 """Tables with the names of their files in the copy."""
 
 
-def find_input(uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False) -> Input:
+def find_input(
+    uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False
+) -> Input:
     """The rows of INPUT as Parquet files: its own, or those of the copy.
 
     INPUT may be what `list_input` takes, CSV, TSV and JSON files too, a directory that
@@ -87,7 +89,9 @@ def _refuse_mixture(source: Input, output: Folder) -> None:
             f"INPUT {source.root} matches CSV or JSON files and others, like {mask(others[0])}; give one format"
         )
     if source.is_directory and output.is_below(source.root):
-        raise InputError(f"OUTPUT {output} lies in INPUT {source.root}; the job would read its own results")
+        raise InputError(
+            f"OUTPUT {output} lies in INPUT {source.root}; the job would read its own results"
+        )
 
 
 def _temporary_directory() -> str:
@@ -97,18 +101,26 @@ def _temporary_directory() -> str:
     return directory
 
 
-def _copy(uri: str, source: Input | None, identity: Mapping[str, Any], output: Folder, key: str) -> None:
+def _copy(
+    uri: str, source: Input | None, identity: Mapping[str, Any], output: Folder, key: str
+) -> None:
     """Copy INPUT and record the copy, unless another process was faster."""
     name = f"{key}-{secrets.token_hex(8)}"
     own = Folder(f"{output.uri}/{_COPIES}/{name}")
     notes: list[str] = []
     try:
-        tables = _from_datasets(uri, str(identity["split"])) if source is None else _from_files(source, notes)
+        tables = (
+            _from_datasets(uri, str(identity["split"]))
+            if source is None
+            else _from_files(source, notes)
+        )
         files = _write(tables, own)
         if not files:
             raise InputError(f"INPUT {mask(uri)} has no row")
         if _version(uri, source and list_input(uri, tables=True)) != identity["version"]:
-            raise InputError(f"INPUT {mask(uri)} changed while it was copied; run the command again")
+            raise InputError(
+                f"INPUT {mask(uri)} changed while it was copied; run the command again"
+            )
     except BaseException:
         _remove_all(own)
         raise
@@ -132,12 +144,18 @@ def _read_copy(output: Folder, record: Mapping[str, Any], source: Input | None) 
             f"{root}, the copy of INPUT, lacks {len(missing)} of its {len(record['files'])} files; remove "
             f"{output}/{_COPIES}, and INPUT is copied again"
         )
-    files = tuple(InputFile(name, there[name].size, there[name].version) for name in record["files"])
+    files = tuple(
+        InputFile(name, there[name].size, there[name].version) for name in record["files"]
+    )
     if source is None:
         return Input(root, files, copy_of=record["input"])
     earlier = [f"{record['input']}: {_EARLIER_COPY}" for file in source.files if _is_csv(file.path)]
     notes = record.get("notes", earlier)
-    shown = notes if len(notes) <= _MOST_NOTES else [*notes[:_MOST_NOTES], f"... and {len(notes) - _MOST_NOTES} more"]
+    shown = (
+        notes
+        if len(notes) <= _MOST_NOTES
+        else [*notes[:_MOST_NOTES], f"... and {len(notes) - _MOST_NOTES} more"]
+    )
     return Input(root, files, notes=(*source.notes, *shown), copy_of=record["input"])
 
 
@@ -150,11 +168,15 @@ def _clean(output: Folder, record: str, identity: Mapping[str, Any]) -> None:
     names = list(copies.list_names())
     for name in [name for name in names if "/" not in name and name.endswith(".json")]:
         other = json.loads(copies.read_bytes(name))
-        if f"{_COPIES}/{name}" != record and all(other[key] == identity[key] for key in ("input", "split")):
+        if f"{_COPIES}/{name}" != record and all(
+            other[key] == identity[key] for key in ("input", "split")
+        ):
             copies.remove(name)  # first, so that nobody begins to read what goes
         else:
             wanted.add(other["directory"])
-    for directory, group in groupby((name for name in names if "/" in name), lambda name: name.partition("/")[0]):
+    for directory, group in groupby(
+        (name for name in names if "/" in name), lambda name: name.partition("/")[0]
+    ):
         files = [f"{_COPIES}/{name}" for name in group]
         if directory not in wanted and len(output.untouched(files)) == len(files):
             for file in files:
@@ -166,7 +188,10 @@ def _version(uri: str, source: Input | None) -> list[str]:
     if uri.startswith(HUB_PREFIX):
         return []
     if source is None:
-        return [f"{name} {info.size} {info.version}" for name, info in Folder(uri, InputError).list_names().items()]
+        return [
+            f"{name} {info.size} {info.version}"
+            for name, info in Folder(uri, InputError).list_names().items()
+        ]
     if _is_single_file(source):
         return [f"{file.size} {file.version}" for file in source.files]
     return [f"{file.path} {file.size} {file.version}" for file in source.files]
@@ -188,7 +213,10 @@ def _from_files(source: Input, notes: list[str]) -> Tables:
         schema = pa.schema([(column, types[column]) for column in files.columns(path)])
         prefix = "part" if _is_single_file(source) else path
         for number, rows in enumerate(_pieces(files.rows(path))):
-            yield f"{prefix}-{number:05d}.parquet", _to_table(rows, schema, f"{source.root}/{mask(path)}")
+            yield (
+                f"{prefix}-{number:05d}.parquet",
+                _to_table(rows, schema, f"{source.root}/{mask(path)}"),
+            )
 
 
 def _is_csv(path: str) -> bool:
@@ -219,7 +247,9 @@ def _to_table(rows: Sequence[Sequence[Any]], schema: pa.Schema, name: str) -> pa
             column = pa.array(values, pa.string() if is_text else field.type)
             columns.append(column.cast(field.type))
         except (pa.ArrowException, OverflowError, ValueError) as error:
-            raise InputError(f"{name}: column {field.name!r} as {field.type}: {describe(error)}") from error
+            raise InputError(
+                f"{name}: column {field.name!r} as {field.type}: {describe(error)}"
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -227,14 +257,18 @@ def _from_datasets(uri: str, split: str) -> Tables:
     try:
         import datasets
     except ImportError as error:
-        raise ConfigError(f"INPUT {mask(uri)} needs the package datasets: pip install 'bertsum[datasets]'") from error
+        raise ConfigError(
+            f"INPUT {mask(uri)} needs the package datasets: pip install 'bertsum[datasets]'"
+        ) from error
     datasets.disable_progress_bars()
     try:
         tables = _open(datasets, uri, split).with_format("arrow").iter(_ROWS_PER_FILE)
         for number, table in enumerate(tables):
             yield f"part-{number:05d}.parquet", table
     except Exception as error:  # datasets raises whatever its readers raise
-        raise InputError(f"INPUT {mask(uri)}: datasets cannot read it: {describe(error)}") from error
+        raise InputError(
+            f"INPUT {mask(uri)}: datasets cannot read it: {describe(error)}"
+        ) from error
 
 
 def _open(datasets: Any, uri: str, split: str) -> Any:

@@ -19,7 +19,13 @@ from bertsum.runs.partitions import ALL, Scope, partition_of
 from bertsum.storage.folder import FileInfo, Folder, describe, mask
 
 SUFFIXES = (".parquet", ".parq", ".pq")
-TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")  # also with .gz; see `bertsum.runs.importing`
+TABLE_SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+)  # also with .gz; see `bertsum.runs.importing`
 # Hidden like names that begin with `_` or `.`: checksums, and what is being written (by Flink, by
 # `hdfs dfs -put`).
 _TEMPORARY_SUFFIXES = (".crc", ".tmp", ".inprogress", "._copying_")
@@ -33,9 +39,7 @@ _CHUNK_BYTES = 16 * 2**20
 _BUFFER_BYTES = 2**20
 
 
-_TABLES_ARE_READ = (
-    "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum prepare` and `evaluate`"
-)
+_TABLES_ARE_READ = "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum prepare` and `evaluate`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ def is_table(path: str) -> bool:
 def refuse_table(uri: str) -> None:
     """Raise InputError for the name of a CSV, TSV or JSON file."""
     if is_table(uri):
-        raise InputError(f"INPUT {mask(uri)} is no Parquet by its name, which is expected here. {_TABLES_ARE_READ}")
+        raise InputError(
+            f"INPUT {mask(uri)} is no Parquet by its name, which is expected here. {_TABLES_ARE_READ}"
+        )
 
 
 def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
@@ -119,13 +125,17 @@ def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
 
 def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
     if uri.lower().startswith(("http://", "https://")) and "?" in uri:
-        raise InputError(f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of OUTPUT")
+        raise InputError(
+            f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of OUTPUT"
+        )
     folder = Folder(uri, InputError)
     if folder.is_file():
         return _single_file(uri)
     if listed := scope.list_names(folder):
         files, notes = _choose_files(folder, listed, tables)
-        return Input(folder, _in_order(files), is_directory=True, notes=(*notes, *_say_links(folder, scope)))
+        return Input(
+            folder, _in_order(files), is_directory=True, notes=(*notes, *_say_links(folder, scope))
+        )
     if glob.has_magic(uri):
         return _match(uri, tables)
     where = "" if scope.is_all else f" in {', '.join(scope.patterns[:3])}"
@@ -141,7 +151,9 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
     shards: list[Shard] = []
     problems: dict[str, str] = {}
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        for file, outcome in zip(files, pool.map(lambda file: _try_footer(source.root, file), files), strict=True):
+        for file, outcome in zip(
+            files, pool.map(lambda file: _try_footer(source.root, file), files), strict=True
+        ):
             if isinstance(outcome, Shard):
                 shards.append(outcome)
             else:
@@ -152,7 +164,9 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
     return shards, problems
 
 
-def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+def stream_rows(
+    root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]
+) -> Iterator[pa.Table]:
     """Rows [start, stop) in tables of bounded size. Raises InputError when the file is damaged or has changed."""
     _refuse_changed(root, file)
     with reading(root, file.path), root.open(file.path) as stream:
@@ -161,7 +175,10 @@ def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: S
         groups, first_row = _groups_of(parquet.metadata, start, stop)
         position = first_row
         for batch in parquet.iter_batches(
-            _rows_per_chunk(parquet.metadata, groups), row_groups=groups, columns=list(columns), use_threads=False
+            _rows_per_chunk(parquet.metadata, groups),
+            row_groups=groups,
+            columns=list(columns),
+            use_threads=False,
         ):
             low, high = max(start - position, 0), min(stop - position, batch.num_rows)
             position += batch.num_rows
@@ -169,9 +186,13 @@ def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: S
                 yield pa.Table.from_batches([batch.slice(low, high - low)])
             if position >= stop:
                 break
-    _refuse_changed(root, file)  # while it was read: a file that is written in place mixes old pages with new ones
+    _refuse_changed(
+        root, file
+    )  # while it was read: a file that is written in place mixes old pages with new ones
     if position < stop:
-        raise InputError(f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}")
+        raise InputError(
+            f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}"
+        )
 
 
 @contextmanager
@@ -186,7 +207,9 @@ def reading(root: Folder, path: str) -> Iterator[None]:
 
 def _refuse_changed(root: Folder, file: InputFile) -> None:
     if root.info(file.path) != FileInfo(file.size, file.version):
-        raise InputError(f"{root}/{mask(file.path)} changed after the job was planned; run the command again")
+        raise InputError(
+            f"{root}/{mask(file.path)} changed after the job was planned; run the command again"
+        )
 
 
 def read_schema(root: Folder, path: str) -> pa.Schema:
@@ -228,7 +251,9 @@ def _parents(name: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[InputFile], tuple[str, ...]]:
+def parquet_files(
+    folder: Folder, listed: Mapping[str, FileInfo]
+) -> tuple[list[InputFile], tuple[str, ...]]:
     """The Parquet files among those listed, and a line for each reason to leave others out.
 
     A name with one of SUFFIXES is taken at its word. A file of another name, like Hive's
@@ -239,8 +264,14 @@ def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[
     odd = [name for name in listed if not name.lower().endswith((*SUFFIXES, *_TEMPORARY_SUFFIXES))]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         answers = pool.map(lambda name: _why_left_out(folder, name, listed[name].size), odd)
-        reasons = {name: reason for name, reason in zip(odd, answers, strict=True) if reason is not None}
-    names = [name for name in listed if name not in reasons and not name.lower().endswith(_TEMPORARY_SUFFIXES)]
+        reasons = {
+            name: reason for name, reason in zip(odd, answers, strict=True) if reason is not None
+        }
+    names = [
+        name
+        for name in listed
+        if name not in reasons and not name.lower().endswith(_TEMPORARY_SUFFIXES)
+    ]
     return [_input_file(name, listed[name]) for name in names], _say_left_out(folder, reasons)
 
 
@@ -255,8 +286,14 @@ def _choose_files(
     text_files = [name for name in listed if is_table(name)]
     if not files and tables and text_files:
         files = [_input_file(name, listed[name]) for name in text_files]
-        others = {name for name in listed if not is_table(name) and not name.lower().endswith(_TEMPORARY_SUFFIXES)}
-        notes = _say_left_out(folder, dict.fromkeys(sorted(others), "are neither CSV nor JSON by their names"))
+        others = {
+            name
+            for name in listed
+            if not is_table(name) and not name.lower().endswith(_TEMPORARY_SUFFIXES)
+        }
+        notes = _say_left_out(
+            folder, dict.fromkeys(sorted(others), "are neither CSV nor JSON by their names")
+        )
     if not files:
         advice = f". {_TABLES_ARE_READ}" if text_files else ""
         raise InputError(
@@ -295,7 +332,9 @@ def _say_links(folder: Folder, scope: Scope) -> tuple[str, ...]:
     links = folder.linked_directories() if scope.is_all else []
     if not links:
         return ()
-    return (f"left out of INPUT: {len(links):,} link(s) to directories below {folder}: {_some(links)}",)
+    return (
+        f"left out of INPUT: {len(links):,} link(s) to directories below {folder}: {_some(links)}",
+    )
 
 
 def _in_order(files: Iterable[InputFile]) -> tuple[InputFile, ...]:
@@ -319,7 +358,9 @@ def _refuse_escape(path: str) -> None:
         decoded = once
     parts = [*path.split("/"), *decoded.replace("\\", "/").split("/")]
     if "\0" in decoded or any(part in (".", "..") for part in parts) or "" in path.split("/"):
-        raise InputError(f"INPUT holds a file whose name could lead out of OUTPUT: {mask(repr(path))}")
+        raise InputError(
+            f"INPUT holds a file whose name could lead out of OUTPUT: {mask(repr(path))}"
+        )
 
 
 def _try_footer(root: Folder, file: InputFile) -> Shard | str:
@@ -328,12 +369,19 @@ def _try_footer(root: Folder, file: InputFile) -> Shard | str:
             metadata = pq.read_metadata(stream)
             encrypted = _encrypted_columns(stream, metadata)
             groups = tuple(_row_group(metadata, i) for i in range(metadata.num_row_groups))
-            if any(group.num_rows < 0 for group in groups) or sum(g.num_rows for g in groups) != metadata.num_rows:
+            if (
+                any(group.num_rows < 0 for group in groups)
+                or sum(g.num_rows for g in groups) != metadata.num_rows
+            ):
                 raise ValueError(f"its row groups do not add up to its {metadata.num_rows} rows")
             return Shard(file, metadata.schema.to_arrow_schema(), groups, encrypted)
     except InputError as error:
         has_encrypted_footer = "encrypted metadata" in str(error)
-        return f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}" if has_encrypted_footer else str(error)
+        return (
+            f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}"
+            if has_encrypted_footer
+            else str(error)
+        )
 
 
 def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozenset[str]:
@@ -348,12 +396,19 @@ def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozense
     footer_bytes = int.from_bytes(stream.read(4), "little")
     if footer_bytes == metadata.serialized_size or not metadata.num_row_groups:
         return frozenset()
-    return frozenset(name for name in metadata.schema.to_arrow_schema().names if not _opens(stream, name))
+    return frozenset(
+        name for name in metadata.schema.to_arrow_schema().names if not _opens(stream, name)
+    )
 
 
 def _opens(stream: IO[bytes], name: str) -> bool:
     try:
-        next(pq.ParquetFile(stream, pre_buffer=False).iter_batches(1, row_groups=[0], columns=[name]), None)
+        next(
+            pq.ParquetFile(stream, pre_buffer=False).iter_batches(
+                1, row_groups=[0], columns=[name]
+            ),
+            None,
+        )
     except OSError as error:
         return "decrypt" not in str(error).lower()
     return True
@@ -380,5 +435,7 @@ def _groups_of(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[i
 def _rows_per_chunk(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
     """So many rows that a chunk holds about _CHUNK_BYTES, judged by the row group with the biggest rows."""
     sizes = [_row_group(metadata, index) for index in groups]
-    row_bytes = max((group.num_bytes / group.num_rows for group in sizes if group.num_rows), default=1)
+    row_bytes = max(
+        (group.num_bytes / group.num_rows for group in sizes if group.num_rows), default=1
+    )
     return max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(row_bytes, 1))))

@@ -45,7 +45,8 @@ class JsonFiles:
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column, which fits all files."""
         return {
-            name: pa.string() if _has_no_fields(data_type) else data_type for name, data_type in self._types.items()
+            name: pa.string() if _has_no_fields(data_type) else data_type
+            for name, data_type in self._types.items()
         }
 
     def columns(self, path: str) -> tuple[str, ...]:
@@ -119,7 +120,9 @@ def _to_object(pairs: list[tuple[str, Any]]) -> Row:
 
 def _to_row(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}")
+        raise InputError(
+            f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}"
+        )
     return value
 
 
@@ -133,7 +136,9 @@ def _mended(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return (
+        value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:
@@ -157,5 +162,7 @@ def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 def _has_no_fields(data_type: pa.DataType) -> bool:
     """Whether an object without keys is in it, which Parquet cannot hold."""
     if pt.is_struct(data_type):
-        return data_type.num_fields == 0 or any(map(_has_no_fields, (part.type for part in data_type)))
+        return data_type.num_fields == 0 or any(
+            map(_has_no_fields, (part.type for part in data_type))
+        )
     return pt.is_list(data_type) and _has_no_fields(data_type.value_type)

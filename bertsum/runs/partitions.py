@@ -35,7 +35,9 @@ class Scope:
     def __post_init__(self) -> None:
         for pattern in self.patterns:
             parts = pattern.split("/")
-            if not pattern.strip() or any(part in ("", ".", "..") or part.startswith(("_", ".")) for part in parts):
+            if not pattern.strip() or any(
+                part in ("", ".", "..") or part.startswith(("_", ".")) for part in parts
+            ):
                 raise ConfigError(
                     f"{pattern!r} names no partition: give directories below the root, like 'dt=2026-11-22' or "
                     "'dt=2026-11-*/hour=0?'"
@@ -62,7 +64,9 @@ class Scope:
         found: dict[str, FileInfo] = {}
         for start in sorted({_fixed_start(pattern) for pattern in self.patterns or ("*",)}):
             found |= folder.list_names(start, also)
-        return {name: info for name, info in sorted(found.items()) if self.holds(partition_of(name))}
+        return {
+            name: info for name, info in sorted(found.items()) if self.holds(partition_of(name))
+        }
 
 
 ALL = Scope()

@@ -20,7 +20,15 @@ from bertsum.errors import OutputError
 from bertsum.runs.columns import Check, check_shards
 from bertsum.runs.input import Input, InputFile, Shard, read_footers
 from bertsum.runs.partitions import Scope, inside, partition_of
-from bertsum.runs.records import PLAN, SUCCESS, Job, OutputFile, existing_files, read_json, read_known
+from bertsum.runs.records import (
+    PLAN,
+    SUCCESS,
+    Job,
+    OutputFile,
+    existing_files,
+    read_json,
+    read_known,
+)
 from bertsum.runs.units import Coverage, Limits, Unit, cut, first_rows, unit_name
 from bertsum.storage.folder import Folder, mask
 
@@ -127,12 +135,22 @@ class Plan:
     @property
     def outdated(self) -> set[str]:
         """Files in OUTPUT that are no part of the result; whatever they hold is in others, or made anew."""
-        return {*self.resting, *self.expired, *self.repeated, *(entry.file.name for entry in self.superseded)}
+        return {
+            *self.resting,
+            *self.expired,
+            *self.repeated,
+            *(entry.file.name for entry in self.superseded),
+        }
 
     def files(self, job: Job) -> dict[str, OutputFile]:
         """The whole result by name, in the order of the input."""
-        own = {name: OutputFile(name, unit, job.fingerprint, mask(job.model_id)) for name, unit in self.units.items()}
-        both = sorted((own | dict(self.retained)).items(), key=lambda item: (item[1].unit.order, item[0]))
+        own = {
+            name: OutputFile(name, unit, job.fingerprint, mask(job.model_id))
+            for name, unit in self.units.items()
+        }
+        both = sorted(
+            (own | dict(self.retained)).items(), key=lambda item: (item[1].unit.order, item[0])
+        )
         return dict(both)
 
     @property
@@ -160,11 +178,25 @@ class Plan:
         return replace(
             self,
             units={name: unit for name, unit in self.units.items() if unit.partition in partitions},
-            superseded=[entry for entry in self.superseded if partition_of(entry.file.name) in partitions],
-            problems={path: reason for path, reason in self.problems.items() if partition_of(path) in partitions},
-            retained={name: file for name, file in self.retained.items() if partition_of(name) in partitions},
+            superseded=[
+                entry for entry in self.superseded if partition_of(entry.file.name) in partitions
+            ],
+            problems={
+                path: reason
+                for path, reason in self.problems.items()
+                if partition_of(path) in partitions
+            },
+            retained={
+                name: file
+                for name, file in self.retained.items()
+                if partition_of(name) in partitions
+            },
             scope=Scope.exactly(partitions),
-            resting={name: since for name, since in self.resting.items() if partition_of(name) in partitions},
+            resting={
+                name: since
+                for name, since in self.resting.items()
+                if partition_of(name) in partitions
+            },
             expired=frozenset(name for name in self.expired if partition_of(name) in partitions),
             repeated=frozenset(name for name in self.repeated if partition_of(name) in partitions),
         )
@@ -183,18 +215,27 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     is_retained = _retention(source.files, rules)
     retained = {f.name: f for f in existing if f.name not in known.resting and is_retained(f.unit)}
     covered = Coverage()
-    kept, old = _sort_out([f for f in existing if f.name not in retained], source.files, job, covered)
+    kept, old = _sort_out(
+        [f for f in existing if f.name not in retained], source.files, job, covered
+    )
     resting, expired = _rest(old, known.resting, rules)
     superseded = [entry for entry in old if entry.file.name not in known.resting]
     repeated = frozenset(
-        e.file.name for e in superseded if e.file.job == job.fingerprint and covered.holds(e.file.unit)
+        e.file.name
+        for e in superseded
+        if e.file.job == job.fingerprint and covered.holds(e.file.unit)
     )
     earlier = _earlier_units(output, source, job, limits, covered)
-    shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
+    shards, problems = read_footers(
+        source, [file for file in source.files if not covered.is_complete(file.path)]
+    )
     problems |= check_shards(shards, terms.check, others_are_good=bool(kept or earlier))
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
     units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, limits)]
-    named = {unit_name(unit, job.fingerprint): unit for unit in sorted(units, key=lambda unit: unit.order)}
+    named = {
+        unit_name(unit, job.fingerprint): unit
+        for unit in sorted(units, key=lambda unit: unit.order)
+    }
     done = frozenset(name for name in named if name in present)
     wanted = named if limit is None else _limited(named, done, limit, job)
     limit = None if wanted.keys() == named.keys() else limit
@@ -216,7 +257,9 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     )
 
 
-def plan_json(plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory: str) -> dict[str, object]:
+def plan_json(
+    plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory: str
+) -> dict[str, object]:
     """The record `plan.json` of a directory, from which the next run goes on and `status` reports."""
     return {
         "input": mask(input_uri),
@@ -225,7 +268,11 @@ def plan_json(plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory
         "limit": plan.limit,
         "problems": {mask(path): reason for path, reason in plan.problems.items()},
         "files": [
-            {"name": name.removeprefix(inside(directory, "")), "rows": unit.num_rows, "unit": unit.to_json()}
+            {
+                "name": name.removeprefix(inside(directory, "")),
+                "rows": unit.num_rows,
+                "unit": unit.to_json(),
+            }
             for name, unit in plan.units.items()
         ],
     }
@@ -238,7 +285,9 @@ def refuse_superseded(superseded: Sequence[Superseded], output: Folder) -> None:
     by_reason: dict[str, list[str]] = {}
     for entry in superseded:
         by_reason.setdefault(entry.reason, []).append(entry.file.name)
-    found = "; ".join(f"{len(names)} file(s) {reason} ({mask(names[0])})" for reason, names in by_reason.items())
+    found = "; ".join(
+        f"{len(names)} file(s) {reason} ({mask(names[0])})" for reason, names in by_reason.items()
+    )
     raise OutputError(
         f"OUTPUT {output} holds results that do not belong to this run: {found}. `--on-existing replace` makes the new "
         "results and then removes these; or choose another OUTPUT"
@@ -265,7 +314,9 @@ def _rest(
     """Files that readers of an earlier snapshot may still need, and those whose time is over."""
     since = {e.file.name: resting[e.file.name] for e in superseded if e.file.name in resting}
     days = 0 if rules.table == "parquet" else rules.keep_days
-    expired = frozenset(name for name, begun in since.items() if begun + days * 86400 <= time.time())
+    expired = frozenset(
+        name for name, begun in since.items() if begun + days * 86400 <= time.time()
+    )
     return {name: begun for name, begun in since.items() if name not in expired}, expired
 
 
@@ -277,7 +328,9 @@ def _sort_out(
     kept: list[Unit] = []
     superseded: list[Superseded] = []
     # of files that begin with the same row the one with most: it was put together of others
-    for file in sorted(existing, key=lambda file: (file.unit.order, -file.unit.num_rows, file.name)):
+    for file in sorted(
+        existing, key=lambda file: (file.unit.order, -file.unit.num_rows, file.name)
+    ):
         reason = _why_superseded(file, current, job)
         if reason is None and covered.add(file.unit):
             kept.append(file.unit)
@@ -289,7 +342,9 @@ def _sort_out(
 def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job) -> str | None:
     if file.job != job.fingerprint:
         same_name = file.model_id == mask(job.model_id)
-        return f"of model {file.model_id}" + (" with other content or another configuration" if same_name else "")
+        return f"of model {file.model_id}" + (
+            " with other content or another configuration" if same_name else ""
+        )
     if any(part.path not in current for part in file.unit.slices):
         return "of input that is gone from a directory that is still there"
     if any(part.file != current[part.path] for part in file.unit.slices):
@@ -297,22 +352,34 @@ def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job
     return None
 
 
-def _earlier_units(output: Folder, source: Input, job: Job, limits: Limits, covered: Coverage) -> list[Unit]:
+def _earlier_units(
+    output: Folder, source: Input, job: Job, limits: Limits, covered: Coverage
+) -> list[Unit]:
     """Units that an unfinished run planned and did not do; two drivers on one OUTPUT then work on the same names."""
     current = {file.path: file for file in source.files}
     open_places = {file.partition for file in source.files if not covered.is_complete(file.path)}
     units: list[Unit] = []
     for place in [""] if source.scope.is_all else sorted(open_places):
         record = read_json(output, inside(place, PLAN))
-        if record is None or record["limit"] is not None or record["limits"] != [limits.num_rows, limits.num_bytes]:
+        if (
+            record is None
+            or record["limit"] is not None
+            or record["limits"] != [limits.num_rows, limits.num_bytes]
+        ):
             continue
         if record["job"]["fingerprint"] == job.fingerprint:
             planned = [Unit.from_json(entry["unit"]) for entry in record["files"]]
-            units += [unit for unit in planned if all(current.get(part.path) == part.file for part in unit.slices)]
+            units += [
+                unit
+                for unit in planned
+                if all(current.get(part.path) == part.file for part in unit.slices)
+            ]
     return [unit for unit in units if covered.add(unit)]
 
 
-def _cut_runs(files: Iterable[InputFile], usable: Mapping[str, Shard], covered: Coverage, limits: Limits) -> list[Unit]:
+def _cut_runs(
+    files: Iterable[InputFile], usable: Mapping[str, Shard], covered: Coverage, limits: Limits
+) -> list[Unit]:
     """Only files that follow each other go together, so that a unit never reaches over rows of another one."""
     units: list[Unit] = []
     for is_open, run in groupby(files, key=lambda file: file.path in usable):
@@ -321,7 +388,9 @@ def _cut_runs(files: Iterable[InputFile], usable: Mapping[str, Shard], covered: 
     return units
 
 
-def _limited(named: Mapping[str, Unit], done: Collection[str], limit: int, job: Job) -> dict[str, Unit]:
+def _limited(
+    named: Mapping[str, Unit], done: Collection[str], limit: int, job: Job
+) -> dict[str, Unit]:
     """What is done, and what is missing of the first `limit` rows; the last unit is cut short."""
     wanted: dict[str, Unit] = {}
     for name, unit in named.items():

@@ -91,21 +91,29 @@ class FileRecord:
     counts: Counts
 
 
-def encode(tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job) -> tuple[pa.Buffer, Counts]:
+def encode(
+    tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job
+) -> tuple[pa.Buffer, Counts]:
     """A whole Parquet file in memory. Equal rows give equal bytes: nothing of time or place goes in.
 
     The tables have columns `status` and `num_tokens`. A `schema` without `status` takes in only the rows that are `ok`.
     """
     table = pa.concat_tables(tables) if tables else _with_status(schema).empty_table()
-    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
+    statuses = {
+        entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()
+    }
     if "status" not in schema.names:
         table = table.filter(pc.equal(table["status"], Status.OK.value)).select(schema.names)
     counts = Counts(table.num_rows, pc.sum(table["num_tokens"]).as_py() or 0, statuses)
-    pieces = (table.slice(start, _ROW_GROUP_ROWS) for start in range(0, table.num_rows, _ROW_GROUP_ROWS))
+    pieces = (
+        table.slice(start, _ROW_GROUP_ROWS) for start in range(0, table.num_rows, _ROW_GROUP_ROWS)
+    )
     return write_file(pieces, schema, unit, job, counts), counts
 
 
-def write_file(row_groups: Iterable[pa.Table], schema: pa.Schema, unit: Unit, job: Job, counts: Counts) -> pa.Buffer:
+def write_file(
+    row_groups: Iterable[pa.Table], schema: pa.Schema, unit: Unit, job: Job, counts: Counts
+) -> pa.Buffer:
     """A whole Parquet file in memory, with the footer that says what it is."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
@@ -161,7 +169,9 @@ def read_known(output: Folder, names: Iterable[str], whole: bool) -> Known:
         known.add(read_json(output, MANIFEST), "")
     places = sorted({partition_of(name) for name in names if name not in known.records} - {""})
     with ThreadPoolExecutor(_THREADS) as pool:
-        for place, records in zip(places, pool.map(lambda place: _records_in(output, place), places), strict=True):
+        for place, records in zip(
+            places, pool.map(lambda place: _records_in(output, place), places), strict=True
+        ):
             for record in records:
                 known.add(record, place)
     return known
@@ -180,7 +190,9 @@ def existing_files(output: Folder, names: Iterable[str], known: Known) -> list[O
     files = [known.files[name] for name in names if name in known.files]
     others = [name for name in names if name not in known.files]
     with ThreadPoolExecutor(_THREADS) as pool:
-        records = list(pool.map(lambda name: read_record(output, name) if _is_ours(name) else None, others))
+        records = list(
+            pool.map(lambda name: read_record(output, name) if _is_ours(name) else None, others)
+        )
     foreign = [name for name, record in zip(others, records, strict=True) if record is None]
     if foreign:
         shown = ", ".join(mask(name) for name in foreign[:5]) + (" ..." if len(foreign) > 5 else "")
@@ -198,9 +210,13 @@ def read_json(output: Folder, name: str) -> dict[str, Any] | None:
     try:
         record = json.loads(output.read_bytes(name))
     except ValueError as error:
-        raise OutputError(f"{output}/{name} is damaged ({error}); remove it, it is made again") from error
+        raise OutputError(
+            f"{output}/{name} is damaged ({error}); remove it, it is made again"
+        ) from error
     if not isinstance(record, dict):
-        raise OutputError(f"{output}/{name} is damaged (not a JSON object); remove it, it is made again")
+        raise OutputError(
+            f"{output}/{name} is damaged (not a JSON object); remove it, it is made again"
+        )
     return record
 
 
@@ -243,7 +259,11 @@ def manifest_json(
         **asdict(add_counts(record.counts for record in records)),
         "bytes": sum(record.bytes for record in records),
         "files": [_entry(file, record, place) | _job_of(file, job) for file, record in files],
-    } | ({"superseded": {_within(place, name): since for name, since in resting.items()}} if resting else {})
+    } | (
+        {"superseded": {_within(place, name): since for name, since in resting.items()}}
+        if resting
+        else {}
+    )
 
 
 def _within(place: str, name: str) -> str:

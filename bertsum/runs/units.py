@@ -20,7 +20,9 @@ import pyarrow as pa
 from bertsum.config import Config, hashed_values
 from bertsum.runs.input import SUFFIXES, InputFile, Shard
 
-_MAX_STEM_BYTES = 120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
+_MAX_STEM_BYTES = (
+    120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class Unit:
         """Whether the other one's rows are all among its own, of the same content of the same files."""
         own = {part.file: part for part in self.slices}
         return all(
-            part.file in own and own[part.file].start <= part.start and part.stop <= own[part.file].stop
+            part.file in own
+            and own[part.file].start <= part.start
+            and part.stop <= own[part.file].stop
             for part in other.slices
         )
 
@@ -145,7 +149,10 @@ class Coverage:
         """Whether all rows of the unit are covered."""
         return all(
             part.path in self._file_rows
-            and not any(low < part.stop and part.start < high for low, high in self.open_ranges(part.path, part.stop))
+            and not any(
+                low < part.stop and part.start < high
+                for low, high in self.open_ranges(part.path, part.stop)
+            )
             for part in unit.slices
         )
 
@@ -170,7 +177,9 @@ def cut(shards: Iterable[Shard], covered: Coverage, limits: Limits) -> list[Unit
     small files that follow each other in a partition and have equal columns go together.
     """
     units: list[Unit] = []
-    for _, group in groupby(shards, key=lambda shard: (shard.file.partition, _columns(shard.schema))):
+    for _, group in groupby(
+        shards, key=lambda shard: (shard.file.partition, _columns(shard.schema))
+    ):
         together: list[FileSlice] = []
         sizes = Limits(0, 0)
         for piece, size in (piece for shard in group for piece in _pieces(shard, covered, limits)):
@@ -210,7 +219,11 @@ def first_rows(unit: Unit, num_rows: int) -> Unit:
     slices: list[FileSlice] = []
     for part in unit.slices:
         taken = min(part.stop - part.start, num_rows)
-        slices.append(FileSlice(part.path, part.size, part.version, part.file_rows, part.start, part.start + taken))
+        slices.append(
+            FileSlice(
+                part.path, part.size, part.version, part.file_rows, part.start, part.start + taken
+            )
+        )
         num_rows -= taken
         if num_rows <= 0:
             break
@@ -268,8 +281,12 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def _stem(file_name: str) -> str:
-    stem = next((file_name[: -len(end)] for end in SUFFIXES if file_name.lower().endswith(end)), file_name)
-    stem = stem.lstrip("._") or "part"  # a name that starts with these is hidden from whoever reads OUTPUT
+    stem = next(
+        (file_name[: -len(end)] for end in SUFFIXES if file_name.lower().endswith(end)), file_name
+    )
+    stem = (
+        stem.lstrip("._") or "part"
+    )  # a name that starts with these is hidden from whoever reads OUTPUT
     encoded = stem.encode("utf-8", "surrogatepass")[:_MAX_STEM_BYTES]
     return stem if len(encoded) < _MAX_STEM_BYTES else encoded.decode("utf-8", "ignore")
 

@@ -83,13 +83,17 @@ def _alike(output: Folder, groups: Iterator[list[str]]) -> Iterator[list[str]]:
     """The groups, cut where the columns change; those of one file are left out."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for group in groups:
-            schemas = dict(zip(group, pool.map(lambda name: read_schema(output, name), group), strict=True))
+            schemas = dict(
+                zip(group, pool.map(lambda name: read_schema(output, name), group), strict=True)
+            )
             for _, names in groupby(group, key=lambda name: schemas[name].remove_metadata()):
                 if len(alike := list(names)) > 1:
                     yield alike
 
 
-def _put_together(output: Folder, name: str, job: Job, unit: Unit, small: Sequence[FileRecord]) -> FileRecord:
+def _put_together(
+    output: Folder, name: str, job: Job, unit: Unit, small: Sequence[FileRecord]
+) -> FileRecord:
     counts = add_counts(record.counts for record in small)
     schema = read_schema(output, small[0].name)
     own = {key: value for key, value in (schema.metadata or {}).items() if key != FOOTER_KEY}
@@ -104,7 +108,9 @@ def _tables(output: Folder, small: Sequence[FileRecord]) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(small), _THREADS):
-            waiting += pool.map(lambda record: _read(output, record.name), small[start : start + _THREADS])
+            waiting += pool.map(
+                lambda record: _read(output, record.name), small[start : start + _THREADS]
+            )
             if sum(table.num_rows for table in waiting) >= _ROW_GROUP_ROWS:
                 yield pa.concat_tables(waiting)
                 waiting = []

@@ -23,7 +23,9 @@ _S3_OPTIONS = {
     "token": "aws_session_token",
     "region_name": "aws_region",
 }
-_NO_RETRY = 0  # deltalake would rebase an append onto what others did; we want to look again instead
+_NO_RETRY = (
+    0  # deltalake would rebase an append onto what others did; we want to look again instead
+)
 
 
 class DeltaBackend:
@@ -43,11 +45,17 @@ class DeltaBackend:
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         try:
             DeltaTable.create(
-                self._uri, schema=schema, partition_by=list(keys), mode="error", storage_options=self._options
+                self._uri,
+                schema=schema,
+                partition_by=list(keys),
+                mode="error",
+                storage_options=self._options,
             )
         except DeltaError as error:
             if self._load() is None:
-                raise OutputError(f"cannot make the Delta table in {self._uri}: {describe(error)}") from error
+                raise OutputError(
+                    f"cannot make the Delta table in {self._uri}: {describe(error)}"
+                ) from error
             raise ConflictError from error
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
@@ -56,7 +64,9 @@ class DeltaBackend:
         assert self._table is not None
         new = Schema.from_arrow(pa.schema(fields)).fields
         try:
-            self._table.alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+            self._table.alter.add_columns(
+                [Field(field.name, field.type, nullable=True) for field in new]
+            )
         except CommitFailedError as error:
             raise ConflictError from error
 
@@ -66,7 +76,10 @@ class DeltaBackend:
             return {}
         keys = self.keys()
         rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        return {unquote(row["path"]): tuple(_text(row[f"partition.{key}"]) for key in keys) for row in rows}
+        return {
+            unquote(row["path"]): tuple(_text(row[f"partition.{key}"]) for key in keys)
+            for row in rows
+        }
 
     def commit(self, change: Change, note: Mapping[str, str]) -> None:
         assert self._table is not None
@@ -89,7 +102,11 @@ class DeltaBackend:
         properties = CommitProperties(custom_metadata=dict(note), max_commit_retries=_NO_RETRY)
         try:
             self._table.create_write_transaction(
-                actions, mode="append", schema=self._table.schema(), partition_by=keys, commit_properties=properties
+                actions,
+                mode="append",
+                schema=self._table.schema(),
+                partition_by=keys,
+                commit_properties=properties,
             )
         except CommitFailedError as error:
             raise ConflictError from error
@@ -111,8 +128,14 @@ def _store_options(output: Folder) -> dict[str, str]:
     if output.uri.partition("://")[0] not in _S3:
         return {}
     given = {**output.options, **output.options.get("client_kwargs", {})}
-    endpoint = given.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    found = {option: given.get(name) for name, option in _S3_OPTIONS.items()} | {"aws_endpoint_url": endpoint}
+    endpoint = (
+        given.get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    found = {option: given.get(name) for name, option in _S3_OPTIONS.items()} | {
+        "aws_endpoint_url": endpoint
+    }
     if endpoint and endpoint.startswith("http://"):
         found["aws_allow_http"] = "true"
     return {option: str(value) for option, value in found.items() if value}

@@ -82,18 +82,26 @@ class IcebergBackend:
         return [] if self._table is None else [field.name for field in self._table.spec().fields]
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
-        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # the catalog in OUTPUT looks, then inserts
+        with suppress(
+            NamespaceAlreadyExistsError, IntegrityError
+        ):  # the catalog in OUTPUT looks, then inserts
             self._catalog.create_namespace(self._name.rpartition(".")[0])
         columns = _with_ids(schema)
         fields = [
-            PartitionField(columns.find_field(key).field_id, _FIRST_PARTITION_ID + i, IdentityTransform(), key)
+            PartitionField(
+                columns.find_field(key).field_id, _FIRST_PARTITION_ID + i, IdentityTransform(), key
+            )
             for i, key in enumerate(keys)
         ]
         mapping = {TableProperties.DEFAULT_NAME_MAPPING: columns.name_mapping.model_dump_json()}
         location = f"{self._output.uri}/{_DIRECTORY}"
         try:
             self._catalog.create_table(
-                self._name, columns, location=location, partition_spec=PartitionSpec(*fields), properties=mapping
+                self._name,
+                columns,
+                location=location,
+                partition_spec=PartitionSpec(*fields),
+                properties=mapping,
             )
         except TableAlreadyExistsError as error:
             raise ConflictError from error
@@ -191,7 +199,9 @@ def _catalog(config: OutputConfig, output: Folder) -> Catalog:
 def _open_own(directory: Path) -> Catalog:
     """The catalog in OUTPUT. Who opens it first makes its tables; two may find them missing at the same moment."""
     try:
-        return load_catalog("bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory))
+        return load_catalog(
+            "bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory)
+        )
     except OperationalError as error:
         if "already exists" in str(error):
             raise ConflictError from error

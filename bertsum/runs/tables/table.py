@@ -90,7 +90,9 @@ class Lake:
             self._backend.create(pa.schema(list(wanted.items())), keys)
             return
         if self._backend.keys() != keys:
-            raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
+            raise InputError(
+                f"the table is partitioned by {self._backend.keys()}, but the files by {keys}"
+            )
         types = {field.name: table_type(field.name, field.type) for field in found}
         _refuse_clashes(wanted, types)
         _refuse_other_case([*types, *(name for name in wanted if name not in types)])
@@ -112,19 +114,25 @@ class Lake:
         with self._reporting("read"):
             return names & self._backend.files().keys()
 
-    def publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+    def publish(
+        self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]
+    ) -> bool:
         """Make the table hold exactly these files of these partitions, by one commit; False when it did already.
 
         Raises OutputError when other writers come first again and again.
         """
         return until_alone(lambda: self._publish(records, partitions, note))
 
-    def _publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+    def _publish(
+        self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]
+    ) -> bool:
         add, remove = self._difference(records, partitions)
         if not add and not remove:
             return False
         with self._reporting("change"):
-            self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
+            self._backend.commit(
+                Change({name: (add[name], records[name]) for name in add}, remove), note
+            )
         return True
 
     def _difference(
@@ -135,8 +143,16 @@ class Lake:
         with self._reporting("read"):
             present = self._backend.files()
         chosen = {values_of(place) for place in partitions}
-        add = {name: values for name, values in wanted.items() if values in chosen and present.get(name) != values}
-        remove = {name: values for name, values in present.items() if values in chosen and name not in wanted}
+        add = {
+            name: values
+            for name, values in wanted.items()
+            if values in chosen and present.get(name) != values
+        }
+        remove = {
+            name: values
+            for name, values in present.items()
+            if values in chosen and name not in wanted
+        }
         return add, remove
 
     @contextmanager
@@ -147,7 +163,9 @@ class Lake:
         except (BertsumError, ConflictError, AssertionError):
             raise
         except Exception as error:
-            raise OutputError(f"cannot {verb} the table in {self._place}: {describe(error)}") from error
+            raise OutputError(
+                f"cannot {verb} the table in {self._place}: {describe(error)}"
+            ) from error
 
 
 def until_alone(step: Callable[[], T]) -> T:
@@ -160,7 +178,9 @@ def until_alone(step: Callable[[], T]) -> T:
             return step()
         except ConflictError:
             time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
-    raise OutputError(f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again")
+    raise OutputError(
+        f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again"
+    )
 
 
 def values_of(partition: str) -> Values:
@@ -182,7 +202,12 @@ def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
         return pa.binary()
     if pt.is_signed_integer(data_type):
         return pa.int64() if data_type.bit_width == 64 else pa.int32()
-    if pt.is_boolean(data_type) or pt.is_float32(data_type) or pt.is_float64(data_type) or pt.is_date32(data_type):
+    if (
+        pt.is_boolean(data_type)
+        or pt.is_float32(data_type)
+        or pt.is_float64(data_type)
+        or pt.is_date32(data_type)
+    ):
         return data_type
     if pt.is_decimal128(data_type):
         return data_type
@@ -237,11 +262,19 @@ def _partition_keys(partitions: Iterable[str]) -> tuple[list[str], set[str]]:
     for partition in partitions:
         parts = partition.split("/") if partition else []
         if any("=" not in part for part in parts):
-            raise InputError(f"directory {partition!r} is no partition of a table; it must be like key=value")
+            raise InputError(
+                f"directory {partition!r} is no partition of a table; it must be like key=value"
+            )
         found.append([part.partition("=")[0] for part in parts])
-        no_dates |= {key for key, value in zip(found[-1], values_of(partition), strict=True) if not _is_date(value)}
+        no_dates |= {
+            key
+            for key, value in zip(found[-1], values_of(partition), strict=True)
+            if not _is_date(value)
+        }
         if found[-1] != found[0]:
-            raise InputError(f"partitions {found[0]} and {found[-1]} cannot be in one table: they have different keys")
+            raise InputError(
+                f"partitions {found[0]} and {found[-1]} cannot be in one table: they have different keys"
+            )
     keys = found[0] if found else []
     return keys, set(keys) - no_dates
 
