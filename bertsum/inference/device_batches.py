@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,21 @@ class Scores:
     token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
 
 
-@dataclass(slots=True)
-class Running:
-    """A batch that was given to the device. Its tensors lie in the host's memory and hold scores once `done`."""
+class Event(Protocol):
+    """A mark in the device's queue, like `torch.cuda.Event`."""
 
-    places: list[int]  # [B] of its documents
+    def synchronize(self) -> None:
+        """Wait until the device comes to the mark."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A batch that was given to the device.
+
+    Its tensors lie in the host's memory. They hold scores once the device has come to `done`.
+    """
+
+    indices: list[int]  # [B] of its documents, in the caller's list
     num_sentences: list[int] = field(default_factory=list)  # [B]
     sentence_scores: Tensor | None = None  # [S]
     sentiment_scores: Tensor | None = None  # [B, C]
@@ -38,34 +48,43 @@ class Running:
     token_labels: Tensor | None = None  # [T] in the order of the batch
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
-    done: Any = None  # a torch.cuda.Event
+    done: Event | None = None
 
     @classmethod
     def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
-        """Ask for the probabilities of a batch whose logits are being computed. `documents`: its own, in its order."""
-        sentences = to_host(logits.sentence_logits.sigmoid().float())
-        sentiments, topics = (
-            None if values is None else to_host(values.float().softmax(1))
-            for values in (logits.sentiment_logits, logits.topic_logits)
-        )
-        tokens = (
-            None
-            if logits.token_sentiment_logits is None
-            else to_host(logits.token_sentiment_logits.argmax(1))
-        )
+        """Ask for the probabilities of a batch whose logits are being computed.
+
+        `documents`: [B] those of the batch, in its order.
+        """
+        # Each sentence is a yes or no of its own, so sigmoid; the classes of a document exclude
+        # each other, so softmax. In float32, since bfloat16 has 3 digits. [S] and [B, C]
         running = cls(
-            batch.documents, batch.num_sentences, sentences, sentiments, topics, tokens, documents
+            indices=batch.documents,
+            num_sentences=batch.num_sentences,
+            sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
+            documents=documents,
         )
+        if logits.sentiment_logits is not None:
+            running.sentiment_scores = to_host(logits.sentiment_logits.float().softmax(1))
+        if logits.topic_logits is not None:
+            running.topic_scores = to_host(logits.topic_logits.float().softmax(1))
+        if logits.token_sentiment_logits is not None:
+            # the class alone travels: 8 bytes a token, however many classes there are
+            running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
         if logits.sentence_logits.is_cuda:
-            event: Any = torch.cuda.Event  # carries no types
-            running.done = event()
-            running.done.record()
+            # after all copies in the queue, so that whoever waits for it has them whole
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
+            event.record()
+            running.done = event
         return running
 
     def results(self) -> dict[int, Scores]:
-        """Scores by place; waits for the device. Raises DeviceError when it was lost."""
+        """Scores by the document's index; waits for the device.
+
+        Raises DeviceError when the device was lost.
+        """
         if self.sentence_scores is None:
-            return {place: Scores(error=self.error) for place in self.places}
+            return {index: Scores(error=self.error) for index in self.indices}
         try:
             if self.done is not None:
                 self.done.synchronize()
@@ -73,39 +92,45 @@ class Running:
             refuse_lost_device(error)
             raise
         sentences = torch.split(self.sentence_scores, self.num_sentences)
-        nothing: list[Any] = [None] * len(self.places)
-        sentiments, topics = (
-            nothing if values is None else list(values.numpy())
-            for values in (self.sentiment_scores, self.topic_scores)
-        )
-        tokens = (
-            nothing
-            if self.token_labels is None
-            else split_tokens(self.token_labels.numpy(), self.documents)
-        )
-        return {
-            place: Scores(scores.numpy(), sentiment, topic_scores=topic, token_labels=labels)
-            for place, scores, sentiment, topic, labels in zip(
-                self.places, sentences, sentiments, topics, tokens, strict=True
+        labels: Sequence[npt.NDArray[np.int64] | None] = [None] * len(self.indices)
+        if self.token_labels is not None:
+            labels = split_tokens(self.token_labels.numpy(), self.documents)
+        # views, not copies: a row of [B, C] for each document
+        sentiments = None if self.sentiment_scores is None else self.sentiment_scores.numpy()
+        topics = None if self.topic_scores is None else self.topic_scores.numpy()
+        results = {}
+        for row, index in enumerate(self.indices):
+            results[index] = Scores(
+                sentence_scores=sentences[row].numpy(),
+                sentiment_scores=None if sentiments is None else sentiments[row],
+                topic_scores=None if topics is None else topics[row],
+                token_labels=labels[row],
             )
-        }
+        return results
 
 
 def to_host(values: Tensor) -> Tensor:
-    """A copy in pinned memory, which is complete when the device's stream comes to it; on a CPU the tensor itself."""
+    """Copy to the host; the copy is complete when the device's queue comes to it.
+
+    On a CPU it is the tensor itself.
+    """
     if not values.is_cuda:
         return values
-    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(
-        values, non_blocking=True
-    )
+    # Only into pinned memory does a GPU copy while the host goes on.
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return pinned.copy_(values, non_blocking=True)
 
 
 def refuse_lost_device(error: Exception) -> None:
-    """Out of memory is a RuntimeError of its own; other errors of CUDA stay until the process ends."""
+    """Raise DeviceError for an error after which the device is unusable until the process ends.
+
+    Out of memory is none: it is a RuntimeError of its own.
+    """
     if isinstance(error, torch.AcceleratorError):
         raise DeviceError(f"the device failed: {one_line(error)}") from error
 
 
 def one_line(error: Exception) -> str:
+    """The error's type and the beginning of its message, for a column or a message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"

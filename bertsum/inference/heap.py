@@ -1,7 +1,7 @@
 """Memory that the C library keeps goes back to the system now and then.
 
-Texts, tokens and batches of all sizes come and go, and glibc keeps what is free between pieces that live: some 40 MB
-more for each thousand documents of 50 kB, so that a replica would grow with its file.
+Texts, tokens and batches of all sizes come and go, and glibc keeps what is free between pieces that
+live: about 40 MB more for each thousand documents of 50 kB. So a replica would grow with its file.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ _SECONDS = 5.0  # between two trims; one takes some 30 ms with a heap of 1 GB
 
 
 class HeapTrimmer:
-    """Trims the heap at most every few seconds, where the C library is glibc; elsewhere it does nothing."""
+    """Trims the heap at most every few seconds; does nothing where the C library is not glibc."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
