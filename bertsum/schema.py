@@ -25,7 +25,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to read. `text` is None for a null; `problem` says why a value could not be read as text."""
+    """One text to read.
+
+    `text` is None for a null. `problem` says why a value could not be read as text.
+    """
 
     text: str | None
     language: str | None = None
@@ -34,7 +37,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One output row. Scores are probabilities in [0, 1]; indices count the document's sentences from 0."""
+    """One output row.
+
+    Scores are probabilities in [0, 1]. Indices count the document's sentences from 0.
+    """
 
     status: Status
     summary: str | None = None
@@ -93,7 +99,7 @@ def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
     columns = []
     for field in PREDICTION_SCHEMA:
         values = [getattr(prediction, field.name) for prediction in predictions]
-        if pa.types.is_map(field.type):
+        if pa.types.is_map(field.type):  # Arrow takes a map as its pairs
             values = [None if value is None else list(value.items()) for value in values]
         columns.append(pa.array(values, type=field.type))
     return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
@@ -104,7 +110,8 @@ def output_fields(
 ) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
 
-    Raises ValueError when a kept column is not in the input, or has the name of an output column in whatever case.
+    Raises ValueError when a kept column is not in the input, or has the name of an output column,
+    in upper or lower case.
     """
     names = (
         [name for name in input_schema.names if name != text_column]
@@ -116,7 +123,7 @@ def output_fields(
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
     if clashes := same_names(names, PREDICTION_SCHEMA.names):
         raise ValueError(
-            f"input columns {clashes} have the names of output columns (most readers ignore case); leave them out with "
-            "keep_columns, or rename them in the input"
+            f"input columns {clashes} have the names of output columns (most readers ignore case); "
+            "leave them out with keep_columns, or rename them in the input"
         )
     return [input_schema.field(name) for name in names] + list(PREDICTION_SCHEMA)

@@ -17,7 +17,7 @@ class LabelsConfig(Config):
     )
     sentence_labels_column: str | None = Field(
         None,
-        description="0/1 for each entry of `sentences_column`; used in place of labels made from a summary",
+        description="0 or 1 for each entry of `sentences_column`; used instead of the summary",
     )
     sentences_column: str | None = Field(
         None, description="the document's sentences, where it comes split"
@@ -26,7 +26,8 @@ class LabelsConfig(Config):
     sentiment: str | None = Field(None, description="one label for all rows of the source")
     aspect_sentiments_column: str | None = Field(
         None,
-        description="list with O or a label for each word; a document has the label that all its aspects share",
+        description="list with O or a sentiment for each word; the document gets the "
+        "sentiment that all its aspects share",
     )
     topic_column: str | None = Field(
         None, description="one of model.topic_labels, or of the names in `topic_names`"
@@ -39,10 +40,11 @@ class LabelsConfig(Config):
     )
     token_sentiments_column: str | None = Field(
         None,
-        description="list with one of model.token_sentiment_labels for each word of `tokens_column`",
+        description="list with a label of model.token_sentiment_labels for each word of "
+        "`tokens_column`",
     )
     num_summary_sentences: int = Field(
-        3, ge=1, description="most sentences of the oracle, and of a measured summary"
+        3, ge=1, description="most sentences of a summary, to learn and to evaluate"
     )
 
     @field_validator("topic_names", mode="before")

@@ -1,11 +1,12 @@
 """Reference summary -> the sentences that an extractive summary should hold.
 
-`greedy_oracle`: Nallapati et al. 2017 ("SummaRuNNer", section 3) with the objective of Liu & Lapata 2019: add, one at a
-time, the sentence that raises ROUGE-1 F + ROUGE-2 F against the reference most, over sets of n-grams; stop when none
-does. `best_combination`: the same objective over all combinations.
+`greedy_oracle`: Nallapati et al. 2017 ("SummaRuNNer", section 3) with the objective of Liu & Lapata
+2019. It adds the sentence that raises ROUGE-1 F + ROUGE-2 F against the reference most, over sets
+of n-grams, and stops when none does. `best_combination`: the same objective over all combinations.
 
-A set of n-grams is an int with a bit for each n-gram of the document, so that a union is `|` and its size a
-`bit_count`: trying all combinations would be slow with sets of tuples.
+A set of n-grams is an int with a bit for each n-gram of the document: a union is `|`, and its size
+a `bit_count`. Trying all combinations would be slow with sets of tuples. Of the sentences "a b a"
+and "b c" the unigrams a, b, c get the bits 1, 2, 4; so the sentences are 3 and 6, and together 7.
 """
 
 from collections.abc import Sequence
@@ -18,34 +19,37 @@ from bertsum.text.words import ngrams, words
 def greedy_oracle(
     sentences: Sequence[str], summary: str, language: str, max_sentences: int
 ) -> list[int]:
-    """Indices of the chosen sentences, ascending; empty when no sentence shares a word with the summary.
+    """Indices of the chosen sentences, ascending.
 
-    Of sentences that raise the score equally, the first is taken.
+    Empty when no sentence shares a word with the summary. Of sentences that raise the score
+    equally, the first is taken.
     """
     overlaps = _overlaps(sentences, summary, language)
     chosen: list[int] = []
-    covered = [0] * len(overlaps)
+    covered = [0] * len(overlaps)  # n-grams of the chosen sentences, for each n
     best = 0.0
     useful = _sharing(overlaps, len(sentences))
     while len(chosen) < max_sentences and useful:
-        scores = [_score(overlaps, [o.masks[index] | have for o, have in zip(overlaps, covered, strict=True)])
-                  for index in useful]  # fmt: skip
-        score = max(scores)
-        if score <= best:
+        best_index: int | None = None
+        for index in useful:
+            score = _score(overlaps, _add(overlaps, covered, index))
+            if score > best:  # not >=: of equal ones the first stays
+                best, best_index = score, index
+        if best_index is None:
             break
-        best = score
-        chosen.append(useful[scores.index(score)])
-        covered = [o.masks[chosen[-1]] | have for o, have in zip(overlaps, covered, strict=True)]
+        chosen.append(best_index)
+        covered = _add(overlaps, covered, best_index)
     return sorted(chosen)
 
 
 def best_combination(
     sentences: Sequence[str], summary: str, language: str, max_sentences: int, max_combinations: int
 ) -> list[int] | None:
-    """The best of all sets of at most `max_sentences` sentences, or None when there are more than `max_combinations`.
+    """The best of all sets of at most `max_sentences` sentences.
 
-    Of equally good ones, the smallest, then the first. Only sentences that share a word with the summary count: any
-    other adds to what the summary is divided by, and to nothing else.
+    None when there are more than `max_combinations` sets. Of equally good ones, the smallest, then
+    the first. Only sentences that share a word with the summary count: any other one makes the
+    chosen text longer, and so the score lower.
     """
     overlaps = _overlaps(sentences, summary, language)
     useful = _sharing(overlaps, len(sentences))
@@ -65,20 +69,26 @@ def best_combination(
 def rouge_of_sets(
     sentences: Sequence[str], summary: str, language: str, groups: Sequence[Sequence[int]]
 ) -> list[float]:
-    """What the oracles raise, ROUGE-1 F + ROUGE-2 F over sets of n-grams from 0 to 2, of some groups of sentences."""
+    """What the oracles raise, of each group of sentences: ROUGE-1 F + ROUGE-2 F, from 0 to 2."""
     overlaps = _overlaps(sentences, summary, language)
-    return [
-        _score(overlaps, [_union(overlap.masks, group) for overlap in overlaps]) for group in groups
-    ]
+    scores = []
+    for group in groups:
+        scores.append(_score(overlaps, [_union(overlap.masks, group) for overlap in overlaps]))
+    return scores
 
 
 class _Overlap:
-    """n-grams of a document's sentences and of the summary, as bits. The summary's may be in no sentence."""
+    """n-grams of a document's sentences and of the summary, as bits.
+
+    - `masks`: [S] the n-grams of each sentence
+    - `wanted`: those of the summary that are in a sentence, too
+    - `num_wanted`: how many the summary has, those that are in no sentence included
+    """
 
     def __init__(
         self, sentences: Sequence[Sequence[str]], summary: Sequence[Sequence[str]], n: int
     ) -> None:
-        bits: dict[tuple[str, ...], int] = {}
+        bits: dict[tuple[str, ...], int] = {}  # number of the bit of each n-gram
         self.masks = [_mask(tokens, n, bits) for tokens in sentences]
         wanted = frozenset[tuple[str, ...]]().union(*(ngrams(line, n) for line in summary))
         self.num_wanted = len(wanted)
@@ -86,13 +96,17 @@ class _Overlap:
 
 
 def _overlaps(sentences: Sequence[str], summary: str, language: str) -> list[_Overlap]:
-    """Of unigrams and of bigrams, none of them across the lines of the summary: one sentence stands on each."""
+    """Of unigrams and of bigrams.
+
+    No bigram reaches across lines of the summary, since a line is a sentence.
+    """
     tokens = [words(sentence, language) for sentence in sentences]
     lines = [words(line, language) for line in summary.splitlines()]
     return [_Overlap(tokens, lines, n) for n in (1, 2)]
 
 
 def _sharing(overlaps: Sequence[_Overlap], num_sentences: int) -> list[int]:
+    """Indices of the sentences that share a word with the summary."""
     unigrams = overlaps[0]
     return [index for index in range(num_sentences) if unigrams.masks[index] & unigrams.wanted]
 
@@ -102,6 +116,11 @@ def _mask(tokens: Sequence[str], n: int, bits: dict[tuple[str, ...], int]) -> in
     for gram in zip(*(tokens[i:] for i in range(n)), strict=False):
         mask |= 1 << bits.setdefault(gram, len(bits))
     return mask
+
+
+def _add(overlaps: Sequence[_Overlap], covered: Sequence[int], index: int) -> list[int]:
+    """The n-grams of `covered` and of one more sentence, for each n."""
+    return [overlap.masks[index] | covered[i] for i, overlap in enumerate(overlaps)]
 
 
 def _union(masks: Sequence[int], group: Sequence[int]) -> int:
@@ -116,6 +135,7 @@ def _score(overlaps: Sequence[_Overlap], have: Sequence[int]) -> float:
     score = 0.0
     for overlap, mask in zip(overlaps, have, strict=True):
         if mask and overlap.num_wanted:
+            # F = 2 P R / (P + R) with P = hits / chosen and R = hits / wanted, which is this
             hits = (mask & overlap.wanted).bit_count()
             score += 2 * hits / (mask.bit_count() + overlap.num_wanted)
     return score
