@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bertsum.inference.summarizer import Summarizer
     from bertsum.schema import Document, Prediction
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Document", "Prediction", "Summarizer", "__version__"]
 
 

@@ -1,7 +1,7 @@
 """Configuration: typed, frozen, unknown keys refused, checked once.
 
-A value goes one way: default here <- YAML file <- `--set key=value`; the three are merged as plain dicts and validated
-once by `load_config`. Nothing changes a config afterwards.
+A value goes one way: default here <- YAML file <- `--set key=value`. The three are merged as plain
+dicts and validated once by `load_config`. Nothing changes a config afterwards.
 """
 
 import reprlib
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bertsum.errors import ConfigError
 from bertsum.schema import TEXT_COLUMN
 
-_TOO_LARGE = 2**63
+_TOO_LARGE = 2**63  # the first number that a signed integer of 64 bits cannot hold
 
 
 class Config(BaseModel):
-    """Base of all configuration: frozen, and an unknown key is an error, and so is a number that nobody can mean."""
+    """Base of all configuration: frozen; unknown keys and huge numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -57,50 +57,75 @@ class ModelConfig(Config):
     """Architecture of a BERTSUM model; saved in the checkpoint's `config.json`."""
 
     pooling: Literal["cls", "mean"] = Field(
-        "mean", description="sentence vector: its [CLS] token's vector, or the mean of its tokens' vectors"
+        "mean",
+        description="sentence vector: its [CLS] token's vector, or the mean of its tokens' vectors",
     )
-    segments: bool = Field(True, description="alternate token_type_ids 0/1 by sentence, where the encoder has two")
-    max_window_tokens: int = Field(512, ge=16, description="longest window, in tokens, special tokens included")
+    segments: bool = Field(
+        True, description="alternate token_type_ids 0/1 by sentence, where the encoder has two"
+    )
+    max_window_tokens: int = Field(
+        512, ge=16, description="longest window, in tokens, special tokens included"
+    )
     prefix_tokens: int = Field(
-        0, ge=0, description="learned keys and values that all tokens see, in each layer of an encoder of BERT's family"
+        0,
+        ge=0,
+        description="prefix tuning: learned keys and values in each layer of the encoder; 0: none",
     )
     summarization_layers: Literal["linear", "lstm", "transformer"] = Field(
-        "transformer", description="what sentences go through before the linear layer that scores them"
+        "transformer",
+        description="layers between sentences, before the linear layer that scores each sentence",
     )
-    num_summarization_layers: int = Field(2, ge=1, description="number of inter-sentence layers (unused by linear)")
-    num_heads: int = Field(8, ge=1, description="attention heads of the inter-sentence layers and the summary vector")
-    feed_forward_size: int = Field(2048, ge=1, description="inner size of the inter-sentence layers, in features")
-    position_scale: float = Field(1.0, ge=0, description="factor on the sinusoidal sentence positions")
+    num_summarization_layers: int = Field(
+        2, ge=1, description="number of inter-sentence layers (unused by linear)"
+    )
+    num_heads: int = Field(
+        8, ge=1, description="attention heads of the inter-sentence layers and the summary vector"
+    )
+    feed_forward_size: int = Field(
+        2048, ge=1, description="inner size of the inter-sentence layers, in features"
+    )
+    position_scale: float = Field(
+        1.0, ge=0, description="factor on the sinusoidal sentence positions"
+    )
     surface_features: bool = Field(
-        False, description="tell the summarization layers each sentence's place, length and how much of it is repeated"
+        False,
+        description="give the summarization layers each sentence's position, length and repetition",
     )
     rank_candidates: bool = Field(
         False,
-        description="compare whole summaries, by the ROUGE that a small network expects of them, not sentences alone",
+        description="choose among whole summaries by a network that predicts their ROUGE, "
+        "instead of sentence by sentence",
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped in the heads during training")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of features dropped in the heads during training"
+    )
     sentiment_pooling: Literal["attention", "mean", "lstm"] = Field(
-        "attention", description="document vector: attention of a learned query over sentences, their mean, or an LSTM"
+        "attention",
+        description="document vector of the sentiment: attention over sentences, mean, or LSTM",
     )
     sentiment_labels: tuple[str, ...] = Field(
-        ("negative", "neutral", "positive"), description="classes in the order of the logits; empty: no sentiment head"
+        ("negative", "neutral", "positive"),
+        description="sentiments, in the order of the model's outputs; empty: no sentiment",
     )
-    topic_labels: tuple[str, ...] = Field((), description="classes of the topic head; empty: no such head")
+    topic_labels: tuple[str, ...] = Field(
+        (), description="topics, in the order of the model's outputs; empty: no topic"
+    )
     token_sentiment_labels: tuple[str, ...] = Field(
-        (), description="classes of each word (O, positive, ...), of the head over tokens; empty: no such head"
+        (),
+        description="sentiments of single words (O, positive, ...); empty: none",
     )
 
     @field_validator("sentiment_labels", "topic_labels", "token_sentiment_labels", mode="before")
     @classmethod
     def _numbers_are_names(cls, value: Any) -> Any:
-        """Take [0, 1] for names; [no, yes], which YAML reads as booleans, has lost what was written."""
+        """Take [0, 1] for names; of [no, yes] YAML makes booleans, and the text is lost."""
         if not isinstance(value, list | tuple):
             return value
         for name in value:
             if name is None or isinstance(name, bool):
                 raise ValueError(
-                    f"a class is named {name}: YAML reads null, ~, yes, no, on, off, true and false as "
-                    "no text; put the name in quotes, as the data has it"
+                    f"a class is named {name}: YAML reads null, ~, yes, no, on, off, true and "
+                    "false as no text; put the name in quotes, as the data has it"
                 )
         return tuple(str(name) if isinstance(name, int | float) else name for name in value)
 
@@ -117,14 +142,15 @@ class SelectionConfig(Config):
     """How many of the best sentences make the summary."""
 
     unit: Literal["sentences", "characters", "tokens", "share"] = Field(
-        "sentences", description="what `size` counts; share: part of the document's sentences, at least one"
+        "sentences",
+        description="what `size` counts; share: part of the document's sentences, at least one",
     )
     size: float = Field(3, gt=0, description="the budget, in `unit`; never exceeded")
     trigram_blocking: bool | None = Field(
         None,
-        description="skip a sentence that shares a trigram (words; characters in Chinese, Japanese, Thai) with a "
-        "chosen one; default: unless the model compares whole summaries, which it does where sentences are counted "
-        "and nothing is blocked",
+        description="skip a sentence that shares three consecutive words (characters in Chinese, "
+        "Japanese and Thai) with a chosen one; default: yes, unless the model compares whole "
+        "summaries, which it does where `unit` is sentences or share",
     )
 
     @property
@@ -135,9 +161,13 @@ class SelectionConfig(Config):
     @model_validator(mode="after")
     def _size_fits_unit(self) -> Self:
         if self.unit == "share" and self.size > 1:
-            raise ValueError(f"selection.size is a share, so it must lie in (0, 1], not {self.size}")
+            raise ValueError(
+                f"selection.size is a share, so it must lie in (0, 1], not {self.size}"
+            )
         if self.unit != "share" and self.size != int(self.size):
-            raise ValueError(f"selection.size counts {self.unit}, so it must be a whole number, not {self.size}")
+            raise ValueError(
+                f"selection.size counts {self.unit}, so it must be a whole number, not {self.size}"
+            )
         return self
 
 
@@ -148,20 +178,28 @@ class SummarizerConfig(Config):
     keep_columns: tuple[str, ...] | None = Field(
         None, description="input columns that pass through; default: all but the text"
     )
-    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
-    language_column: str | None = Field(None, description="input column with the ISO 639-1 code of each document")
+    language: str | None = Field(
+        None, description="ISO 639-1 code of all documents; default: from the script of each"
+    )
+    language_column: str | None = Field(
+        None, description="input column with the ISO 639-1 code of each document"
+    )
     selection: SelectionConfig = SelectionConfig()
-    max_windows: int = Field(256, ge=1, description="windows read of one document; what lies beyond sets `truncated`")
+    max_windows: int = Field(
+        256, ge=1, description="windows read of one document; what lies beyond sets `truncated`"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format of the encoder; auto: bfloat16 where the device computes it natively"
+        "auto",
+        description="number format of the encoder; auto: bfloat16 where the device has it natively",
     )
     text_format: Literal["text", "binary", "json"] = Field(
         "text",
-        description="what the text column holds: strings; bytes that are UTF-8; or JSON, in which `text_path` leads "
-        "to the text",
+        description="what the text column holds: strings; UTF-8 bytes; or JSON, in which "
+        "`text_path` leads to the text",
     )
     text_path: str | None = Field(
-        None, description="keys that lead to the text in a JSON document, joined by dots, like `payload.body`"
+        None,
+        description="keys to the text in a JSON document, joined by dots, like `payload.body`",
     )
 
     added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path"})
@@ -170,8 +208,9 @@ class SummarizerConfig(Config):
     def _path_fits_format(self) -> Self:
         if (self.text_format == "json") != bool(self.text_path):
             raise ValueError(
-                "text_path says where in a JSON document the text is: give it with text_format json, and only then "
-                f"(text_format is {self.text_format}, text_path is {self.text_path})"
+                "text_path says where in a JSON document the text is: give it with text_format "
+                f"json, and only then (text_format is {self.text_format}, "
+                f"text_path is {self.text_path})"
             )
         return self
 
@@ -179,21 +218,32 @@ class SummarizerConfig(Config):
 class ResourcesConfig(Config):
     """What the job asks of the cluster."""
 
-    replicas: int | None = Field(None, ge=1, description="model replicas; default: as many as the cluster holds")
+    replicas: int | None = Field(
+        None, ge=1, description="model replicas; default: as many as the cluster holds"
+    )
     num_cpus: float | None = Field(
-        None, gt=0, description="CPU cores a replica; default: all cores of the smallest node, at most 4"
+        None,
+        gt=0,
+        description="CPU cores a replica; default: all cores of the smallest node, at most 4",
     )
     num_gpus: float | None = Field(
-        None, ge=0, description="GPUs a replica, may be a fraction; default: 1 where the cluster has GPUs, else 0"
+        None,
+        ge=0,
+        description="GPUs a replica, also a fraction; default: 1 if the cluster has GPUs, else 0",
     )
     min_replicas: int | None = Field(
-        None, ge=1, description="replicas that must be there to begin; the others join as nodes come; default: all"
+        None,
+        ge=1,
+        description="replicas that must run before work begins; others join later; default: all",
     )
     accelerator_type: str | None = Field(
-        None, description="Ray's name of the GPUs to use (A10G, H100, ...), where a cluster has several types"
+        None,
+        description="Ray's name of the GPU type (A10G, H100, ...), where a cluster has several",
     )
     timeout_seconds: float = Field(
-        20, gt=0, description="how long to wait for these resources; raise it on a cluster that scales from zero"
+        20,
+        gt=0,
+        description="how long to wait for resources; raise it on a cluster that scales from zero",
     )
 
     @model_validator(mode="after")
@@ -204,13 +254,19 @@ class ResourcesConfig(Config):
             if value and value < 0.001:
                 raise ValueError(f"{name} must be at least 0.001, not {value}")
         if self.num_gpus is not None and self.num_gpus > 1 and self.num_gpus % 1:
-            raise ValueError(f"num_gpus must be a whole number where it is above 1, not {self.num_gpus}")
+            raise ValueError(
+                f"num_gpus must be a whole number where it is above 1, not {self.num_gpus}"
+            )
         return self
 
     @model_validator(mode="after")
     def _fewer_to_begin(self) -> Self:
-        if self.min_replicas is not None and (self.replicas is None or self.min_replicas > self.replicas):
-            raise ValueError(f"min_replicas must be at most replicas ({self.replicas}), not {self.min_replicas}")
+        if self.min_replicas is not None and (
+            self.replicas is None or self.min_replicas > self.replicas
+        ):
+            raise ValueError(
+                f"min_replicas must be at most replicas ({self.replicas}), not {self.min_replicas}"
+            )
         return self
 
 
@@ -218,25 +274,33 @@ class OutputConfig(Config):
     """What becomes of results beside being written."""
 
     table: Literal["parquet", "iceberg", "delta"] = Field(
-        "parquet", description="parquet: files and manifests only; else the files are also a table of this format"
+        "parquet",
+        description="parquet: files and manifests only; otherwise also a table of this format",
     )
-    table_name: str = Field("bertsum.summaries", description="NAMESPACE.TABLE in the Iceberg catalog")
+    table_name: str = Field(
+        "bertsum.summaries", description="NAMESPACE.TABLE in the Iceberg catalog"
+    )
     catalog: str | None = Field(
-        None, description="Iceberg catalog of the pyiceberg configuration; default: an SQLite file in OUTPUT/_iceberg"
+        None,
+        description="Iceberg catalog, by its name in the pyiceberg configuration; default: an "
+        "SQLite file in OUTPUT/_iceberg",
     )
     keep_days: float = Field(
-        7, ge=0, description="days for which files that left the table stay, for readers of its earlier snapshots"
+        7,
+        ge=0,
+        description="days to keep files that left the table, for readers of earlier snapshots",
     )
     file_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="how big files of a table should be; those smaller than a quarter are put together; 0: left alone",
+        description="size of a table's files; files below a quarter are merged; 0: never merge",
     )
 
     vanished_input: Literal["keep_partitions", "keep_files", "drop"] = Field(
         "keep_partitions",
-        description="results whose input is gone: kept where the input's whole partition is gone (old days that "
-        "were deleted), kept file by file, or superseded like those of changed input",
+        description="results whose input is gone. keep_partitions: keep them where the input's "
+        "whole partition is gone, like old days that were deleted; keep_files: keep each; drop: "
+        "treat them like results of changed input",
     )
 
 
@@ -244,9 +308,12 @@ class DaysConfig(Config):
     """How INPUT is partitioned by day, for `nightly` and `backfill`."""
 
     partition: str = Field(
-        "dt=%Y-%m-%d", description="directory of a day below INPUT, in strftime codes, like `year=%Y/month=%m/day=%d`"
+        "dt=%Y-%m-%d",
+        description="a day's directory in INPUT, in strftime codes: `year=%Y/month=%m/day=%d`",
     )
-    time_zone: str = Field("UTC", description="IANA name of the zone whose yesterday `nightly` means")
+    time_zone: str = Field(
+        "UTC", description="IANA name of the zone whose yesterday `nightly` means"
+    )
 
 
 class RunConfig(Config):
@@ -254,25 +321,40 @@ class RunConfig(Config):
 
     resources: ResourcesConfig = ResourcesConfig()
     output: OutputConfig = OutputConfig()
-    rows_per_unit: int = Field(1000, ge=1, description="most rows of one unit of work, which is one output file")
-    max_unit_bytes: int = Field(256 * 2**20, ge=1, description="most uncompressed input bytes of one unit")
+    rows_per_unit: int = Field(
+        1000, ge=1, description="most rows of one unit of work, which is one output file"
+    )
+    max_unit_bytes: int = Field(
+        256 * 2**20, ge=1, description="most uncompressed input bytes of one unit"
+    )
     max_error_fraction: float = Field(
         0.01, ge=0, le=1, description="share of rows with status `error` above which the job fails"
     )
-    max_unit_attempts: int = Field(3, ge=1, description="tries of a unit before it counts as failed")
+    max_unit_attempts: int = Field(
+        3, ge=1, description="tries of a unit before it counts as failed"
+    )
     replica_timeout_seconds: float = Field(
-        900, gt=0, description="a replica that makes no progress for so long is replaced, and its unit tried again"
+        900,
+        gt=0,
+        description="replace a replica without progress for so long, and try its unit again",
     )
     storage_options: dict[str, dict[str, Any]] = Field(
-        {}, description="options of fsspec's filesystems by protocol, like {s3: {endpoint_url: ...}}", repr=False
+        {},
+        description="options of fsspec's filesystems by protocol, like {s3: {endpoint_url: ...}}",
+        repr=False,
     )
     on_existing: Literal["resume", "replace"] = Field(
-        "resume", description="what to do with rows of another model or configuration in OUTPUT: refuse, or replace"
+        "resume",
+        description="if OUTPUT holds results of another model or configuration. resume: end with "
+        "an error; replace: make new ones, then remove these",
     )
 
 
 class JobConfig(RunConfig):
-    """`bertsum summarize`: the summarizer's configuration, and how the job runs. Only the first changes rows."""
+    """`bertsum summarize`: the summarizer's configuration, and how the job runs.
+
+    Only the first changes rows.
+    """
 
     summarizer: SummarizerConfig = SummarizerConfig()
     max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
@@ -282,8 +364,12 @@ class JobConfig(RunConfig):
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
-def load_config(cls: type[ConfigType], file_path: Path | None = None, overrides: Iterable[str] = ()) -> ConfigType:
-    """Defaults, then the YAML file, then `key.sub=value` overrides (values are YAML), validated once.
+def load_config(
+    cls: type[ConfigType], file_path: Path | None = None, overrides: Iterable[str] = ()
+) -> ConfigType:
+    """Defaults, then the YAML file, then `key.sub=value` overrides, validated once.
+
+    The values of overrides are YAML.
 
     Raises ConfigError that names each wrong key or value and where it came from.
     """
@@ -312,6 +398,7 @@ def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
 
     As it is where this version does not accept it, because it is of a later one.
     """
+    # json, as records are written: a tuple becomes a list, so that the two can be compared
     try:
         return cls.model_validate(record).model_dump(mode="json")
     except ValidationError:
@@ -319,18 +406,23 @@ def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, of plain values only, and without aliases: ten lines of them can stand for billions."""
+    """PyYAML's safe loader: plain values only, and no aliases.
+
+    Ten lines of aliases can stand for billions of values.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
-                problem=f"aliases are not allowed here: *{event.anchor}", problem_mark=event.start_mark
+                problem=f"aliases are not allowed here: *{event.anchor}",
+                problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 
 
-# ValueError: a date or a number that is none, or bytes that are no text; RecursionError: thousands of brackets.
+# ValueError: a date or a number that is none, or bytes that are no text; RecursionError: thousands
+# of brackets.
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
@@ -342,22 +434,30 @@ def _read_yaml(file_path: Path) -> dict[str, Any]:
     try:
         values = _parse(file_path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration file {file_path}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"cannot read the configuration file {file_path}: {error.strerror or error}"
+        ) from error
     except _NOT_YAML as error:
         raise ConfigError(f"{file_path} is not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{file_path} holds a {type(values).__name__}; a mapping of keys to values is expected")
+        raise ConfigError(
+            f"{file_path} holds a {type(values).__name__}; a mapping of keys to values is expected"
+        )
     return values
 
 
 def _set(values: dict[str, Any], path: list[str], value: object, override: str) -> None:
+    # for `a.b.c=1` the sections a and a.b are made where the file lacks them
     for depth, key in enumerate(path[:-1]):
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override!r}: {'.'.join(path[: depth + 1])} is a value, not a section")
+            raise ConfigError(
+                f"--set {override!r}: {'.'.join(path[: depth + 1])} is a value, not a section"
+            )
     values[path[-1]] = value
 
 
+# A wrong value is shown in a message, but not a whole file that was given in its stead.
 _GIVEN = reprlib.Repr()
 _GIVEN.maxstring = _GIVEN.maxother = 200
 
@@ -365,13 +465,15 @@ _GIVEN.maxstring = _GIVEN.maxother = 200
 def _explain(cls: type[Config], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
-            lines.append(f"  {place}: there is no such key; allowed here: {allowed}")
+            lines.append(f"  {key}: there is no such key; allowed here: {allowed}")
         else:
-            given = "(not shown)" if place.startswith("storage_options") else _GIVEN.repr(problem["input"])
-            lines.append(f"  {place or cls.__name__}: {problem['msg']} (given: {given})")
+            given = "(not shown)"  # storage options hold credentials
+            if not key.startswith("storage_options"):
+                given = _GIVEN.repr(problem["input"])
+            lines.append(f"  {key or cls.__name__}: {problem['msg']} (given: {given})")
     return "\n".join(lines)
 
 

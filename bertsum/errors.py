@@ -11,8 +11,8 @@
     ├── DeviceError        the device is unusable until the process ends                   1
     └── IncompleteError    the job ended with units missing                                1
 
-A message holds the value, the place it came from and what was allowed. Only `main` functions turn an error into an
-exit code; library code never exits.
+A message holds the value, where it came from, and what was allowed. Only `main` functions turn an
+error into an exit code; library code never exits.
 """
 
 from typing import ClassVar
@@ -35,7 +35,10 @@ class InputError(ConfigError):
 
 
 class RowError(InputError):
-    """The labels of one row do not fit together. `row`: its place in the table, from 0; `reason`: what is wrong."""
+    """The labels of one row do not fit together.
+
+    `row`: its index in the table, from 0; `reason`: what is wrong.
+    """
 
     def __init__(self, reason: str, row: int) -> None:
         super().__init__(f"row {row} of the table: {reason}")
@@ -47,11 +50,11 @@ class ModelError(ConfigError):
 
 
 class ResourceError(ConfigError):
-    """The job asks for CPUs or GPUs that the cluster cannot give, or its address names no cluster."""
+    """The job asks for what the cluster cannot give, or its address names no cluster."""
 
 
 class UnavailableError(ResourceError):
-    """The command is right, but the cluster cannot serve it now: the same command may succeed at another try.
+    """The cluster cannot serve the command now; the same command may succeed at another try.
 
     Ray did not start in time, a head does not answer, or nodes are full or have not joined yet.
     """
@@ -64,8 +67,11 @@ class OutputError(BertsumError):
 
 
 class DeviceError(BertsumError):
-    """An error of the device (an illegal access, an assertion in a kernel) that every later call would meet, too."""
+    """An error of the device, after which every later call in the process would fail, too.
+
+    Like an illegal access, or an assertion in a kernel.
+    """
 
 
 class IncompleteError(BertsumError):
-    """The job ended and some units are missing; what was finished stays, and the same command resumes."""
+    """The job ended with units missing; what was finished stays, and the same command resumes."""

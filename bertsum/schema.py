@@ -25,7 +25,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to read. `text` is None for a null; `problem` says why a value could not be read as text."""
+    """One text to read.
+
+    `text` is None for a null. `problem` says why a value could not be read as text.
+    """
 
     text: str | None
     language: str | None = None
@@ -34,7 +37,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One output row. Scores are probabilities in [0, 1]; indices count the document's sentences from 0."""
+    """One output row.
+
+    Scores are probabilities in [0, 1]. Indices count the document's sentences from 0.
+    """
 
     status: Status
     summary: str | None = None
@@ -67,7 +73,13 @@ PREDICTION_SCHEMA = pa.schema(
 def is_binary(data_type: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
     return any(
-        accepts(data_type) for accepts in (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+        accepts(data_type)
+        for accepts in (
+            pt.is_binary,
+            pt.is_large_binary,
+            pt.is_binary_view,
+            pt.is_fixed_size_binary,
+        )
     )
 
 
@@ -87,24 +99,31 @@ def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
     columns = []
     for field in PREDICTION_SCHEMA:
         values = [getattr(prediction, field.name) for prediction in predictions]
-        if pa.types.is_map(field.type):
+        if pa.types.is_map(field.type):  # Arrow takes a map as its pairs
             values = [None if value is None else list(value.items()) for value in values]
         columns.append(pa.array(values, type=field.type))
     return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
 
 
-def output_fields(input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None) -> list[pa.Field]:
+def output_fields(
+    input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None
+) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
 
-    Raises ValueError when a kept column is not in the input, or has the name of an output column in whatever case.
+    Raises ValueError when a kept column is not in the input, or has the name of an output column,
+    in upper or lower case.
     """
-    names = [name for name in input_schema.names if name != text_column] if keep_columns is None else list(keep_columns)
+    names = (
+        [name for name in input_schema.names if name != text_column]
+        if keep_columns is None
+        else list(keep_columns)
+    )
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
     if clashes := same_names(names, PREDICTION_SCHEMA.names):
         raise ValueError(
-            f"input columns {clashes} have the names of output columns (most readers ignore case); leave them out with "
-            "keep_columns, or rename them in the input"
+            f"input columns {clashes} have the names of output columns (most readers ignore case); "
+            "leave them out with keep_columns, or rename them in the input"
         )
     return [input_schema.field(name) for name in names] + list(PREDICTION_SCHEMA)

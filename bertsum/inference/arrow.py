@@ -1,4 +1,4 @@
-"""The border to Arrow: a table of the user's -> documents, and predictions -> the table of the output.
+"""The border to Arrow: a user's table -> documents, and predictions -> a table of the output.
 
 Also which documents hold no text that a model can read.
 """
@@ -17,48 +17,54 @@ import pyarrow.compute as pc
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.schema import Document, Prediction, Status, is_binary, output_fields, predictions_to_table
+from bertsum.schema import (
+    Document,
+    Prediction,
+    Status,
+    is_binary,
+    output_fields,
+    predictions_to_table,
+)
 
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
+# of any script: a word character that is neither a digit nor an underscore
 _LETTER = re.compile(r"[^\W\d_]")
+# all of ASCII but tab, line feed, vertical tab, form feed and carriage return
 _CONTROL_BYTES = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
 _NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 
 
 def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
-    """One document a row. Raises InputError for a table without the columns that the configuration names."""
+    """One document a row.
+
+    Raises InputError for a table without the columns that the configuration names.
+    """
     _check_columns(table, config)
-    texts = _read_documents(table, config)
-    if not config.language_column:
-        return texts
-    languages = read_texts(table, config.language_column)
-    return [
-        Document(document.text, language.text, document.problem)
-        for document, language in zip(texts, languages, strict=True)
-    ]
+    column = table[config.text_column]
+    if config.text_format != "text" and is_binary(column.type):
+        documents = _decode_column(column)
+    else:
+        documents = read_texts(table, config.text_column)
+    if config.text_path is not None:
+        keys = config.text_path.split(".")
+        documents = [_text_in_json(document, keys) for document in documents]
+    if config.language_column:
+        languages = read_texts(table, config.language_column)
+        for index, language in enumerate(languages):
+            document = documents[index]
+            documents[index] = Document(document.text, language.text, document.problem)
+    return documents
 
 
-def output_table(table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig) -> pa.Table:
+def output_table(
+    table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig
+) -> pa.Table:
     """The kept columns of `table`, then those of the predictions, a row a row."""
     fields = output_fields(table.schema, config.text_column, config.keep_columns)
     result = predictions_to_table(predictions)
     kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
     return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
-
-
-def _read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
-    """The text column by its format, as the configuration says."""
-    column, name = table[config.text_column], config.text_column
-    if config.text_format != "text" and is_binary(column.type):
-        values = pc.cast(column, pa.large_binary()).to_pylist()
-        documents = [Document(None) if value is None else _decode(value) for value in values]
-    else:
-        documents = read_texts(table, name)
-    if config.text_path is None:
-        return documents
-    keys = config.text_path.split(".")
-    return [_text_in_json(document, keys) for document in documents]
 
 
 def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
@@ -75,7 +81,9 @@ def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
         if not isinstance(value, dict):
             path = ".".join(keys[:depth])
             kind = type(value).__name__
-            return Document("", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}")
+            return Document(
+                "", problem=f"not JSON with {'.'.join(keys)}: {path or 'it'} is a {kind}"
+            )
         value = value.get(key)
     if value is None or isinstance(value, str):
         return Document(value)
@@ -98,25 +106,28 @@ def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
 
 
 def read_sequence(values: Any) -> list[Document]:
-    """One document a value of a list, a numpy array, a pandas Series or an Arrow array of strings, in order.
+    """One document a value of a list, numpy array, pandas Series or Arrow array of strings.
 
-    None, NaN and what pandas has for a missing value are missing texts. Raises InputError for anything else.
+    They stay in order. None, NaN and what pandas has for a missing value are missing texts. Raises
+    InputError for anything else.
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return _read_column(values, f"the {type(values).__name__}")
     shape = getattr(values, "shape", None)  # of numpy's arrays, and of pandas' and polars' columns
     is_sequence = isinstance(values, Sequence) if shape is None else len(shape) == 1
     if not is_sequence or isinstance(values, str | bytes | bytearray | memoryview):
-        kind = type(values).__name__ if shape is None else f"{type(values).__name__} of shape {tuple(shape)}"
+        kind = type(values).__name__
+        if shape is not None:
+            kind += f" of shape {tuple(shape)}"
         raise InputError(
-            "a str, a list or another sequence of str or None (also a numpy array, a pandas Series or an Arrow array), "
-            f"or a pyarrow.Table is expected, not {kind}"
+            "a str, a list or another sequence of str or None (also a numpy array, a pandas Series "
+            f"or an Arrow array), or a pyarrow.Table is expected, not {kind}"
         )
     documents = []
     for index, value in enumerate(values):
         if not isinstance(value, str) and not _is_missing(value):
-            kind = type(value).__name__
-            raise InputError(f"document {index} is a {kind}, {reprlib.repr(value)}; a str or None is expected")
+            shown = f"{type(value).__name__}, {reprlib.repr(value)}"
+            raise InputError(f"document {index} is a {shown}; a str or None is expected")
         documents.append(Document(value if isinstance(value, str) else None))
     return documents
 
@@ -131,7 +142,10 @@ def _is_missing(value: object) -> bool:
 
 
 def read_texts(table: pa.Table, name: str) -> list[Document]:
-    """Python strings of a column; bytes that are not UTF-8 become a document with a `problem`, not an exception."""
+    """One document for each string of a column.
+
+    Bytes that are not UTF-8 become a document with a `problem`, not an exception.
+    """
     return _read_column(table[name], f"the column {name!r}")
 
 
@@ -145,8 +159,15 @@ def _read_column(column: pa.Array | pa.ChunkedArray, where: str) -> list[Documen
     try:
         return [Document(text) for text in column.to_pylist()]
     except UnicodeDecodeError:
-        values = pc.cast(column, pa.large_binary()).to_pylist()
-        return [Document(None) if value is None else _decode(value) for value in values]
+        # some value is no UTF-8: decode each alone, to know which
+        return _decode_column(column)
+
+
+def _decode_column(column: pa.Array | pa.ChunkedArray) -> list[Document]:
+    documents = []
+    for value in pc.cast(column, pa.large_binary()).to_pylist():
+        documents.append(Document(None) if value is None else _decode(value))
+    return documents
 
 
 def _decode(value: bytes) -> Document:
@@ -169,7 +190,11 @@ def unreadable(document: Document) -> Prediction | None:
         return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {error.start}")
     if not _LETTER.search(text):
         return Prediction(Status.NOT_TEXT, error="no letter of any script")
-    num_control = len(data) - len(data.translate(None, _CONTROL_BYTES)) + sum(map(data.count, _NON_CHARACTERS))
+    # In UTF-8 each control character is one byte that is part of no other character. So they can be
+    # counted in C: "a\x00b" has 3 bytes, 2 without them.
+    num_control = len(data) - len(data.translate(None, _CONTROL_BYTES))
+    num_control += sum(map(data.count, _NON_CHARACTERS))
     if num_control > _MAX_CONTROL_SHARE * len(text):
-        return Prediction(Status.NOT_TEXT, error=f"{num_control} of {len(text)} characters are control characters")
+        problem = f"{num_control} of {len(text)} characters are control characters"
+        return Prediction(Status.NOT_TEXT, error=problem)
     return None

@@ -22,18 +22,29 @@ class Stream(Protocol):
     stage_seconds: MutableMapping[str, float]
     max_batch_tokens: int
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
-        """Results of `tables`. The first of them may be read and prepared before this returns, none is computed."""
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
+        """Results of `tables`.
+
+        The first of them may be read and prepared before this returns, but not computed.
+        """
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
-        """A result for rows that cannot be computed. Raises BertsumError where each row needs a real one."""
+        """A result for rows that cannot be computed.
+
+        Raises BertsumError where each row needs a real one.
+        """
 
     def on_batch(self, call: Callable[[], None]) -> None:
         """Call `call` after each batch on the device, from now on: a sign of life."""
 
 
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; a thread makes the next one while the current one is used. Makes the first before it returns."""
+    """The same items; a thread makes the next one while the current one is used.
+
+    The first is made before this returns.
+    """
     executor = ThreadPoolExecutor(1)
     following = executor.submit(_next_of, items)
     following.result()
@@ -49,7 +60,7 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _next_of(items: Iterator[Item]) -> tuple[Item] | None:
-    """The next item in a tuple, None after the last: a StopIteration cannot travel through a Future."""
+    """The next item in a tuple, None after the last: a Future carries no StopIteration."""
     for item in items:
         return (item,)
     return None

@@ -1,6 +1,7 @@
 """Documents -> predictions with a trained model: prepare (CPU), forward (device), finish (CPU).
 
-The three steps are separate, so that the host prepares the next documents while the device computes.
+The three steps are separate, so that the host prepares the next documents while the device is
+computing.
 """
 
 import os
@@ -24,7 +25,8 @@ import bertsum
 from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.checkpoints.locate import resolve
 from bertsum.config import SummarizerConfig
-from bertsum.errors import ConfigError, InputError, ModelError
+from bertsum.errors import InputError
+from bertsum.inference.arguments import check_arguments, choose_device, choose_dtype
 from bertsum.inference.arrow import output_table, read_documents, read_sequence, unreadable
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.inference.heap import HeapTrimmer
@@ -37,8 +39,9 @@ from bertsum.model.selection import join_sentences
 from bertsum.schema import Document, Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
-# The threads of OpenMP do not live on in a child made by fork, and the first product of two threads would wait for them
-# for ever. With one it needs none; PyTorch does the same in the workers of its DataLoader.
+# The threads of OpenMP do not live on in a child made by fork, and the first product of two threads
+# would wait for them for ever. With one it needs none; PyTorch does the same in the workers of its
+# DataLoader.
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
@@ -47,14 +50,23 @@ _POOL_CHARACTERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Some documents after the first step. Each has either an encoding or, without one, its prediction already."""
+    """Documents after the first step; each has either an encoding or already its prediction."""
 
-    encoded: list[EncodedDocument | None]
-    predictions: list[Prediction | None]
+    encoded: list[EncodedDocument | None]  # [N]
+    predictions: list[Prediction | None]  # [N]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Documents after the last step: what was prepared, the model's scores, and the predictions."""
+
+    encoded: list[EncodedDocument | None]  # [N]
+    scores: list[Scores | None]  # [N] None for a document that the model did not read
+    predictions: list[Prediction]  # [N]
 
 
 class Summarizer:
-    """A model with its tokenizer and configuration; on text, on lists of text, and on Arrow tables."""
+    """A model with its tokenizer and configuration, for texts, lists of texts and Arrow tables."""
 
     def __init__(
         self,
@@ -64,17 +76,23 @@ class Summarizer:
         device: str | torch.device | None = None,
         max_batch_tokens: int = 16384,
     ):
-        """Load a checkpoint: a directory, a URI, a hub name, or None for the model that ships with bertsum.
+        """Load a checkpoint.
 
-        `device`: as torch names it; by default the first GPU, else the CPU. A class, so that Ray Data can build one on
-        each actor: `ds.map_batches(Summarizer, batch_format="pyarrow", compute=ActorPoolStrategy(size=2))`.
-        `max_batch_tokens`: of one batch on the device. Raises ModelError for a model or device that cannot be used,
-        and ConfigError for another argument that is not as described.
+        - `model`: a directory, a URI, a hub name, or None for the model that ships with bertsum
+        - `config`: what a prediction holds; by default three sentences and the sentiment
+        - `device`: as torch names it; by default the first GPU, else the CPU
+        - `max_batch_tokens`: most tokens of one batch on the device
+
+        A class, so that Ray Data can build one on each actor:
+        `ds.map_batches(Summarizer, batch_format="pyarrow", compute=ActorPoolStrategy(size=2))`.
+
+        Raises ModelError for a model or device that cannot be used, and ConfigError for another
+        argument that is not as described.
         """
-        _check_arguments(model, config, max_batch_tokens)
+        check_arguments(model, config, max_batch_tokens)
         self.config = config or SummarizerConfig()
         self.max_batch_tokens = max_batch_tokens
-        self.device = _choose_device(device)
+        self.device = choose_device(device)
         source = None if model is None else str(model)
         directory = resolve(source)
         self.model, self.tokenizer = load_checkpoint(directory)
@@ -82,31 +100,40 @@ class Summarizer:
             source = str(directory.absolute())  # another process may have another working directory
         self._source, self._given_device = source, device
         self.encoder = document_encoder(self.model, self.tokenizer)
-        self.dtype = _choose_dtype(self.config.dtype, self.device)
+        self.dtype = choose_dtype(self.config.dtype, self.device)
         self.model.to(self.device).encoder.to(self.dtype)
         if self.model.candidates is not None:
-            self.model.candidates.cpu()  # it reads what the host has counted, while the device computes
+            # it reads what the host has counted, while the device computes
+            self.model.candidates.cpu()
         if self.device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self._trim_heap = HeapTrimmer()
-        self._preparing = Lock()  # two streams may be at work, and the encoder's memory of words is one
+        # two streams may be at work, and the encoder's memory of words is one
+        self._preparing = Lock()
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        """Travel as the arguments that it was made of: whoever unpickles or copies it loads the model again.
+        """Pickle the arguments of the constructor; unpickling and copying load the model again.
 
-        So a pickle is small, and the device, the number format and the order of weights are those that fit there. What
-        was done to the weights since they were loaded stays behind: save them first.
+        So a pickle is small, and the device, the number format and the order of weights are those
+        that fit there. What was done to the weights since they were loaded stays behind: save them
+        first.
         """
         make = partial(
-            type(self), self._source, self.config, device=self._given_device, max_batch_tokens=self.max_batch_tokens
+            type(self),
+            self._source,
+            self.config,
+            device=self._given_device,
+            max_batch_tokens=self.max_batch_tokens,
         )
         return make, ()
 
     @classmethod
-    def from_pretrained(cls, model: str | Path | None = None, config: SummarizerConfig | None = None) -> Self:
+    def from_pretrained(
+        cls, model: str | Path | None = None, config: SummarizerConfig | None = None
+    ) -> Self:
         """The same as the constructor, under the name that Transformers users expect."""
         return cls(model, config)
 
@@ -117,15 +144,22 @@ class Summarizer:
     @overload
     def __call__(self, documents: str) -> Prediction: ...
     @overload
-    def __call__(self, documents: list[str] | list[str | None] | tuple[str | None, ...]) -> list[Prediction]: ...
+    def __call__(
+        self, documents: list[str] | list[str | None] | tuple[str | None, ...]
+    ) -> list[Prediction]: ...
     @overload
     def __call__(self, documents: pa.Table) -> pa.Table: ...
 
-    def __call__(self, documents: Any) -> Any:
-        """One text -> Prediction; a sequence -> list of its length and order; an Arrow table -> table, a row a row.
+    def __call__(self, documents: object) -> Prediction | list[Prediction] | pa.Table:
+        """Summarize one text, a sequence of texts, or a table.
 
-        A sequence is a list of str or None, or a numpy array, a pandas Series or an Arrow array of strings; NaN counts
-        as None. Raises InputError for anything else, and for a table without the columns that the configuration names.
+        - a str -> Prediction
+        - a sequence -> a list of Predictions, in its order. It is a list of str or None, or a numpy
+          array, a pandas Series or an Arrow array of strings; NaN counts as None
+        - a pyarrow.Table -> a table with a row for each row
+
+        Raises InputError for anything else, and for a table without the columns that the
+        configuration names.
         """
         if isinstance(documents, str):
             return self.predict([Document(documents)])[0]
@@ -135,147 +169,204 @@ class Summarizer:
 
     def predict(self, documents: Sequence[Document]) -> list[Prediction]:
         """One prediction a document, in order."""
-        pools = _pools(documents)
-        return [prediction for _, _, predictions in self._run(pools, None) for prediction in predictions]
+        predictions: list[Prediction] = []
+        for part in self._run(_pools(documents), None):
+            predictions += part.predictions
+        return predictions
 
     def predict_all_heads(
         self, documents: Sequence[Document]
     ) -> list[tuple[Prediction, EncodedDocument | None, Scores | None]]:
         """The same, and what the heads say whose results are in no output row."""
-        parts = self._run(_pools(documents), None)
-        return [one for prepared, scores, found in parts for one in zip(found, prepared.encoded, scores, strict=True)]
+        results: list[tuple[Prediction, EncodedDocument | None, Scores | None]] = []
+        for part in self._run(_pools(documents), None):
+            results += zip(part.predictions, part.encoded, part.scores, strict=True)
+        return results
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
-        """Tables with the text column in; the same rows, kept columns and predictions out, in order, in smaller tables.
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
+        """Tables in; their rows out, with the kept columns and the predictions, in smaller tables.
 
-        The first documents are read and prepared before this returns, the following ones in a thread, ahead of the
-        device. Raises InputError for a table without the text column.
+        Rows stay in order. The first documents are read and prepared before this returns, the
+        following ones in a thread, ahead of the device. Raises InputError for a table without the
+        text column.
         """
         waiting: list[pa.Table] = []
 
         def pools() -> Iterator[Sequence[Document]]:
             for table in tables:
                 if not isinstance(table, pa.Table):
-                    raise InputError(f"stream takes several pyarrow.Table, of which one is a {type(table).__name__}")
+                    kind = type(table).__name__
+                    raise InputError(
+                        f"stream takes several pyarrow.Table, of which one is a {kind}"
+                    )
                 start = 0
+                # a table without rows makes one table without rows, too
                 for pool in _pools(read_documents(table, self.config)) or [[]]:
                     waiting.append(table.slice(start, len(pool)))
                     start += len(pool)
                     yield pool
 
-        parts = self._run(pools(), on_progress)
-        return (output_table(waiting.pop(0), predictions, self.config) for _, _, predictions in parts)
+        # The thread that reads ahead appends rows; they are taken in the same order.
+        return (
+            output_table(waiting.pop(0), part.predictions, self.config)
+            for part in self._run(pools(), on_progress)
+        )
 
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
         predictions = [unreadable(document) for document in documents]
-        readable = [place for place, prediction in enumerate(predictions) if prediction is None]
+        readable: list[int] = []
+        for index, prediction in enumerate(predictions):
+            if prediction is None:
+                readable.append(index)
+        results = self._encode([documents[index] for index in readable])
         encoded: list[EncodedDocument | None] = [None] * len(documents)
-        for place, result in zip(readable, self._encode([documents[place] for place in readable]), strict=True):
-            if isinstance(result, EncodedDocument) and not result.is_unknown_language:
-                encoded[place] = result
-            elif isinstance(result, EncodedDocument):
-                predictions[place] = self._by_position(result)
+        for index, result in zip(readable, results, strict=True):
+            if isinstance(result, Prediction):
+                predictions[index] = result
+            elif result.is_unknown_language:
+                predictions[index] = self._predict_lead(result)
             else:
-                predictions[place] = result
+                encoded[index] = result
         return Prepared(encoded, predictions)
 
-    def forward(self, prepared: Prepared, on_progress: Progress | None = None) -> list[Scores | None]:
-        """Scores of each document that has an encoding. A batch that fails is halved until the document is found."""
+    def forward(
+        self, prepared: Prepared, on_progress: Progress | None = None
+    ) -> list[Scores | None]:
+        """[N] scores of each document that has an encoding.
+
+        A batch that fails is halved until it is known which document makes it fail.
+        """
         return self._collect(prepared, self._start(prepared), on_progress)
 
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
-        """Select sentences and name the sentiment: one prediction a document, in the order of `prepared`."""
+        """Select sentences and name the sentiment: [N] predictions, in the order of `prepared`."""
         predictions = list(prepared.predictions)
-        usable = []
-        for place, (document, score) in enumerate(zip(prepared.encoded, scores, strict=True)):
-            if document is None or predictions[place] is not None:
+        indices: list[int] = []
+        documents: list[EncodedDocument] = []
+        document_scores: list[Scores] = []
+        sentence_scores: list[npt.NDArray[np.float32]] = []  # [S] a document
+        for index, (document, score) in enumerate(zip(prepared.encoded, scores, strict=True)):
+            if document is None or predictions[index] is not None:
                 continue
             sentences = score.sentence_scores if score else None
+            # damaged weights, or numbers out of their format's range, give NaN or infinity
             if score is not None and sentences is not None and np.isfinite(sentences).all():
-                usable.append((place, document, score, sentences))
+                indices.append(index)
+                documents.append(document)
+                document_scores.append(score)
+                sentence_scores.append(sentences)
             else:
                 reason = score.error if score else "the model gave no scores"
-                reason = reason or "the model gave scores that are not numbers"
-                predictions[place] = _counted(Status.ERROR, document, error=reason)
-        documents, own = [one[1] for one in usable], [one[3] for one in usable]
-        summaries = choose_sentences(documents, own, self.config.selection, self.model.candidates)
-        for (place, document, score, sentences), chosen in zip(usable, summaries, strict=True):
-            predictions[place] = self._predict_one(document, score, sentences, chosen)
+                predictions[index] = Prediction(
+                    Status.ERROR,
+                    error=reason or "the model gave scores that are not numbers",
+                    num_sentences=len(document.spans),
+                    num_tokens=document.num_tokens,
+                    truncated=document.truncated,
+                )
+        # of all documents at once, since the ranker compares their candidates in one batch
+        summaries = choose_sentences(
+            documents, sentence_scores, self.config.selection, self.model.candidates
+        )
+        for row, chosen in enumerate(summaries):
+            predictions[indices[row]] = self._predict_one(
+                documents[row], document_scores[row], sentence_scores[row], chosen
+            )
         return [prediction for prediction in predictions if prediction is not None]
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
         """A row of status `error` for each row of the table, without computing anything."""
-        return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, self.config)
+        predictions = [Prediction(Status.ERROR, error=reason)] * table.num_rows
+        return output_table(table, predictions, self.config)
 
     def on_batch(self, call: Callable[[], None]) -> None:
-        """Call `call` after each batch, from now on: documents are counted pool by pool, which may take minutes."""
+        """Call `call` after each batch, from now on.
+
+        Progress is told pool by pool, and a pool may take minutes.
+        """
         self.model.register_forward_hook(lambda *_: call())
 
     def _run(
         self, pools: Iterable[Sequence[Document]], on_progress: Progress | None
-    ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
-        """The three steps over pools of documents; the next pool is prepared while this one is computed.
+    ) -> Iterator[Finished]:
+        """The three steps over pools of documents; the next one is prepared while one is computed.
 
         The first pool is prepared before this returns, perhaps while another stream is computed.
         """
-        return self._compute(read_ahead(self._prepare_all(pools)), on_progress)
 
-    def _prepare_all(self, pools: Iterable[Sequence[Document]]) -> Iterator[Prepared]:
-        for pool in pools:
-            with self._preparing, self._timed("prepare"):
-                prepared = self.prepare(pool)
-            yield prepared
+        def prepare_all() -> Iterator[Prepared]:
+            for pool in pools:
+                with self._preparing, self._timed("prepare"):
+                    prepared = self.prepare(pool)
+                yield prepared
+
+        return self._compute(read_ahead(prepare_all()), on_progress)
 
     def _compute(
         self, pools: Iterable[Prepared], on_progress: Progress | None
-    ) -> Iterator[tuple[Prepared, list[Scores | None], list[Prediction]]]:
+    ) -> Iterator[Finished]:
+        """Start each pool on the device, and finish it when as many as may be ahead are started.
+
+        With one ahead, as on a GPU: start 0, start 1, end 0, start 2, end 1, ..., so the device has
+        work while the host finishes.
+        """
         waiting: list[tuple[Prepared, Iterable[Running]]] = []
         for prepared in pools:
             with self._timed("forward"):
                 waiting.append((prepared, self._start(prepared)))
             if len(waiting) > self._pools_ahead:
                 yield self._end(*waiting.pop(0), on_progress)
-        for pool in waiting:
-            yield self._end(*pool, on_progress)
+        for prepared, batches in waiting:
+            yield self._end(prepared, batches, on_progress)
 
     def _end(
         self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
-    ) -> tuple[Prepared, list[Scores | None], list[Prediction]]:
+    ) -> Finished:
         """What is left to do of a pool whose batches were started."""
-        known = [prediction for prediction in prepared.predictions if prediction is not None]
-        if on_progress and known:
-            on_progress(len(known), 0)  # the model reads none of them
+        num_unread = len(prepared.predictions) - prepared.predictions.count(None)
+        if on_progress and num_unread:
+            on_progress(num_unread, 0)  # the model reads none of them
         with self._timed("forward"):
             scores = self._collect(prepared, batches, on_progress)
         self._trim_heap()
         with self._timed("finish"):
             predictions = self.finish(prepared, scores)
-        return prepared, scores, predictions
+        return Finished(prepared.encoded, scores, predictions)
 
     def _start(self, prepared: Prepared) -> Iterable[Running]:
-        """Batches that a GPU has been given; on a CPU each is computed when the iteration comes to it."""
-        places = [place for place, document in enumerate(prepared.encoded) if document is not None]
-        documents = [document for document in prepared.encoded if document is not None]
+        """Batches that a GPU has been given; on a CPU each is computed when it is asked for."""
+        indices: list[int] = []  # in `prepared` of each document that the model reads
+        documents: list[EncodedDocument] = []
+        for index, document in enumerate(prepared.encoded):
+            if document is not None:
+                indices.append(index)
+                documents.append(document)
 
         def batches() -> Iterator[Running]:
             for group in group_documents(documents, self.max_batch_tokens):
                 for running in self._start_group(documents, group):
-                    yield replace(running, indices=[places[index] for index in running.indices])
+                    # from indices among the documents that are read to those among all
+                    yield replace(running, indices=[indices[index] for index in running.indices])
 
         return list(batches()) if self._pools_ahead else batches()
 
     def _collect(
         self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
     ) -> list[Scores | None]:
+        """Wait for the batches in turn, and tell of each."""
         scores: list[Scores | None] = [None] * len(prepared.encoded)
         for running in batches:
             results = running.results()
-            for place, result in results.items():
-                scores[place] = result
+            num_tokens = 0
+            for index, result in results.items():
+                scores[index] = result
+                document = prepared.encoded[index]
+                num_tokens += document.num_read_tokens if document else 0
             if on_progress:
-                documents = [prepared.encoded[place] for place in results]
-                on_progress(len(documents), sum(document.num_read_tokens for document in documents if document))
+                on_progress(len(results), num_tokens)
         return scores
 
     @contextmanager
@@ -287,70 +378,85 @@ class Summarizer:
             self.stage_seconds[stage] += time.perf_counter() - start
 
     def _encode(self, documents: Sequence[Document]) -> list[EncodedDocument | Prediction]:
+        """Encodings; for a text that the tokenizer fails at, a prediction that says so."""
+        texts = [document.text or "" for document in documents]
+        languages = [document.language or self.config.language for document in documents]
         try:
-            return list(self._encode_together(documents))
-        except Exception as error:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
+            return list(self.encoder.encode(texts, languages, self.config.max_windows))
+        except Exception as error:
+            # whatever a hostile text makes a tokenizer raise: search that text, keep the others
             if len(documents) == 1:
                 return [Prediction(Status.ERROR, error=f"preparing failed: {one_line(error)}")]
             half = len(documents) // 2
             return self._encode(documents[:half]) + self._encode(documents[half:])
 
-    def _encode_together(self, documents: Sequence[Document]) -> list[EncodedDocument]:
-        texts = [document.text or "" for document in documents]
-        languages = [document.language or self.config.language for document in documents]
-        return self.encoder.encode(texts, languages, self.config.max_windows)
-
-    def _start_group(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> list[Running]:
+    def _start_group(
+        self, documents: Sequence[EncodedDocument], group: Sequence[int]
+    ) -> list[Running]:
+        """Start a batch. Where the device fails at it, halve it, so that other documents stay."""
         try:
             return [self._start_batch(documents, group)]
-        except Exception as error:  # a device out of memory or a kernel that fails: find the document, keep the others
+        except Exception as error:  # a device out of memory, or a kernel that fails
             refuse_lost_device(error)
             reason = one_line(error)
-        # outside of the handler: the error's traceback holds the tensors of the batch that found no memory
+        # outside of the handler: the error's traceback holds the tensors of the failed batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(group) == 1:
             return [Running(indices=list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
-        return self._start_group(documents, group[:half]) + self._start_group(documents, group[half:])
+        first = self._start_group(documents, group[:half])
+        return first + self._start_group(documents, group[half:])
 
     @torch.inference_mode()
     def _start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         batch = make_batch(documents, group)
         logits = self.model(batch.to(self.device))
-        return Running.of(batch, logits, [documents[place] for place in batch.documents])
+        return Running.of(batch, logits, [documents[index] for index in batch.documents])
 
     def _predict_one(
-        self, document: EncodedDocument, scores: Scores, sentences: npt.NDArray[np.float32], chosen: list[int]
+        self,
+        document: EncodedDocument,
+        scores: Scores,
+        sentences: npt.NDArray[np.float32],
+        chosen: list[int],
     ) -> Prediction:
-        sentiment: dict[str, float] | None = None
+        """The prediction of a document with scores. `sentences`: [S] their probabilities."""
+        sentiment: str | None = None
+        sentiment_scores: dict[str, float] | None = None
         if scores.sentiment_scores is not None:
             labels = self.model.config.sentiment_labels
-            sentiment = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
-        return _counted(
+            sentiment_scores = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
+            sentiment = max(sentiment_scores, key=sentiment_scores.__getitem__)
+        return Prediction(
             Status.OK,
-            document,
             summary=join_sentences(document.text, document.spans, chosen, document.language),
             summary_sentences=chosen,
-            summary_scores=[float(sentences[index]) for index in chosen],
-            sentiment=max(sentiment, key=sentiment.__getitem__) if sentiment else None,
-            sentiment_scores=sentiment,
+            summary_scores=sentences[chosen].tolist(),
+            sentiment=sentiment,
+            sentiment_scores=sentiment_scores,
+            num_sentences=len(document.spans),
+            num_tokens=document.num_tokens,
+            truncated=document.truncated,
         )
 
-    def _by_position(self, document: EncodedDocument) -> Prediction:
+    def _predict_lead(self, document: EncodedDocument) -> Prediction:
         """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
-        by_place = -np.arange(len(document.spans), dtype=np.float32)
-        (chosen,) = choose_sentences([document], [by_place], self.config.selection, None)
-        return _counted(
+        # the earlier a sentence, the higher its score: [0, -1, -2, ...]
+        by_index = -np.arange(len(document.spans), dtype=np.float32)
+        (chosen,) = choose_sentences([document], [by_index], self.config.selection, None)
+        return Prediction(
             Status.UNKNOWN_LANGUAGE,
-            document,
             summary=join_sentences(document.text, document.spans, chosen, document.language),
             summary_sentences=chosen,
+            num_sentences=len(document.spans),
+            num_tokens=document.num_tokens,
+            truncated=document.truncated,
         )
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
-    """The DocumentEncoder that fits a model: as many positions and segments as its encoder has embeddings for."""
+    """The DocumentEncoder with as many positions and segments as the model has embeddings for."""
     num_positions = int(getattr(model.encoder.config, "max_position_embeddings", 512))
     for name, module in model.encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -358,69 +464,27 @@ def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             num_positions = module.num_embeddings - unused
     num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
-    return DocumentEncoder(tokenizer, model.config, num_segments=num_segments, max_positions=num_positions)
-
-
-def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and _has_native_bfloat16() else torch.float32
-
-
-def _has_native_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes them, may use them.
-
-    ONEDNN_MAX_CPU_ISA forbids them, for instance to compute as a CPU does that has none.
-    """
-    is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return DocumentEncoder(
+        tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
+    )
 
 
 def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:
     """Runs of documents that are prepared together, bounded in number and in characters."""
     pools: list[Sequence[Document]] = []
-    start = characters = 0
-    for place, document in enumerate(documents):
+    start = num_characters = 0
+    for index, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise InputError(f"document {place} is a {type(document).__name__}; a bertsum.Document is expected")
+            kind = type(document).__name__
+            raise InputError(f"document {index} is a {kind}; a bertsum.Document is expected")
         length = len(document.text or "")
-        if place > start and (place - start == _POOL_DOCUMENTS or characters + length > _POOL_CHARACTERS):
-            pools.append(documents[start:place])
-            start, characters = place, 0
-        characters += length
+        is_full = index - start == _POOL_DOCUMENTS or num_characters + length > _POOL_CHARACTERS
+        if (
+            index > start and is_full
+        ):  # one long document alone may be more than a pool's characters
+            pools.append(documents[start:index])
+            start, num_characters = index, 0
+        num_characters += length
     if start < len(documents):
         pools.append(documents[start:])
     return pools
-
-
-def _check_arguments(model: object, config: object, max_batch_tokens: object) -> None:
-    if not isinstance(model, str | os.PathLike | None):
-        raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
-    if not isinstance(config, SummarizerConfig | None):
-        raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {type(config).__name__}")
-    if not isinstance(max_batch_tokens, int) or isinstance(max_batch_tokens, bool) or max_batch_tokens < 1:
-        raise ConfigError(f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}")
-
-
-def _choose_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).tolist()  # fails where there is no such device, and on one without memory
-    except Exception as error:  # each kind of device has its own
-        here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
-        raise ModelError(f"device {device!r} cannot be used ({one_line(error)}); there is: {here}") from error
-    return chosen
-
-
-def _counted(status: Status, document: EncodedDocument, **values: Any) -> Prediction:
-    return Prediction(
-        status,
-        num_sentences=len(document.spans),
-        num_tokens=document.num_tokens,
-        truncated=document.truncated,
-        **values,
-    )

@@ -1,4 +1,4 @@
-"""Columns of a labelled set: which there must be, of which types, and their values as Python has them.
+"""Columns of a labelled set: which there must be, of which types, and their values in Python.
 
 The same for training, `bertsum prepare` and `bertsum evaluate`.
 """
@@ -12,7 +12,13 @@ import pyarrow.types as pt
 from bertsum.labels.config import LabelsConfig
 from bertsum.runs.columns import column_problem, columns_text, is_text
 
-_LISTS = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+_LISTS = (
+    pt.is_list,
+    pt.is_large_list,
+    pt.is_fixed_size_list,
+    pt.is_list_view,
+    pt.is_large_list_view,
+)
 _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
 
 
@@ -23,34 +29,44 @@ def label_columns(labels: LabelsConfig) -> list[str]:
 
 
 def labels_problem(schema: pa.Schema, labels: LabelsConfig, kept: Iterable[str] = ()) -> str | None:
-    """Why labelled rows cannot be read of a file with `schema`, or None: a column is missing, or of another type.
+    """Why labelled rows cannot be read of a file with `schema`, or None.
 
-    `kept`: columns that pass through, of any type.
+    A column may be missing, or of another type. `kept`: columns that pass through, of any type.
     """
     for key, (accepts, allowed) in _ALLOWED.items():
         name = getattr(labels, key, None)
         if name and (problem := column_problem(schema, key, name, accepts, allowed)):
             return problem
     if missing := [name for name in kept if name not in schema.names]:
-        return f"there is no column {missing[0]!r} (keep_columns names it); the file has {columns_text(schema)}"
+        return (
+            f"there is no column {missing[0]!r} (keep_columns names it); the file has "
+            f"{columns_text(schema)}"
+        )
     return None
 
 
 def summaries_problem(schema: pa.Schema, key: str, names: Iterable[str]) -> str | None:
     """The same for other columns with summaries."""
-    problems = (column_problem(schema, key, name, *_ALLOWED["summary_column"]) for name in names)
-    return next((problem for problem in problems if problem), None)
+    for name in names:
+        if problem := column_problem(schema, key, name, *_ALLOWED["summary_column"]):
+            return problem
+    return None
 
 
-def label_rows(table: pa.Table, names: Iterable[str], summaries: Iterable[str | None]) -> list[dict[str, Any]]:
-    """Values of the named columns, row by row. Those of the columns in `summaries` have one sentence a line.
+def label_rows(
+    table: pa.Table, names: Iterable[str], summaries: Iterable[str | None]
+) -> list[dict[str, Any]]:
+    """Values of the named columns, row by row.
 
-    What is not UTF-8 is None: a row trains, and is measured by, the labels that can be read.
+    Those of the columns in `summaries` get one sentence a line. What is not UTF-8 is None: a row
+    trains, and is measured by, the labels that can be read.
     """
     columns = {name: python_values(table[name]) for name in dict.fromkeys(names)}
     for name in columns.keys() & set(summaries):
         columns[name] = [_lines(value) for value in columns[name]]
-    return [{name: values[row] for name, values in columns.items()} for row in range(table.num_rows)]
+    return [
+        {name: values[row] for name, values in columns.items()} for row in range(table.num_rows)
+    ]
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
@@ -58,6 +74,7 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
+        # one value spoils the whole list: read each alone
         values = [_value(scalar) for scalar in column]
     return values
 
@@ -70,9 +87,11 @@ def _value(scalar: pa.Scalar) -> Any:
 
 
 def _lines(value: str | Sequence[str | None] | None) -> str | None:
-    """A summary with one sentence a line, of a list of sentences or as it is; None where it is blank."""
+    """A summary as it is, or of a list of sentences, one a line; None if it is blank."""
     if value is not None and not isinstance(value, str):
-        value = "\n".join(" ".join(sentence.split()) for sentence in value if sentence and sentence.strip())
+        # a line break within a sentence would make two of it
+        lines = [" ".join(sentence.split()) for sentence in value if sentence]
+        value = "\n".join(filter(None, lines))
     return value if value and value.strip() else None
 
 

@@ -16,21 +16,36 @@ class LabelsConfig(Config):
         None, description="reference summary, one sentence a line, or a list of sentences"
     )
     sentence_labels_column: str | None = Field(
-        None, description="0/1 for each entry of `sentences_column`; used in place of labels made from a summary"
+        None,
+        description="0 or 1 for each entry of `sentences_column`; used instead of the summary",
     )
-    sentences_column: str | None = Field(None, description="the document's sentences, where it comes split")
+    sentences_column: str | None = Field(
+        None, description="the document's sentences, where it comes split"
+    )
     sentiment_column: str | None = Field(None, description="one of model.sentiment_labels")
     sentiment: str | None = Field(None, description="one label for all rows of the source")
     aspect_sentiments_column: str | None = Field(
-        None, description="list with O or a label for each word; a document has the label that all its aspects share"
+        None,
+        description="list with O or a sentiment for each word; the document gets the "
+        "sentiment that all its aspects share",
     )
-    topic_column: str | None = Field(None, description="one of model.topic_labels, or of the names in `topic_names`")
-    topic_names: dict[str, str] = Field({}, description="label in the data -> label of the model, where they differ")
-    tokens_column: str | None = Field(None, description="the document's words, for `token_sentiments_column`")
+    topic_column: str | None = Field(
+        None, description="one of model.topic_labels, or of the names in `topic_names`"
+    )
+    topic_names: dict[str, str] = Field(
+        {}, description="label in the data -> label of the model, where they differ"
+    )
+    tokens_column: str | None = Field(
+        None, description="the document's words, for `token_sentiments_column`"
+    )
     token_sentiments_column: str | None = Field(
-        None, description="list with one of model.token_sentiment_labels for each word of `tokens_column`"
+        None,
+        description="list with a label of model.token_sentiment_labels for each word of "
+        "`tokens_column`",
     )
-    num_summary_sentences: int = Field(3, ge=1, description="most sentences of the oracle, and of a measured summary")
+    num_summary_sentences: int = Field(
+        3, ge=1, description="most sentences of a summary, to learn and to evaluate"
+    )
 
     @field_validator("topic_names", mode="before")
     @classmethod
@@ -49,7 +64,12 @@ class LabelsConfig(Config):
             raise ValueError("sentence_labels_column and sentences_column go together")
         if (self.tokens_column is None) != (self.token_sentiments_column is None):
             raise ValueError("tokens_column and token_sentiments_column go together")
-        others = [self.summary_column, self.sentence_labels_column, self.topic_column, self.tokens_column]
+        others = [
+            self.summary_column,
+            self.sentence_labels_column,
+            self.topic_column,
+            self.tokens_column,
+        ]
         if not any([*others, *sentiments]):
             raise ValueError("no label column is named: summary_column, sentiment_column, ...")
         return self

@@ -1,4 +1,4 @@
-"""Rows with labels -> what a model learns from: labels of sentences and words, a sentiment, a topic."""
+"""Rows with labels -> what a model learns from: labels of sentences and words, sentiment, topic."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from bertsum.labels.config import LabelsConfig
 from bertsum.labels.oracle import best_combination, greedy_oracle
 from bertsum.text.sentences import Span
 
-_UNLABELLED = -1  # label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch
+# Label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch.
+_UNLABELLED = -1
 
 
 def sentence_labels(
@@ -23,15 +24,22 @@ def sentence_labels(
     labels: LabelsConfig,
     max_combinations: int = 0,
 ) -> npt.NDArray[np.float32] | None:
-    """[S] 1 for each sentence of the summary, 0 for the others; None where the row has no labels or summary for it.
+    """[S] 1 for each sentence of the summary, 0 for the others; -1 for one without a label.
 
-    Nor has it any where `spans` are the sentences that are read, and those of the summary lie behind them, or where no
-    sentence shares a word with the summary: that nothing belongs into the summary would be wrong to learn. Labels that
-    come with the row win over an oracle's. Up to `max_combinations` sets of sentences are all tried; where there are
-    more, the oracle is greedy. Raises InputError for a row whose labels do not fit its sentences.
+    - `spans`: [S] of the document's sentences that are read
+    - `row`: values of the columns that `labels` names
+    - `max_combinations`: up to so many sets of sentences are all tried; where there are more, or at
+      0, the oracle is greedy
+
+    Labels that come with the row win over an oracle's. None where the row has neither labels nor a
+    summary. None also if the summary's sentences lie beyond the part that is read, or share no word
+    with it: a model must not learn that no sentence belongs into the summary. Raises InputError for
+    a row whose labels do not fit its sentences.
     """
     if labels.sentences_column and labels.sentence_labels_column:
-        return _given_labels(text, spans, row[labels.sentences_column], row[labels.sentence_labels_column])
+        return _given_labels(
+            text, spans, row[labels.sentences_column], row[labels.sentence_labels_column]
+        )
     summary = row[labels.summary_column] if labels.summary_column else None
     if not summary:
         return None
@@ -42,13 +50,13 @@ def sentence_labels(
         chosen = best_combination(
             sentences, summary, language, size, max_combinations=max_combinations
         )
-    if chosen is None:
+    if chosen is None:  # too many sets, or not asked for
         chosen = greedy_oracle(sentences, summary, language, size)
     if not chosen:
         return None
-    found = np.zeros(len(spans), np.float32)
-    found[chosen] = 1
-    return found
+    targets = np.zeros(len(spans), np.float32)
+    targets[chosen] = 1
+    return targets
 
 
 def sentiment_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
@@ -68,7 +76,7 @@ def topic_of(row: Mapping[str, Any], labels: LabelsConfig) -> str | None:
     return labels.topic_names.get(str(label)) or labels.topic_names.get(name, name)
 
 
-def class_name(label: Any) -> str | None:
+def class_name(label: object) -> str | None:
     """The class that a value of a column names; None where it is missing, which is null or NaN.
 
     Whole numbers have no decimal point, whatever the type of the column: where integers have
@@ -84,15 +92,18 @@ def known_class(name: str, classes: Sequence[str]) -> str | None:
 
     A model may have been told that its classes are 0.0 and 1.0, which `class_name` never says.
     """
-    return next((known for known in (name, f"{name}.0") if known in classes), None)
+    if name in classes:
+        return name
+    return f"{name}.0" if f"{name}.0" in classes else None
 
 
 def word_labels(
     text: str, row: Mapping[str, Any], labels: LabelsConfig
 ) -> tuple[list[int | None], Sequence[str | None]]:
-    """Where each word of a row begins in the text (None: not found), and its label (None: it has none).
+    """Where each word of a row begins in the text, and its label.
 
-    Both are empty where the row has not both. Raises InputError for a row whose labels do not fit its words.
+    None for a word that is not in the text, and for one without a label. Both lists are empty where
+    the row lacks one of them. Raises InputError for a row whose labels do not fit its words.
     """
     if not (labels.tokens_column and labels.token_sentiments_column):
         return [], []
@@ -112,11 +123,15 @@ def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> 
 
 
 def _given_labels(
-    text: str, spans: Sequence[Span], sentences: Sequence[str | None] | None, labels: Sequence[float | None] | None
+    text: str,
+    spans: Sequence[Span],
+    sentences: Sequence[str | None] | None,
+    labels: Sequence[float | None] | None,
 ) -> npt.NDArray[np.float32] | None:
-    """Labels of the data's own sentences, for ours: 1 where a chosen one begins, or -1 where one without a label does.
+    """[S] labels for our sentences, of the sentences that come with the data.
 
-    None where none of them is found, or none of the chosen ones.
+    1 where a sentence of the summary begins, 0 where another one does, -1 where one without a label
+    does. None where the text has none of them, or none of those of the summary.
     """
     if sentences is None or labels is None:
         return None
@@ -127,13 +142,15 @@ def _given_labels(
     marks = [(mark, start) for mark, start in parts if start is not None]
     if all(mark == _UNLABELLED for mark, _ in marks):
         return None
-    found = np.zeros(len(spans), np.float32)
+    targets = np.zeros(len(spans), np.float32)
     begins = [start for start, _ in spans]
-    for mark, start in sorted(marks):  # where several begin in one of ours, a chosen one counts, then one with a label
-        place = bisect_right(begins, start) - 1
-        if place >= 0 and start < spans[place][1]:
-            found[place] = mark
-    return None if 1 in all_marks and not (found > 0).any() else found
+    # Sorted by the mark, so that the highest is written last: where several of the data's sentences
+    # begin in one of ours, one of the summary counts, then one with a label.
+    for mark, start in sorted(marks):
+        index = bisect_right(begins, start) - 1  # the last of ours that begins at `start` or before
+        if index >= 0 and start < spans[index][1]:
+            targets[index] = mark
+    return None if 1 in all_marks and not (targets > 0).any() else targets
 
 
 def _sentence_mark(label: float | None) -> int:
@@ -153,12 +170,15 @@ def _sentence_mark(label: float | None) -> int:
 
 
 def _find_parts(text: str, parts: Sequence[str | None]) -> list[int | None]:
-    """Where each sentence, or word, that comes with the data begins in the text, if it does."""
+    """Where each sentence, or word, that comes with the data begins in the text; None: nowhere."""
     starts: list[int | None] = []
     position = 0
     for part in parts:
         stripped = (part or "").strip()
-        found = text.find(stripped, position) if stripped else -1
-        starts.append(found if found >= 0 else None)
-        position = found + len(stripped) if found >= 0 else position
+        start = text.find(stripped, position) if stripped else -1
+        if start < 0:
+            starts.append(None)
+        else:
+            starts.append(start)
+            position = start + len(stripped)  # a repeated one is searched behind the first
     return starts

@@ -1,4 +1,7 @@
-"""Labelled rows -> rows of training shards: splits, tokenizes, makes labels, and says what is left out and why."""
+"""Labelled rows -> rows of training shards: split, tokenized and labelled.
+
+Rows that train nothing are left out, and counted by the reason.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -48,37 +51,59 @@ LEFT_OUT: Mapping[str, str] = {
 class DocumentsConfig(LabelsConfig):
     """Everything beside the tokenizer that changes what a row of a training shard holds."""
 
-    keep_columns: tuple[str, ...] | None = Field(None, description="columns that shards keep; default: all")
-    language: str | None = Field(None, description="ISO 639-1 code of all documents; default: from the script of each")
-    language_column: str | None = Field(None, description="column with the ISO 639-1 code of each document")
+    keep_columns: tuple[str, ...] | None = Field(
+        None, description="columns that shards keep; default: all"
+    )
+    language: str | None = Field(
+        None, description="ISO 639-1 code of all documents; default: from the script of each"
+    )
+    language_column: str | None = Field(
+        None, description="column with the ISO 639-1 code of each document"
+    )
     oracle: Literal["greedy", "combination"] = Field(
-        "greedy", description="sentence by sentence, or the best of all sets of sentences where there are few"
+        "greedy",
+        description="how sentences are chosen for a summary: one after the other, or the best "
+        "of all sets of sentences",
     )
     max_combinations: int = Field(
         20_000, ge=1, description="sets of sentences above which a document gets the greedy oracle"
     )
     min_sentences: int = Field(1, ge=1, description="shorter documents are left out, in sentences")
-    max_sentences: int | None = Field(None, ge=1, description="longer documents are left out, in sentences")
+    max_sentences: int | None = Field(
+        None, ge=1, description="longer documents are left out, in sentences"
+    )
     max_tokens: int | None = Field(
-        None, ge=1, description="only the first sentences of a document, up to this many tokens (at least one sentence)"
+        None,
+        ge=1,
+        description="keep only the first sentences of a document, up to this many tokens (at "
+        "least one sentence)",
     )
 
     @model_validator(mode="after")
     def _some_length_is_left(self) -> Self:
         if self.max_sentences is not None and self.max_sentences < self.min_sentences:
-            raise ValueError(f"max_sentences {self.max_sentences} is less than min_sentences {self.min_sentences}")
+            raise ValueError(
+                f"max_sentences {self.max_sentences} is less than min_sentences "
+                f"{self.min_sentences}"
+            )
         return self
 
 
 class PrepareConfig(RunConfig):
-    """`bertsum prepare`: which columns hold what, and how the job runs. Only `documents` changes rows."""
+    """`bertsum prepare`: which columns hold what, and how the job runs.
+
+    Only `documents` changes rows.
+    """
 
     documents: DocumentsConfig = Field(cast(DocumentsConfig, {}), validate_default=True)
     resources: ResourcesConfig = ResourcesConfig(num_cpus=1, num_gpus=0)
 
 
 class Preparer:
-    """Tables of labelled rows in, tables of training rows out, one row a row; `status` says which are left out."""
+    """Tables of labelled rows in, tables of training rows out, one row a row.
+
+    The column `status` says which rows are left out.
+    """
 
     def __init__(self, tokenizer: Any, config: DocumentsConfig) -> None:
         """Raises ModelError for a tokenizer that does not fit a BERT-like encoder."""
@@ -87,8 +112,14 @@ class Preparer:
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self.max_batch_tokens = 0
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
-        """Raises InputError for a table that lacks a column, RowError for labels that do not fit together."""
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
+        """Training rows of `tables`, in order.
+
+        Raises InputError for a table that lacks a column, and RowError for labels that do not fit
+        together.
+        """
         for table in tables:
             result = self._prepare(table)
             if on_progress:
@@ -105,19 +136,21 @@ class Preparer:
     def _prepare(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)
         statuses = [_status_of(document) for document in documents]
-        readable = [place for place, status in enumerate(statuses) if status == Status.OK]
+        readable = [index for index, status in enumerate(statuses) if status == Status.OK]
         rows = label_rows(table, label_columns(self.config), [self.config.summary_column])
         prepared: list[PreparedDocument | None] = [None] * len(documents)
-        for place, found in zip(readable, self._tokenize([documents[place] for place in readable]), strict=True):
-            if isinstance(found, PreparedDocument):
+        results = self._tokenize([documents[index] for index in readable])
+        for index, result in zip(readable, results, strict=True):
+            if isinstance(result, PreparedDocument):
                 try:
-                    found = self._label(found, documents[place].text or "", rows[place])
+                    result = self._label(result, documents[index].text or "", rows[index])
                 except InputError as error:
-                    raise RowError(str(error), place) from error
-            if isinstance(found, PreparedDocument):
-                prepared[place] = found
+                    raise RowError(str(error), index) from error
+            # the document, or the status for which it is left out
+            if isinstance(result, PreparedDocument):
+                prepared[index] = result
             else:
-                statuses[place] = found
+                statuses[index] = result
         return self._output(table, prepared, statuses)
 
     def _output(
@@ -128,30 +161,41 @@ class Preparer:
         columns = [table[name] for name in schema.names[:-2]]
         columns += [pa.array(num_tokens, pa.int32()), prepared_array(prepared)]
         result = pa.Table.from_arrays(columns, schema=schema)
-        return result.append_column(pa.field("status", pa.string()), pa.array([str(s) for s in statuses]))
+        return result.append_column("status", pa.array(list(map(str, statuses)), pa.string()))
 
     def _documents(self, table: pa.Table) -> list[Document]:
         texts = read_texts(table, self.config.text_column)
         column = self.config.language_column
-        languages = [one.text for one in read_texts(table, column)] if column else [self.config.language] * len(texts)
-        return [replace(text, language=language) for text, language in zip(texts, languages, strict=True)]
+        languages = [self.config.language] * len(texts)
+        if column:
+            languages = [document.text for document in read_texts(table, column)]
+        documents = []
+        for document, language in zip(texts, languages, strict=True):
+            documents.append(replace(document, language=language))
+        return documents
 
     def _tokenize(self, documents: Sequence[Document]) -> "list[PreparedDocument | str]":
+        """Documents without labels, or the status for which one is left out."""
+        texts = [document.text or "" for document in documents]
+        languages = [document.language for document in documents]
         try:
-            texts = [document.text or "" for document in documents]
-            found = split_tokenized(self.encoder.tokenize(texts, [document.language for document in documents]))
-            encoded = encode_prepared(found, texts, self.encoder, 1)
-        except Exception:  # whatever a hostile text makes a tokenizer raise: find that text, keep the others
+            tokenized = split_tokenized(self.encoder.tokenize(texts, languages))
+            encoded = encode_prepared(tokenized, texts, self.encoder, 1)
+        except Exception:
+            # whatever a hostile text makes a tokenizer raise: search that text, keep the others
             if len(documents) == 1:
                 return [Status.ERROR]
             half = len(documents) // 2
             return self._tokenize(documents[:half]) + self._tokenize(documents[half:])
-        return [
-            Status.UNKNOWN_LANGUAGE if one.is_unknown_language else document
-            for document, one in zip(found, encoded, strict=True)
-        ]
+        results: list[PreparedDocument | str] = []
+        for index, document in enumerate(tokenized):
+            is_unknown = encoded[index].is_unknown_language
+            results.append(Status.UNKNOWN_LANGUAGE if is_unknown else document)
+        return results
 
-    def _label(self, document: PreparedDocument, text: str, row: dict[str, Any]) -> PreparedDocument | str:
+    def _label(
+        self, document: PreparedDocument, text: str, row: dict[str, Any]
+    ) -> PreparedDocument | str:
         config = self.config
         if len(document.spans) < config.min_sentences:
             return TOO_SHORT
@@ -161,8 +205,10 @@ class Preparer:
         most = config.max_combinations if config.oracle == "combination" else 0
         labels = sentence_labels(text, document.spans, document.language, row, config, most)
         if labels is None and not has_class_label(text, row, config):
-            has_summary = config.summary_column and not config.sentence_labels_column and row[config.summary_column]
-            return NO_OVERLAP if has_summary else NO_LABEL
+            # where labels of sentences come with the data, its summary is not read
+            is_read = not config.sentence_labels_column
+            summary = row[config.summary_column] if is_read and config.summary_column else None
+            return NO_OVERLAP if summary else NO_LABEL
         return replace(document, sentence_labels=labels)
 
 
@@ -174,7 +220,11 @@ def make_encoder(tokenizer: Any) -> DocumentEncoder:
 def kept_schema(schema: pa.Schema, config: DocumentsConfig) -> pa.Schema:
     """Columns of the input that a shard keeps: what is asked for, the text and the labels."""
     kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
-    kept |= {config.text_column, *label_columns(config), *([config.language_column] if config.language_column else [])}
+    kept |= {
+        config.text_column,
+        *label_columns(config),
+        *([config.language_column] if config.language_column else []),
+    }
     return pa.schema([field for field in schema if field.name in kept])
 
 
@@ -188,8 +238,8 @@ def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
     clashes = {PREPARED_COLUMN, TOKENS_COLUMN, "status"} & set(kept)
     if clashes:
         raise InputError(
-            f"{mask(shard.file.path)}: the columns {sorted(clashes)} have the names of columns of a shard; leave them "
-            "out with keep_columns, or rename them"
+            f"{mask(shard.file.path)}: the columns {sorted(clashes)} have the names of columns of "
+            "a shard; leave them out with keep_columns, or rename them"
         )
     return None
 
@@ -202,6 +252,7 @@ def _status_of(document: Document) -> str:
 def _cut(document: PreparedDocument, max_tokens: int | None) -> PreparedDocument:
     if max_tokens is None or len(document.input_ids) <= max_tokens:
         return document
+    # Sentences of 5, 4 and 6 tokens end at 5, 9 and 15; of at most 10 tokens there are two.
     ends = np.cumsum(document.sentence_tokens)
     count = max(1, int(np.searchsorted(ends, max_tokens, "right")))
     return replace(

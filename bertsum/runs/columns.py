@@ -19,10 +19,13 @@ Check = Callable[[Shard], str | None]
 def check_shards(shards: Sequence[Shard], check: Check, others_are_good: bool) -> dict[str, str]:
     """The reason for each file that lacks a usable column, by path.
 
-    Raises InputError when no file is usable; `others_are_good` says that there are usable ones beside these.
+    Raises InputError when no file is usable. `others_are_good`: there are usable ones beside these.
     """
-    reasons = {shard.file.path: check(shard) for shard in shards}
-    problems = {path: reason for path, reason in reasons.items() if reason is not None}
+    problems: dict[str, str] = {}
+    for shard in shards:
+        reason = check(shard)
+        if reason is not None:
+            problems[shard.file.path] = reason
     if problems and len(problems) == len(shards) and not others_are_good:
         path, reason = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more files are like it)" if len(problems) > 1 else ""
@@ -33,9 +36,12 @@ def check_shards(shards: Sequence[Shard], check: Check, others_are_good: bool) -
 def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
     """Why a file has no documents to summarize, or None.
 
-    Raises InputError for any clash of names: that is for the user to decide, not for the job to work around.
+    Raises InputError for any clash of names: that is for the user to decide, not for the job to
+    work around.
     """
-    reason = _problem(shard.schema, config) or encryption_problem(shard, needed_columns(shard.schema, config))
+    reason = _problem(shard.schema, config) or encryption_problem(
+        shard, needed_columns(shard.schema, config)
+    )
     if reason is None:
         _refuse_clashes(shard, config)
     return reason
@@ -57,7 +63,10 @@ def is_text(data_type: pa.DataType) -> bool:
     """Types that the text column may have; a column of nulls only has no type of its own."""
     if pt.is_dictionary(data_type):
         data_type = data_type.value_type
-    return any(accepts(data_type) for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null))
+    return any(
+        accepts(data_type)
+        for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
+    )
 
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
@@ -66,8 +75,8 @@ def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
     if not encrypted:
         return None
     return (
-        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without encryption, or, "
-        "if the column is not needed, leave it out with keep_columns"
+        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without "
+        "encryption, or, if the column is not needed, leave it out with keep_columns"
     )
 
 
@@ -81,10 +90,13 @@ def column_problem(
     """Why the column that the configuration's `key` names cannot be used, or None."""
     if name not in schema.names:
         return f"there is no column {name!r} ({key} names it); the file has {columns_text(schema)}"
-    found = schema.types[schema.names.index(name)]
-    if not accepts(found):
-        return f"column {name!r} is {found}, but {key} must name {allowed}; the file has {columns_text(schema)}"
-    return None
+    data_type = schema.types[schema.names.index(name)]
+    if accepts(data_type):
+        return None
+    return (
+        f"column {name!r} is {data_type}, but {key} must name {allowed}; the file has "
+        f"{columns_text(schema)}"
+    )
 
 
 def columns_text(schema: pa.Schema) -> str:
@@ -95,7 +107,9 @@ def columns_text(schema: pa.Schema) -> str:
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
     if problem := _text_problem(schema, config):
         return problem
-    if config.language_column and (problem := column_problem(schema, "language_column", config.language_column)):
+    if config.language_column and (
+        problem := column_problem(schema, "language_column", config.language_column)
+    ):
         return problem
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
@@ -111,7 +125,9 @@ def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
         problem = column_problem(schema, "text_column", config.text_column)
         types = dict(zip(schema.names, schema.types, strict=True))
         holds_bytes = is_binary(types.get(config.text_column, pa.null()))
-        advice = "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        advice = (
+            "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
+        )
         return problem and problem + advice
     return column_problem(
         schema,
@@ -132,16 +148,17 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
     for index, key in enumerate(keys):
         if same_names([key], PREDICTION_SCHEMA.names):
             raise InputError(
-                f"{path}: partition key {key!r} has the name of an output column (most readers ignore case); rename "
-                "the directory"
+                f"{path}: partition key {key!r} has the name of an output column (most readers "
+                "ignore case); rename the directory"
             )
         if columns := same_names(names, [key]):
             raise InputError(
-                f"{path}: the partition key {key!r} is also a column of the file, {columns[0]!r}, so readers of OUTPUT "
-                "would find it twice; leave the column out with --set 'summarizer.keep_columns=[...]'"
+                f"{path}: the partition key {key!r} is also a column of the file, {columns[0]!r}, "
+                "so readers of OUTPUT would find it twice; leave the column out with --set "
+                "'summarizer.keep_columns=[...]'"
             )
         if earlier := same_names(keys[:index], [key]):
             raise InputError(
-                f"{path}: the partition keys {earlier[0]!r} and {key!r} have the same name (most readers ignore case); "
-                "rename a directory"
+                f"{path}: the partition keys {earlier[0]!r} and {key!r} have the same name (most "
+                "readers ignore case); rename a directory"
             )

@@ -14,7 +14,7 @@ made twice, and whoever reads by the manifest sees the old result until a new ma
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from bertsum.errors import IncompleteError
@@ -116,14 +116,16 @@ class Committer:
         names = list_results(self.output, plan)
         records = self._all_records(plan, reported)
         counts = add_counts(record.counts for record in records.values())
-        _refuse_errors(counts, self.max_error_fraction)
+        self._refuse_errors(counts)
         if self.lake is None or plan.limit is not None:
             refuse_unplanned(self.output, plan, names)
         else:
             if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
                 withdraw(self.output, plan.record_directories)
             size = self.lake.file_bytes
-            plan, records = compact(self.output, plan, job=self.job, records=records, file_bytes=size)
+            plan, records = compact(
+                self.output, plan, job=self.job, records=records, file_bytes=size
+            )
             check_listing(self.output, plan)
         if plan.limit is None:
             self._publish(plan, records)
@@ -145,52 +147,57 @@ class Committer:
             self.lake.publish(records, plan.open_partitions, note)
         if superseded and not plan.scope.is_all:
             self.output.remove(MANIFEST)  # of a run over everything: it lists files that go now
-        for name in [*plan.expired, *(name for name in superseded if name not in resting)]:
-            self.output.remove(name)
+        # after the manifest and the table, which name no file that goes now
+        for name in [*plan.expired, *superseded]:
+            if name not in resting:
+                self.output.remove(name)
         if self.lake:
             check_listing(self.output, plan)
         partitions = {partition_of(file.name) for file, _ in files}
         for directory in plan.record_directories:
-            self._close(directory, has_files=directory in ("", *partitions))
+            self.output.remove(inside(directory, FAILURES))
+            self.output.sweep_temporary(directory)
+            if directory in ("", *partitions):  # a partition without files has no _SUCCESS either
+                self.output.write_replace(inside(directory, SUCCESS), b"")
 
     def _all_records(self, plan: Plan, reported: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """By name, in the plan's order: of this run, else of the manifests, else read back."""
         names = list(plan.files(self.job))
-        known = {name: reported[name] for name in names if name in reported}
-        known = {name: record for name, record in known.items() if record.name == name}
-        if unreported := [name for name in names if name not in known]:
+        known: dict[str, FileRecord] = {}
+        unreported: list[str] = []
+        for name in names:
+            record = reported.get(name)
+            # a record of another file: there the unit's rows lie together with others
+            if record is not None and record.name == name:
+                known[name] = record
+            else:
+                unreported.append(name)
+        if unreported:
             known = read_known(self.output, unreported, plan.scope.is_all).records | known
-        unknown = [name for name in names if name not in known]
-        known |= {record.name: record for record in read_back(self.output, unknown)}
+        for record in read_back(self.output, [name for name in names if name not in known]):
+            known[record.name] = record
         return {name: known[name] for name in names}
 
     def _write_manifest(
         self,
         directory: str,
-        files: Collection[tuple[OutputFile, FileRecord]],
+        files: Sequence[tuple[OutputFile, FileRecord]],
         resting: Mapping[str, float],
     ) -> None:
-        chosen = [entry for entry in files if directory in ("", partition_of(entry[0].name))]
-        rests = {name: t for name, t in resting.items() if directory in ("", partition_of(name))}
-        if chosen or rests or not directory:
-            record = manifest_json(self.job, self.input_uri, directory, chosen, rests)
+        if directory:  # the manifest at the top, "", lists the files of all partitions
+            files = [entry for entry in files if partition_of(entry[0].name) == directory]
+            resting = {name: resting[name] for name in resting if partition_of(name) == directory}
+        if files or resting or not directory:
+            record = manifest_json(self.job, self.input_uri, directory, files, resting)
             write_json(self.output, inside(directory, MANIFEST), record)
         else:
             self.output.remove(inside(directory, MANIFEST))
 
-    def _close(self, directory: str, has_files: bool) -> None:
-        """What comes after the manifest; a partition without files has no _SUCCESS either."""
-        self.output.remove(inside(directory, FAILURES))
-        self.output.sweep_temporary(directory)
-        if has_files:
-            self.output.write_replace(inside(directory, SUCCESS), b"")
-
-
-def _refuse_errors(counts: Counts, max_error_fraction: float) -> None:
-    errors = counts.statuses.get(Status.ERROR, 0)
-    if counts.rows and errors / counts.rows > max_error_fraction:
-        raise IncompleteError(
-            f"{errors} of {counts.rows} rows have status `error`, more than "
-            f"max_error_fraction={max_error_fraction} allows; the column `error` says why. The "
-            "results stay; there is no manifest and no _SUCCESS"
-        )
+    def _refuse_errors(self, counts: Counts) -> None:
+        errors = counts.statuses.get(Status.ERROR, 0)
+        if counts.rows and errors / counts.rows > self.max_error_fraction:
+            raise IncompleteError(
+                f"{errors} of {counts.rows} rows have status `error`, more than "
+                f"max_error_fraction={self.max_error_fraction} allows; the column `error` says why"
+                ". The results stay; there is no manifest and no _SUCCESS"
+            )

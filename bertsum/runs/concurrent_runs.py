@@ -7,9 +7,9 @@ name is created once (`Folder.create_exclusive`). Two things are left, which are
    made its files later sees those of the other: `check_listing`. Nothing then stands for complete
    before a run has brought the two together.
 
-2. The files of a table are put together (`bertsum.runs.tables.compaction`), and the small ones go. So their
-   names are free again for the other run, which may still have one of their units in work.
-   Therefore:
+2. The files of a table are put together (`bertsum.runs.tables.compaction`), and the small ones go.
+   So their names are free again for the other run, which may still have one of their units in
+   work. Therefore:
 
    - a small file goes only after the manifest of its partition lists the big one;
    - whoever creates a small file looks into that manifest afterwards: `create_unit`.
@@ -92,7 +92,9 @@ def list_results(output: Folder, plan: Plan) -> set[str]:
         names = {name for name in names if partition_of(name) in partitions}
     if gone := sorted(plan.expected - names):
         first = mask(gone[0])
-        raise OutputError(f"{len(gone)} file(s) vanished from OUTPUT {output} during the run: {first}")
+        raise OutputError(
+            f"{len(gone)} file(s) vanished from OUTPUT {output} during the run: {first}"
+        )
     return names
 
 
@@ -140,6 +142,7 @@ def settle(
             if not is_table or replans == _MOST_REPLANS:
                 raise
             again = replan(plan, error)
+            # the same plan would fail the same way; one with work to do is for a new run
             before, now = (plan.units.keys(), plan.outdated), (again.units.keys(), again.outdated)
             if before == now or again.missing or again.problems:
                 raise

@@ -25,7 +25,8 @@ _DELIMITERS = (",", "\t", ";", "|")
 _LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "null", "none", "nil", "nan", "<na>", "\\n"})
 _LONGEST_MISSING = max(map(len, _LOOKS_MISSING))
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # at most 18 digits always fit into 64 bits
-_NEEDS_MARKS = re.compile('["\r]')  # beside delimiters and line ends, which a field of one line does not have
+# Beside delimiters and line ends, which a field of one line does not have.
+_NEEDS_MARKS = re.compile('["\r]')
 _DOUBLE_DIGITS = 15  # an integer of so many digits is exact as a double
 # In a plain file with several columns a quoted field could go over lines of the right number of
 # fields by accident, but hardly over three of them.
@@ -100,6 +101,7 @@ class _Lines:
         self.num_rows += 1
         if num_fields != self.num_fields and self.problem is None:
             self.problem = _wrong_number(self.num_lines, num_fields, self.num_fields, text)
+        # most lines have no mark at a field's beginning, and are not split here
         if text.startswith('"') or f'{self.delimiter}"' in text:
             for index, value in enumerate(text.split(self.delimiter)):
                 if value.startswith('"'):
@@ -188,6 +190,7 @@ class CsvFiles:
             is_header = is_header and not values
 
     def _survey(self, path: str) -> None:
+        """Read a file in both ways, choose one, and keep what it says of the columns."""
         name = f"{self._folder}/{mask(path)}"
         usual = "\t" if ".tsv" in path.lower() else ","
         first = next((line for line in read_lines(self._folder, path) if line.strip("\r\n")), "")
@@ -196,7 +199,7 @@ class CsvFiles:
         watched = lines.watch(read_lines(self._folder, path))
         quoted = _Survey()
         quoted.add(_read_quoted(watched, delimiter))
-        for _ in watched:  # where the other reader gave up
+        for _ in watched:  # the rest, where the reader of quoted fields gave up
             pass
         is_quoted = _choose_quoting(lines, quoted, is_tsv=usual == "\t")
         survey = quoted
@@ -209,15 +212,19 @@ class CsvFiles:
         self._layouts[path] = _Layout(delimiter, is_quoted, names)
         for column_name, column in zip(names, survey.columns, strict=True):
             self._columns.setdefault(column_name, []).append(column)
-        self.notes += [f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)]
+        self.notes += [
+            f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)
+        ]
 
 
 def _find_delimiter(header: str, usual: str) -> str:
     """The usual one, or the one that the header has most of, outside quotation marks."""
     outside = re.sub(r'"[^"]*"', "", header)
-    counts = {delimiter: outside.count(delimiter) for delimiter in _DELIMITERS}
-    best = max(_DELIMITERS, key=lambda delimiter: counts[delimiter])
-    return best if counts[best] > counts[usual] and (usual == "," or not counts[usual]) else usual
+    best = max(_DELIMITERS, key=outside.count)
+    # a TSV file with one tab in its header has tabs, however many commas its names hold
+    if usual != "," and usual in outside:
+        return usual
+    return best if outside.count(best) > outside.count(usual) else usual
 
 
 def _choose_quoting(lines: _Lines, quoted: _Survey, *, is_tsv: bool) -> bool:
@@ -248,26 +255,32 @@ def _choose_quoting(lines: _Lines, quoted: _Survey, *, is_tsv: bool) -> bool:
 
 
 def _notes(layout: _Layout, lines: _Lines, survey: _Survey, usual: str) -> Iterator[str]:
+    """What the user must be told of how a file was read."""
+    num_rows, num_lines = f"{survey.num_rows:,}", f"{lines.num_lines:,}"
     if layout.delimiter != usual:
         yield f"its columns are separated by {layout.delimiter!r}, not {usual!r}"
     if lines.num_quoted and not layout.is_quoted:
         yield (
-            f"{lines.num_quoted:,} field(s) begin with a quotation mark, which is read as text: each of its "
-            f"{lines.num_lines:,} lines is a row of its own ({survey.num_rows:,} rows)"
+            f"{lines.num_quoted:,} field(s) begin with a quotation mark, which is read as text: "
+            f"each of its {num_lines} lines is a row of its own ({num_rows} rows)"
         )
     elif lines.num_quoted and (usual == "\t" or survey.longest[1] > 1):
-        line, num_lines = survey.longest
-        longest = f"; the longest row has {num_lines:,} lines, from line {line:,}" if num_lines > 1 else ""
-        yield (
-            f"fields in quotation marks are read without them: {survey.num_rows:,} rows from {lines.num_lines:,} "
-            f"lines{longest}"
-        )
+        line, length = survey.longest
+        rows = f"{num_rows} rows from {num_lines} lines"
+        note = f"fields in quotation marks are read without them: {rows}"
+        if length > 1:
+            note += f"; the longest row has {length:,} lines, from line {line:,}"
+        yield note
     if survey.num_blank:
         yield f"{survey.num_blank:,} blank line(s) are no rows"
     for name, column in zip(layout.names, survey.columns, strict=True):
         if column.looks_missing:
-            values = ", ".join(f"{value!r} ({count:,})" for value, count in column.looks_missing.most_common(5))
-            yield f"column {name!r} has {values}: read as text, since only an empty field is a missing value"
+            common = column.looks_missing.most_common(5)
+            values = ", ".join(f"{value!r} ({count:,})" for value, count in common)
+            yield (
+                f"column {name!r} has {values}: read as text, since only an empty field is a "
+                "missing value"
+            )
 
 
 def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
@@ -275,7 +288,8 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
 
     Raises csv.Error that names the row's first line.
     """
-    csv.field_size_limit(2**31 - 1)  # of the whole process; the default, 131,072 characters, is less than a long text
+    # of the whole process; the default, 131,072 characters, is less than a long text
+    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first = 1
     try:
@@ -283,11 +297,14 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
             yield first, reader.line_num, values
             first = reader.line_num + 1
     except csv.Error as error:
-        reason = str(error).replace("unexpected end of data", "a quotation mark opens a field that never ends")
+        reason = str(error)
+        if reason == "unexpected end of data":
+            reason = "a quotation mark opens a field that never ends"
         raise csv.Error(f"line {first}: {reason}") from error
 
 
 def _read_plain(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+    """The same, where each line is a row."""
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\n").removesuffix("\r")
         yield number, number, text.split(delimiter) if text else []
@@ -302,17 +319,22 @@ def _say_problems(lines: _Lines, quoted: _Survey) -> str:
         return str(lines.problem)
     plain = f"; with quotation marks read as text, {lines.problem}" if lines.problem else ""
     return (
-        f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and not after a backslash"
+        f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and "
+        "not after a backslash"
     )
 
 
 def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
     """A column without a name, like the index that pandas writes, is `Unnamed: 0`, as there."""
-    names = tuple(text or f"Unnamed: {index}" for index, text in enumerate(header))
-    repeated = [text for text, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise InputError(f"{name}, line 1: two columns have the name {repeated[0]!r}; the header is {list(names)}")
-    return names
+    names: list[str] = []
+    for index, text in enumerate(header):
+        names.append(text or f"Unnamed: {index}")
+    for repeated, count in Counter(names).most_common(1):
+        if count > 1:
+            raise InputError(
+                f"{name}, line 1: two columns have the name {repeated!r}; the header is {names}"
+            )
+    return tuple(names)
 
 
 def _common_type(columns: Sequence[_Column]) -> pa.DataType:

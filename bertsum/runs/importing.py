@@ -3,10 +3,10 @@
 CSV, TSV and JSON files are read here, saved and hub sets by the package `datasets`.
 
 The copy is made once, before any work, so that units, fingerprints and resuming are those of
-Parquet files. Each process that makes one does so in a directory of its own; of several the first
-that is whole becomes the copy, by a record `KEY.json` beside them, which is created exclusively and
-says what was copied, and to which files. Only they are read. KEY stands for INPUT as it is, so that
-no record is ever written a second time.
+Parquet files. Each process that makes a copy writes it to a directory of its own. The first one
+that is whole becomes the copy: its process creates a record `KEY.json` exclusively, which names
+what was copied, and the files of the copy. Only they are read. KEY is a digest of INPUT as it is,
+so that no record is ever written a second time.
 """
 
 import atexit
@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -37,15 +36,18 @@ _ROWS_PER_FILE = 10_000
 _CHARACTERS_PER_FILE = 2**26
 _MOST_NOTES = 20
 _EARLIER_COPY = (
-    "its copy in OUTPUT was made by an earlier version of bertsum, which read fields that begin with a quotation mark, "
-    "and words like None and NA, in another way; in a new OUTPUT it is read anew"
+    "its copy in OUTPUT was made by an earlier version of bertsum, which read fields that begin "
+    "with a quotation mark, and words like None and NA, in another way; in a new OUTPUT it is read "
+    "anew"
 )
 
 Tables = Iterable[tuple[str, pa.Table]]
 """Tables with the names of their files in the copy."""
 
 
-def find_input(uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False) -> Input:
+def find_input(
+    uri: str, output: Folder, split: str = "train", *, scope: Scope = ALL, dry_run: bool = False
+) -> Input:
     """The rows of INPUT as Parquet files: its own, or those of the copy.
 
     INPUT may be what `list_input` takes, CSV, TSV and JSON files too, a directory that
@@ -70,7 +72,9 @@ def find_input(uri: str, output: Folder, split: str = "train", *, scope: Scope =
     record = f"{_COPIES}/{key}.json"
     if output.info(record) is None:
         if dry_run:
-            output = Folder(_temporary_directory())
+            directory = tempfile.mkdtemp(prefix="bertsum-")
+            atexit.register(shutil.rmtree, directory, ignore_errors=True)
+            output = Folder(directory)
         _copy(uri, source, identity, output, key)
     copied = _read_copy(output, json.loads(output.read_bytes(record)), source)
     with suppress(OutputError):  # others may be at it, too
@@ -80,42 +84,43 @@ def find_input(uri: str, output: Folder, split: str = "train", *, scope: Scope =
 
 
 def _refuse_mixture(source: Input, output: Folder) -> None:
-    """Of a glob that matches Parquet files, too; and where results would be found as INPUT."""
-    others = [file.path for file in source.files if not is_table(file.path)]
-    if others:
-        raise InputError(
-            f"INPUT {source.root} matches CSV or JSON files and others, like {mask(others[0])}; give one format"
-        )
+    """Raise InputError for a glob that matches Parquet files, too, and for OUTPUT in INPUT."""
+    for file in source.files:
+        if not is_table(file.path):
+            raise InputError(
+                f"INPUT {source.root} matches CSV or JSON files and others, like {mask(file.path)}"
+                "; give one format"
+            )
     if source.is_directory and output.is_below(source.root):
-        raise InputError(f"OUTPUT {output} lies in INPUT {source.root}; the job would read its own results")
+        raise InputError(
+            f"OUTPUT {output} lies in INPUT {source.root}; the job would read its own results"
+        )
 
 
-def _temporary_directory() -> str:
-    """A directory that lasts as long as the process."""
-    directory = tempfile.mkdtemp(prefix="bertsum-")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
-def _copy(uri: str, source: Input | None, identity: Mapping[str, Any], output: Folder, key: str) -> None:
+def _copy(
+    uri: str, source: Input | None, identity: Mapping[str, Any], output: Folder, key: str
+) -> None:
     """Copy INPUT and record the copy, unless another process was faster."""
     name = f"{key}-{secrets.token_hex(8)}"
-    own = Folder(f"{output.uri}/{_COPIES}/{name}")
+    copy = Folder(f"{output.uri}/{_COPIES}/{name}")
     notes: list[str] = []
     try:
-        tables = _from_datasets(uri, str(identity["split"])) if source is None else _from_files(source, notes)
-        files = _write(tables, own)
+        split = str(identity["split"])
+        tables = _from_files(source, notes) if source else _from_datasets(uri, split)
+        files = _write(tables, copy)
         if not files:
             raise InputError(f"INPUT {mask(uri)} has no row")
         if _version(uri, source and list_input(uri, tables=True)) != identity["version"]:
-            raise InputError(f"INPUT {mask(uri)} changed while it was copied; run the command again")
-    except BaseException:
-        _remove_all(own)
+            raise InputError(
+                f"INPUT {mask(uri)} changed while it was copied; run the command again"
+            )
+    except BaseException:  # KeyboardInterrupt, too: nobody would ever read what is there so far
+        _remove_all(copy)
         raise
     content = json.dumps({**identity, "directory": name, "files": files, "notes": notes}).encode()
     exclusive = output.can_create_exclusively()
     if not Folder(output.uri, exclusive=exclusive).create_own(f"{_COPIES}/{key}.json", content):
-        _remove_all(own)
+        _remove_all(copy)
 
 
 def _remove_all(folder: Folder) -> None:
@@ -126,37 +131,48 @@ def _remove_all(folder: Folder) -> None:
 def _read_copy(output: Folder, record: Mapping[str, Any], source: Input | None) -> Input:
     """The files that the record names. Raises InputError where one is gone."""
     root = Folder(f"{output.uri}/{_COPIES}/{record['directory']}", InputError)
-    there = root.list_names()
-    if missing := [name for name in record["files"] if name not in there]:
+    infos = root.list_names()
+    files: list[InputFile] = []
+    for name in record["files"]:
+        if name in infos:
+            files.append(InputFile(name, infos[name].size, infos[name].version))
+    if num_missing := len(record["files"]) - len(files):
         raise InputError(
-            f"{root}, the copy of INPUT, lacks {len(missing)} of its {len(record['files'])} files; remove "
-            f"{output}/{_COPIES}, and INPUT is copied again"
+            f"{root}, the copy of INPUT, lacks {num_missing} of its {len(record['files'])} files; "
+            f"remove {output}/{_COPIES}, and INPUT is copied again"
         )
-    files = tuple(InputFile(name, there[name].size, there[name].version) for name in record["files"])
     if source is None:
-        return Input(root, files, copy_of=record["input"])
-    earlier = [f"{record['input']}: {_EARLIER_COPY}" for file in source.files if _is_csv(file.path)]
-    notes = record.get("notes", earlier)
-    shown = notes if len(notes) <= _MOST_NOTES else [*notes[:_MOST_NOTES], f"... and {len(notes) - _MOST_NOTES} more"]
-    return Input(root, files, notes=(*source.notes, *shown), copy_of=record["input"])
+        return Input(root, tuple(files), copy_of=record["input"])
+    # a record without notes is of an earlier version; only CSV was read in another way then
+    num_csv = sum(_is_csv(file.path) for file in source.files)
+    notes = record.get("notes", [f"{record['input']}: {_EARLIER_COPY}"] * num_csv)
+    if len(notes) > _MOST_NOTES:
+        notes = [*notes[:_MOST_NOTES], f"... and {len(notes) - _MOST_NOTES} more"]
+    return Input(root, tuple(files), notes=(*source.notes, *notes), copy_of=record["input"])
 
 
 def _clean(output: Folder, record: str, identity: Mapping[str, Any]) -> None:
-    """Remove the copies of INPUT as it was before it changed, and what killed processes left of theirs.
+    """Remove copies of INPUT as it was before it changed, and what killed processes left behind.
 
-    Of a process that may be at work nothing is removed: a copy without a record must have lain there for an hour.
+    Of a process that may be at work nothing is removed: a copy without a record must have lain
+    there for an hour.
     """
-    copies, wanted = Folder(f"{output.uri}/{_COPIES}"), set()
-    names = list(copies.list_names())
-    for name in [name for name in names if "/" not in name and name.endswith(".json")]:
-        other = json.loads(copies.read_bytes(name))
-        if f"{_COPIES}/{name}" != record and all(other[key] == identity[key] for key in ("input", "split")):
-            copies.remove(name)  # first, so that nobody begins to read what goes
-        else:
-            wanted.add(other["directory"])
-    for directory, group in groupby((name for name in names if "/" in name), lambda name: name.partition("/")[0]):
-        files = [f"{_COPIES}/{name}" for name in group]
-        if directory not in wanted and len(output.untouched(files)) == len(files):
+    copies = Folder(f"{output.uri}/{_COPIES}")
+    recorded: set[str] = set()  # directories whose records stay
+    copied_files: dict[str, list[str]] = {}  # by directory
+    for name in copies.list_names():
+        directory, separator, _ = name.partition("/")
+        if separator:
+            copied_files.setdefault(directory, []).append(f"{_COPIES}/{name}")
+        elif name.endswith(".json"):
+            other = json.loads(copies.read_bytes(name))
+            is_same_input = all(other[key] == identity[key] for key in ("input", "split"))
+            if f"{_COPIES}/{name}" != record and is_same_input:
+                copies.remove(name)  # before its files, so that nobody begins to read what goes
+            else:
+                recorded.add(other["directory"])
+    for directory, files in copied_files.items():
+        if directory not in recorded and len(output.untouched(files)) == len(files):
             for file in files:
                 output.remove(file)
 
@@ -166,7 +182,8 @@ def _version(uri: str, source: Input | None) -> list[str]:
     if uri.startswith(HUB_PREFIX):
         return []
     if source is None:
-        return [f"{name} {info.size} {info.version}" for name, info in Folder(uri, InputError).list_names().items()]
+        infos = Folder(uri, InputError).list_names()
+        return [f"{name} {info.size} {info.version}" for name, info in infos.items()]
     if _is_single_file(source):
         return [f"{file.size} {file.version}" for file in source.files]
     return [f"{file.path} {file.size} {file.version}" for file in source.files]
@@ -188,20 +205,23 @@ def _from_files(source: Input, notes: list[str]) -> Tables:
         schema = pa.schema([(column, types[column]) for column in files.columns(path)])
         prefix = "part" if _is_single_file(source) else path
         for number, rows in enumerate(_pieces(files.rows(path))):
-            yield f"{prefix}-{number:05d}.parquet", _to_table(rows, schema, f"{source.root}/{mask(path)}")
+            table = _to_table(rows, schema, f"{source.root}/{mask(path)}")
+            yield f"{prefix}-{number:05d}.parquet", table
 
 
 def _is_csv(path: str) -> bool:
     return path.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def _pieces(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+def _pieces(rows: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:
     """Rows in lists that fit into memory."""
-    piece: list[Sequence[Any]] = []
+    piece: list[Sequence[object]] = []
     num_characters = 0
     for row in rows:
         piece.append(row)
-        num_characters += sum(len(value) for value in row if isinstance(value, str))
+        for value in row:
+            if isinstance(value, str):
+                num_characters += len(value)
         if len(piece) >= _ROWS_PER_FILE or num_characters >= _CHARACTERS_PER_FILE:
             yield piece
             piece, num_characters = [], 0
@@ -209,17 +229,20 @@ def _pieces(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
         yield piece
 
 
-def _to_table(rows: Sequence[Sequence[Any]], schema: pa.Schema, name: str) -> pa.Table:
+def _to_table(rows: Sequence[Sequence[object]], schema: pa.Schema, name: str) -> pa.Table:
     """A table of these rows. Text becomes a number where the schema says so."""
     columns = []
     for index, field in enumerate(schema):
         values = [row[index] for row in rows]
+        # fields of CSV are strings, and values of JSON have their type already
         is_text = any(isinstance(value, str) for value in values)
         try:
             column = pa.array(values, pa.string() if is_text else field.type)
             columns.append(column.cast(field.type))
         except (pa.ArrowException, OverflowError, ValueError) as error:
-            raise InputError(f"{name}: column {field.name!r} as {field.type}: {describe(error)}") from error
+            raise InputError(
+                f"{name}: column {field.name!r} as {field.type}: {describe(error)}"
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -227,26 +250,27 @@ def _from_datasets(uri: str, split: str) -> Tables:
     try:
         import datasets
     except ImportError as error:
-        raise ConfigError(f"INPUT {mask(uri)} needs the package datasets: pip install 'bertsum[datasets]'") from error
+        raise ConfigError(
+            f"INPUT {mask(uri)} needs the package datasets: pip install 'bertsum[datasets]'"
+        ) from error
     datasets.disable_progress_bars()
     try:
-        tables = _open(datasets, uri, split).with_format("arrow").iter(_ROWS_PER_FILE)
+        if uri.startswith(HUB_PREFIX):
+            name, _, config = uri.removeprefix(HUB_PREFIX).partition(":")
+            dataset = datasets.load_dataset(name, config or None, split=split, streaming=True)
+        else:
+            dataset = datasets.load_from_disk(uri)
+        if isinstance(dataset, datasets.DatasetDict):
+            if split not in dataset:
+                raise ValueError(f"there is no split {split!r}; it has {list(dataset)}")
+            dataset = dataset[split]
+        tables = dataset.with_format("arrow").iter(_ROWS_PER_FILE)
         for number, table in enumerate(tables):
             yield f"part-{number:05d}.parquet", table
     except Exception as error:  # datasets raises whatever its readers raise
-        raise InputError(f"INPUT {mask(uri)}: datasets cannot read it: {describe(error)}") from error
-
-
-def _open(datasets: Any, uri: str, split: str) -> Any:
-    if uri.startswith(HUB_PREFIX):
-        name, _, config = uri.removeprefix(HUB_PREFIX).partition(":")
-        return datasets.load_dataset(name, config or None, split=split, streaming=True)
-    saved = datasets.load_from_disk(uri)
-    if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
-            raise ValueError(f"there is no split {split!r}; it has {list(saved)}")
-        return saved[split]
-    return saved
+        raise InputError(
+            f"INPUT {mask(uri)}: datasets cannot read it: {describe(error)}"
+        ) from error
 
 
 def _write(tables: Tables, copy: Folder) -> list[str]:

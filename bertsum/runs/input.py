@@ -19,7 +19,8 @@ from bertsum.runs.partitions import ALL, Scope, partition_of
 from bertsum.storage.folder import FileInfo, Folder, describe, mask
 
 SUFFIXES = (".parquet", ".parq", ".pq")
-TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")  # also with .gz; see `bertsum.runs.importing`
+# also with .gz; see `bertsum.runs.importing`
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 # Hidden like names that begin with `_` or `.`: checksums, and what is being written (by Flink, by
 # `hdfs dfs -put`).
 _TEMPORARY_SUFFIXES = (".crc", ".tmp", ".inprogress", "._copying_")
@@ -31,16 +32,18 @@ _FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency tha
 _CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
 _CHUNK_BYTES = 16 * 2**20
 _BUFFER_BYTES = 2**20
-
-
 _TABLES_ARE_READ = (
-    "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum prepare` and `evaluate`"
+    "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum "
+    "prepare` and `evaluate`"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file of INPUT. `path` is relative to INPUT's root, so that a moved or re-mounted INPUT is still the same."""
+    """A file of INPUT.
+
+    `path` is relative to INPUT's root, so that a moved or re-mounted INPUT is still the same.
+    """
 
     path: str
     size: int
@@ -99,14 +102,19 @@ def is_table(path: str) -> bool:
 def refuse_table(uri: str) -> None:
     """Raise InputError for the name of a CSV, TSV or JSON file."""
     if is_table(uri):
-        raise InputError(f"INPUT {mask(uri)} is no Parquet by its name, which is expected here. {_TABLES_ARE_READ}")
+        raise InputError(
+            f"INPUT {mask(uri)} is no Parquet by its name, which is expected here. "
+            f"{_TABLES_ARE_READ}"
+        )
 
 
 def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
-    """Files of a Parquet file, a directory (walked recursively) or a glob, that lie in the partitions of `scope`.
+    """The files that a URI names: a Parquet file, a directory (walked recursively) or a glob.
 
-    `tables`: a CSV, TSV or JSON file is taken, too, and all of them in a directory without a
-    Parquet file. Raises InputError when there are none.
+    - `scope`: only files in these partitions
+    - `tables`: take a CSV, TSV or JSON file, too, and all of them in a directory without Parquet
+
+    Raises InputError when there are none.
     """
     if not tables:
         refuse_table(uri)
@@ -118,14 +126,22 @@ def list_input(uri: str, scope: Scope = ALL, *, tables: bool = False) -> Input:
 
 
 def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
+    """The same, where a glob's files may lie outside of `scope`."""
     if uri.lower().startswith(("http://", "https://")) and "?" in uri:
-        raise InputError(f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of OUTPUT")
+        raise InputError(
+            f"INPUT {mask(uri)}: a URL with a query would put it into the names and records of "
+            "OUTPUT"
+        )
     folder = Folder(uri, InputError)
     if folder.is_file():
         return _single_file(uri)
     if listed := scope.list_names(folder):
         files, notes = _choose_files(folder, listed, tables)
-        return Input(folder, _in_order(files), is_directory=True, notes=(*notes, *_say_links(folder, scope)))
+        # a link like `latest` would give rows twice, so links to directories are not followed
+        if scope.is_all and (links := folder.linked_directories()):
+            count = f"{len(links):,} link(s) to directories below {folder}"
+            notes = (*notes, f"left out of INPUT: {count}: {_first_names(links)}")
+        return Input(folder, _in_order(files), is_directory=True, notes=notes)
     if glob.has_magic(uri):
         return _match(uri, tables)
     where = "" if scope.is_all else f" in {', '.join(scope.patterns[:3])}"
@@ -141,7 +157,8 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
     shards: list[Shard] = []
     problems: dict[str, str] = {}
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        for file, outcome in zip(files, pool.map(lambda file: _try_footer(source.root, file), files), strict=True):
+        outcomes = pool.map(lambda file: _try_footer(source.root, file), files)
+        for file, outcome in zip(files, outcomes, strict=True):
             if isinstance(outcome, Shard):
                 shards.append(outcome)
             else:
@@ -152,26 +169,40 @@ def read_footers(source: Input, files: Sequence[InputFile]) -> tuple[list[Shard]
     return shards, problems
 
 
-def stream_rows(root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Rows [start, stop) in tables of bounded size. Raises InputError when the file is damaged or has changed."""
+def stream_rows(
+    root: Folder, file: InputFile, start: int, stop: int, columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Rows [start, stop) of a file, in tables of bounded size.
+
+    Raises InputError when the file is damaged, or is another one than was planned.
+    """
     _refuse_changed(root, file)
     with reading(root, file.path), root.open(file.path) as stream:
-        # without pre-buffering and with a buffer, pages are read as they are needed, not whole column chunks
+        # without pre-buffering and with a buffer, pages are read as they are needed, not whole
+        # column chunks
         parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         groups, first_row = _groups_of(parquet.metadata, start, stop)
         position = first_row
-        for batch in parquet.iter_batches(
-            _rows_per_chunk(parquet.metadata, groups), row_groups=groups, columns=list(columns), use_threads=False
-        ):
+        batches = parquet.iter_batches(
+            _rows_per_chunk(parquet.metadata, groups),
+            row_groups=groups,
+            columns=list(columns),
+            use_threads=False,  # several files are read at once already
+        )
+        for batch in batches:
+            # what of [start, stop) lies in the batch: for rows [100, 228) and [150, 500), 50 to 128
             low, high = max(start - position, 0), min(stop - position, batch.num_rows)
             position += batch.num_rows
             if low < high:
                 yield pa.Table.from_batches([batch.slice(low, high - low)])
             if position >= stop:
                 break
-    _refuse_changed(root, file)  # while it was read: a file that is written in place mixes old pages with new ones
+    # again, since a file that is written in place mixes old pages with new ones
+    _refuse_changed(root, file)
     if position < stop:
-        raise InputError(f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}")
+        raise InputError(
+            f"{root}/{mask(file.path)} ends at row {position}; its footer promises row {stop}"
+        )
 
 
 @contextmanager
@@ -186,7 +217,9 @@ def reading(root: Folder, path: str) -> Iterator[None]:
 
 def _refuse_changed(root: Folder, file: InputFile) -> None:
     if root.info(file.path) != FileInfo(file.size, file.version):
-        raise InputError(f"{root}/{mask(file.path)} changed after the job was planned; run the command again")
+        raise InputError(
+            f"{root}/{mask(file.path)} changed after the job was planned; run the command again"
+        )
 
 
 def read_schema(root: Folder, path: str) -> pa.Schema:
@@ -205,30 +238,40 @@ def _single_file(uri: str) -> Input:
 
 
 def _match(uri: str, tables: bool) -> Input:
-    """The glob's root is the directory before its first pattern; what it matches may be files or directories."""
+    """Files of a glob, which may match files or directories.
+
+    Its root is the directory before its first part with a wildcard.
+    """
     parts = uri.split("/")
     depth = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     folder = Folder("/".join(parts[:depth]) or ("/" if uri.startswith("/") else "."), InputError)
     pattern = re.compile(glob_translate("/".join(parts[depth:]).rstrip("/")))
     names = folder.list_names()
-    direct = {name: info for name, info in names.items() if pattern.match(name)}
-    below = {name: info for name, info in names.items() if any(map(pattern.match, _parents(name)))}
-    if not direct and not below:
+    files: list[InputFile] = []
+    below: dict[str, FileInfo] = {}  # files of directories that the glob matches
+    for name, info in names.items():
+        if pattern.match(name):
+            files.append(_input_file(name, info))
+        elif any(map(pattern.match, _parents(name))):
+            below[name] = info
+    if not files and not below:
         raise InputError(f"INPUT {mask(uri)} matches no file")
-    files = {file.path: file for file in (_input_file(name, info) for name, info in direct.items())}
     notes: tuple[str, ...] = ()
-    if more := {name: info for name, info in below.items() if name not in direct}:
-        chosen, notes = _choose_files(folder, more, tables)
-        files |= {file.path: file for file in chosen}
-    return Input(folder, _in_order(files.values()), notes=notes)
+    if below:
+        chosen, notes = _choose_files(folder, below, tables)
+        files += chosen
+    return Input(folder, _in_order(files), notes=notes)
 
 
 def _parents(name: str) -> list[str]:
+    """`a/b/c` -> ["a", "a/b"]."""
     parts = name.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[InputFile], tuple[str, ...]]:
+def parquet_files(
+    folder: Folder, listed: Mapping[str, FileInfo]
+) -> tuple[list[InputFile], tuple[str, ...]]:
     """The Parquet files among those listed, and a line for each reason to leave others out.
 
     A name with one of SUFFIXES is taken at its word. A file of another name, like Hive's
@@ -236,12 +279,16 @@ def parquet_files(folder: Folder, listed: Mapping[str, FileInfo]) -> tuple[list[
     for each such file. Hidden files are left out without a line: their names begin with `_` or `.`,
     or end with one of _TEMPORARY_SUFFIXES.
     """
-    odd = [name for name in listed if not name.lower().endswith((*SUFFIXES, *_TEMPORARY_SUFFIXES))]
+    visible = [name for name in listed if not name.lower().endswith(_TEMPORARY_SUFFIXES)]
+    unclear = [name for name in visible if not name.lower().endswith(SUFFIXES)]
+    reasons: dict[str, str] = {}
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        answers = pool.map(lambda name: _why_left_out(folder, name, listed[name].size), odd)
-        reasons = {name: reason for name, reason in zip(odd, answers, strict=True) if reason is not None}
-    names = [name for name in listed if name not in reasons and not name.lower().endswith(_TEMPORARY_SUFFIXES)]
-    return [_input_file(name, listed[name]) for name in names], _say_left_out(folder, reasons)
+        answers = pool.map(lambda name: _why_left_out(folder, name, listed[name].size), unclear)
+        for name, reason in zip(unclear, answers, strict=True):
+            if reason is not None:
+                reasons[name] = reason
+    files = [_input_file(name, listed[name]) for name in visible if name not in reasons]
+    return files, _say_left_out(folder, reasons)
 
 
 def _choose_files(
@@ -255,12 +302,16 @@ def _choose_files(
     text_files = [name for name in listed if is_table(name)]
     if not files and tables and text_files:
         files = [_input_file(name, listed[name]) for name in text_files]
-        others = {name for name in listed if not is_table(name) and not name.lower().endswith(_TEMPORARY_SUFFIXES)}
-        notes = _say_left_out(folder, dict.fromkeys(sorted(others), "are neither CSV nor JSON by their names"))
+        reasons: dict[str, str] = {}
+        for name in sorted(listed.keys() - set(text_files)):
+            if not name.lower().endswith(_TEMPORARY_SUFFIXES):
+                reasons[name] = "are neither CSV nor JSON by their names"
+        notes = _say_left_out(folder, reasons)
     if not files:
         advice = f". {_TABLES_ARE_READ}" if text_files else ""
         raise InputError(
-            f"{folder} holds no Parquet file, neither by name nor by content, but {_some(list(listed))}{advice}"
+            f"{folder} holds no Parquet file, neither by name nor by content, but "
+            f"{_first_names(list(listed))}{advice}"
         )
     return files, notes
 
@@ -269,14 +320,15 @@ def _say_left_out(folder: Folder, reasons: Mapping[str, str]) -> tuple[str, ...]
     names_by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names_by_reason.setdefault(reason, []).append(name)
-    return tuple(
-        f"left out of INPUT: {len(names):,} file(s) below {folder} that {reason}: {_some(names)}"
-        for reason, names in names_by_reason.items()
-    )
+    notes = []
+    for reason, names in names_by_reason.items():
+        files = f"{len(names):,} file(s) below {folder}"
+        notes.append(f"left out of INPUT: {files} that {reason}: {_first_names(names)}")
+    return tuple(notes)
 
 
 def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
-    """None for a Parquet file, and for an unreadable one, whose error its footer's reader reports."""
+    """None for a Parquet file, and for an unreadable one: its footer's reader reports the error."""
     if name.lower().endswith(_BACKUP_SUFFIXES):
         return f"are backups by their names ({', '.join(_BACKUP_SUFFIXES)})"
     if size == 0:
@@ -290,50 +342,47 @@ def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
     return f"are no Parquet (they do not begin with {_MAGIC[0].decode()})"
 
 
-def _say_links(folder: Folder, scope: Scope) -> tuple[str, ...]:
-    """A link like `latest` would give rows twice, so links to directories are not followed."""
-    links = folder.linked_directories() if scope.is_all else []
-    if not links:
-        return ()
-    return (f"left out of INPUT: {len(links):,} link(s) to directories below {folder}: {_some(links)}",)
-
-
 def _in_order(files: Iterable[InputFile]) -> tuple[InputFile, ...]:
     return tuple(sorted(files, key=lambda file: file.path.split("/")))
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(mask(name) for name in names[:most])
+def _first_names(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(map(mask, names[:most]))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _input_file(path: str, info: FileInfo) -> InputFile:
-    _refuse_escape(path)
+    """Raises InputError for a path that could lead out of OUTPUT, where it becomes part of names.
+
+    Object stores allow keys like `a/../../b`, which a file system follows upwards.
+    """
+    decoded = path
+    while (shorter := unquote(decoded)) != decoded:  # `%252e` is `%2e` is `.`
+        decoded = shorter
+    parts = [*path.split("/"), *decoded.replace("\\", "/").split("/")]
+    if "\0" in decoded or any(part in (".", "..") for part in parts) or "" in path.split("/"):
+        raise InputError(
+            f"INPUT holds a file whose name could lead out of OUTPUT: {mask(repr(path))}"
+        )
     return InputFile(path, info.size, info.version)
 
 
-def _refuse_escape(path: str) -> None:
-    """A path becomes part of names under OUTPUT; object stores allow keys that a file system would follow upwards."""
-    decoded = path
-    while (once := unquote(decoded)) != decoded:
-        decoded = once
-    parts = [*path.split("/"), *decoded.replace("\\", "/").split("/")]
-    if "\0" in decoded or any(part in (".", "..") for part in parts) or "" in path.split("/"):
-        raise InputError(f"INPUT holds a file whose name could lead out of OUTPUT: {mask(repr(path))}")
-
-
 def _try_footer(root: Folder, file: InputFile) -> Shard | str:
+    """The file by its footer, or why it cannot be read."""
     try:
         with reading(root, file.path), root.open(file.path) as stream:
             metadata = pq.read_metadata(stream)
             encrypted = _encrypted_columns(stream, metadata)
             groups = tuple(_row_group(metadata, i) for i in range(metadata.num_row_groups))
-            if any(group.num_rows < 0 for group in groups) or sum(g.num_rows for g in groups) != metadata.num_rows:
+            counts = [group.num_rows for group in groups]
+            # a damaged footer, by which rows would be left out without a word
+            if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
                 raise ValueError(f"its row groups do not add up to its {metadata.num_rows} rows")
             return Shard(file, metadata.schema.to_arrow_schema(), groups, encrypted)
     except InputError as error:
-        has_encrypted_footer = "encrypted metadata" in str(error)
-        return f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}" if has_encrypted_footer else str(error)
+        if "encrypted metadata" in str(error):  # pyarrow's words for a footer that needs a key
+            return f"cannot read {root}/{mask(file.path)}: {_IS_ENCRYPTED}"
+        return str(error)
 
 
 def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozenset[str]:
@@ -348,12 +397,14 @@ def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozense
     footer_bytes = int.from_bytes(stream.read(4), "little")
     if footer_bytes == metadata.serialized_size or not metadata.num_row_groups:
         return frozenset()
-    return frozenset(name for name in metadata.schema.to_arrow_schema().names if not _opens(stream, name))
+    names = metadata.schema.to_arrow_schema().names
+    return frozenset(name for name in names if not _opens(stream, name))
 
 
 def _opens(stream: IO[bytes], name: str) -> bool:
     try:
-        next(pq.ParquetFile(stream, pre_buffer=False).iter_batches(1, row_groups=[0], columns=[name]), None)
+        parquet = pq.ParquetFile(stream, pre_buffer=False)
+        next(parquet.iter_batches(1, row_groups=[0], columns=[name]), None)
     except OSError as error:
         return "decrypt" not in str(error).lower()
     return True
@@ -371,14 +422,21 @@ def _groups_of(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[i
     for index in range(metadata.num_row_groups):
         end = position + metadata.row_group(index).num_rows
         if position < stop and end > start:
-            first_row = first_row if groups else position
+            if not groups:
+                first_row = position
             groups.append(index)
         position = end
     return groups, first_row
 
 
 def _rows_per_chunk(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
-    """So many rows that a chunk holds about _CHUNK_BYTES, judged by the row group with the biggest rows."""
-    sizes = [_row_group(metadata, index) for index in groups]
-    row_bytes = max((group.num_bytes / group.num_rows for group in sizes if group.num_rows), default=1)
-    return max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(row_bytes, 1))))
+    """So many rows that a chunk holds about _CHUNK_BYTES, at least one and at most _CHUNK_ROWS.
+
+    Judged by the row group with the biggest rows: with 1 MiB a row, 16 rows.
+    """
+    row_bytes = 1.0
+    for index in groups:
+        group = _row_group(metadata, index)
+        if group.num_rows:
+            row_bytes = max(row_bytes, group.num_bytes / group.num_rows)
+    return max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / row_bytes)))

@@ -38,21 +38,23 @@ class JsonFiles:
         for path in paths:
             self._survey(path)
         self.notes += [
-            f"column {name!r} holds values of several types: read as text, what is no string as JSON"
+            f"column {name!r} holds values of several types: read as text, other values as JSON"
             for name in self._mixed
         ]
 
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column, which fits all files."""
-        return {
-            name: pa.string() if _has_no_fields(data_type) else data_type for name, data_type in self._types.items()
-        }
+        types = dict(self._types)
+        for name, data_type in types.items():
+            if _has_no_fields(data_type):
+                types[name] = pa.string()
+        return types
 
     def columns(self, path: str) -> tuple[str, ...]:
         """Names of the columns of one file, in the order in which its rows bring them."""
         return tuple(self._names[path])
 
-    def rows(self, path: str) -> Iterator[Sequence[Any]]:
+    def rows(self, path: str) -> Iterator[Sequence[object]]:
         """The values of each row, None where it has none."""
         types = self.types()
         names = [(name, types[name] == pa.string()) for name in self._names[path]]
@@ -60,13 +62,14 @@ class JsonFiles:
             yield [_as_text(row.get(name)) if is_text else row.get(name) for name, is_text in names]
 
     def _survey(self, path: str) -> None:
+        """Take in the columns of a file, and their types."""
         rows = _read_rows(self._folder, path)
         names = self._names.setdefault(path, {})
-        while some := list(islice(rows, _SURVEY_ROWS)):
-            for row in some:
+        while chunk := list(islice(rows, _SURVEY_ROWS)):
+            for row in chunk:
                 names.update(dict.fromkeys(row))
             for name in names:
-                self._add(name, _type_of([row.get(name) for row in some]))
+                self._add(name, _type_of([row.get(name) for row in chunk]))
 
     def _add(self, name: str, data_type: pa.DataType | None) -> None:
         known = self._types.get(name, pa.null())
@@ -98,8 +101,9 @@ def _parse(text: str, name: str, line: int) -> Any:
         raise InputError(f"{name}, line {line}: it is nested too deeply") from error
     except json.JSONDecodeError as error:
         wrong = text.split("\n")[error.lineno - 1]
+        number = line + error.lineno - 1
         raise InputError(
-            f"{name}, line {line + error.lineno - 1}: no JSON ({error.msg} at character {error.colno}): "
+            f"{name}, line {number}: no JSON ({error.msg} at character {error.colno}): "
             f"{wrong[:_SHOWN]!r}; a JSON object a line is expected, or one array of objects"
         ) from error
     except ValueError as error:
@@ -117,9 +121,11 @@ def _to_object(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def _to_row(value: Any, where: str) -> Row:
+def _to_row(value: object, where: str) -> Row:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}")
+        raise InputError(
+            f"{where}: a {type(value).__name__}; a JSON object is expected: {str(value)[:_SHOWN]!r}"
+        )
     return value
 
 
@@ -132,11 +138,13 @@ def _mended(value: Any) -> Any:
     return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _type_of(values: Sequence[Any]) -> pa.DataType | None:
+def _type_of(values: Sequence[object]) -> pa.DataType | None:
     """None where the values have no common type."""
     try:
         return pa.array(values).type
@@ -157,5 +165,5 @@ def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 def _has_no_fields(data_type: pa.DataType) -> bool:
     """Whether an object without keys is in it, which Parquet cannot hold."""
     if pt.is_struct(data_type):
-        return data_type.num_fields == 0 or any(map(_has_no_fields, (part.type for part in data_type)))
+        return data_type.num_fields == 0 or any(_has_no_fields(part.type) for part in data_type)
     return pt.is_list(data_type) and _has_no_fields(data_type.value_type)

@@ -1,6 +1,7 @@
 """Which partitions a run is about: all of them, or those that patterns name.
 
-A partition is the directory of a file below the root, like `dt=2026-11-22` or `region=eu/dt=2026-11-22/hour=03`.
+A partition is the directory of a file below the root, like `dt=2026-11-22` or
+`region=eu/dt=2026-11-22/hour=03`.
 """
 
 import glob
@@ -27,23 +28,28 @@ def inside(partition: str, name: str) -> str:
 class Scope:
     """Partitions whose first directories match one of the patterns; without patterns, everything.
 
-    `dt=2026-11-22` names that directory and all below it; `*`, `?` and `[...]` match within one directory name.
+    `dt=2026-11-22` names that directory and all below it. `*`, `?` and `[...]` match within one
+    directory name.
     """
 
     patterns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
-            parts = pattern.split("/")
-            if not pattern.strip() or any(part in ("", ".", "..") or part.startswith(("_", ".")) for part in parts):
+            # names with `_` or `.` are hidden; the other ones name no directory below the root
+            hidden = [part for part in pattern.split("/") if not part or part[0] in "_."]
+            if hidden or not pattern.strip():
                 raise ConfigError(
-                    f"{pattern!r} names no partition: give directories below the root, like 'dt=2026-11-22' or "
-                    "'dt=2026-11-*/hour=0?'"
+                    f"{pattern!r} names no partition: give directories below the root, like "
+                    "'dt=2026-11-22' or 'dt=2026-11-*/hour=0?'"
                 )
 
     @classmethod
     def exactly(cls, partitions: Iterable[str]) -> Self:
-        """These partitions, whatever characters their names have; at least one, since none would mean all."""
+        """These partitions, whatever characters their names have.
+
+        Raises ValueError where none is given, which would mean all.
+        """
         partitions = list(partitions)
         if not partitions:
             raise ValueError("no partition is given")
@@ -58,11 +64,11 @@ class Scope:
         return self.is_all or any(_matches(parts, pattern.split("/")) for pattern in self.patterns)
 
     def list_names(self, folder: Folder, also: str = "") -> dict[str, FileInfo]:
-        """Files of these partitions, sorted; asks the store for no more directories than it must."""
-        found: dict[str, FileInfo] = {}
+        """Files of these partitions, sorted. No more directories are listed than must be."""
+        listed: dict[str, FileInfo] = {}
         for start in sorted({_fixed_start(pattern) for pattern in self.patterns or ("*",)}):
-            found |= folder.list_names(start, also)
-        return {name: info for name, info in sorted(found.items()) if self.holds(partition_of(name))}
+            listed |= folder.list_names(start, also)
+        return {name: listed[name] for name in sorted(listed) if self.holds(partition_of(name))}
 
 
 ALL = Scope()

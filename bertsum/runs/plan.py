@@ -1,17 +1,20 @@
 """The plan of a run: what INPUT asks for, minus what OUTPUT has.
 
-Results that exist are kept, however an earlier run cut its units: same model and configuration, input unchanged. The
-rows that they leave are cut into new units. So a growing INPUT costs only what is new, `--limit` leaves nothing that a
-full run would have to redo, and a killed run goes on with the units that it had planned.
+Results of the same model and configuration whose input is unchanged are kept, however an earlier
+run cut its units. The rows that they leave are cut into new units. So a growing INPUT costs only
+what is new, `--limit` leaves nothing that a full run would have to redo, and a killed run goes on
+with the units that it had planned.
 
-Input that is gone is no reason to lose results: where a whole partition was deleted (retention), they are retained.
-Where a file vanished from a partition that is still there, the partition was rewritten, and they are superseded.
+Input that is gone is no reason to lose results: where a whole partition was deleted (retention),
+they are retained. Where a file vanished from a partition that is still there, the partition was
+rewritten, and they are superseded.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -20,9 +23,20 @@ from bertsum.errors import OutputError
 from bertsum.runs.columns import Check, check_shards
 from bertsum.runs.input import Input, InputFile, Shard, read_footers
 from bertsum.runs.partitions import Scope, inside, partition_of
-from bertsum.runs.records import PLAN, SUCCESS, Job, OutputFile, existing_files, read_json, read_known
+from bertsum.runs.records import (
+    PLAN,
+    SUCCESS,
+    Job,
+    OutputFile,
+    existing_files,
+    read_json,
+    read_known,
+)
 from bertsum.runs.units import Coverage, Limits, Unit, cut, first_rows, unit_name
 from bertsum.storage.folder import Folder, mask
+
+_DAY_SECONDS = 86400
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +81,8 @@ class Plan:
     - `schemas`: of the input files to read
     - `repeated`: files of which other ones hold all rows
 
-    What is published together is a group: one partition, named like it. A run that is not narrowed to
-    partitions has one group, named "", of all partitions.
+    What is published together is a group: one partition, named like it. A run that is not narrowed
+    to partitions has one group, named "", of all partitions.
     """
 
     units: Mapping[str, Unit]
@@ -87,6 +101,7 @@ class Plan:
 
     @property
     def missing(self) -> dict[str, Unit]:
+        """Units whose files do not exist, by name."""
         return {name: unit for name, unit in self.units.items() if name not in self.done}
 
     @property
@@ -126,14 +141,21 @@ class Plan:
 
     @property
     def outdated(self) -> set[str]:
-        """Files in OUTPUT that are no part of the result; whatever they hold is in others, or made anew."""
-        return {*self.resting, *self.expired, *self.repeated, *(entry.file.name for entry in self.superseded)}
+        """Files in OUTPUT that are no part of the result: other files hold their rows, or will."""
+        superseded = [entry.file.name for entry in self.superseded]
+        return {*self.resting, *self.expired, *self.repeated, *superseded}
 
     def files(self, job: Job) -> dict[str, OutputFile]:
         """The whole result by name, in the order of the input."""
-        own = {name: OutputFile(name, unit, job.fingerprint, mask(job.model_id)) for name, unit in self.units.items()}
-        both = sorted((own | dict(self.retained)).items(), key=lambda item: (item[1].unit.order, item[0]))
-        return dict(both)
+        files: list[OutputFile] = []
+        fingerprint, model_id = job.fingerprint, mask(job.model_id)
+        for name, unit in self.units.items():
+            if name not in self.retained:
+                files.append(OutputFile(name, unit, fingerprint, model_id))
+        files += self.retained.values()
+        # two files of equal order (one of 0 rows, say) are kept apart by their names
+        files.sort(key=lambda file: (file.unit.order, file.name))
+        return {file.name: file for file in files}
 
     @property
     def expected(self) -> set[str]:
@@ -149,7 +171,10 @@ class Plan:
         return self if self.scope.is_all else self.only(groups)
 
     def with_parts(self, parts: Mapping[str, Mapping[str, Unit]]) -> "Plan":
-        """The plan with smaller units, by name, in place of some that are missing, which are named by the keys."""
+        """The plan with missing units in parts.
+
+        `parts`: by the name of the unit, the smaller ones that it becomes, by their names.
+        """
         units = {name: unit for name, unit in self.units.items() if name not in parts}
         for smaller in parts.values():
             units |= smaller
@@ -157,55 +182,66 @@ class Plan:
 
     def only(self, partitions: Collection[str]) -> "Plan":
         """The part of these partitions, as a plan of its own."""
+        partitions = frozenset(partitions)
+
+        def chosen(by_name: Mapping[str, _Value]) -> dict[str, _Value]:
+            return {name: by_name[name] for name in by_name if partition_of(name) in partitions}
+
+        superseded = []
+        for entry in self.superseded:
+            if partition_of(entry.file.name) in partitions:
+                superseded.append(entry)
         return replace(
             self,
-            units={name: unit for name, unit in self.units.items() if unit.partition in partitions},
-            superseded=[entry for entry in self.superseded if partition_of(entry.file.name) in partitions],
-            problems={path: reason for path, reason in self.problems.items() if partition_of(path) in partitions},
-            retained={name: file for name, file in self.retained.items() if partition_of(name) in partitions},
+            units=chosen(self.units),
+            superseded=superseded,
+            problems=chosen(self.problems),
+            retained=chosen(self.retained),
             scope=Scope.exactly(partitions),
-            resting={name: since for name, since in self.resting.items() if partition_of(name) in partitions},
-            expired=frozenset(name for name in self.expired if partition_of(name) in partitions),
-            repeated=frozenset(name for name in self.repeated if partition_of(name) in partitions),
+            resting=chosen(self.resting),
+            expired=frozenset(chosen(dict.fromkeys(self.expired))),
+            repeated=frozenset(chosen(dict.fromkeys(self.repeated))),
         )
 
 
 def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     """What to do.
 
-    Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign files.
+    Raises InputError when no file of INPUT is usable, and OutputError when OUTPUT holds foreign
+    files.
     """
-    rules, limits, limit = terms.rules, terms.limits, terms.limit
     listed = source.scope.list_names(output, also=SUCCESS)
     present = {name for name in listed if name.rpartition("/")[2] != SUCCESS}
+    published = frozenset(partition_of(name) for name in listed.keys() - present)
     known = read_known(output, present, source.scope.is_all)
-    existing = existing_files(output, present, known)
-    is_retained = _retention(source.files, rules)
-    retained = {f.name: f for f in existing if f.name not in known.resting and is_retained(f.unit)}
-    covered = Coverage()
-    kept, old = _sort_out([f for f in existing if f.name not in retained], source.files, job, covered)
-    resting, expired = _rest(old, known.resting, rules)
-    superseded = [entry for entry in old if entry.file.name not in known.resting]
-    repeated = frozenset(
-        e.file.name for e in superseded if e.file.job == job.fingerprint and covered.holds(e.file.unit)
+    retained, candidates = _split_retained(
+        existing_files(output, present, known), source.files, known.resting, terms.rules
     )
-    earlier = _earlier_units(output, source, job, limits, covered)
-    shards, problems = read_footers(source, [file for file in source.files if not covered.is_complete(file.path)])
+    # Three sources of units, in turn; each takes only rows that the ones before leave uncovered:
+    # results that exist, units that an unfinished run planned, and new ones.
+    covered = Coverage()
+    kept, old = _sort_out(candidates, source.files, job, covered)
+    superseded, repeated, resting = _split_superseded(old, known.resting, job, covered)
+    resting, expired = _rest(resting, terms.rules)
+    earlier = _earlier_units(output, source, job, terms.limits, covered)
+    # footers cost a request each; a file whose rows are all there needs none
+    incomplete = [file for file in source.files if not covered.is_complete(file.path)]
+    shards, problems = read_footers(source, incomplete)
     problems |= check_shards(shards, terms.check, others_are_good=bool(kept or earlier))
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
-    units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, limits)]
-    named = {unit_name(unit, job.fingerprint): unit for unit in sorted(units, key=lambda unit: unit.order)}
-    done = frozenset(name for name in named if name in present)
-    wanted = named if limit is None else _limited(named, done, limit, job)
-    limit = None if wanted.keys() == named.keys() else limit
-    published = frozenset(partition_of(name) for name in listed.keys() - present)
+    units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, terms.limits)]
+    units.sort(key=lambda unit: unit.order)
+    named = {unit_name(unit, job.fingerprint): unit for unit in units}
+    done = frozenset(named.keys() & present)
+    # a limit never cuts what exists, so that a try-out after a full run changes nothing
+    wanted = named if terms.limit is None else _limited(named, done, terms.limit, job)
     return Plan(
         units=wanted,
         done=done,
-        superseded=[entry for entry in superseded if entry.file.name not in repeated],
+        superseded=superseded,
         problems=problems,
         num_files=len(source.files),
-        limit=limit,
+        limit=None if wanted.keys() == named.keys() else terms.limit,
         retained=retained,
         published=published,
         scope=source.scope,
@@ -216,18 +252,21 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     )
 
 
-def plan_json(plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory: str) -> dict[str, object]:
-    """The record `plan.json` of a directory, from which the next run goes on and `status` reports."""
+def plan_json(
+    plan: Plan, job: Job, *, input_uri: str, limits: Limits, directory: str
+) -> dict[str, object]:
+    """The record `plan.json` of a directory; the next run goes on from it, `status` reads it."""
+    files = []
+    for name, unit in plan.units.items():
+        relative_name = name.removeprefix(inside(directory, ""))
+        files.append({"name": relative_name, "rows": unit.num_rows, "unit": unit.to_json()})
     return {
         "input": mask(input_uri),
         "job": job.to_json(),
         "limits": [limits.num_rows, limits.num_bytes],
         "limit": plan.limit,
         "problems": {mask(path): reason for path, reason in plan.problems.items()},
-        "files": [
-            {"name": name.removeprefix(inside(directory, "")), "rows": unit.num_rows, "unit": unit.to_json()}
-            for name, unit in plan.units.items()
-        ],
+        "files": files,
     }
 
 
@@ -238,35 +277,70 @@ def refuse_superseded(superseded: Sequence[Superseded], output: Folder) -> None:
     by_reason: dict[str, list[str]] = {}
     for entry in superseded:
         by_reason.setdefault(entry.reason, []).append(entry.file.name)
-    found = "; ".join(f"{len(names)} file(s) {reason} ({mask(names[0])})" for reason, names in by_reason.items())
+    reasons = []
+    for reason, names in by_reason.items():
+        reasons.append(f"{len(names)} file(s) {reason} ({mask(names[0])})")
     raise OutputError(
-        f"OUTPUT {output} holds results that do not belong to this run: {found}. `--on-existing replace` makes the new "
-        "results and then removes these; or choose another OUTPUT"
+        f"OUTPUT {output} holds results that do not belong to this run: {'; '.join(reasons)}. "
+        "`--on-existing replace` makes the new results and then removes these; or choose another "
+        "OUTPUT"
     )
 
 
-def _retention(files: Iterable[InputFile], rules: OutputConfig) -> Callable[[Unit], bool]:
-    """Whether the result of a unit is retained although its input is gone."""
-    paths = {file.path for file in files}
-    partitions = {file.partition for file in files}
+def _split_retained(
+    existing: Iterable[OutputFile],
+    files: Iterable[InputFile],
+    resting: Collection[str],
+    rules: OutputConfig,
+) -> tuple[dict[str, OutputFile], list[OutputFile]]:
+    """The results that are retained although their input is gone, by name, and all others."""
+    paths: set[str] = set()
+    partitions: set[str] = set()
+    for file in files:
+        paths.add(file.path)
+        partitions.add(file.partition)
+    retained: dict[str, OutputFile] = {}
+    others: list[OutputFile] = []
+    for result in existing:
+        is_gone = all(part.path not in paths for part in result.unit.slices)
+        is_partition_gone = result.unit.partition not in partitions
+        is_kept = rules.vanished_input == "keep_files" or (
+            rules.vanished_input == "keep_partitions" and is_partition_gone
+        )
+        if is_gone and is_kept and result.name not in resting:
+            retained[result.name] = result
+        else:
+            others.append(result)
+    return retained, others
 
-    def is_retained(unit: Unit) -> bool:
-        gone = not any(part.path in paths for part in unit.slices)
-        if rules.vanished_input == "keep_partitions":
-            return gone and unit.partition not in partitions
-        return gone and rules.vanished_input == "keep_files"
 
-    return is_retained
+def _split_superseded(
+    old: Iterable[Superseded], resting: Mapping[str, float], job: Job, covered: Coverage
+) -> tuple[list[Superseded], frozenset[str], dict[str, float]]:
+    """Of files that are no part of the plan: superseded, repeated, and resting ones (see Plan)."""
+    superseded: list[Superseded] = []
+    repeated: set[str] = set()
+    still_resting: dict[str, float] = {}
+    for entry in old:
+        name = entry.file.name
+        if name in resting:
+            still_resting[name] = resting[name]
+        elif entry.file.job == job.fingerprint and covered.holds(entry.file.unit):
+            repeated.add(name)  # removed without asking: no row is lost
+        else:
+            superseded.append(entry)
+    return superseded, frozenset(repeated), still_resting
 
 
 def _rest(
-    superseded: Sequence[Superseded], resting: Mapping[str, float], rules: OutputConfig
+    resting: Mapping[str, float], rules: OutputConfig
 ) -> tuple[dict[str, float], frozenset[str]]:
     """Files that readers of an earlier snapshot may still need, and those whose time is over."""
-    since = {e.file.name: resting[e.file.name] for e in superseded if e.file.name in resting}
+    # without a table there are no snapshots, so nobody may still read them
     days = 0 if rules.table == "parquet" else rules.keep_days
-    expired = frozenset(name for name, begun in since.items() if begun + days * 86400 <= time.time())
-    return {name: begun for name, begun in since.items() if name not in expired}, expired
+    latest = time.time() - days * _DAY_SECONDS
+    still = {name: since for name, since in resting.items() if since > latest}
+    return still, frozenset(resting.keys() - still.keys())
 
 
 def _sort_out(
@@ -276,8 +350,12 @@ def _sort_out(
     current = {file.path: file for file in files}
     kept: list[Unit] = []
     superseded: list[Superseded] = []
-    # of files that begin with the same row the one with most: it was put together of others
-    for file in sorted(existing, key=lambda file: (file.unit.order, -file.unit.num_rows, file.name)):
+
+    def order(file: OutputFile) -> tuple[object, ...]:
+        # of files that begin with the same row the one with most: it was put together of others
+        return file.unit.order, -file.unit.num_rows, file.name
+
+    for file in sorted(existing, key=order):
         reason = _why_superseded(file, current, job)
         if reason is None and covered.add(file.unit):
             kept.append(file.unit)
@@ -287,9 +365,12 @@ def _sort_out(
 
 
 def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job) -> str | None:
+    """Why a result is not one of this job on INPUT as it is, or None."""
     if file.job != job.fingerprint:
-        same_name = file.model_id == mask(job.model_id)
-        return f"of model {file.model_id}" + (" with other content or another configuration" if same_name else "")
+        model = f"of model {file.model_id}"
+        if file.model_id == mask(job.model_id):
+            model += " with other content or another configuration"
+        return model
     if any(part.path not in current for part in file.unit.slices):
         return "of input that is gone from a directory that is still there"
     if any(part.file != current[part.path] for part in file.unit.slices):
@@ -297,23 +378,43 @@ def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job
     return None
 
 
-def _earlier_units(output: Folder, source: Input, job: Job, limits: Limits, covered: Coverage) -> list[Unit]:
-    """Units that an unfinished run planned and did not do; two drivers on one OUTPUT then work on the same names."""
+def _earlier_units(
+    output: Folder, source: Input, job: Job, limits: Limits, covered: Coverage
+) -> list[Unit]:
+    """Units that an unfinished run planned and did not do; they go into `covered`.
+
+    So two drivers on one OUTPUT work on the same names.
+    """
     current = {file.path: file for file in source.files}
-    open_places = {file.partition for file in source.files if not covered.is_complete(file.path)}
+    directories = [""]
+    if not source.scope.is_all:
+        incomplete = [file for file in source.files if not covered.is_complete(file.path)]
+        directories = sorted({file.partition for file in incomplete})
     units: list[Unit] = []
-    for place in [""] if source.scope.is_all else sorted(open_places):
-        record = read_json(output, inside(place, PLAN))
-        if record is None or record["limit"] is not None or record["limits"] != [limits.num_rows, limits.num_bytes]:
-            continue
-        if record["job"]["fingerprint"] == job.fingerprint:
-            planned = [Unit.from_json(entry["unit"]) for entry in record["files"]]
-            units += [unit for unit in planned if all(current.get(part.path) == part.file for part in unit.slices)]
-    return [unit for unit in units if covered.add(unit)]
+    for directory in directories:
+        record = read_json(output, inside(directory, PLAN))
+        # a try-out cuts its last unit short, and other limits cut elsewhere
+        is_usable = (
+            record is not None
+            and record["limit"] is None
+            and record["limits"] == [limits.num_rows, limits.num_bytes]
+            and record["job"]["fingerprint"] == job.fingerprint
+        )
+        for entry in record["files"] if record is not None and is_usable else ():
+            unit = Unit.from_json(entry["unit"])
+            is_current = all(current.get(part.path) == part.file for part in unit.slices)
+            if is_current and covered.add(unit):
+                units.append(unit)
+    return units
 
 
-def _cut_runs(files: Iterable[InputFile], usable: Mapping[str, Shard], covered: Coverage, limits: Limits) -> list[Unit]:
-    """Only files that follow each other go together, so that a unit never reaches over rows of another one."""
+def _cut_runs(
+    files: Iterable[InputFile], usable: Mapping[str, Shard], covered: Coverage, limits: Limits
+) -> list[Unit]:
+    """New units of the usable files.
+
+    Only files that follow each other go together, so that no unit reaches over rows of another one.
+    """
     units: list[Unit] = []
     for is_open, run in groupby(files, key=lambda file: file.path in usable):
         if is_open:
@@ -321,7 +422,9 @@ def _cut_runs(files: Iterable[InputFile], usable: Mapping[str, Shard], covered: 
     return units
 
 
-def _limited(named: Mapping[str, Unit], done: Collection[str], limit: int, job: Job) -> dict[str, Unit]:
+def _limited(
+    named: Mapping[str, Unit], done: Collection[str], limit: int, job: Job
+) -> dict[str, Unit]:
     """What is done, and what is missing of the first `limit` rows; the last unit is cut short."""
     wanted: dict[str, Unit] = {}
     for name, unit in named.items():
@@ -330,5 +433,5 @@ def _limited(named: Mapping[str, Unit], done: Collection[str], limit: int, job: 
         elif limit > 0:
             part = first_rows(unit, limit)
             wanted[unit_name(part, job.fingerprint)] = part
-        limit -= unit.num_rows
+        limit -= unit.num_rows  # what is done counts, too
     return wanted

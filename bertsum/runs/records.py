@@ -1,14 +1,15 @@
 """OUTPUT: what its files say about themselves, and the records beside them in `_bertsum/`.
 
-    <partition>/<stem>-<first row>-<fingerprint>.parquet   results; the footer's key `bertsum` says of what
+    <partition>/<stem>-<first row>-<fingerprint>.parquet
+                              results; the footer's key `bertsum` says of what
     _bertsum/plan.json        the units of the run, written before work begins
     _bertsum/failures.json    what a run could not do; gone once a later run did it
-    _bertsum/manifest.json    files, rows, bytes, checksums, statuses: written when every unit exists
+    _bertsum/manifest.json    files, rows, bytes, checksums, statuses: once every unit exists
     _SUCCESS                  last of all; taken away before new work begins
 
-Each partition's directory has a manifest and a _SUCCESS of its own, with names relative to it; a run that is narrowed
-to partitions writes only those, and has its plan and failures there. Names that start with `_` or `.` are no results
-for any reader of Parquet directories.
+Each partition's directory has a manifest and a _SUCCESS of its own, with names relative to it. A
+run that is narrowed to partitions writes only those, and has its plan and failures there. Names
+that start with `_` or `.` are no results for any reader of Parquet directories.
 """
 
 import json
@@ -38,12 +39,12 @@ SUCCESS = "_SUCCESS"
 FOOTER_KEY = b"bertsum"
 _OUR_NAME = re.compile(r".+-\d{9,}-[0-9a-f]{16}\.parquet")
 _ROW_GROUP_ROWS = 5000
-_THREADS = 16
+_THREADS = 16  # a footer or record is a small read, so it is latency that threads hide
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What beside the input decides the rows: the model, and the part of the configuration that changes rows."""
+    """What decides the rows beside the input: the model and the hashed configuration."""
 
     model_id: str
     model_digest: str
@@ -64,7 +65,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is in an output file: rows, their tokens, and the rows of its input by status, those left out too."""
+    """What is in an output file: rows, their tokens, and the rows of its input by status.
+
+    `statuses` counts the rows that were left out, too.
+    """
 
     rows: int
     tokens: int
@@ -73,7 +77,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """An output file that exists: whose it is (fingerprint and model of its job) and which input it holds."""
+    """An output file that exists: fingerprint and model of its job, and which input it holds."""
 
     name: str
     unit: Unit
@@ -91,26 +95,40 @@ class FileRecord:
     counts: Counts
 
 
-def encode(tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job) -> tuple[pa.Buffer, Counts]:
-    """A whole Parquet file in memory. Equal rows give equal bytes: nothing of time or place goes in.
+def encode(
+    tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job
+) -> tuple[pa.Buffer, Counts]:
+    """A whole Parquet file in memory. Equal rows give equal bytes: it holds no time and no path.
 
-    The tables have columns `status` and `num_tokens`. A `schema` without `status` takes in only the rows that are `ok`.
+    The tables have columns `status` and `num_tokens`. A `schema` without `status` takes in only the
+    rows that are `ok`.
     """
-    table = pa.concat_tables(tables) if tables else _with_status(schema).empty_table()
-    statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["status"]).to_pylist()}
-    if "status" not in schema.names:
+    has_status = "status" in schema.names
+    if tables:
+        table = pa.concat_tables(tables)
+    else:
+        columns = schema if has_status else schema.append(pa.field("status", pa.string()))
+        table = columns.empty_table()
+    statuses: dict[str, int] = {}
+    for entry in pc.value_counts(table["status"]).to_pylist():
+        statuses[entry["values"]] = entry["counts"]
+    if not has_status:
         table = table.filter(pc.equal(table["status"], Status.OK.value)).select(schema.names)
     counts = Counts(table.num_rows, pc.sum(table["num_tokens"]).as_py() or 0, statuses)
-    pieces = (table.slice(start, _ROW_GROUP_ROWS) for start in range(0, table.num_rows, _ROW_GROUP_ROWS))
+    starts = range(0, table.num_rows, _ROW_GROUP_ROWS)
+    pieces = (table.slice(start, _ROW_GROUP_ROWS) for start in starts)
     return write_file(pieces, schema, unit, job, counts), counts
 
 
-def write_file(row_groups: Iterable[pa.Table], schema: pa.Schema, unit: Unit, job: Job, counts: Counts) -> pa.Buffer:
+def write_file(
+    row_groups: Iterable[pa.Table], schema: pa.Schema, unit: Unit, job: Job, counts: Counts
+) -> pa.Buffer:
     """A whole Parquet file in memory, with the footer that says what it is."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in row_groups:
             writer.write_table(table, row_group_size=table.num_rows)
+        # sorted, so that equal rows give equal bytes
         record = {"job": job.to_json(), "unit": unit.to_json(), **asdict(counts)}
         writer.add_key_value_metadata({FOOTER_KEY.decode(): json.dumps(record, sort_keys=True)})
     return sink.getvalue()
@@ -124,6 +142,7 @@ def read_record(output: Folder, name: str) -> tuple[OutputFile, Counts] | None:
         unit, job = Unit.from_json(record["unit"]), record["job"]
         file = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
         return file, Counts(record["rows"], record["tokens"], record["statuses"])
+    # whatever a damaged footer, or one of another program with our key, makes of these lines
     except (KeyError, TypeError, ValueError, IndexError, pa.ArrowException):
         return None
 
@@ -132,63 +151,88 @@ def read_record(output: Folder, name: str) -> tuple[OutputFile, Counts] | None:
 class Known:
     """What the records say of files, by name, whether they exist or not.
 
-    `resting` are superseded files that stay for readers of a table's earlier snapshots, with the Unix time since when.
+    `resting`: superseded files that stay for readers of a table's earlier snapshots, with the Unix
+    time since when.
     """
 
     files: dict[str, OutputFile] = field(default_factory=dict)
     records: dict[str, FileRecord] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
 
-    def add(self, record: Mapping[str, Any] | None, place: str) -> None:
-        """Take in a plan or manifest of the directory `place`."""
-        superseded = (record or {}).get("superseded", {})
-        self.resting.update({inside(place, name): since for name, since in superseded.items()})
-        for entry in record["files"] if record else ():
-            job = entry.get("job") or record["job"]  # type: ignore[index]
+    def add(self, record: Mapping[str, Any] | None, directory: str) -> None:
+        """Take in the plan or manifest of a directory, if it has one."""
+        if record is None:
+            return
+        for name, since in record.get("superseded", {}).items():
+            self.resting[inside(directory, name)] = since
+        for entry in record["files"]:
+            # a file that was kept of another job says which; see `manifest_json`
+            job = entry.get("job") or record["job"]
             unit = Unit.from_json(entry["unit"])
+            # entries have names relative to their directory; the whole one follows from the unit
             name = unit_name(unit, job["fingerprint"])
             self.files[name] = OutputFile(name, unit, job["fingerprint"], job["model"]["id"])
-            if "sha256" in entry:
+            if "sha256" in entry:  # in a manifest, not in a plan
                 counts = Counts(entry["rows"], entry["tokens"], entry["statuses"])
                 self.records[name] = FileRecord(name, entry["bytes"], entry["sha256"], counts)
 
 
 def read_known(output: Folder, names: Iterable[str], whole: bool) -> Known:
-    """What the records know of `names`; those at the top are read only by a run over the whole of OUTPUT."""
+    """What the records know of `names`.
+
+    `whole`: read the records at the top of OUTPUT, too, which a run over all partitions writes.
+    """
     known = Known()
     if whole:
         known.add(read_json(output, PLAN), "")
         known.add(read_json(output, MANIFEST), "")
-    places = sorted({partition_of(name) for name in names if name not in known.records} - {""})
+    unknown = [name for name in names if name not in known.records]
+    directories = sorted({partition_of(name) for name in unknown} - {""})
+
+    def read(directory: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        plan = read_json(output, inside(directory, PLAN))
+        return plan, read_json(output, inside(directory, MANIFEST))
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        for place, records in zip(places, pool.map(lambda place: _records_in(output, place), places), strict=True):
-            for record in records:
-                known.add(record, place)
+        for directory, records in zip(directories, pool.map(read, directories), strict=True):
+            for record in records:  # the manifest last: what it says of a file wins
+                known.add(record, directory)
     return known
-
-
-def _records_in(output: Folder, place: str) -> list[dict[str, Any] | None]:
-    return [read_json(output, inside(place, name)) for name in (PLAN, MANIFEST)]
 
 
 def existing_files(output: Folder, names: Iterable[str], known: Known) -> list[OutputFile]:
     """Whose the files are. The records know most of them; the others' footers are read.
 
-    Raises OutputError when there is a file that is not ours: nothing is written beside somebody else's data.
+    Raises OutputError when there is a file that is not ours: nothing is written beside somebody
+    else's data.
     """
-    names = list(names)
-    files = [known.files[name] for name in names if name in known.files]
-    others = [name for name in names if name not in known.files]
+    files: list[OutputFile] = []
+    others: list[str] = []
+    for name in names:
+        if name in known.files:
+            files.append(known.files[name])
+        else:
+            others.append(name)
+
+    def read(name: str) -> tuple[OutputFile, Counts] | None:
+        # another name is not even opened: the file may be big, and somebody else's
+        is_ours = _OUR_NAME.fullmatch(name.rpartition("/")[2]) is not None
+        return read_record(output, name) if is_ours else None
+
+    foreign: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        records = list(pool.map(lambda name: read_record(output, name) if _is_ours(name) else None, others))
-    foreign = [name for name, record in zip(others, records, strict=True) if record is None]
+        for name, record in zip(others, pool.map(read, others), strict=True):
+            if record is None:
+                foreign.append(name)
+            else:
+                files.append(record[0])
     if foreign:
-        shown = ", ".join(mask(name) for name in foreign[:5]) + (" ..." if len(foreign) > 5 else "")
+        shown = ", ".join(map(mask, foreign[:5])) + (" ..." if len(foreign) > 5 else "")
         raise OutputError(
-            f"OUTPUT {output} holds {len(foreign)} file(s) that bertsum did not write, or that are damaged: {shown}; "
-            "choose an empty directory, or remove them"
+            f"OUTPUT {output} holds {len(foreign)} file(s) that bertsum did not write, or that are "
+            f"damaged: {shown}; choose an empty directory, or remove them"
         )
-    return files + [record[0] for record in records if record is not None]
+    return files
 
 
 def read_json(output: Folder, name: str) -> dict[str, Any] | None:
@@ -197,10 +241,11 @@ def read_json(output: Folder, name: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(output.read_bytes(name))
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
     except ValueError as error:
-        raise OutputError(f"{output}/{name} is damaged ({error}); remove it, it is made again") from error
-    if not isinstance(record, dict):
-        raise OutputError(f"{output}/{name} is damaged (not a JSON object); remove it, it is made again")
+        damage = f"{output}/{name} is damaged ({error}); remove it, it is made again"
+        raise OutputError(damage) from error
     return record
 
 
@@ -210,9 +255,20 @@ def write_json(output: Folder, name: str, record: Mapping[str, Any]) -> None:
 
 
 def read_back(output: Folder, names: Sequence[str]) -> list[FileRecord]:
-    """Records of files whose reports nobody has any more: an earlier run made them and was killed."""
+    """Records of files that an earlier run made, which was killed: no report of them is left.
+
+    Raises OutputError for a file that is gone or damaged.
+    """
+
+    def read(name: str) -> FileRecord:
+        info, record = output.info(name), read_record(output, name)
+        if info is None or record is None:
+            raise OutputError(f"{output}/{mask(name)} vanished or was damaged after it was written")
+        _, counts = record
+        return FileRecord(name, info.size, output.sha256(name), counts)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda name: _read_back(output, name), names))
+        return list(pool.map(read, names))
 
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
@@ -228,49 +284,38 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
 def manifest_json(
     job: Job,
     source: str,
-    place: str,
+    directory: str,
     files: Sequence[tuple[OutputFile, FileRecord]],
     resting: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The manifest of the directory `place`: totals, then the files in the order of the input.
+    """The manifest of a directory: totals, then the files in the order of the input.
 
-    A file that is kept of another job (its input is gone) says which; `resting` see `Known`.
+    - `source`: INPUT, as the user named it
+    - `files`: of the directory, with their records
+    - `resting`: superseded files that stay for a while, see `Known`
+
+    A file that is kept of another job, since its input is gone, says which.
     """
-    records = [record for _, record in files]
-    return {
+    entries: list[dict[str, Any]] = []
+    for file, record in files:
+        entry: dict[str, Any] = {
+            "name": record.name.removeprefix(inside(directory, "")),
+            "bytes": record.bytes,
+            "sha256": record.sha256,
+            **asdict(record.counts),
+            "unit": file.unit.to_json(),
+        }
+        if file.job != job.fingerprint:
+            entry["job"] = {"fingerprint": file.job, "model": {"id": file.model_id}}
+        entries.append(entry)
+    manifest: dict[str, Any] = {
         "input": mask(source),
         "job": job.to_json(),
-        **asdict(add_counts(record.counts for record in records)),
-        "bytes": sum(record.bytes for record in records),
-        "files": [_entry(file, record, place) | _job_of(file, job) for file, record in files],
-    } | ({"superseded": {_within(place, name): since for name, since in resting.items()}} if resting else {})
-
-
-def _within(place: str, name: str) -> str:
-    return name.removeprefix(inside(place, ""))
-
-
-def _entry(file: OutputFile, record: FileRecord, place: str) -> dict[str, Any]:
-    facts = {"name": _within(place, record.name), "bytes": record.bytes, "sha256": record.sha256}
-    return facts | asdict(record.counts) | {"unit": file.unit.to_json()}
-
-
-def _job_of(file: OutputFile, job: Job) -> dict[str, Any]:
-    if file.job == job.fingerprint:
-        return {}
-    return {"job": {"fingerprint": file.job, "model": {"id": file.model_id}}}
-
-
-def _with_status(schema: pa.Schema) -> pa.Schema:
-    return schema if "status" in schema.names else schema.append(pa.field("status", pa.string()))
-
-
-def _is_ours(name: str) -> bool:
-    return _OUR_NAME.fullmatch(name.rpartition("/")[2]) is not None
-
-
-def _read_back(output: Folder, name: str) -> FileRecord:
-    info, found = output.info(name), read_record(output, name)
-    if info is None or found is None:
-        raise OutputError(f"{output}/{mask(name)} vanished or was damaged after it was written")
-    return FileRecord(name, info.size, output.sha256(name), found[1])
+        **asdict(add_counts(record.counts for _, record in files)),
+        "bytes": sum(record.bytes for _, record in files),
+        "files": entries,
+    }
+    if resting:
+        relative = {name.removeprefix(inside(directory, "")): resting[name] for name in resting}
+        manifest["superseded"] = relative
+    return manifest

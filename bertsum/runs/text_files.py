@@ -29,18 +29,19 @@ def read_lines(folder: Folder, path: str) -> Iterator[str]:
                 with io.TextIOWrapper(lines, encoding="utf-16", newline="\n") as decoded:
                     yield from decoded
             else:
-                yield from _utf_8(lines, f"{folder}/{mask(path)}")
+                yield from _decode_utf_8(lines, f"{folder}/{mask(path)}")
 
 
-def _utf_8(lines: Iterable[bytes], name: str) -> Iterator[str]:
+def _decode_utf_8(lines: Iterable[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             around = line[max(0, error.start - _SHOWN_BYTES) : error.start + _SHOWN_BYTES]
             raise InputError(
-                f"{name}, line {number}: byte {error.start + 1} is not UTF-8 ({around!r}); convert the file, like "
-                "`iconv -f WINDOWS-1252 -t UTF-8`, with the encoding that it was written in"
+                f"{name}, line {number}: byte {error.start + 1} is not UTF-8 ({around!r}); convert "
+                "the file, like `iconv -f WINDOWS-1252 -t UTF-8`, with the encoding that it was "
+                "written in"
             ) from error
 
 

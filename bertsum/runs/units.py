@@ -1,8 +1,8 @@
 """Units of work: which rows of INPUT make one output file, and the name that this file must have.
 
-A unit is rows [start, stop) of one file, or several small files of one partition. Its name holds a fingerprint of the
-model, of the configuration that changes rows, and of the unit's input; so a name that exists in OUTPUT is a result
-that nobody has to look into.
+A unit is rows [start, stop) of one file, or several small files of one partition. Its name holds a
+fingerprint of the model, of the configuration that changes rows, and of the unit's input. So a name
+that exists in OUTPUT is a result that nobody has to look into.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from math import ceil
 from typing import Any, Self
 
@@ -20,12 +20,17 @@ import pyarrow as pa
 from bertsum.config import Config, hashed_values
 from bertsum.runs.input import SUFFIXES, InputFile, Shard
 
-_MAX_STEM_BYTES = 120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
+_MAX_STEM_BYTES = (
+    120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """Rows [start, stop) of one input file of `file_rows` rows; size and version say which content is meant."""
+    """Rows [start, stop) of one input file of `file_rows` rows.
+
+    `size` and `version` say which content of the file is meant.
+    """
 
     path: str
     size: int
@@ -41,10 +46,12 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit of work and one output file; `slices` in path order, all of one partition and one schema.
+    """One unit of work, which is one output file.
 
-    A file of 0 rows is in a unit too, and a unit of 0 rows has an output file with the columns and no row: each file
-    of INPUT is accounted for in the manifest.
+    `slices`: in path order, all of one partition and one schema.
+
+    A file of 0 rows is in a unit too, and a unit of 0 rows has an output file with the columns and
+    no row: each file of INPUT is accounted for in the manifest.
     """
 
     slices: tuple[FileSlice, ...]
@@ -71,15 +78,16 @@ class Unit:
         return self.slices[0].path.split("/"), self.slices[0].start
 
     def holds(self, other: "Unit") -> bool:
-        """Whether the other one's rows are all among its own, of the same content of the same files."""
-        own = {part.file: part for part in self.slices}
-        return all(
-            part.file in own and own[part.file].start <= part.start and part.stop <= own[part.file].stop
-            for part in other.slices
-        )
+        """Whether this unit has all rows of the other one, of the same content of the files."""
+        slices = {part.file: part for part in self.slices}
+        for part in other.slices:
+            ours = slices.get(part.file)
+            if ours is None or part.start < ours.start or part.stop > ours.stop:
+                return False
+        return True
 
     def to_json(self) -> list[dict[str, Any]]:
-        """For the plan, the manifest and the footer of the output file; `from_json` reads it back."""
+        """For the plan, the manifest and the output file's footer; `from_json` reads it back."""
         return [{name: getattr(part, name) for name in FileSlice.__slots__} for part in self.slices]
 
     @classmethod
@@ -103,8 +111,8 @@ def job_fingerprint(model_digest: str, config: Config) -> str:
 def unit_name(unit: Unit, job: str) -> str:
     """`<partition>/<input stem>-<first row>-<fingerprint>.parquet`.
 
-    The first row and not a running number: however a file is cut by earlier and later runs, its output files sort in
-    the order of its rows.
+    The first row and not a running number: however a file is cut by earlier and later runs, its
+    output files sort in the order of its rows.
     """
     first = unit.slices[0]
     stem = _stem(first.path.rpartition("/")[2])
@@ -122,7 +130,7 @@ class Coverage:
             self.add(unit)
 
     def add(self, unit: Unit) -> bool:
-        """Take the unit's rows in; False, and nothing changed, when some of them are covered already."""
+        """Take the unit's rows in; False, and no change, when any of them is covered already."""
         if any(self._overlaps(part) for part in unit.slices):
             return False
         for part in unit.slices:
@@ -131,7 +139,10 @@ class Coverage:
         return True
 
     def open_ranges(self, path: str, num_rows: int) -> Iterator[tuple[int, int]]:
-        """What is not covered of a file's rows; a file of 0 rows that no unit mentions leaves (0, 0)."""
+        """What is not covered of a file's rows; (0, 0) for a file of 0 rows that no unit mentions.
+
+        Of 10 rows with [2, 4) and [4, 7) covered: (0, 2) and (7, 10).
+        """
         if path not in self._file_rows:
             yield 0, num_rows
             return
@@ -143,11 +154,13 @@ class Coverage:
 
     def holds(self, unit: Unit) -> bool:
         """Whether all rows of the unit are covered."""
-        return all(
-            part.path in self._file_rows
-            and not any(low < part.stop and part.start < high for low, high in self.open_ranges(part.path, part.stop))
-            for part in unit.slices
-        )
+        for part in unit.slices:
+            if part.path not in self._file_rows:
+                return False
+            for low, high in self.open_ranges(part.path, part.stop):
+                if low < part.stop and part.start < high:
+                    return False
+        return True
 
     def is_complete(self, path: str) -> bool:
         """Whether all rows of a file are covered; known without reading its footer again."""
@@ -155,26 +168,32 @@ class Coverage:
 
     def _overlaps(self, part: FileSlice) -> bool:
         ranges = self._ranges.get(part.path, [])
-        place = bisect_left(ranges, (part.start, part.stop))
-        if part.start == part.stop:
+        if part.start == part.stop:  # of a file of 0 rows, which is there once or not at all
             return bool(ranges)
-        return (place > 0 and ranges[place - 1][1] > part.start) or (
-            place < len(ranges) and ranges[place][0] < part.stop
-        )
+        # Covered ranges are sorted and apart, so only the two neighbours can reach into this one.
+        after = bisect_left(ranges, (part.start, part.stop))
+        if after > 0 and ranges[after - 1][1] > part.start:
+            return True
+        return after < len(ranges) and ranges[after][0] < part.stop
 
 
 def cut(shards: Iterable[Shard], covered: Coverage, limits: Limits) -> list[Unit]:
     """Units of all rows that `covered` leaves, in path order; the same input gives the same cut.
 
-    A file is cut at row-group borders where the limits allow, inside a row group where one alone is too big; whole
-    small files that follow each other in a partition and have equal columns go together.
+    A file is cut at row-group borders where the limits allow, inside a row group where one alone is
+    too big. Whole small files that follow each other in a partition and have equal columns go
+    together.
     """
     units: list[Unit] = []
-    for _, group in groupby(shards, key=lambda shard: (shard.file.partition, _columns(shard.schema))):
+    for _, group in groupby(
+        shards, key=lambda shard: (shard.file.partition, _columns(shard.schema))
+    ):
         together: list[FileSlice] = []
         sizes = Limits(0, 0)
-        for piece, size in (piece for shard in group for piece in _pieces(shard, covered, limits)):
+        pieces = chain.from_iterable(_pieces(shard, covered, limits) for shard in group)
+        for piece, size in pieces:
             grown = Limits(sizes.num_rows + size.num_rows, sizes.num_bytes + size.num_bytes)
+            # a part of a file makes a unit of its own; only whole files go together
             whole = (piece.start, piece.stop) == (0, piece.file_rows)
             if together and (not whole or not _within(grown, limits)):
                 units.append(Unit(tuple(together)))
@@ -197,7 +216,7 @@ def split(unit: Unit) -> list[Unit]:
 def joined(units: Sequence[Unit]) -> Unit:
     """One unit of all their rows; slices of a file that touch become one."""
     slices: list[FileSlice] = []
-    for part in (part for unit in units for part in unit.slices):
+    for part in chain.from_iterable(unit.slices for unit in units):
         if slices and slices[-1].path == part.path and slices[-1].stop == part.start:
             slices[-1] = replace(slices[-1], stop=part.stop)
         else:
@@ -210,7 +229,7 @@ def first_rows(unit: Unit, num_rows: int) -> Unit:
     slices: list[FileSlice] = []
     for part in unit.slices:
         taken = min(part.stop - part.start, num_rows)
-        slices.append(FileSlice(part.path, part.size, part.version, part.file_rows, part.start, part.start + taken))
+        slices.append(replace(part, stop=part.start + taken))
         num_rows -= taken
         if num_rows <= 0:
             break
@@ -226,7 +245,11 @@ def _pieces(shard: Shard, covered: Coverage, limits: Limits) -> Iterator[tuple[F
 
 
 def _cut_range(shard: Shard, low: int, high: int, limits: Limits) -> Iterator[tuple[int, int, int]]:
-    """Cut [low, high) into (start, stop, bytes)."""
+    """Cut [low, high) into (start, stop, bytes).
+
+    Row groups of 40, 40 and 300 rows, with at most 100 rows a unit, become [0, 80), [80, 180),
+    [180, 280) and [280, 380).
+    """
     start, size = low, Limits(0, 0)
     for first, last, num_bytes in _clipped_groups(shard, low, high):
         grown = Limits(last - start, size.num_bytes + num_bytes)
@@ -235,6 +258,7 @@ def _cut_range(shard: Shard, low: int, high: int, limits: Limits) -> Iterator[tu
             continue
         if start < first:
             yield start, first, size.num_bytes
+        # all but the last part are full; the last may take in the next row group
         *parts, (start, stop, rest) = _cut_group(first, last, num_bytes, limits)
         yield from parts
         size = Limits(stop - start, rest)
@@ -243,6 +267,7 @@ def _cut_range(shard: Shard, low: int, high: int, limits: Limits) -> Iterator[tu
 
 
 def _clipped_groups(shard: Shard, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+    """(first, last, bytes) of what each row group has of [low, high)."""
     position = 0
     for group in shard.row_groups:
         first, last = max(position, low), min(position + group.num_rows, high)
@@ -254,6 +279,7 @@ def _clipped_groups(shard: Shard, low: int, high: int) -> Iterator[tuple[int, in
 def _cut_group(first: int, last: int, num_bytes: int, limits: Limits) -> list[tuple[int, int, int]]:
     """Equal parts of one row group: as few as the limits allow, at least one row each."""
     rows = last - first
+    # 250 rows of 1 MB with at most 100 rows and 50 MB a unit: 5 parts of 50, since bytes decide
     count = min(max(ceil(rows / limits.num_rows), ceil(num_bytes / limits.num_bytes), 1), rows)
     borders = [first + rows * i // count for i in range(count + 1)]
     return [(start, stop, num_bytes // count) for start, stop in pairwise(borders)]
@@ -268,12 +294,19 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def _stem(file_name: str) -> str:
-    stem = next((file_name[: -len(end)] for end in SUFFIXES if file_name.lower().endswith(end)), file_name)
-    stem = stem.lstrip("._") or "part"  # a name that starts with these is hidden from whoever reads OUTPUT
+    stem = file_name
+    for suffix in SUFFIXES:
+        if file_name.lower().endswith(suffix):
+            stem = file_name[: -len(suffix)]
+            break
+    # a name that starts with one of these is hidden from whoever reads OUTPUT
+    stem = stem.lstrip("._") or "part"
+    # cut by bytes, as file systems count; half a character at the end is dropped
     encoded = stem.encode("utf-8", "surrogatepass")[:_MAX_STEM_BYTES]
     return stem if len(encoded) < _MAX_STEM_BYTES else encoded.decode("utf-8", "ignore")
 
 
 def _digest(value: object) -> str:
+    # equal values give equal text, whatever the order of keys: names depend on it for ever
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

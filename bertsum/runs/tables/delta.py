@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -23,7 +22,8 @@ _S3_OPTIONS = {
     "token": "aws_session_token",
     "region_name": "aws_region",
 }
-_NO_RETRY = 0  # deltalake would rebase an append onto what others did; we want to look again instead
+# deltalake would rebase an append onto what others did; we want to look again instead.
+_NO_RETRY = 0
 
 
 class DeltaBackend:
@@ -43,11 +43,17 @@ class DeltaBackend:
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         try:
             DeltaTable.create(
-                self._uri, schema=schema, partition_by=list(keys), mode="error", storage_options=self._options
+                self._uri,
+                schema=schema,
+                partition_by=list(keys),
+                mode="error",
+                storage_options=self._options,
             )
         except DeltaError as error:
             if self._load() is None:
-                raise OutputError(f"cannot make the Delta table in {self._uri}: {describe(error)}") from error
+                raise OutputError(
+                    f"cannot make the Delta table in {self._uri}: {describe(error)}"
+                ) from error
             raise ConflictError from error
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
@@ -56,7 +62,9 @@ class DeltaBackend:
         assert self._table is not None
         new = Schema.from_arrow(pa.schema(fields)).fields
         try:
-            self._table.alter.add_columns([Field(field.name, field.type, nullable=True) for field in new])
+            self._table.alter.add_columns(
+                [Field(field.name, field.type, nullable=True) for field in new]
+            )
         except CommitFailedError as error:
             raise ConflictError from error
 
@@ -65,31 +73,32 @@ class DeltaBackend:
         if table is None:
             return {}
         keys = self.keys()
-        rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        return {unquote(row["path"]): tuple(_text(row[f"partition.{key}"]) for key in keys) for row in rows}
+        files: dict[str, Values] = {}
+        for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+            values = [row[f"partition.{key}"] for key in keys]
+            # the log has a path as a URL, and a partition's value with the type of its column
+            files[unquote(row["path"])] = tuple(None if v is None else str(v) for v in values)
+        return files
 
     def commit(self, change: Change, note: Mapping[str, str]) -> None:
         assert self._table is not None
         keys, now = self.keys(), int(time.time() * 1000)
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(
-                name,
-                record.bytes,
-                dict(zip(keys, values, strict=True)),
-                now,
-                True,
-                json.dumps({"numRecords": record.counts.rows}),
-            )
-            for name, (values, record) in change.add.items()
-        ]
-        actions += [
-            RemoveAction(name, True, now, partition_values=dict(zip(keys, values, strict=True)))
-            for name, values in change.remove.items()
-        ]
+        actions: list[AddAction | RemoveAction] = []
+        for name, (values, record) in change.add.items():
+            by_key = dict(zip(keys, values, strict=True))
+            statistics = json.dumps({"numRecords": record.counts.rows})
+            actions.append(AddAction(name, record.bytes, by_key, now, True, statistics))
+        for name, values in change.remove.items():
+            by_key = dict(zip(keys, values, strict=True))
+            actions.append(RemoveAction(name, True, now, partition_values=by_key))
         properties = CommitProperties(custom_metadata=dict(note), max_commit_retries=_NO_RETRY)
         try:
             self._table.create_write_transaction(
-                actions, mode="append", schema=self._table.schema(), partition_by=keys, commit_properties=properties
+                actions,
+                mode="append",
+                schema=self._table.schema(),
+                partition_by=keys,
+                commit_properties=properties,
             )
         except CommitFailedError as error:
             raise ConflictError from error
@@ -97,26 +106,24 @@ class DeltaBackend:
     def _load(self) -> DeltaTable | None:
         """The newest version."""
         try:
-            self._table = self._open()
+            self._table = DeltaTable(self._uri, storage_options=self._options)
         except TableNotFoundError:
             self._table = None
         return self._table
 
-    def _open(self) -> DeltaTable:
-        return DeltaTable(self._uri, storage_options=self._options)
-
 
 def _store_options(output: Folder) -> dict[str, str]:
-    """What `deltalake` does not find in the environment: our `storage_options`, and leave to speak http."""
+    """What `deltalake` does not see in the environment: our `storage_options`, and http allowed."""
     if output.uri.partition("://")[0] not in _S3:
         return {}
     given = {**output.options, **output.options.get("client_kwargs", {})}
-    endpoint = given.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    found = {option: given.get(name) for name, option in _S3_OPTIONS.items()} | {"aws_endpoint_url": endpoint}
-    if endpoint and endpoint.startswith("http://"):
-        found["aws_allow_http"] = "true"
-    return {option: str(value) for option, value in found.items() if value}
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    endpoint = (
+        given.get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    options = {option: given.get(name) for name, option in _S3_OPTIONS.items()}
+    options["aws_endpoint_url"] = endpoint
+    if endpoint and endpoint.startswith("http://"):  # a store of one's own, as in tests
+        options["aws_allow_http"] = "true"
+    return {option: str(value) for option, value in options.items() if value}

@@ -1,12 +1,12 @@
-"""Apache Iceberg, through the package `pyiceberg`: metadata in OUTPUT/_iceberg, the table in any catalog.
+"""Apache Iceberg, through the package `pyiceberg`: metadata in OUTPUT/_iceberg, any catalog.
 
-Files stay as the units wrote them: columns are found by name, and the values of the partition come from the table's
-metadata, as the specification has it for files of Hive layouts.
+Files stay as the units wrote them: columns are found by name, and the values of the partition come
+from the table's metadata, as the specification has it for files of Hive layouts.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,12 @@ from bertsum.runs.tables.table import Change, ConflictError, Values, until_alone
 from bertsum.storage.folder import Folder, describe, open_filesystem
 
 _EPOCH = date(1970, 1, 1)
-_FIRST_PARTITION_ID = 1000
+_FIRST_PARTITION_ID = 1000  # where the specification lets ids of partition fields begin
 _DIRECTORY = "_iceberg"
 
 
 class StoreIO(FileIO):
-    """Metadata files through the same filesystems, with the same options and credentials, as everything else here."""
+    """Metadata files through the filesystems, options and credentials of everything else here."""
 
     def new_input(self, location: str) -> InputFile:
         return FsspecInputFile(location, _filesystem(location))
@@ -62,7 +62,7 @@ class StoreIO(FileIO):
 
 def _filesystem(location: str) -> Any:
     filesystem, _ = open_filesystem(location)
-    filesystem.invalidate_cache()  # what another writer has just made is in no listing that we remember
+    filesystem.invalidate_cache()  # a remembered listing lacks what another writer has just made
     return filesystem
 
 
@@ -82,18 +82,23 @@ class IcebergBackend:
         return [] if self._table is None else [field.name for field in self._table.spec().fields]
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
-        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # the catalog in OUTPUT looks, then inserts
+        # IntegrityError: the catalog in OUTPUT looks, then inserts; another writer came in between
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
             self._catalog.create_namespace(self._name.rpartition(".")[0])
         columns = _with_ids(schema)
-        fields = [
-            PartitionField(columns.find_field(key).field_id, _FIRST_PARTITION_ID + i, IdentityTransform(), key)
-            for i, key in enumerate(keys)
-        ]
+        fields = []
+        for partition_id, key in enumerate(keys, _FIRST_PARTITION_ID):
+            source_id = columns.find_field(key).field_id
+            fields.append(PartitionField(source_id, partition_id, IdentityTransform(), key))
         mapping = {TableProperties.DEFAULT_NAME_MAPPING: columns.name_mapping.model_dump_json()}
         location = f"{self._output.uri}/{_DIRECTORY}"
         try:
             self._catalog.create_table(
-                self._name, columns, location=location, partition_spec=PartitionSpec(*fields), properties=mapping
+                self._name,
+                columns,
+                location=location,
+                partition_spec=PartitionSpec(*fields),
+                properties=mapping,
             )
         except TableAlreadyExistsError as error:
             raise ConflictError from error
@@ -111,13 +116,16 @@ class IcebergBackend:
         table = self._load()
         if table is None:
             return {}
-        found = (task.file for task in table.scan().plan_files())
-        return {self._local_name(file.file_path): _values(table, file.partition) for file in found}
+        files: dict[str, Values] = {}
+        for task in table.scan().plan_files():
+            files[self._local_name(task.file.file_path)] = _values(table, task.file.partition)
+        return files
 
     def commit(self, change: Change, note: Mapping[str, str]) -> None:
         table = self._table
         assert table is not None
-        # pyiceberg would put an append on top of what others committed meanwhile; we want to look again instead
+        # pyiceberg would put an append on top of what others committed meanwhile; we want to look
+        # again instead
         table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
         transaction = table.transaction()
         try:
@@ -168,18 +176,19 @@ class IcebergBackend:
 def _catalog(config: OutputConfig, output: Folder) -> Catalog:
     if config.catalog is None and not output.is_local:
         raise ConfigError(
-            f"an Iceberg table in {output} needs a catalog that outlives this machine: name one of your pyiceberg "
-            "configuration (.pyiceberg.yaml or PYICEBERG_CATALOG__... variables) with output.catalog"
+            f"an Iceberg table in {output} needs a catalog that outlives this machine: name one of "
+            "your pyiceberg configuration (.pyiceberg.yaml or PYICEBERG_CATALOG__... variables) "
+            "with output.catalog"
         )
     if "." not in config.table_name:
         raise ConfigError(f"output.table_name must be NAMESPACE.TABLE, not {config.table_name!r}")
     try:
         if config.catalog is not None:
-            own = {} if output.is_local else {"py-io-impl": f"{__name__}.StoreIO"}
-            return load_catalog(config.catalog, **own)
+            properties = {} if output.is_local else {"py-io-impl": f"{__name__}.StoreIO"}
+            return load_catalog(config.catalog, **properties)
         directory = Path(output.uri, _DIRECTORY)
         directory.mkdir(parents=True, exist_ok=True)
-        return until_alone(lambda: _open_own(directory))
+        return until_alone(lambda: _open_local_catalog(directory))
     except BertsumError:
         raise
     except Exception as error:  # each kind of catalog raises its own
@@ -188,10 +197,15 @@ def _catalog(config: OutputConfig, output: Folder) -> Catalog:
         ) from error
 
 
-def _open_own(directory: Path) -> Catalog:
-    """The catalog in OUTPUT. Who opens it first makes its tables; two may find them missing at the same moment."""
+def _open_local_catalog(directory: Path) -> Catalog:
+    """The catalog in OUTPUT, in an SQLite file.
+
+    Who opens it first makes its tables. Raises ConflictError where two do so at the same moment.
+    """
     try:
-        return load_catalog("bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory))
+        return load_catalog(
+            "bertsum", type="sql", uri=f"sqlite:///{directory}/catalog.db", warehouse=str(directory)
+        )
     except OperationalError as error:
         if "already exists" in str(error):
             raise ConflictError from error
@@ -206,16 +220,22 @@ def _with_ids(schema: pa.Schema) -> Schema:
 
 def _values(table: Table, record: Record) -> Values:
     """The partition's values as text, as directories have them."""
-    days = _day_fields(table)
-    return tuple(
-        None if value is None else _day(value).isoformat() if is_day else str(value)
-        for is_day, value in zip(days, (record[i] for i in range(len(days))), strict=True)
-    )
+    values: list[str | None] = []
+    for index, is_day in enumerate(_day_fields(table)):
+        value = record[index]
+        if value is None:
+            values.append(None)
+        elif is_day:  # pyiceberg gives a date, or its number of days since 1970-01-01
+            day = value if isinstance(value, date) else _EPOCH + timedelta(days=value)
+            values.append(day.isoformat())
+        else:
+            values.append(str(value))
+    return tuple(values)
 
 
 def _record(table: Table, values: Values) -> Record:
     days = _day_fields(table)
-    fields: list[Any] = []
+    fields: list[int | str | None] = []
     for is_day, value in zip(days, values, strict=True):
         if value is not None and is_day:
             fields.append((date.fromisoformat(value) - _EPOCH).days)
@@ -225,9 +245,6 @@ def _record(table: Table, values: Values) -> Record:
 
 
 def _day_fields(table: Table) -> list[bool]:
+    """Whether each partition key holds days."""
     schema = table.schema()
     return [str(schema.find_type(field.source_id)) == "date" for field in table.spec().fields]
-
-
-def _day(value: int | date) -> date:
-    return value if isinstance(value, date) else date.fromordinal(_EPOCH.toordinal() + value)

@@ -1,9 +1,9 @@
 """OUTPUT as one table of a lake format: what a partition holds changes by one atomic commit.
 
-The table points at the files that the units wrote; no row is copied. A commit is a set difference, like everything
-else here: what the table should hold of a partition, minus what it holds. So a commit that is tried again, by the same
-driver or by another one, finds nothing left to do, and of two writers the one that comes second looks again before it
-writes.
+The table points at the files that the units wrote; no row is copied. A commit is a set difference:
+what the table should hold of a partition, minus what it holds. So a commit that is tried again, by
+the same driver or by another one, has nothing left to do, and of two writers the second one looks
+again before it writes.
 """
 
 import random
@@ -28,7 +28,7 @@ Values = tuple[str | None, ...]
 T = TypeVar("T")
 _ATTEMPTS = 20
 _WAIT_SECONDS = 0.2
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Hive and Spark write a null into a directory's name
 
 
 class ConflictError(Exception):
@@ -56,7 +56,10 @@ class Backend(Protocol):
         """Make the table. Raises ConflictError when somebody else just did."""
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
-        """Columns that new files have and old ones do not, on top of what `schema` saw. Raises ConflictError."""
+        """Add columns that new files have and old ones do not, to what `schema` saw.
+
+        Raises ConflictError.
+        """
 
     def files(self) -> dict[str, Values]:
         """Files that the table holds now, by name in OUTPUT (by URI when they lie elsewhere)."""
@@ -68,14 +71,15 @@ class Backend(Protocol):
 class Lake:
     """A table, whatever its format."""
 
-    def __init__(self, backend: Backend, place: str, file_bytes: int) -> None:
-        """`place`: how messages name it; `file_bytes`: how big its files should be."""
-        self._backend, self._place, self.file_bytes = backend, place, file_bytes
+    def __init__(self, backend: Backend, uri: str, file_bytes: int) -> None:
+        """`uri`: for messages; `file_bytes`: how big the files should be."""
+        self._backend, self._uri, self.file_bytes = backend, uri, file_bytes
 
     def prepare(self, schemas: Iterable[pa.Schema], partitions: Iterable[str]) -> None:
-        """Create the table, or make sure that it takes files of these schemas and partitions, before any work.
+        """Create the table, or make sure that it takes files of these schemas and partitions.
 
-        Raises InputError when a column or partition does not fit, and OutputError as `publish` does.
+        Called before any work. Raises InputError when a column or partition does not fit, and
+        OutputError as `publish` does.
         """
         wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
         for key in keys:
@@ -85,13 +89,15 @@ class Lake:
             until_alone(lambda: self._prepare(wanted, keys))
 
     def _prepare(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
-        found = self._backend.schema()
-        if found is None:
+        schema = self._backend.schema()
+        if schema is None:
             self._backend.create(pa.schema(list(wanted.items())), keys)
             return
         if self._backend.keys() != keys:
-            raise InputError(f"the table is partitioned by {self._backend.keys()}, but the files by {keys}")
-        types = {field.name: table_type(field.name, field.type) for field in found}
+            raise InputError(
+                f"the table is partitioned by {self._backend.keys()}, but the files by {keys}"
+            )
+        types = {field.name: table_type(field.name, field.type) for field in schema}
         _refuse_clashes(wanted, types)
         _refuse_other_case([*types, *(name for name in wanted if name not in types)])
         if new := [pa.field(name, wanted[name]) for name in wanted if name not in types]:
@@ -102,7 +108,7 @@ class Lake:
         partitions = list(partitions)
         add, remove = self._difference(names, partitions)
         wrong = {*add.values(), *remove.values()}
-        return {place for place in partitions if values_of(place) in wrong}
+        return {partition for partition in partitions if values_of(partition) in wrong}
 
     def holds(self, names: Iterable[str]) -> set[str]:
         """Which of these files are in the table now."""
@@ -112,19 +118,27 @@ class Lake:
         with self._reporting("read"):
             return names & self._backend.files().keys()
 
-    def publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
-        """Make the table hold exactly these files of these partitions, by one commit; False when it did already.
+    def publish(
+        self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]
+    ) -> bool:
+        """Make the table hold exactly these files of these partitions, by one commit.
+
+        False when it did already.
 
         Raises OutputError when other writers come first again and again.
         """
         return until_alone(lambda: self._publish(records, partitions, note))
 
-    def _publish(self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]) -> bool:
+    def _publish(
+        self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]
+    ) -> bool:
         add, remove = self._difference(records, partitions)
         if not add and not remove:
             return False
         with self._reporting("change"):
-            self._backend.commit(Change({name: (add[name], records[name]) for name in add}, remove), note)
+            self._backend.commit(
+                Change({name: (add[name], records[name]) for name in add}, remove), note
+            )
         return True
 
     def _difference(
@@ -134,24 +148,36 @@ class Lake:
         wanted = {name: values_of(partition_of(name)) for name in names}
         with self._reporting("read"):
             present = self._backend.files()
-        chosen = {values_of(place) for place in partitions}
-        add = {name: values for name, values in wanted.items() if values in chosen and present.get(name) != values}
-        remove = {name: values for name, values in present.items() if values in chosen and name not in wanted}
+        chosen = {values_of(partition) for partition in partitions}
+        add = {
+            name: values
+            for name, values in wanted.items()
+            if values in chosen and present.get(name) != values
+        }
+        remove = {
+            name: values
+            for name, values in present.items()
+            if values in chosen and name not in wanted
+        }
         return add, remove
 
     @contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
-        """The libraries of table formats, catalogs and stores have errors of their own: one kind comes out."""
+        """Make an OutputError of the many kinds that table formats, catalogs and stores raise."""
         try:
             yield
         except (BertsumError, ConflictError, AssertionError):
             raise
         except Exception as error:
-            raise OutputError(f"cannot {verb} the table in {self._place}: {describe(error)}") from error
+            raise OutputError(
+                f"cannot {verb} the table in {self._uri}: {describe(error)}"
+            ) from error
 
 
 def until_alone(step: Callable[[], T]) -> T:
-    """What `step` returns, which looks before it changes anything and is tried again, a moment later, on ConflictError.
+    """What `step` returns. On ConflictError it is tried again, a moment later.
+
+    `step` must look at the table anew before it changes anything.
 
     Raises OutputError when others come first again and again.
     """
@@ -159,8 +185,11 @@ def until_alone(step: Callable[[], T]) -> T:
         try:
             return step()
         except ConflictError:
+            # at random, so that two writers do not meet again; longer from try to try
             time.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5) * min(attempt + 1, 5))
-    raise OutputError(f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again")
+    raise OutputError(
+        f"other writers changed the table {_ATTEMPTS} times while this one wanted to; run again"
+    )
 
 
 def values_of(partition: str) -> Values:
@@ -180,12 +209,19 @@ def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
         return pa.string()
     if pt.is_binary(data_type) or pt.is_large_binary(data_type) or pt.is_binary_view(data_type):
         return pa.binary()
+    # Iceberg has no integers of 8 and 16 bits, and neither format has them without a sign
     if pt.is_signed_integer(data_type):
         return pa.int64() if data_type.bit_width == 64 else pa.int32()
-    if pt.is_boolean(data_type) or pt.is_float32(data_type) or pt.is_float64(data_type) or pt.is_date32(data_type):
+    if (
+        pt.is_boolean(data_type)
+        or pt.is_float32(data_type)
+        or pt.is_float64(data_type)
+        or pt.is_date32(data_type)
+    ):
         return data_type
     if pt.is_decimal128(data_type):
         return data_type
+    # both have microseconds; of nanoseconds they would lose digits
     if pt.is_timestamp(data_type) and data_type.unit != "ns":
         return pa.timestamp("us", "UTC" if data_type.tz else None)
     if pt.is_list(data_type) or pt.is_large_list(data_type):
@@ -195,8 +231,8 @@ def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
     if pt.is_struct(data_type):
         return pa.struct([(field.name, table_type(name, field.type)) for field in data_type])
     raise InputError(
-        f"column {name!r} is {data_type}, which Iceberg and Delta tables do not have; convert it in the input, or "
-        "leave it out with summarizer.keep_columns"
+        f"column {name!r} is {data_type}, which Iceberg and Delta tables do not have; convert it "
+        "in the input, or leave it out with summarizer.keep_columns"
     )
 
 
@@ -204,9 +240,10 @@ def _unify(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
     """Columns of all schemas; one that is missing in some files is null there."""
     types: dict[str, pa.DataType] = {}
     for schema in schemas:
-        own = {field.name: table_type(field.name, field.type) for field in schema}
-        _refuse_clashes(own, types)
-        types |= {name: kind for name, kind in own.items() if name not in types}
+        new = {field.name: table_type(field.name, field.type) for field in schema}
+        _refuse_clashes(new, types)
+        for name, data_type in new.items():
+            types.setdefault(name, data_type)
     return types
 
 
@@ -214,36 +251,46 @@ def _refuse_clashes(wanted: Mapping[str, pa.DataType], types: Mapping[str, pa.Da
     for name, kind in wanted.items():
         if types.get(name, kind) != kind:
             raise InputError(
-                f"column {name!r} is {kind} in the files to come, but {types[name]} in the table or in other files; a "
-                "table has one type for a column. Convert it in the input, or leave it out with summarizer.keep_columns"
+                f"column {name!r} is {kind} in the files to come, but {types[name]} in the table "
+                "or in other files; a table has one type for a column. Convert it in the input, or "
+                "leave it out with summarizer.keep_columns"
             )
 
 
 def _refuse_other_case(names: Sequence[str] | Mapping[str, pa.DataType]) -> None:
-    """Delta makes no table of names that differ in case alone, and readers of Iceberg cannot tell them apart."""
+    """Raise InputError for names that differ in case alone.
+
+    Delta makes no table of them, and readers of Iceberg cannot tell them apart.
+    """
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(fold(name), name)) != name:
             raise InputError(
-                f"the columns {other!r} and {name!r} differ in case alone, which a table cannot hold; leave one out "
-                "with summarizer.keep_columns, or rename it in the input"
+                f"the columns {other!r} and {name!r} differ in case alone, which a table cannot "
+                "hold; leave one out with summarizer.keep_columns, or rename it in the input"
             )
 
 
 def _partition_keys(partitions: Iterable[str]) -> tuple[list[str], set[str]]:
     """The keys, which must be those of all partitions, and which of them hold days only."""
-    found: list[list[str]] = []
+    keys: list[str] | None = None
     no_dates: set[str] = set()
     for partition in partitions:
         parts = partition.split("/") if partition else []
         if any("=" not in part for part in parts):
-            raise InputError(f"directory {partition!r} is no partition of a table; it must be like key=value")
-        found.append([part.partition("=")[0] for part in parts])
-        no_dates |= {key for key, value in zip(found[-1], values_of(partition), strict=True) if not _is_date(value)}
-        if found[-1] != found[0]:
-            raise InputError(f"partitions {found[0]} and {found[-1]} cannot be in one table: they have different keys")
-    keys = found[0] if found else []
-    return keys, set(keys) - no_dates
+            raise InputError(
+                f"directory {partition!r} is no partition of a table; it must be like key=value"
+            )
+        names = [part.partition("=")[0] for part in parts]
+        for name, value in zip(names, values_of(partition), strict=True):
+            if not _is_date(value):
+                no_dates.add(name)
+        keys = names if keys is None else keys
+        if names != keys:
+            raise InputError(
+                f"partitions {keys} and {names} cannot be in one table: they have different keys"
+            )
+    return keys or [], set(keys or []) - no_dates
 
 
 def _is_date(value: str | None) -> bool:

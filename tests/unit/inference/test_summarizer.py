@@ -31,7 +31,12 @@ from bertsum.inference.device_batches import Running
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.selection import join_sentences
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
-from bertsum.text.sentences import LONGEST_PART, UNSPACED_LANGUAGES, detect_language, split_sentences
+from bertsum.text.sentences import (
+    LONGEST_PART,
+    UNSPACED_LANGUAGES,
+    detect_language,
+    split_sentences,
+)
 
 TOLERANCE = 1e-5  # of a probability in float32, between batches
 
@@ -63,7 +68,9 @@ HARD = [
 
 
 def make(checkpoint, **config) -> Summarizer:
-    return Summarizer(checkpoint, SummarizerConfig.model_validate({"dtype": "float32"} | config), device="cpu")
+    return Summarizer(
+        checkpoint, SummarizerConfig.model_validate({"dtype": "float32"} | config), device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +122,9 @@ def test_a_prediction_is_complete(summarizer):
     assert all(0 < score < 1 for score in prediction.summary_scores)
     assert list(prediction.sentiment_scores) == ["negative", "neutral", "positive"]
     assert sum(prediction.sentiment_scores.values()) == pytest.approx(1)
-    assert prediction.sentiment == max(prediction.sentiment_scores, key=prediction.sentiment_scores.get)
+    assert prediction.sentiment == max(
+        prediction.sentiment_scores, key=prediction.sentiment_scores.get
+    )
     assert prediction.num_sentences == 30
     assert prediction.num_tokens == 30 * 9
     assert not prediction.truncated
@@ -125,8 +134,12 @@ def test_the_best_sentences_are_chosen(summarizer):
     summarizer = make_like(summarizer, selection=SelectionConfig(size=30, trigram_blocking=False))
     everything = summarizer(TEXTS[2])
     assert everything.summary_sentences == list(range(30))
-    best = sorted(np.argsort([-score for score in everything.summary_scores], kind="stable")[:4].tolist())
-    four = make_like(summarizer, selection=SelectionConfig(size=4, trigram_blocking=False))(TEXTS[2])
+    best = sorted(
+        np.argsort([-score for score in everything.summary_scores], kind="stable")[:4].tolist()
+    )
+    four = make_like(summarizer, selection=SelectionConfig(size=4, trigram_blocking=False))(
+        TEXTS[2]
+    )
     assert four.summary_sentences == best
 
 
@@ -148,7 +161,11 @@ def test_prepare_forward_finish_are_the_call(summarizer):
 
 def test_nothing_in_nothing_out(summarizer):
     assert summarizer([]) == []
-    for column in (pa.array([], pa.string()), pa.array([], pa.null()), pa.chunked_array([], pa.string())):
+    for column in (
+        pa.array([], pa.string()),
+        pa.array([], pa.null()),
+        pa.chunked_array([], pa.string()),
+    ):
         result = summarizer(pa.table({"id": pa.array([], pa.int64()), "document": column}))
         assert result.num_rows == 0
         assert result.schema.names == ["id", *PREDICTION_SCHEMA.names]
@@ -177,21 +194,31 @@ def test_something_else_is_refused_with_its_type(summarizer, value):
         summarizer(value)
 
 
-@pytest.mark.parametrize("value", [5, True, b"bytes", ["a cat"], Document("a cat"), np.array(["a cat"])])
+@pytest.mark.parametrize(
+    "value", [5, True, b"bytes", ["a cat"], Document("a cat"), np.array(["a cat"])]
+)
 def test_a_list_of_something_else_is_refused_with_the_place(summarizer, value):
-    with pytest.raises(InputError, match=rf"document 1 is a {type(value).__name__}, .*a str or None is expected"):
+    with pytest.raises(
+        InputError, match=rf"document 1 is a {type(value).__name__}, .*a str or None is expected"
+    ):
         summarizer(["a cat", value])
 
 
-@pytest.mark.parametrize("values", [np.array([1, 2]), np.array([b"a"]), range(2), memoryview(b"ab"), torch.zeros(2)])
+@pytest.mark.parametrize(
+    "values", [np.array([1, 2]), np.array([b"a"]), range(2), memoryview(b"ab"), torch.zeros(2)]
+)
 def test_a_sequence_of_something_else_is_refused(summarizer, values):
     with pytest.raises(InputError, match="expected"):
         summarizer(values)
 
 
-@pytest.mark.parametrize("array", [pa.array([1, 2]), pa.chunked_array([[b"a"]])], ids=["Int64Array", "ChunkedArray"])
+@pytest.mark.parametrize(
+    "array", [pa.array([1, 2]), pa.chunked_array([[b"a"]])], ids=["Int64Array", "ChunkedArray"]
+)
 def test_an_arrow_array_of_something_else_is_refused_with_its_type(summarizer, array):
-    with pytest.raises(InputError, match=f"{type(array).__name__} holds {array.type}; strings are expected"):
+    with pytest.raises(
+        InputError, match=f"{type(array).__name__} holds {array.type}; strings are expected"
+    ):
         summarizer(array)
 
 
@@ -211,7 +238,9 @@ WITH_MISSING = ["The cat sleeps.", None, "A dog runs."]
         [WITH_MISSING[0], pd.NaT, WITH_MISSING[2]],
         np.array(WITH_MISSING, object),
         np.array([WITH_MISSING[0], "", WITH_MISSING[2]]),  # of the type U
-        np.array([WITH_MISSING[0], np.nan, WITH_MISSING[2]], np.dtypes.StringDType(na_object=np.nan)),
+        np.array(
+            [WITH_MISSING[0], np.nan, WITH_MISSING[2]], np.dtypes.StringDType(na_object=np.nan)
+        ),
         pd.Series(WITH_MISSING),
         pd.Series(WITH_MISSING, index=[7, 7, 0], dtype=object),
         pd.Series([WITH_MISSING[0], np.nan, WITH_MISSING[2]], index=["x", "y", "z"]),
@@ -233,7 +262,9 @@ def test_any_sequence_of_strings_is_a_list(summarizer, documents):
     assert [prediction.status for prediction in predictions] == ["ok", "empty", "ok"]
 
 
-@pytest.mark.parametrize("nothing", [(), np.array([], object), pd.Series([], dtype=object), pa.array([], pa.string())])
+@pytest.mark.parametrize(
+    "nothing", [(), np.array([], object), pd.Series([], dtype=object), pa.array([], pa.string())]
+)
 def test_an_empty_sequence_gives_an_empty_list(summarizer, nothing):
     assert summarizer(nothing) == []
 
@@ -265,7 +296,11 @@ def test_documents_and_tables_are_asked_for_by_name(summarizer):
         ({"device": "meta"}, ModelError, "device 'meta' cannot be used"),
         ({"device": ""}, ModelError, "device '' cannot be used"),
         ({"device": 1.5}, ModelError, r"device 1\.5 cannot be used"),
-        ({"config": {"language": "zh"}}, ConfigError, "config must be a bertsum.config.SummarizerConfig .*not a dict"),
+        (
+            {"config": {"language": "zh"}},
+            ConfigError,
+            "config must be a bertsum.config.SummarizerConfig .*not a dict",
+        ),
         ({"config": {}}, ConfigError, "not a dict"),
         ({"config": "job.yaml"}, ConfigError, "not a str"),
         ({"model": 5}, ModelError, "model must be .*not a int"),
@@ -289,10 +324,15 @@ def test_a_gpu_that_is_not_there_is_named(checkpoint):
 
 def test_kinds_of_models_and_devices(checkpoint, summarizer):
     for model, device in ((checkpoint, torch.device("cpu")), (str(checkpoint), "cpu:0")):
-        check_alike(Summarizer(model, SummarizerConfig(dtype="float32"), device=device)(TEXTS), summarizer(TEXTS))
+        check_alike(
+            Summarizer(model, SummarizerConfig(dtype="float32"), device=device)(TEXTS),
+            summarizer(TEXTS),
+        )
 
 
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    "travel", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+)
 def test_a_copy_gives_the_same_predictions(checkpoint, monkeypatch, travel):
     monkeypatch.chdir(checkpoint.parent)
     summarizer = make(Path("model"), language="en")
@@ -301,7 +341,11 @@ def test_a_copy_gives_the_same_predictions(checkpoint, monkeypatch, travel):
     monkeypatch.chdir("/")
     copied = travel(summarizer)
     check_alike(copied(TEXTS), expected)
-    assert (copied.config, copied.device, copied.max_batch_tokens) == (summarizer.config, summarizer.device, 100)
+    assert (copied.config, copied.device, copied.max_batch_tokens) == (
+        summarizer.config,
+        summarizer.device,
+        100,
+    )
     assert len(pickle.dumps(copied)) < 10_000
     assert summarizer(TEXTS) == expected  # the first one is as it was
 
@@ -415,7 +459,10 @@ def test_the_shipped_model_reads_english_with_foreign_names(shipped):
 
 def test_batches_change_bfloat16_only_in_its_last_digits(shipped):
     bfloat16 = Summarizer(config=SummarizerConfig(dtype="bfloat16"), device="cpu")
-    texts = ["The hotel was clean and the staff were kind. " * count + "We left on Monday." for count in range(1, 30)]
+    texts = [
+        "The hotel was clean and the staff were kind. " * count + "We left on Monday."
+        for count in range(1, 30)
+    ]
     for together, text in zip(bfloat16(texts), texts, strict=True):
         alone = bfloat16(text)
         assert alone.sentiment_scores == pytest.approx(together.sentiment_scores, abs=0.01)
@@ -439,14 +486,20 @@ def test_a_document_that_the_model_fails_on_is_one_error_row(summarizer, monkeyp
         if how == "raise":
             raise RuntimeError("kernel\nfailed")
         logits = forward(batch)
-        first = dict(zip(batch.documents, np.cumsum([0, *batch.num_sentences]).tolist(), strict=False))
+        first = dict(
+            zip(batch.documents, np.cumsum([0, *batch.num_sentences]).tolist(), strict=False)
+        )
         logits.sentence_logits[first[place]] = float("nan")
         return logits
 
     monkeypatch.setattr(summarizer.model, "forward", failing)
     predictions = summarizer(texts)
     assert predictions[place].status == Status.ERROR
-    assert "kernel failed" in predictions[place].error if how == "raise" else "not numbers" in predictions[place].error
+    assert (
+        "kernel failed" in predictions[place].error
+        if how == "raise"
+        else "not numbers" in predictions[place].error
+    )
     assert (predictions[place].num_sentences, predictions[place].summary) == (2, None)
     others = [index for index in range(8) if index != place]
     check_alike([predictions[index] for index in others], [expected[index] for index in others])
@@ -487,7 +540,11 @@ def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
 
 def test_a_device_that_is_lost_is_not_the_documents_fault(summarizer, monkeypatch):
     """As after an illegal access on a GPU: every later call fails, too, until the process ends."""
-    monkeypatch.setattr(summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(torch.AcceleratorError("bad")))
+    monkeypatch.setattr(
+        summarizer.model,
+        "forward",
+        lambda batch: (_ for _ in ()).throw(torch.AcceleratorError("bad")),
+    )
     with pytest.raises(DeviceError, match="bad"):
         summarizer(TEXTS)
 
@@ -501,7 +558,9 @@ def test_rows_that_are_given_up_are_error_rows(summarizer):
 
 
 def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
-    monkeypatch.setattr(summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         summarizer(TEXTS)
 
@@ -513,7 +572,12 @@ def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
 def test_batches_do_not_change_results(checkpoint, summarizer, max_batch_tokens):
     texts = [*TEXTS, *(text for text, _ in HARD), *reversed(TEXTS)]
     alone = [summarizer([text])[0] for text in texts]
-    other = Summarizer(checkpoint, SummarizerConfig(dtype="float32"), device="cpu", max_batch_tokens=max_batch_tokens)
+    other = Summarizer(
+        checkpoint,
+        SummarizerConfig(dtype="float32"),
+        device="cpu",
+        max_batch_tokens=max_batch_tokens,
+    )
     check_alike(other(texts), alone)
     check_alike(other(texts[::-1]), alone[::-1])
 
@@ -538,19 +602,28 @@ def test_scores_are_read_when_the_device_is_done_and_a_device_that_is_lost_then_
             raise torch.AcceleratorError("an illegal address")
 
     scores = torch.zeros(3)
-    found = Running(indices=[7, 4], num_sentences=[1, 2], sentence_scores=scores, done=Event()).results()
-    assert {place: one.sentence_scores.tolist() for place, one in found.items()} == {7: [0.5], 4: [0.25, 0.125]}
+    found = Running(
+        indices=[7, 4], num_sentences=[1, 2], sentence_scores=scores, done=Event()
+    ).results()
+    assert {index: scores.sentence_scores.tolist() for index, scores in found.items()} == {
+        7: [0.5],
+        4: [0.25, 0.125],
+    }
     with pytest.raises(DeviceError, match="an illegal address"):
         Running(indices=[7], num_sentences=[3], sentence_scores=scores, done=Lost()).results()
 
 
-def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing(summarizer, monkeypatch):
+def test_a_pool_that_is_started_before_the_last_one_is_collected_changes_nothing(
+    summarizer, monkeypatch
+):
     monkeypatch.setattr(predictor, "_POOL_DOCUMENTS", 2)
     expected = summarizer(TEXTS)
     counts = []
     monkeypatch.setattr(summarizer, "_pools_ahead", 1)
     tables = [pa.table({"document": TEXTS[:3]}), pa.table({"document": TEXTS[3:]})]
-    found = pa.concat_tables(summarizer.stream(tables, lambda documents, tokens: counts.append(documents)))
+    found = pa.concat_tables(
+        summarizer.stream(tables, lambda documents, tokens: counts.append(documents))
+    )
     assert found["summary"].to_pylist() == [prediction.summary for prediction in expected]
     assert found["status"].to_pylist() == [prediction.status for prediction in expected]
     assert sum(counts) == len(TEXTS)
@@ -561,16 +634,22 @@ def test_auto_is_bfloat16_where_onednn_may_compute_it_natively(isa):
     """oneDNN reads its variable once, so that this needs a process of its own."""
     code = """
 import torch
-from bertsum.inference.summarizer import _choose_dtype
+from bertsum.inference.arguments import choose_dtype
 is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-print(is_built_in, _choose_dtype("auto", torch.device("cpu")))
+print(is_built_in, choose_dtype("auto", torch.device("cpu")))
 """
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=LIMIT_SECONDS,
     )
     is_native = isa == "DEFAULT" and done.stdout.startswith("True ")
-    assert done.stdout.split()[1:] == ["torch.bfloat16" if is_native else "torch.float32"], done.stderr
+    assert done.stdout.split()[1:] == ["torch.bfloat16" if is_native else "torch.float32"], (
+        done.stderr
+    )
 
 
 def test_bfloat16_is_near(checkpoint, summarizer):
@@ -582,7 +661,9 @@ def test_bfloat16_is_near(checkpoint, summarizer):
         assert a.sentiment_scores == pytest.approx(b.sentiment_scores, abs=0.02)
 
 
-UNICODE = st.text(st.one_of(st.sampled_from("the cat. A!?\n猫。д\0\ud800 "), st.characters()), max_size=80)
+UNICODE = st.text(
+    st.one_of(st.sampled_from("the cat. A!?\n猫。д\0\ud800 "), st.characters()), max_size=80
+)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -607,7 +688,12 @@ def test_any_list_of_strings_gives_its_rows(summarizer, texts, unit, size):
         assert chosen == sorted(set(chosen))
         assert prediction.summary == join_sentences(text, spans, chosen, language)
         assert all(text[slice(*spans[index])] in prediction.summary for index in chosen)
-        allowed = {"sentences": size, "characters": None, "tokens": None, "share": max(1, budget * len(spans) + 1e-9)}
+        allowed = {
+            "sentences": size,
+            "characters": None,
+            "tokens": None,
+            "share": max(1, budget * len(spans) + 1e-9),
+        }
         if allowed[unit] is not None:
             assert 0 < len(chosen) <= allowed[unit]
         if unit == "characters":
@@ -650,7 +736,9 @@ def test_kinds_of_string_columns(summarizer, kind):
     result = summarizer(pa.table({"document": column}))
     assert result["summary"].to_pylist() == [prediction.summary for prediction in expected]
     assert result["status"].to_pylist() == ["ok", "empty", "empty", "ok", "ok"]
-    sliced = summarizer(pa.table({"document": pa.chunked_array([column[:2], column[2:3], column[3:]])}).slice(1, 3))
+    sliced = summarizer(
+        pa.table({"document": pa.chunked_array([column[:2], column[2:3], column[3:]])}).slice(1, 3)
+    )
     assert sliced["summary"].to_pylist() == [prediction.summary for prediction in expected[1:4]]
 
 
@@ -660,11 +748,21 @@ def test_a_column_of_nulls(summarizer):
 
 @pytest.mark.parametrize(
     "kinds",
-    [(pa.binary(), pa.string()), (pa.large_binary(), pa.large_string()), (pa.binary_view(), pa.string_view())],
+    [
+        (pa.binary(), pa.string()),
+        (pa.large_binary(), pa.large_string()),
+        (pa.binary_view(), pa.string_view()),
+    ],
     ids=str,
 )
 def test_bytes_that_are_not_utf8_are_rows(summarizer, kinds):
-    values = [b"The cat sleeps.", b"caf\xe9 au lait", None, b"\xed\xa0\x80 surrogate", "Zürich.".encode()]
+    values = [
+        b"The cat sleeps.",
+        b"caf\xe9 au lait",
+        None,
+        b"\xed\xa0\x80 surrogate",
+        "Zürich.".encode(),
+    ]
     column = pa.array(values, kinds[0]).view(kinds[1])
     result = summarizer(pa.table({"document": column}))
     assert result["status"].to_pylist() == ["ok", "not_text", "empty", "not_text", "ok"]
@@ -686,7 +784,9 @@ def test_a_column_that_is_not_text_is_refused_with_its_type(summarizer, column):
 
 
 def test_a_missing_column_lists_those_that_are_there(summarizer):
-    with pytest.raises(InputError, match="no column 'document'; the table has id: int64, text: string"):
+    with pytest.raises(
+        InputError, match="no column 'document'; the table has id: int64, text: string"
+    ):
         summarizer(pa.table({"id": [1], "text": ["a cat"]}))
     with pytest.raises(InputError, match="no column 'lang'"):
         make_like(summarizer, language_column="lang")(table(["a cat"]))
@@ -698,7 +798,11 @@ def test_columns_of_one_name_are_refused(summarizer):
 
 
 def test_other_columns_pass_through(summarizer):
-    columns = {"title": ["a", None], "nested": [[{"x": 1}], None], "cat": pa.array(["u", "v"]).dictionary_encode()}
+    columns = {
+        "title": ["a", None],
+        "nested": [[{"x": 1}], None],
+        "cat": pa.array(["u", "v"]).dictionary_encode(),
+    }
     given_table = table(TEXTS[:2], **columns)
     result = summarizer(given_table)
     assert result.select(["id", *columns]).equals(given_table.select(["id", *columns]))
@@ -707,7 +811,9 @@ def test_other_columns_pass_through(summarizer):
     assert kept.column_names == ["title", *PREDICTION_SCHEMA.names]
     with_text = make_like(summarizer, keep_columns=("document", "id"))(given_table)
     assert with_text.column_names == ["document", "id", *PREDICTION_SCHEMA.names]
-    assert make_like(summarizer, keep_columns=())(given_table).column_names == PREDICTION_SCHEMA.names
+    assert (
+        make_like(summarizer, keep_columns=())(given_table).column_names == PREDICTION_SCHEMA.names
+    )
 
 
 @pytest.mark.parametrize(
@@ -718,7 +824,9 @@ def test_other_columns_pass_through(summarizer):
         ({"keep_columns": ("nowhere",)}, {}, r"\['nowhere'\]"),
     ],
 )
-def test_clashes_and_missing_kept_columns_are_found_before_any_work(summarizer, monkeypatch, config, columns, message):
+def test_clashes_and_missing_kept_columns_are_found_before_any_work(
+    summarizer, monkeypatch, config, columns, message
+):
     monkeypatch.setattr(summarizer.model, "forward", lambda batch: pytest.fail("worked"))
     monkeypatch.setattr(summarizer.encoder, "encode", lambda *_: pytest.fail("worked"))
     with pytest.raises(InputError, match=message):
@@ -729,7 +837,9 @@ def test_rows_of_one_id_and_one_text_are_rows(summarizer):
     table = pa.table({"id": [7, 7, 7], "document": [TEXTS[0], TEXTS[0], TEXTS[1]]})
     result = summarizer(table)
     assert result["id"].to_pylist() == [7, 7, 7]
-    assert result["summary"].to_pylist() == [summarizer(text).summary for text in (TEXTS[0], TEXTS[0], TEXTS[1])]
+    assert result["summary"].to_pylist() == [
+        summarizer(text).summary for text in (TEXTS[0], TEXTS[0], TEXTS[1])
+    ]
 
 
 def test_a_clash_may_be_left_out(summarizer):
@@ -741,11 +851,23 @@ def test_languages_come_from_a_column_or_the_configuration(summarizer):
     texts = ["One. Two."] * 5
     by_column = make_like(summarizer, language_column="lang")
     languages = ["zh", None, "", "zh-CN", "no such language"]
-    for column in (languages, pa.array(languages).dictionary_encode(), pa.array(languages, pa.large_string())):
+    for column in (
+        languages,
+        pa.array(languages).dictionary_encode(),
+        pa.array(languages, pa.large_string()),
+    ):
         result = by_column(table(texts, lang=column))
-        assert result["summary"].to_pylist() == ["One.Two.", "One. Two.", "One. Two.", "One.Two.", "One. Two."]
+        assert result["summary"].to_pylist() == [
+            "One.Two.",
+            "One. Two.",
+            "One. Two.",
+            "One.Two.",
+            "One. Two.",
+        ]
     assert make_like(summarizer, language="ja")(texts[:1])[0].summary == "One.Two."
-    result = make_like(summarizer, language_column="lang", language="ja")(table(texts[:2], lang=[None, "en"]))
+    result = make_like(summarizer, language_column="lang", language="ja")(
+        table(texts[:2], lang=[None, "en"])
+    )
     assert result["summary"].to_pylist() == ["One.Two.", "One. Two."]
 
 
@@ -768,7 +890,9 @@ def test_stream_keeps_order_over_tables_and_pools(summarizer, short_pools):
     assert [result.num_rows for result in results] == [3, 3, 1, 0, 1, 3]
     together = pa.concat_tables(results)
     assert together["id"].to_pylist() == list(range(11))
-    assert together["summary"].to_pylist() == [prediction.summary for prediction in summarizer(texts)]
+    assert together["summary"].to_pylist() == [
+        prediction.summary for prediction in summarizer(texts)
+    ]
     assert sum(documents for documents, _ in progress) == 11
     read = [row["num_tokens"] for row in together.to_pylist() if row["status"] == "ok"]
     assert sum(tokens for _, tokens in progress) == sum(read) > 0
@@ -780,7 +904,9 @@ def test_tokens_that_are_not_read_do_not_count(summarizer):
     (result,) = short.stream([table([tiny.text(40)])], lambda *counts: progress.append(counts))
     assert result["truncated"].to_pylist() == [True]
     (documents,) = short.prepare([Document(tiny.text(40))]).encoded
-    assert sum(tokens for _, tokens in progress) == len(documents.input_ids) - 2 * len(documents.cls_positions)
+    assert sum(tokens for _, tokens in progress) == len(documents.input_ids) - 2 * len(
+        documents.cls_positions
+    )
     assert 0 < sum(tokens for _, tokens in progress) < result["num_tokens"][0].as_py()
 
 
@@ -878,4 +1004,6 @@ def test_no_punctuation_at_all(summarizer):
     assert prediction.num_sentences > 1
     assert all(stop - start <= LONGEST_PART for start, stop in split_sentences(text, "en"))
     assert 0 < len(prediction.summary) <= 3 * (LONGEST_PART + 1)
-    assert summarizer(text.replace(" ", "")).status == Status.UNKNOWN_LANGUAGE  # one word of 20,000 letters: [UNK]
+    assert (
+        summarizer(text.replace(" ", "")).status == Status.UNKNOWN_LANGUAGE
+    )  # one word of 20,000 letters: [UNK]

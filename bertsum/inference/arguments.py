@@ -1,0 +1,65 @@
+"""What a Summarizer is asked for, checked: its arguments, its device, and its number format."""
+
+import os
+
+import torch
+
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ConfigError, ModelError
+from bertsum.inference.device_batches import one_line
+
+
+def check_arguments(model: object, config: object, max_batch_tokens: object) -> None:
+    """Raise ModelError or ConfigError for an argument of another type, or a number below 1."""
+    if not isinstance(model, str | os.PathLike | None):
+        raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
+    if not isinstance(config, SummarizerConfig | None):
+        kind = type(config).__name__
+        raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {kind}")
+    # True is an int in Python, but nobody means a batch of one token by it
+    is_number = isinstance(max_batch_tokens, int) and max_batch_tokens >= 1
+    if isinstance(max_batch_tokens, bool) or not is_number:
+        raise ConfigError(
+            f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}"
+        )
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device that is asked for; by default the first GPU, else the CPU.
+
+    Raises ModelError for a device that cannot be used.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        # fails where there is no such device, and on one without free memory
+        torch.zeros(1, device=chosen).tolist()
+    except Exception as error:  # each kind of device has its own
+        devices = ", ".join(["cpu", *map("cuda:{}".format, range(torch.cuda.device_count()))])
+        raise ModelError(
+            f"device {device!r} cannot be used ({one_line(error)}); there is: {devices}"
+        ) from error
+    return chosen
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number format of the encoder; `auto`: bfloat16 where it is native to the device."""
+    if name == "auto":
+        # where a device only emulates bfloat16, float32 is faster, and more exact
+        if device.type == "cuda":
+            is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            is_native = device.type == "cpu" and _has_native_bfloat16()
+        name = "bfloat16" if is_native else "float32"
+    return torch.float32 if name == "float32" else torch.bfloat16
+
+
+def _has_native_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16, and oneDNN may use them.
+
+    oneDNN computes the products. ONEDNN_MAX_CPU_ISA forbids it instructions, for instance to
+    compute as a CPU does that has none.
+    """
+    is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
