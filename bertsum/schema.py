@@ -14,7 +14,7 @@ TEXT_COLUMN = "document"
 
 
 class Status(StrEnum):
-    """What became of a row; see the README's table of output columns."""
+    """What became of a row: the table of statuses in jobs/docs/summarize.md says when and why."""
 
     OK = "ok"
     EMPTY = "empty"

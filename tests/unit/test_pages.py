@@ -161,7 +161,7 @@ def test_python_runs(program: str) -> None:
 @every_page
 def test_make_targets_exist(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:`|^)make ([a-z-]+)", TEXTS[name], re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z0-9-]+)", TEXTS[name], re.MULTILINE):
         assert f"\n{target}:" in makefile, target
 
 
@@ -186,6 +186,22 @@ def test_every_package_is_on_the_map(directory: str) -> None:
         name = str(package.parent.relative_to(ROOT / directory))
         assert name == "." or f"`{name}`" in TEXTS[f"{directory}/README.md"], name
         assert name.rpartition("/")[2] in TEXTS["README.md"], name
+
+
+@pytest.mark.parametrize("directory", ["jobs/engine", "bertsum/runs", "bertsum/text", "bertsum/inference"])
+def test_every_module_has_a_row(directory: str) -> None:
+    page_beside = f"{directory}/README.md"
+    page_name = page_beside if page_beside in TEXTS else "jobs/README.md"
+    rows = "".join(re.findall(r"^\|.+", TEXTS[page_name], re.MULTILINE))
+    modules = {path.stem for path in (ROOT / directory).glob("*.py")} - {"__init__"}
+    assert modules <= {*re.findall(r"`(\w+)`", rows)}
+
+
+@every_page
+def test_tests_that_pages_name_exist(name: str) -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"(?<![\w/])(test_\w+)`", TEXTS[name]):
+        assert f"def {test}(" in tests, test
 
 
 def test_columns_and_statuses_have_a_row() -> None:

@@ -137,7 +137,7 @@ def test_a_full_disk_may_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_path_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout must be told to them; what is installed they have, and it must not come before Python's own."""
     assert ray_start.code_path() == [str(ROOT)]
-    monkeypatch.setattr(ray_start, "__file__", f"{sysconfig.get_path('purelib')}/jobs/ray_start.py")
+    monkeypatch.setattr(ray_start, "__file__", f"{sysconfig.get_path('purelib')}/jobs/engine/ray_start.py")
     assert ray_start.code_path() == []
 
 
