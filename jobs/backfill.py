@@ -104,6 +104,7 @@ def backfill(options: BackfillOptions) -> int:
         if any(day.rows_left for day in to_do):
             _show_estimate(run, plan, to_do, options, config)
         return 0
+    # Before any Ray: most runs of a scheduled backfill find nothing to do.
     if is_finished(run.output, plan):
         _show_calendar(days)
         console.print(f"nothing to do: {_count(days, 'done')} days are done")
@@ -143,6 +144,7 @@ def _work(run: Run, publisher: Publisher, days: Sequence[Day], deadline: float |
     rate = None
     if queue:
         with start_replicas(run, publisher.plan) as replicas:
+            # Each wave is chosen by the rate of the one before.
             while wave := _next_wave(queue, rate, replicas.shape.replicas, deadline):
                 start, rows_before = time.monotonic(), publisher.rows_done
                 waiting, partitions = set(publisher.waiting), list[str]()

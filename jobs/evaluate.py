@@ -75,7 +75,7 @@ def evaluate(options: EvaluateOptions) -> int:
     }
     config = load_config(EvaluateConfig, options.config, overrides(options, short))
     configure(config.storage_options)
-    check_installed()
+    check_installed()  # of matplotlib, better known before the work than after it
     models = name_models(options.model or [None])
     if config.evaluation.summary_column:
         _check_systems(list(models), config.evaluation)

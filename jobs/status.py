@@ -138,6 +138,7 @@ def describe_partitions(
 
     `otherwise` is returned where no partition is published. Raises ConfigError when there are none.
     """
+    # The plan of a partition is written when its work begins, its _SUCCESS when it is published.
     published = _partitions_with(output, SUCCESS)
     begun = sorted(set(_partitions_with(output, PLAN)) - set(published))
     if not published and otherwise is not None:
@@ -169,6 +170,7 @@ def describe_run(output: Folder) -> RunStatus:
     """
     manifest = read_json(output, MANIFEST)
     complete = output.info(SUCCESS) is not None and manifest is not None
+    # The manifest lists what a complete run has; before that, its plan says what it will have.
     plan = manifest if complete else read_json(output, PLAN)
     if plan is None:
         raise ConfigError(f"there is no run in {output}: it has no {PLAN}")

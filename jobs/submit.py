@@ -115,20 +115,16 @@ class RuntimeEnv(TypedDict):
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: those of the job; 0 for --no-wait and --cancel; 1 cluster lost; 2 refused."""
     leaving = "no longer following; the job goes on, and the same command follows"
-    return guard(lambda: _parse_and_submit(argv), leaving)
+    return guard(lambda: submit(argv), leaving)
 
 
-def _parse_and_submit(argv: Sequence[str] | None) -> int:
-    # Options that are not known here are the job's.
-    arguments, rest = parser().parse_known_args(argv)
-    return submit(SubmitOptions(**vars(arguments)), rest)
-
-
-def submit(options: SubmitOptions, rest: Sequence[str]) -> int:
-    """Send the job and follow it; `rest` are the job's own arguments. Returns its exit code.
+def submit(argv: Sequence[str] | None) -> int:
+    """Send the job and follow it. Returns its exit code.
 
     Raises IncompleteError when it was lost too often, or the job server is silent for too long.
     """
+    arguments, rest = parser().parse_known_args(argv)  # `rest` are the job's own
+    options = SubmitOptions(**vars(arguments))
     request = make_request(options.job, rest, sorted(set(options.env)))
     # It imports Ray: only once the arguments are known to be right.
     from jobs.remote.job_server import JobServer
@@ -162,6 +158,7 @@ def make_request(job: str, rest: Sequence[str], variables: Sequence[str]) -> Req
     if job not in _JOBS:
         raise ConfigError(f"there is no job {job!r} to submit; there are {', '.join(_JOBS)}")
     parsed = vars(importlib.import_module(f"jobs.{job}").parser().parse_args(rest))
+    # What would be masked in a message is a secret; Ray's dashboard shows every argument.
     for token in rest:
         if mask(token) != token:
             raise ConfigError(
@@ -262,6 +259,7 @@ def _start_or_find(server: "JobServer", request: Request, code: str, silence: "_
 
     while True:
         try:
+            # Only the last attempt can be running: a new one is sent when it has ended.
             attempts = server.attempts(request.base_id)
             number = max(attempts, default=0)
             if number and not attempts[number].status.is_terminal():
@@ -344,6 +342,7 @@ def _follow(server: "JobServer", submission_id: str, silence: "_Silence") -> int
             if job.status.is_terminal():
                 return _exit_code(job)
         time.sleep(poll_seconds)
+        # Soon at first, when a wrong path shows; seldom later, as a job may run for days.
         poll_seconds = min(poll_seconds * 1.2, _POLL_SECONDS[1])
 
 

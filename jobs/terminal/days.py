@@ -32,8 +32,8 @@ def yesterday(config: DaysConfig) -> date:
         zone = ZoneInfo(config.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
-            f"time zone {config.time_zone!r} is not known here; give an IANA name like Europe/Berlin "
-            "(the package tzdata brings them where the system has none)"
+            f"time zone {config.time_zone!r} is not known here; give an IANA name like "
+            "Europe/Berlin (the package tzdata brings them where the system has none)"
         ) from error
     return datetime.now(zone).date() - timedelta(days=1)
 
