@@ -1,4 +1,7 @@
-"""`bertsum <command>`: finds the command's module and hands over; nothing heavy is imported for `--help`."""
+"""`bertsum <command>`: finds the command's module and hands over.
+
+Nothing heavy is imported for `--help`.
+"""
 
 import importlib
 import sys
@@ -23,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 the job failed or is incomplete, 2 the command or its configuration is wrong."""
+    """Exit codes: 0 done, 1 the job failed or is incomplete, 2 command or config wrong."""
     return guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -38,14 +41,16 @@ def _run(arguments: list[str]) -> int:
         wrong = f"bertsum: there is no command {arguments[0]!r}\n\n" if arguments else ""
         print(wrong + _usage(), file=sys.stderr)
         return 2
+    # Imported by name: the other commands, and the libraries that they need, stay unloaded.
     command = importlib.import_module(f"jobs.{arguments[0]}")
     return int(command.main(arguments[1:]))
 
 
 def _usage() -> str:
-    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        ["usage: bertsum <command> [options]", "", *lines, "", "`bertsum <command> --help` lists a command's options."]
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: bertsum <command> [options]\n\n{commands}\n\n"
+        "`bertsum <command> --help` lists a command's options."
     )
 
 

@@ -4,20 +4,18 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from bertsum.checkpoints.locate import SHIPPED_MODEL
 from bertsum.config import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import MEASURES, EvaluateConfig, EvaluationConfig
-from bertsum.evaluation.report import ROUGE_NAMES, evaluation_report
+from bertsum.evaluation.report import evaluation_report
 from bertsum.masking import mask, mask_values
 from bertsum.runs.importing import find_input
 from bertsum.runs.plan import Plan
@@ -28,117 +26,164 @@ from jobs.engine.reports import UnitReport
 from jobs.engine.run import RESUMES, Run
 from jobs.engine.run_report import say_notes, show_plan
 from jobs.engine.work import EvaluateWork, models_digest
-from jobs.options import add_options, count, find_address, overrides
+from jobs.options import (
+    RunOptions,
+    add_options,
+    count,
+    find_address,
+    overrides,
+    parse,
+)
 from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.plots import check_installed, draw
+from jobs.terminal.tables import Report, show_report
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
 _REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
-_MOST_SAID = 10  # columns of a confusion matrix in the terminal; with more of them none has room
-_COLUMNS = ("text_column", "summary_column", "sentiment_column")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions(RunOptions):
+    """The options of the command. None: the default of the configuration.
+
+    - `model`: checkpoints, perhaps with a name: `NAME=M`; None: the shipped one.
+    - `sentences`: the length of a summary.
+    """
+
+    model: Sequence[str] | None = None
+    text_column: str | None = None
+    summary_column: str | None = None
+    sentiment_column: str | None = None
+    sentences: int | None = None
+    split: str = "train"
+    dry_run: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    return guard(lambda: evaluate(parser().parse_args(argv)), RESUMES)
+    """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 command or config wrong."""
+    return guard(lambda: evaluate(parse(EvaluateOptions, parser(), argv)), RESUMES)
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """The command behind its options."""
-    short: dict[str, object] = {f"evaluation.{name}": getattr(arguments, name) for name in _COLUMNS}
-    short["evaluation.num_summary_sentences"] = arguments.sentences
-    config = load_config(EvaluateConfig, arguments.config, overrides(arguments, short))
+def evaluate(options: EvaluateOptions) -> int:
+    """Run the command; returns its exit code."""
+    short = {
+        "evaluation.text_column": options.text_column,
+        "evaluation.summary_column": options.summary_column,
+        "evaluation.sentiment_column": options.sentiment_column,
+        "evaluation.num_summary_sentences": options.sentences,
+    }
+    config = load_config(EvaluateConfig, options.config, overrides(options, short))
     configure(config.storage_options)
-    check_installed()
-    models = name_models(arguments.model or [None])
+    check_installed()  # of matplotlib, better known before the work than after it
+    models = name_models(options.model or [None])
     if config.evaluation.summary_column:
-        _check_systems(models, config.evaluation)
-    output = Folder(arguments.output)
-    source = find_input(arguments.input, output, arguments.split, dry_run=arguments.dry_run)
+        _check_systems(list(models), config.evaluation)
+    output = Folder(options.output)
+    source = find_input(options.input, output, options.split, dry_run=options.dry_run)
     say_notes(source)
     job = Job(", ".join(models), models_digest(models), config.evaluation)
-    work = EvaluateWork(models, job, config.evaluation, config.max_batch_tokens)
     run = Run(
-        input_uri=arguments.input,
+        input_uri=options.input,
         source=source,
         output=output,
         job=job,
-        work=work,
+        work=EvaluateWork(models, job, config.evaluation, config.max_batch_tokens),
         config=config,
-        address=find_address(arguments),
+        address=find_address(options.address),
     )
-    plan = run.plan(arguments.limit)
-    if arguments.dry_run:
+    plan = run.plan(options.limit)
+    if options.dry_run:
         show_plan(plan, output)
         return 0
     complete(run, plan, _show_counts)
-    names = list(run.plan(arguments.limit).units)  # which may have been split since the first plan
-    report = evaluation_report(_read(output, names), list(models), config.evaluation.lead)
-    output.write_replace(  # first: the reader of a terminal may leave, or a picture fail
-        f"{REPORT}/metrics.json", json.dumps({"models": mask_values(models), **report}, indent=1).encode()
-    )
-    show_report(report)
-    for sentence in missing_measures(report, list(models), config.evaluation):
-        console.print(sentence, soft_wrap=True)
-    for name, data in draw(report).items():
-        output.write_replace(f"{REPORT}/{name}", data)
-    console.print(f"metrics.json and plots are in {output}/{REPORT}", soft_wrap=True)
+    _report(run, list(run.plan(options.limit).units), models, config.evaluation)
     return 0
 
 
+def _show_counts(
+    output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float
+) -> None:
+    """Print what the run did; the measures are shown once all of them are there."""
+    console.print(
+        f"{counts.rows:,} rows measured in {seconds:,.0f} s; each row's measures are in {output}",
+        soft_wrap=True,
+    )
+
+
+def _report(
+    run: Run, files: Sequence[str], models: dict[str, str | None], config: EvaluationConfig
+) -> None:
+    """Write and show what the measures in `files` amount to.
+
+    `files` are those of a plan made after the run: units may have been split in it.
+    """
+    tables = []
+    for name in files:
+        with run.output.open(name) as stream:
+            tables.append(pq.read_table(stream, columns=_REPORTED))
+    report = evaluation_report(pa.concat_tables(tables), list(models), config.lead)
+    record = json.dumps({"models": mask_values(models), **report}, indent=1)
+    # First: the reader of a terminal may leave, or a picture fail.
+    run.output.write_replace(f"{REPORT}/metrics.json", record.encode())
+    show_report(report)
+    for sentence in missing_measures(report, list(models), config):
+        console.print(sentence, soft_wrap=True)
+    for name, data in draw(report).items():
+        run.output.write_replace(f"{REPORT}/{name}", data)
+    console.print(f"metrics.json and plots are in {run.output}/{REPORT}", soft_wrap=True)
+
+
 def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
-    """Models by the name that tables give them: `NAME=` before it, or the last part of its path."""
+    """Models by the name that tables give them: `NAME=` before it, or the last part of its path.
+
+    None is the shipped model. Raises ConfigError where two have the same name.
+    """
     named: dict[str, str | None] = {}
     for model in models:
-        given, separator, place = (model or "").partition("=")
-        is_named = bool(separator) and "/" not in given  # else it is the query of a URI
+        given, separator, uri = (model or "").partition("=")
+        # `x=/c/d` has a name; in `https://host/m?token=x` the sign is part of the URI's query.
+        is_named = bool(separator) and "/" not in given
         name = given if is_named else mask((model or SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
         if name in named:
             shown = mask(str(model))
             raise ConfigError(
-                f"--model {shown}: {name!r} is the name of two models; give one with --model NAME={shown}"
+                f"--model {shown}: {name!r} is the name of two models; give one with "
+                f"--model NAME={shown}"
             )
-        named[name] = (place if is_named else model) or None
+        named[name] = (uri if is_named else model) or None  # `base=` is the shipped one, too
     return named
 
 
-def _check_systems(models: Iterable[str], config: EvaluationConfig) -> None:
-    """Before any work: every system has a name of its own, and the baselines' packages are there."""
-    names = [*models, config.lead, *dict.fromkeys(config.baselines), *dict.fromkeys(config.system_columns)]
-    if taken := [name for name, count in Counter(names).items() if count > 1]:
-        raise ConfigError(
-            f"{taken[0]!r} names two of the systems {names}; name a model with --model NAME=PLACE, or rename a column"
-        )
-    for baseline in config.baselines:
-        choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")
+def _check_systems(models: Sequence[str], config: EvaluationConfig) -> None:
+    """Refuse, before any work, systems with the same name and baselines that cannot run.
+
+    Raises ConfigError.
+    """
+    baselines = dict.fromkeys(config.baselines)  # the same one twice is one system
+    names = [*models, config.lead, *baselines, *dict.fromkeys(config.system_columns)]
+    for name, occurrences in Counter(names).items():
+        if occurrences > 1:
+            raise ConfigError(
+                f"{name!r} names two of the systems {names}; name a model with --model NAME=M, or "
+                "rename a column"
+            )
+    for baseline in baselines:
+        choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")  # says what it lacks
 
 
-def show_report(report: Mapping[str, Any]) -> None:
-    """Tables of ROUGE, sentiment, topic and words."""
-    statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
-    console.print(f"{report['rows']:,} rows: {statuses}")
-    if report["rouge"]:
-        console.print(_rouge_table(report["rouge"]))
-    for head in ("sentiment", "topic"):
-        for model, values in report[head].items():
-            console.print(_class_table(head, model, values))
-            if values["unknown_labels"]:
-                console.print(_say_unknown(head, model, values), soft_wrap=True)
-    for model, values in report["words"].items():
-        console.print(_word_table(model, values))
-
-
-def missing_measures(report: Mapping[str, Any], models: Sequence[str], config: EvaluationConfig) -> list[str]:
-    """A sentence for each measure that was asked for and could not be had, or not of all rows."""
+def missing_measures(report: Report, models: Sequence[str], config: EvaluationConfig) -> list[str]:
+    """A sentence for each measure that was asked for and is missing, or not of all rows."""
     rows, sentences = report["rows"], []
     num_compared = report["rouge"]["rows"] if report["rouge"] else 0
     if config.summary_column and num_compared < rows:
         missing = f"{rows - num_compared:,} of {rows:,} rows"
         sentences.append(f"ROUGE leaves out {missing}, which lack a text or a reference")
+    # A head was asked for if the configuration names labels for it.
     sentiment = config.sentiment_column or config.aspect_sentiments_column or config.sentiment
-    columns = {"sentiment": sentiment, "topic": config.topic_column}
-    for head in (head for head, column in columns.items() if column):
+    for head, labels in (("sentiment", sentiment), ("topic", config.topic_column)):
+        if not labels:
+            continue
         num_labelled = report["labelled_rows"][head]
         if not num_labelled:
             sentences.append(f"{head}: no row has a label, so there is nothing to compare with")
@@ -154,106 +199,42 @@ def missing_measures(report: Mapping[str, Any], models: Sequence[str], config: E
     return sentences
 
 
-def _rouge_table(rouge: Mapping[str, Any]) -> Table:
-    lead = rouge["lead"]
-    title = f"ROUGE F in percent, {rouge['rows']:,} documents; in brackets 95 % intervals"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("system", overflow="fold")
-    for name in ("ROUGE-1", "ROUGE-2", "ROUGE-Lsum", f"R1 over {lead}"):
-        table.add_column(name, no_wrap=True, justify="right")
-    for system, values in rouge["systems"].items():
-        own = [_interval(values[name], "") for name in ROUGE_NAMES]
-        table.add_row(system, *own, "" if system == lead else _interval(values["over_lead"]["rouge_1"], "+"))
-    return table
-
-
-def _interval(value: Mapping[str, float], sign: str) -> str:
-    return f"{value['mean']:{sign}.2f} ({value['low']:{sign}.2f} {value['high']:{sign}.2f})"
-
-
-def _class_table(head: str, model: str, values: Mapping[str, Any]) -> Table:
-    low, high = values["accuracy_95"]
-    title = (
-        f"{head} by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} ({low:.3f} {high:.3f}), "
-        f"{values['accuracy_among_present_labels']:.3f} among the labels of the data; macro-F1 "
-        f"{values['macro_f1']:.3f}; calibration error {values['calibration']['error']:.3f}"
-    )
-    return _label_table(title, values)
-
-
-def _say_unknown(head: str, model: str, values: Mapping[str, Any]) -> str:
-    found = ", ".join(f"{label} ({count:,})" for label, count in values["unknown_labels"].items())
-    return (
-        f"{model} does not know these labels of {head}, and is wrong in their rows, "
-        f"{values['rows_with_unknown_label']:,} of {values['rows']:,}: {found}\n"
-    )
-
-
-def _word_table(model: str, values: Mapping[str, Any]) -> Table:
-    """Of single words, and below, of spans."""
-    micro = values["spans"]["micro"]
-    title = (
-        f"words by {model}, {values['words']:,} in {values['rows']:,} rows: accuracy {values['accuracy']:.3f}, "
-        f"macro-F1 {values['macro_f1']:.3f}; {micro['support']:,} spans: F1 {micro['f1']:.3f} (precision "
-        f"{micro['precision']:.3f}, recall {micro['recall']:.3f}), macro-F1 {values['spans']['macro_f1']:.3f}"
-    )
-    table = _label_table(title, values)
-    for kind, found in values["spans"]["by_kind"].items():
-        measures = [f"{found[name]:.3f}" for name in ("precision", "recall", "f1")]
-        table.add_row(f"spans {kind}", *measures, f"{found['support']:,}")
-    return table
-
-
-def _label_table(title: str, values: Mapping[str, Any]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), min_width=100)
-    labels = values["labels"]
-    said_labels = labels[: len(labels) - len(values.get("unknown_labels", ()))]  # what it does not know comes last
-    if len(said_labels) > _MOST_SAID:
-        said_labels = []
-    for name in ("label", "precision", "recall", "F1", "support", *(f"said {label}" for label in said_labels)):
-        table.add_column(name, justify="left" if name == "label" else "right")
-    for place, label in enumerate(labels):
-        support = values["support"][label]  # what there is none of has no recall
-        measures = [f"{values[name][label]:.3f}" if support else "-" for name in ("precision", "recall", "f1")]
-        said = [f"{count:,}" for count in values["confusion"][place][: len(said_labels)]]
-        table.add_row(label, *measures, f"{support:,}", *said)
-    return table
-
-
-def _read(output: Folder, names: Sequence[str]) -> pa.Table:
-    tables = []
-    for name in names:
-        with output.open(name) as stream:
-            tables.append(pq.read_table(stream, columns=_REPORTED))
-    return pa.concat_tables(tables)
-
-
-def _show_counts(output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
-    console.print(
-        f"{counts.rows:,} rows measured in {seconds:,.0f} s; each row's measures are in {output}", soft_wrap=True
-    )
-
-
 def parser() -> argparse.ArgumentParser:
-    """The options; `bertsum submit` looks them up before it sends a job away."""
+    """The options; `bertsum submit` checks them with it before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum evaluate",
-        description="ROUGE beside baselines, and reports of the other heads, of models on labelled rows.",
-        epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
+        description="ROUGE beside baselines, and reports of the other heads, of models on "
+        "labelled rows.",
+        epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command "
+        "or config wrong",
     )
     add = options.add_argument
     add("input", metavar="INPUT", help="Parquet, JSON or CSV; a saved dataset; hub:NAME")
-    add("output", metavar="OUTPUT", help="directory for the measures of each row and the report, local or remote")
+    add(
+        "output",
+        metavar="OUTPUT",
+        help="directory for the measures of each row and the report, local or remote",
+    )
     add(
         "--model",
         metavar="[NAME=]M",
         action="append",
         help="checkpoint; repeatable (default: bertsum-default, the shipped one)",
     )
-    for name in _COLUMNS:
-        add(f"--{name.replace('_', '-')}", metavar="NAME", help=f"short for evaluation.{name}")
-    add("--sentences", metavar="N", type=count("--sentences", 1), help="sentences of a summary (default: 3)")
-    add("--split", metavar="NAME", default="train", help="of a saved or hub dataset (default: train)")
+    for column in ("text", "summary", "sentiment"):
+        add(f"--{column}-column", metavar="NAME", help=f"short for evaluation.{column}_column")
+    add(
+        "--sentences",
+        metavar="N",
+        type=count("--sentences", 1),
+        help="sentences of a summary (default: 3)",
+    )
+    add(
+        "--split",
+        metavar="NAME",
+        default="train",
+        help="of a saved or hub dataset (default: train)",
+    )
     add_options(options)
     add("--dry-run", action="store_true", help="show the plan; write nothing")
     return options

@@ -1,4 +1,7 @@
-"""`bertsum nightly INPUT OUTPUT`: the partition of one day, for a scheduler: one line of result, one exit code."""
+"""`bertsum nightly INPUT OUTPUT`: the partition of one day, for a scheduler.
+
+It prints one line of result, and its exit code says what to do.
+"""
 
 import argparse
 import contextlib
@@ -16,19 +19,40 @@ from bertsum.runs.partitions import inside
 from bertsum.storage.folder import Folder, configure
 from jobs.engine.publisher import prepare, publish
 from jobs.engine.run import RESUMES
-from jobs.options import amount
-from jobs.summarize import add_summarize_options, look_up, read_config
+from jobs.options import DocumentOptions, add_document_options, amount, parse
+from jobs.summarize import look_up, read_config
 from jobs.terminal.days import directory, parse_day, scope_of, yesterday
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.progress import format_seconds
 
 _POLL_SECONDS = 20.0
-_READY = "_SUCCESS"
+_READY = "_SUCCESS"  # what Spark, Hadoop and a bertsum run write into a directory that is complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightlyOptions(DocumentOptions):
+    """The options of the command.
+
+    - `date`: like 2026-11-22; None: yesterday.
+    - `time_zone`: in which the day before is yesterday; None: that of the configuration.
+    - `wait_minutes`: how long to wait for the input to be complete; None: not at all.
+    """
+
+    date: str | None = None
+    time_zone: str | None = None
+    wait_minutes: float | None = None
+    json: bool = False
 
 
 @dataclass
 class Night:
-    """The result. `state`: done, nothing_to_do, no_input, failed or wrong (the command or configuration is)."""
+    """The result, whose fields are the keys of `--json`.
+
+    - `state`: done, nothing_to_do, no_input, failed, or wrong (the command or configuration is).
+    - `statuses`: rows of the partition by status; None where nothing was made.
+    - `rows_made`: rows of the partition that this run made.
+    - `error`: what ended the run; None where nothing did.
+    """
 
     day: str
     partition: str
@@ -40,11 +64,11 @@ class Night:
     error: str | None = None
 
     def line(self) -> str:
-        """For a log."""
+        """The result in one line, for a log."""
         text = f"nightly {self.day} ({self.partition}): {self.state.replace('_', ' ')}"
         if self.statuses:
-            text += f", {self.rows_made:,} rows made now"
-            text += ", in all " + ", ".join(f"{name} {count:,}" for name, count in self.statuses.items())
+            statuses = ", ".join(f"{name} {count:,}" for name, count in self.statuses.items())
+            text += f", {self.rows_made:,} rows made now, in all {statuses}"
         elif self.rows:
             text += f", holds {self.rows:,} rows"
         text += f" in {format_seconds(self.seconds)}"
@@ -52,44 +76,53 @@ class Night:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed, incomplete or no input yet (try again), 2 the command is wrong."""
-    return guard(lambda: nightly(parser().parse_args(argv)), RESUMES)
+    """Exit codes: 0 done or nothing to do, 1 failed or no input (try again), 2 wrong command."""
+    return guard(lambda: nightly(parse(NightlyOptions, parser(), argv)), RESUMES)
 
 
-def nightly(arguments: argparse.Namespace) -> int:
+def nightly(options: NightlyOptions) -> int:
     """Run, then say in one line on stdout what came of it; everything else goes to stderr."""
-    config = read_config(arguments, **{"days.time_zone": arguments.time_zone})
-    default = yesterday(config.days)  # also where it is not needed: a wrong time zone is known tonight
-    day = default if arguments.date is None else parse_day(arguments.date)
-    night = Night(day.isoformat(), directory(day, config.days))
+    config = read_config(options, options.time_zone)
+    # Computed also where a date is given: a wrong time zone is then known today, not some night.
+    default = yesterday(config.days)
+    day = default if options.date is None else parse_day(options.date)
+    night = Night(day=day.isoformat(), partition=directory(day, config.days))
     start, code = time.monotonic(), 0
     try:
+        # A scheduler reads stdout, which has the result alone.
         with contextlib.redirect_stdout(sys.stderr):
-            _run(arguments, config, night)
+            _run(options, config, night)
     except BertsumError as error:
         code = error.exit_code
         night.error = str(error)
+        # With exit code 1 the same command may succeed later; any other needs a person.
         night.state = night.state if code == 1 else "wrong"
         print(f"error: {error}", file=sys.stderr)
     night.seconds = round(time.monotonic() - start, 1)
-    print(json.dumps(asdict(night)) if arguments.json else night.line(), flush=True)
+    print(json.dumps(asdict(night)) if options.json else night.line(), flush=True)
     return code
 
 
-def _run(arguments: argparse.Namespace, config: JobConfig, night: Night) -> None:
+def _run(options: NightlyOptions, config: JobConfig, night: Night) -> None:
+    """Summarize the partition of `night`, and note there how far it came.
+
+    Raises IncompleteError where the input is not there yet or units failed.
+    """
     configure(config.storage_options)
-    refuse_table(arguments.input)
-    source = Folder(arguments.input, InputError)
-    if arguments.wait_minutes is not None:
-        _wait(source, night.partition, arguments.wait_minutes)
+    refuse_table(options.input)
+    source = Folder(options.input, InputError)
+    if options.wait_minutes is not None:
+        _wait(source, night.partition, options.wait_minutes)
+    # Looked for before the plan, for which a day without input is an error of the command (code 2).
     files, notes = parquet_files(source, source.list_names(night.partition))
     if not files:
         night.state = "no_input"
         reasons = "".join(f"; {note}" for note in notes)
         raise IncompleteError(
-            f"{source}/{night.partition} holds no Parquet file yet; the same command tries again{reasons}"
+            f"{source}/{night.partition} holds no Parquet file yet; the same command tries "
+            f"again{reasons}"
         )
-    run = look_up(arguments, config, scope_of([parse_day(night.day)], config.days))
+    run = look_up(options, config, scope_of([parse_day(night.day)], config.days))
     plan = run.plan()
     if is_finished(run.output, plan):
         night.state, night.rows = "nothing_to_do", plan.num_rows
@@ -97,13 +130,17 @@ def _run(arguments: argparse.Namespace, config: JobConfig, night: Night) -> None
     prepare(run, plan)
     publisher = publish(run, plan)
     counts = publisher.counts
-    night.rows, night.statuses, night.rows_made = counts.rows, dict(counts.statuses), publisher.rows_made
+    night.rows, night.statuses = counts.rows, dict(counts.statuses)
+    night.rows_made = publisher.rows_made
     publisher.refuse_failures()
     night.state = "done"
 
 
 def _wait(source: Folder, partition: str, minutes: float) -> None:
-    """Until whoever writes the input says that the day is complete. Raises IncompleteError after `minutes`."""
+    """Wait until whoever writes the input marks the day as complete.
+
+    Raises IncompleteError after `minutes`.
+    """
     marker = inside(partition, _READY)
     deadline = time.monotonic() + 60 * minutes
     said = False
@@ -111,8 +148,8 @@ def _wait(source: Folder, partition: str, minutes: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise IncompleteError(
-                f"{source}/{marker} is not there after {minutes:g} minutes: the day's input is not complete. The same "
-                "command tries again"
+                f"{source}/{marker} is not there after {minutes:g} minutes: the day's input is not "
+                "complete. The same command tries again"
             )
         if not said:
             print(f"waiting up to {minutes:g} minutes for {source}/{marker}", flush=True)
@@ -125,9 +162,10 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="bertsum nightly",
         description="Summarize the partition of one day, and publish it when it is complete.",
-        epilog="exit codes: 0 done or nothing to do, 1 failed or no input yet (try again), 2 command or config wrong",
+        epilog="exit codes: 0 done or nothing to do, 1 failed or no input yet (try again), 2 "
+        "command or config wrong",
     )
-    add_summarize_options(options, limit=False)
+    add_document_options(options, limit=False)
     add = options.add_argument
     add("--date", metavar="DAY", help="like 2026-11-22 (default: yesterday in the time zone)")
     add("--time-zone", metavar="ZONE", help="IANA name, like Europe/Berlin (default: UTC)")

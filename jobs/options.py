@@ -1,71 +1,194 @@
-"""What several commands have in common on the command line: options, and numbers whose range is checked."""
+"""The options that several commands have: how they are parsed, and the dataclasses that hold them.
+
+Each command has a dataclass of its own below these, with one field for each of its options. The
+names of the fields are those under which argparse keeps the values (`dest`).
+"""
 
 import argparse
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bertsum.errors import ConfigError
 
 _ON_EXISTING = (
-    "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or remove them once the "
-    "new ones are complete (replace)"
+    "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or "
+    "remove them once the new ones are complete (replace)"
 )
 _LIMIT = (
-    "a try-out of the first N rows: it writes no manifest and no _SUCCESS; a later run without it keeps its results "
-    "and does the rest"
+    "a try-out of the first N rows: it writes no manifest and no _SUCCESS; a later run without it "
+    "keeps its results and does the rest"
 )
 _MOST = 2**53  # beyond it a float is no longer exact, and nothing is counted that high
 
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What every job over INPUT and OUTPUT is given.
+
+    - `settings`: the values of `--set`, as KEY=VALUE.
+    - `address`: of Ray; None: see `find_address`.
+    - `on_existing`: `resume` or `replace`; None: what the configuration says.
+    - `limit`: the number of rows of a try-out; None: all rows.
+    """
+
+    input: str
+    output: str
+    config: Path | None = None
+    settings: Sequence[str] = ()
+    address: str | None = None
+    on_existing: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentOptions(RunOptions):
+    """What `summarize`, `nightly` and `backfill` are given. None: the default of the configuration.
+
+    `sentences` is the length of the longest summary.
+    """
+
+    model: str | None = None
+    text_column: str | None = None
+    language: str | None = None
+    sentences: int | None = None
+
+
+def parse(
+    kind: type[Options], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> Options:
+    """The options of a command line as `kind`; `argv` None: those of this process.
+
+    Raises ConfigError and SystemExit for a command line that is wrong.
+    """
+    # The only use of the Namespace: past this line every option has a name and a type.
+    return kind(**vars(parser.parse_args(argv)))
+
 
 def count(option: str, least: int) -> Callable[[str], int]:
-    """A whole number of at least `least`. Raises ConfigError, which argparse lets pass."""
+    """Parse a whole number of at least `least`. Raises ConfigError, which argparse lets pass."""
 
-    def parse(text: str) -> int:
+    def parse_count(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            number = least - 1
+            number = least - 1  # refused below, with the same words
         if not least <= number <= _MOST:
-            raise ConfigError(f"{option}: a whole number of at least {least} is expected, not {text!r}")
+            raise ConfigError(
+                f"{option}: a whole number of at least {least} is expected, not {text!r}"
+            )
         return number
 
-    return parse
+    return parse_count
 
 
 def amount(option: str) -> Callable[[str], float]:
-    """A finite number of at least 0: minutes, hours, or a price. Raises ConfigError."""
+    """Parse a finite number of at least 0: minutes, hours, or a price. Raises ConfigError."""
 
-    def parse(text: str) -> float:
+    def parse_amount(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
-            number = math.nan
+            number = math.nan  # refused below, with the same words
         if not 0 <= number <= _MOST:  # false for nan
             raise ConfigError(f"{option}: a number of at least 0 is expected, not {text!r}")
         return number
 
-    return parse
+    return parse_amount
+
+
+def add_config_options(
+    parser: argparse.ArgumentParser, config: str, setting: str = "one configuration value"
+) -> None:
+    """Add `--config` and `--set`; `config` and `setting` are their help."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help=config)
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help=f"{setting}; repeatable",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, limit: bool = True) -> None:
-    """The options that every job over INPUT and OUTPUT has; `limit`: whether it can be tried out on the first rows."""
+    """Add the options of RunOptions.
+
+    `limit`: whether the job can be tried out on the first rows.
+    """
     add = parser.add_argument
-    add("--config", metavar="FILE", type=Path, help="YAML file with configuration values")
-    add("--set", metavar="KEY=VALUE", action="append", default=[], help="one configuration value; repeatable")
-    add("--address", metavar="A", help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)")
+    add_config_options(parser, "YAML file with configuration values")
+    add_address_option(parser)
     add("--on-existing", choices=["resume", "replace"], help=_ON_EXISTING)
     if limit:
         add("--limit", metavar="N", type=count("--limit", 1), help=_LIMIT)
 
 
-def overrides(arguments: argparse.Namespace, short: Mapping[str, object]) -> list[str]:
-    """`--set` values, then those of the short options, which are other spellings of some of them."""
-    options = {"on_existing": arguments.on_existing, **short}
-    return [*arguments.set, *(f"{key}={value}" for key, value in options.items() if value is not None)]
+def add_document_options(parser: argparse.ArgumentParser, limit: bool) -> None:
+    """Add the options of DocumentOptions; `limit`: see `add_options`."""
+    add = parser.add_argument
+    add(
+        "input",
+        metavar="INPUT",
+        help="Parquet, CSV or JSON: file, directory or glob; local or s3://, gs://, ...",
+    )
+    add("output", metavar="OUTPUT", help="directory for the results, local or remote")
+    add_model_option(parser)
+    add_options(parser, limit)
+    add_text_column_option(parser)
+    add(
+        "--language",
+        metavar="CODE",
+        help="ISO 639-1 code of all documents (default: from the script of each)",
+    )
+    add(
+        "--sentences",
+        metavar="N",
+        type=count("--sentences", 1),
+        help="longest summary, in sentences (default: 3)",
+    )
 
 
-def find_address(arguments: argparse.Namespace) -> str:
-    """Where Ray is."""
-    return arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+def add_address_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--address` of Ray, see `find_address`."""
+    parser.add_argument(
+        "--address",
+        metavar="A",
+        help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)",
+    )
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--model` of the commands that summarize."""
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="checkpoint: directory, URI or hub name (default: the shipped one)",
+    )
+
+
+def add_text_column_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--text-column` of the commands whose default it is to read `document`."""
+    parser.add_argument(
+        "--text-column", metavar="NAME", help="column with the text (default: document)"
+    )
+
+
+def overrides(options: RunOptions, short: Mapping[str, object]) -> list[str]:
+    """`--set` values, then those of the short options, which are other spellings of some of them.
+
+    `short` holds the values of the short options by key; None: not given.
+    """
+    given = {"on_existing": options.on_existing, **short}
+    return [*options.settings, *(f"{key}={v}" for key, v in given.items() if v is not None)]
+
+
+def find_address(address: str | None) -> str:
+    """Where Ray is: what `--address` says, else RAY_ADDRESS, else on this machine."""
+    return address or os.environ.get("RAY_ADDRESS") or "local"

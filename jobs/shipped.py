@@ -1,7 +1,8 @@
-"""What a submission runs on the cluster: `python -m jobs.shipped <command> ...`, in a directory that came with it.
+"""What a submission runs on the cluster: `python -m jobs.shipped <command> ...`.
 
-Environment variables come in a file of that directory and not through Ray's `env_vars`, which Ray shows in the
-dashboard and writes into the logs of every node.
+It runs in a directory that came with the submission. Environment variables come in a file of that
+directory and not through Ray's `env_vars`, which Ray shows in the dashboard and writes into the
+logs of every node.
 """
 
 import json
@@ -15,8 +16,11 @@ ENVIRONMENT_FILE = ".bertsum-environment.json"
 
 
 def take_environment() -> None:
-    """In every process of the job, the replicas' too: Ray calls it when a worker starts."""
-    path = Path(ENVIRONMENT_FILE)
+    """Set the variables that came along, in every process of the job.
+
+    Ray calls it when a worker starts, so that replicas have them, too.
+    """
+    path = Path(ENVIRONMENT_FILE)  # Ray starts each process in the job's directory
     if path.is_file():
         os.environ.update(json.loads(path.read_text(encoding="utf-8"))["variables"])
 

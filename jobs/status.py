@@ -3,157 +3,249 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, final
 
 from bertsum.errors import ConfigError
 from bertsum.runs.partitions import partition_of
 from bertsum.runs.records import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
 from bertsum.storage.folder import Folder, mask
+from jobs.options import parse
 from jobs.terminal.exit_codes import guard
 
 _MOST_LINES = 10  # of incomplete partitions; a wave of `backfill` may begin hundreds
 
 
+class FailedUnit(TypedDict):
+    """An entry of failures.json; a file that cannot be read is in no unit, and has an empty one."""
+
+    unit: str
+    files: list[str]
+    reason: str
+    attempts: int
+
+
+@final
+class RunStatus(TypedDict):
+    """A run over all of INPUT. `units` and `rows` are numbers by state: done, missing, failed.
+
+    - `limit`: the rows of a try-out; None: all.
+    - `statuses`: rows by status; None while the run is incomplete.
+    - `unreadable_files`: they are in no unit, and their rows are not known.
+    """
+
+    output: str
+    complete: bool
+    limit: int | None
+    input: str
+    model: dict[str, str]
+    units: dict[str, int]
+    rows: dict[str, int]
+    statuses: dict[str, int] | None
+    unreadable_files: int
+    failures: list[FailedUnit]
+
+
+@final
+class PartitionsStatus(TypedDict):
+    """Partitions that were published, and units by state of those that were begun since."""
+
+    output: str
+    complete: bool
+    published: list[str]
+    incomplete: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusOptions:
+    """The options of the command. With `address`, `output` is the id of a submission."""
+
+    output: str
+    address: str | None = None
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 incomplete (a try-out with --limit is, too), 2 there is no run."""
-    return guard(lambda: _status(parser().parse_args(argv)))
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    if arguments.address is not None:
-        return submission_status(arguments.output, arguments.address, arguments.json)
-    return status(arguments.output, arguments.json)
+    return guard(lambda: status(parse(StatusOptions, parser(), argv)))
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(prog="bertsum status", description="What a run in OUTPUT has done and what not.")
-    options.add_argument("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
-    options.add_argument("--address", metavar="URL", help="job server: OUTPUT is then the id of a submission to it")
-    options.add_argument("--json", action="store_true", help="the same for machines")
+    options = argparse.ArgumentParser(
+        prog="bertsum status", description="What a run in OUTPUT has done and what not."
+    )
+    add = options.add_argument
+    add("output", metavar="OUTPUT", help="directory that a job writes to, local or remote")
+    add(
+        "--address",
+        metavar="URL",
+        help="job server: OUTPUT is then the id of a submission to it",
+    )
+    add("--json", action="store_true", help="the same for machines")
     return options
 
 
-def status(output_uri: str, as_json: bool) -> int:
-    """Print it, and say whether the run is complete."""
-    found = describe_output(Folder(output_uri))
-    print(json.dumps(found, indent=1) if as_json else _text(found))
-    return 0 if found["complete"] else 1
+def status(options: StatusOptions) -> int:
+    """Print the state of the run; returns 0 if it is complete, or the submission succeeded."""
+    if options.address is not None:
+        return _submission_status(options.output, options.address, options.json)
+    state = describe_output(Folder(options.output))
+    if options.json:
+        print(json.dumps(state, indent=1))
+    else:
+        print(_text_of_partitions(state) if "published" in state else _text_of_run(state))
+    return 0 if state["complete"] else 1
 
 
-def submission_status(submission_id: str, address: str, as_json: bool) -> int:
-    """What the job server at `address` says of a submission, and whether it succeeded."""
+def _submission_status(submission_id: str, address: str, as_json: bool) -> int:
+    """Print what the job server says of a submission; returns 0 if it succeeded."""
+    # It imports Ray, which the status of an OUTPUT does not need.
     from jobs.remote.job_server import JobServer
 
-    found = JobServer(address).describe(submission_id)
+    submission = JobServer(address).describe(submission_id)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(submission, indent=1))
     else:
-        log = found.pop("log")
-        print("\n".join([*(f"{key:<12}{value}" for key, value in found.items() if value is not None), *log]))
-    return 0 if found["state"] == "SUCCEEDED" else 1
+        for key, value in submission.items():
+            if value is not None and key != "log":
+                print(f"{key:<12}{value}")
+        for line in submission["log"]:
+            print(line)
+    return 0 if submission["state"] == "SUCCEEDED" else 1
 
 
-def describe_output(output: Folder) -> dict[str, Any]:
-    """`describe_run` or, where only chosen partitions were run since (`nightly`, `backfill`), `describe_partitions`."""
+def describe_output(output: Folder) -> RunStatus | PartitionsStatus:
+    """`describe_run`, or `describe_partitions` where only chosen partitions were run since.
+
+    Raises ConfigError where OUTPUT has no run.
+    """
     if read_json(output, PLAN) is None:
         return describe_partitions(output)
-    found = describe_run(output)
-    if found["complete"] or found["limit"] is not None or found["units"]["missing"] or found["units"]["failed"]:
-        return found
-    return describe_partitions(output, found)
+    run = describe_run(output)
+    units = run["units"]
+    if run["complete"] or run["limit"] is not None or units["missing"] or units["failed"]:
+        return run
+    # All its units are there, but not its _SUCCESS: `nightly` or `backfill` may have gone on in it.
+    return describe_partitions(output, run)
 
 
-def describe_partitions(output: Folder, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Partitions that are published and those that are begun. Raises ConfigError when there are none.
+def describe_partitions(
+    output: Folder, otherwise: RunStatus | None = None
+) -> RunStatus | PartitionsStatus:
+    """Partitions that are published and those that are begun.
 
-    `otherwise`: what to say where no partition is published.
+    `otherwise` is returned where no partition is published. Raises ConfigError when there are none.
     """
-    published = _places(output, SUCCESS)
-    begun = sorted(set(_places(output, PLAN)) - set(published))
+    # The plan of a partition is written when its work begins, its _SUCCESS when it is published.
+    published = _partitions_with(output, SUCCESS)
+    begun = sorted(set(_partitions_with(output, PLAN)) - set(published))
     if not published and otherwise is not None:
         return otherwise
     if not published and not begun:
         raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
-    incomplete = {place: describe_run(Folder(f"{output.uri}/{place}"))["units"] for place in begun}
-    return {"output": str(output), "complete": not incomplete, "published": published, "incomplete": incomplete}
+    incomplete = {}
+    for partition in begun:
+        incomplete[partition] = describe_run(Folder(f"{output.uri}/{partition}"))["units"]
+    return {
+        "output": str(output),
+        "complete": not incomplete,
+        "published": published,
+        "incomplete": incomplete,
+    }
 
 
-def _places(output: Folder, record: str) -> list[str]:
+def _partitions_with(output: Folder, record: str) -> list[str]:
     """Partitions that have this file, sorted."""
+    ending = f"/{record}"
     names = output.list_names(also=record)
-    return sorted(name.removesuffix(f"/{record}") for name in names if name.endswith(f"/{record}"))
+    return sorted(name.removesuffix(ending) for name in names if name.endswith(ending))
 
 
-def describe_run(output: Folder) -> dict[str, Any]:
-    """Units and rows by state, the failures, and what the run was. Raises ConfigError when there is no run."""
+def describe_run(output: Folder) -> RunStatus:
+    """Units and rows by state, the failures, and what the run was.
+
+    Raises ConfigError when there is no run.
+    """
     manifest = read_json(output, MANIFEST)
     complete = output.info(SUCCESS) is not None and manifest is not None
+    # The manifest lists what a complete run has; before that, its plan says what it will have.
     plan = manifest if complete else read_json(output, PLAN)
     if plan is None:
         raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
-    present = output.list_names()
-    published = set() if complete else set(_places(output, SUCCESS))  # perhaps by a later run, with other units
-    failures = (read_json(output, FAILURES) or {"failures": []})["failures"]
-    failed_names = {failure["unit"] for failure in failures} - set(present)
-    states = {"done": [0, 0], "missing": [0, 0], "failed": [0, 0]}
+    present = set(output.list_names())
+    # Units of a published partition are done, even if a later run has cut it into other units.
+    published = set() if complete else set(_partitions_with(output, SUCCESS))
+    record: Mapping[str, list[FailedUnit]] = read_json(output, FAILURES) or {"failures": []}
+    # A failure of an earlier attempt is past once the unit's file is there.
+    failures = [failure for failure in record["failures"] if failure["unit"] not in present]
+    failed_names = {failure["unit"] for failure in failures}
+    units = dict.fromkeys(("done", "missing", "failed"), 0)
+    rows = dict(units)
     for entry in plan["files"]:
         name = entry["name"]
-        done = name in present or partition_of(name) in published
-        state = states["done" if done else "failed" if name in failed_names else "missing"]
-        state[0], state[1] = state[0] + 1, state[1] + entry["rows"]
-    left = [failure for failure in failures if failure["unit"] not in present]
+        if name in present or partition_of(name) in published:
+            state = "done"
+        else:
+            state = "failed" if name in failed_names else "missing"
+        units[state] += 1
+        rows[state] += entry["rows"]
     return {
         "output": str(output),
         "complete": complete,
         "limit": plan.get("limit"),
         "input": plan["input"],
         "model": plan["job"]["model"],
-        "units": {state: count for state, (count, _) in states.items()},
-        "rows": {state: rows for state, (_, rows) in states.items()},
+        "units": units,
+        "rows": rows,
         "statuses": manifest["statuses"] if complete and manifest else None,
-        "unreadable_files": sum(not failure["unit"] for failure in left),  # in no unit, their rows unknown
-        "failures": left,
+        "unreadable_files": sum(not failure["unit"] for failure in failures),
+        "failures": failures,
     }
 
 
-def _text_of_partitions(found: dict[str, Any]) -> str:
-    published, output = found["published"], found["output"]
+def _text_of_partitions(state: PartitionsStatus) -> str:
+    """For people: how many partitions are published, and the first that are not."""
+    published, incomplete = state["published"], state["incomplete"]
     which = f", {published[0]} to {published[-1]}" if published else ""
-    lines = [f"{output}: {len(published):,} partition(s) published{which}"]
-    for place, units in list(found["incomplete"].items())[:_MOST_LINES]:
+    lines = [f"{state['output']}: {len(published):,} partition(s) published{which}"]
+    for partition, units in list(incomplete.items())[:_MOST_LINES]:
         failed = f", {units['failed']:,} failed" if units["failed"] else ""
-        lines.append(f"incomplete: {place}: {units['done']:,} of {sum(units.values()):,} units{failed}")
-    if (others := len(found["incomplete"]) - _MOST_LINES) > 0:
+        done = f"{units['done']:,} of {sum(units.values()):,} units"
+        lines.append(f"incomplete: {partition}: {done}{failed}")
+    if (others := len(incomplete) - _MOST_LINES) > 0:
         lines.append(f"incomplete: {others:,} more")
-    lines.append(f"more of one of them: bertsum status {output}/{[*found['incomplete'], *published[-1:]][0]}")
+    example = next(iter(incomplete), published[-1] if published else "")
+    lines.append(f"more of one of them: bertsum status {state['output']}/{example}")
     return "\n".join(lines)
 
 
-def _text(found: dict[str, Any]) -> str:
-    if "published" in found:
-        return _text_of_partitions(found)
-    lines = [f"{found['output']}: {_headline(found)}", f"input {found['input']}, model {found['model']['id']}"]
-    for state, units in found["units"].items():
-        if units or state == "done":
-            lines.append(f"{state:<8} {units:>8,} units {found['rows'][state]:>12,} rows")
-    if found["unreadable_files"]:
-        lines.append(f"{'failed':<8} {found['unreadable_files']:>8,} files that cannot be read")
-    if found["statuses"]:
-        lines.append("statuses " + ", ".join(f"{name} {count:,}" for name, count in found["statuses"].items()))
-    for failure in found["failures"]:
+def _text_of_run(state: RunStatus) -> str:
+    """For people: a line for each state that has units, and each failure."""
+    headline = "incomplete; the same command resumes"
+    if state["complete"]:
+        headline = "complete"
+    elif state["limit"] is not None:
+        headline = (
+            f"a try-out of the first {state['limit']:,} rows; run without --limit for the rest"
+        )
+    lines = [
+        f"{state['output']}: {headline}",
+        f"input {state['input']}, model {state['model']['id']}",
+    ]
+    for name, units in state["units"].items():
+        if units or name == "done":
+            lines.append(f"{name:<8} {units:>8,} units {state['rows'][name]:>12,} rows")
+    if state["unreadable_files"]:
+        lines.append(f"{'failed':<8} {state['unreadable_files']:>8,} files that cannot be read")
+    if state["statuses"]:
+        statuses = ", ".join(f"{name} {rows:,}" for name, rows in state["statuses"].items())
+        lines.append(f"statuses {statuses}")
+    for failure in state["failures"]:
         tried = f" (tried {failure['attempts']} times)" if failure["attempts"] else ""
         lines.append(f"failed: {mask(', '.join(failure['files']))}: {failure['reason']}{tried}")
     return "\n".join(lines)
-
-
-def _headline(found: dict[str, Any]) -> str:
-    if found["complete"]:
-        return "complete"
-    if found["limit"] is not None:
-        return f"a try-out of the first {found['limit']:,} rows; run without --limit for the rest"
-    return "incomplete; the same command resumes"
 
 
 if __name__ == "__main__":

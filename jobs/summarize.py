@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from bertsum.config import JobConfig, load_config
@@ -17,106 +18,136 @@ from jobs.engine.publisher import complete
 from jobs.engine.run import RESUMES, Run
 from jobs.engine.run_report import say_notes, show_plan, show_result, show_rows
 from jobs.engine.work import SummarizeWork
-from jobs.options import add_options, count, find_address, overrides
+from jobs.options import (
+    DocumentOptions,
+    add_document_options,
+    count,
+    find_address,
+    overrides,
+    parse,
+)
 from jobs.terminal.exit_codes import guard
 
 _PARTITIONS = (
-    "only these directories of INPUT, like 'dt=2026-11-22' or 'dt=2026-11-*'; repeatable; each is published as soon as "
-    "it is complete"
+    "only these directories of INPUT, like 'dt=2026-11-22' or 'dt=2026-11-*'; repeatable; each is "
+    "published as soon as it is complete"
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummarizeOptions(DocumentOptions):
+    """The options of the command.
+
+    - `partitions`: patterns of directories of INPUT; none: all of it.
+    - `show`: how many rows of the result are printed at the end.
+    """
+
+    partitions: Sequence[str] = ()
+    dry_run: bool = False
+    show: int = 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 the command or configuration is wrong."""
-    return guard(lambda: summarize(parser().parse_args(argv)), RESUMES)
+    """Exit codes: 0 done or nothing to do, 1 failed or incomplete, 2 command or config wrong."""
+    return guard(lambda: summarize(parse(SummarizeOptions, parser(), argv)), RESUMES)
 
 
-def summarize(arguments: argparse.Namespace) -> int:
-    """The command behind its options."""
-    config = read_config(arguments)
-    run = look_up(arguments, config, Scope(tuple(arguments.partitions)), dry_run=arguments.dry_run)
-    plan = run.plan(arguments.limit)
-    if arguments.dry_run:
+def summarize(options: SummarizeOptions) -> int:
+    """Run the command; returns its exit code."""
+    config = read_config(options)
+    scope = Scope(tuple(options.partitions))
+    run = look_up(options, config, scope, dry_run=options.dry_run)
+    plan = run.plan(options.limit)
+    if options.dry_run:
+        # It imports torch, which takes seconds, and only the estimate needs it.
         from jobs.measuring.estimate import estimate
 
         show_plan(plan, run.output)
-        print(estimate(plan, run.source, arguments.model, config))
+        print(estimate(plan, run.source, options.model, config))
         return 0
     try:
         complete(run, plan, partial(show_result, table_format=config.output.table))
     except IncompleteError:
         with suppress(BertsumError):  # of a second look, which must not stand in for the first
-            _show(run, arguments)
+            _show(run, options)
         raise
-    _show(run, arguments)
+    _show(run, options)
     return 0
 
 
-def _show(run: Run, arguments: argparse.Namespace) -> None:
-    """The first rows that are there; files may have been split or put together since the plan was made."""
-    if arguments.show > 0:
-        made = run.plan(arguments.limit)
-        show_rows(run.output, [name for name in made.units if name in made.done], arguments.show)
+def _show(run: Run, options: SummarizeOptions) -> None:
+    """Print the first rows that are there."""
+    if options.show > 0:
+        # Made anew: files may have been split or put together since the first plan.
+        plan = run.plan(options.limit)
+        show_rows(run.output, [name for name in plan.units if name in plan.done], options.show)
 
 
-def read_config(arguments: argparse.Namespace, **more: str | None) -> JobConfig:
-    """The configuration file under `--set` under the short options; `more` are further ones, by key."""
+def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobConfig:
+    """The configuration file under `--set` under the short options.
+
+    `time_zone` is the short option of `nightly`. Raises ConfigError.
+    """
     short = {
-        "summarizer.text_column": arguments.text_column,
-        "summarizer.language": arguments.language,
-        "summarizer.selection.size": arguments.sentences,
+        "summarizer.text_column": options.text_column,
+        "summarizer.language": options.language,
+        "summarizer.selection.size": options.sentences,
+        "days.time_zone": time_zone,
     }
-    return load_config(JobConfig, arguments.config, overrides(arguments, short | more))
+    return load_config(JobConfig, options.config, overrides(options, short))
 
 
-def look_up(arguments: argparse.Namespace, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False) -> Run:
-    """What the options name: INPUT, OUTPUT and the model; says what must be said of INPUT."""
+def look_up(
+    options: DocumentOptions, config: JobConfig, scope: Scope = ALL, *, dry_run: bool = False
+) -> Run:
+    """Find INPUT, OUTPUT and the model; print how INPUT is read, where that is not obvious.
+
+    Raises InputError, OutputError, ModelError and ConfigError for what cannot be opened.
+    """
+    # Imported here so that `--help` is quick.
     from bertsum.checkpoints.config import model_digest
     from bertsum.checkpoints.locate import SHIPPED_MODEL, resolve
 
     configure(config.storage_options)
-    output = Folder(arguments.output)
-    source = find_input(arguments.input, output, scope=scope, dry_run=dry_run)
+    output = Folder(options.output)
+    source = find_input(options.input, output, scope=scope, dry_run=dry_run)
     say_notes(source)
-    job = Job(arguments.model or SHIPPED_MODEL, model_digest(resolve(arguments.model)), config.summarizer)
-    work = SummarizeWork(arguments.model, job, config.summarizer, config.max_batch_tokens)
+    job = Job(
+        options.model or SHIPPED_MODEL, model_digest(resolve(options.model)), config.summarizer
+    )
     return Run(
-        input_uri=arguments.input,
+        input_uri=options.input,
         source=source,
         output=output,
         job=job,
-        work=work,
+        work=SummarizeWork(options.model, job, config.summarizer, config.max_batch_tokens),
         config=config,
-        address=find_address(arguments),
+        address=find_address(options.address),
         lake=open_table(config.output, output),
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `bertsum submit` looks them up before it sends a job away."""
+    """The options; `bertsum submit` checks them with it before it sends a job away."""
     options = argparse.ArgumentParser(
         prog="bertsum summarize",
-        description="Summaries and sentiment of documents in Parquet, CSV or JSON: one output row for each input row.",
-        epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command or config wrong",
+        description="Summaries and sentiment of documents in Parquet, CSV or JSON: one output row "
+        "for each input row.",
+        epilog="exit codes: 0 done, 1 failed or incomplete (the same command resumes), 2 command "
+        "or config wrong",
     )
-    add_summarize_options(options, limit=True)
+    add_document_options(options, limit=True)
     add = options.add_argument
     add("--partitions", metavar="PATTERN", action="append", default=[], help=_PARTITIONS)
     add("--dry-run", action="store_true", help="show the plan and an estimate; write nothing")
-    add("--show", metavar="N", type=count("--show", 0), default=0, help="print the first N rows of the result")
+    add(
+        "--show",
+        metavar="N",
+        type=count("--show", 0),
+        default=0,
+        help="print the first N rows of the result",
+    )
     return options
-
-
-def add_summarize_options(options: argparse.ArgumentParser, limit: bool) -> None:
-    """The options that `nightly` and `backfill` have, too."""
-    add = options.add_argument
-    add("input", metavar="INPUT", help="Parquet, CSV or JSON: file, directory or glob; local or s3://, gs://, ...")
-    add("output", metavar="OUTPUT", help="directory for the results, local or remote")
-    add("--model", metavar="M", help="checkpoint: directory, URI or hub name (default: the shipped one)")
-    add_options(options, limit)
-    add("--text-column", metavar="NAME", help="column with the text (default: document)")
-    add("--language", metavar="CODE", help="ISO 639-1 code of all documents (default: from the script of each)")
-    add("--sentences", metavar="N", type=count("--sentences", 1), help="longest summary, in sentences (default: 3)")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ from bertsum.runs.input import Input, read_schema, stream_rows
 from bertsum.runs.plan import Plan
 from jobs.terminal.progress import format_seconds
 
-CAVEAT = "The start of nodes, of Ray and of replicas comes on top. A small sample: expect a factor of two"
+CAVEAT = (
+    "The start of nodes, of Ray and of replicas comes on top. A small sample: expect a factor of "
+    "two"
+)
 _SAMPLE_UNITS = 6
 _SAMPLE_ROWS = 48
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """What one replica does here, as measured on `rows` rows of the input."""
 
@@ -26,7 +29,8 @@ class Rate:
     device: str
 
     def __str__(self) -> str:
-        return f"{self.documents_per_second:,.1f} documents/s, measured on {self.rows} rows of this input"
+        rate = f"{self.documents_per_second:,.1f} documents/s"
+        return f"{rate}, measured on {self.rows} rows of this input"
 
 
 def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) -> str:
@@ -35,15 +39,16 @@ def estimate(plan: Plan, source: Input, model: str | None, config: JobConfig) ->
     if not rows_left:
         return "estimated time: nothing is left to do"
     rate = measure(plan, source, model, config)
+    duration = format_seconds(rows_left / rate.documents_per_second)
     return (
-        f"estimated time: {format_seconds(rows_left / rate.documents_per_second)} for one replica on {rate.device}: "
-        f"{rate}; replicas share the time. {CAVEAT}"
+        f"estimated time: {duration} for one replica on {rate.device}: {rate}; replicas share the "
+        f"time. {CAVEAT}"
     )
 
 
 def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> Rate:
-    """Loads the model in this process, no Ray, and runs a sample of what is missing."""
-    import torch
+    """Load the model in this process, without Ray, and run a sample of what is missing."""
+    import torch  # takes seconds, as the next one
 
     from bertsum.inference.summarizer import Summarizer
 
@@ -53,17 +58,19 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     start = time.perf_counter()
     rows = sum(table.num_rows for table in summarizer.stream(tables))
     seconds = time.perf_counter() - start
-    device = torch.cuda.get_device_name() if summarizer.device.type == "cuda" else (
-        f"this machine's CPU, {torch.get_num_threads()} threads"
-    )  # fmt: skip
-    return Rate(rows / seconds, rows, device)
+    device = f"this machine's CPU, {torch.get_num_threads()} threads"
+    if summarizer.device.type == "cuda":
+        device = torch.cuda.get_device_name()
+    return Rate(documents_per_second=rows / seconds, rows=rows, device=device)
 
 
 def _sample(plan: Plan, source: Input, config: JobConfig) -> Iterator[pa.Table]:
     """Some rows each of units spread over what is missing."""
     units = [unit for unit in plan.missing.values() if unit.num_rows]
+    # Of 20 units every third, the first six: 0, 3, 6, 9, 12, 15.
     chosen = units[:: max(1, len(units) // _SAMPLE_UNITS)][:_SAMPLE_UNITS]
     for unit in chosen:
+        # A unit may begin with slices of empty files.
         part = next(part for part in unit.slices if part.stop > part.start)
         columns = needed_columns(read_schema(source.root, part.path), config.summarizer)
         stop = min(part.stop, part.start + _SAMPLE_ROWS // len(chosen))

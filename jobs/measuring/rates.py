@@ -1,7 +1,7 @@
 """What one replica does with these documents on the machine where this runs, and what holds it up.
 
-The engine's rate is measured between two measurements of the machine's own rate of matrix products, so that what else
-runs on the machine weighs on both.
+The engine's rate is measured between two measurements of the machine's own rate of matrix products,
+so that what else runs on the machine weighs on both.
 """
 
 import os
@@ -19,12 +19,13 @@ from bertsum.storage.folder import configure
 
 if TYPE_CHECKING:
     from bertsum.inference.summarizer import Summarizer
+    from bertsum.schema import Document
     from bertsum.text.encoder import EncodedDocument
 
 _PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Rates a second. Tokens are real ones: special tokens in, padding out."""
 
@@ -44,9 +45,17 @@ class Measured:
 
 
 def measure_model(
-    model: str | None, config: JobConfig, tables: Sequence[pa.Table], repetitions: int, num_threads: int | None = None
+    model: str | None,
+    config: JobConfig,
+    tables: Sequence[pa.Table],
+    repetitions: int,
+    num_threads: int | None = None,
 ) -> Measured:
-    """Load the model and measure it; on a cluster this runs where a replica would, with as many threads."""
+    """Load the model and measure it.
+
+    On a cluster this runs where a replica would, with as many threads. Raises InputError, see
+    `measure`.
+    """
     import torch  # takes seconds, as the next one
 
     from bertsum.inference.summarizer import Summarizer
@@ -59,12 +68,17 @@ def measure_model(
 
 
 def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: int) -> Measured:
-    """Medians over interleaved repetitions, after one that is not counted. Raises InputError without any text."""
+    """Medians over interleaved repetitions, after one that is not counted.
+
+    Raises InputError where no document has text in a language of the model.
+    """
     import torch
 
     from bertsum.inference.arrow import read_documents
 
-    documents = [document for table in tables for document in read_documents(table, summarizer.config)]
+    documents: list[Document] = []
+    for table in tables:
+        documents += read_documents(table, summarizer.config)
     prepared = summarizer.prepare(documents)
     encoded = [document for document in prepared.encoded if document is not None]
     if not encoded:
@@ -72,14 +86,14 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
     tokens = sum(len(document.input_ids) for document in encoded)
     operations = _operations(summarizer, encoded)
     products, shares, engines, cores, walls = [], [], [], [], []
-    for _ in range(repetitions + 1):
+    for _ in range(repetitions + 1):  # the first one allocates and compiles
         before = _product_rate(summarizer)
         engine = _seconds(lambda: summarizer.forward(prepared))
         product = (before + _product_rate(summarizer)) / 2
         products.append(product)
         engines.append(engine)
         shares.append(operations / engine / product)
-        start = time.process_time()
+        start = time.process_time()  # of all threads: what preparing costs in cores
         summarizer.prepare(documents)
         cores.append(time.process_time() - start)
         walls.append(_seconds(lambda: list(summarizer.stream(tables))))
@@ -118,13 +132,20 @@ def _seconds(step: Callable[[], object]) -> float:
 
 
 def _operations(summarizer: "Summarizer", documents: Sequence["EncodedDocument"]) -> float:
-    """Multiplications and additions that the encoder needs for these tokens, attention included, padding not."""
+    """Multiplications and additions that the encoder needs for these tokens, without padding."""
     config = summarizer.model.encoder.config
     hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    tokens = float(sum(document.window_lengths.sum() for document in documents))
-    pairs = float(sum((document.window_lengths.astype("int64") ** 2).sum() for document in documents))
-    return 2 * layers * (tokens * (4 * hidden**2 + 2 * hidden * inner) + 2 * pairs * hidden)
+    tokens = pairs = 0.0
+    for document in documents:
+        lengths = document.window_lengths.astype("int64")  # [W], tokens of each window
+        tokens += float(lengths.sum())
+        pairs += float((lengths**2).sum())  # every token attends to all of its window
+    # For a token: query, key, value and output of hidden x hidden, and the two of the inner layer.
+    products = tokens * (4 * hidden**2 + 2 * hidden * inner)
+    # For a pair of tokens: its score, and its part in the weighted sum, of `hidden` each.
+    attention = 2 * pairs * hidden
+    return 2 * layers * (products + attention)  # a product is a multiplication and an addition
 
 
 def _product_rate(summarizer: "Summarizer") -> float:
@@ -136,21 +157,19 @@ def _product_rate(summarizer: "Summarizer") -> float:
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
     device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 4096)
     shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
-    factors = [
-        (
-            torch.randn(rows, k, device=device, dtype=summarizer.dtype),
-            torch.randn(n, k, device=device, dtype=summarizer.dtype),
-        )
-        for k, n in shapes
-    ]
+    factors = []
+    for k, n in shapes:
+        values = torch.randn(rows, k, device=device, dtype=summarizer.dtype)  # [rows, k]
+        weight = torch.randn(n, k, device=device, dtype=summarizer.dtype)  # [n, k]
+        factors.append((values, weight))
     repetitions = 2 if device.type == "cpu" else 50
     with torch.inference_mode():
-        for values, weight in factors:
+        for values, weight in factors:  # not counted: the first product of a shape is slow
             torch.nn.functional.linear(values, weight)
         start = time.perf_counter()
         for _ in range(repetitions):
             for values, weight in factors:
                 last = torch.nn.functional.linear(values, weight)
-        last[0, 0].item()
+        last[0, 0].item()  # waits until a GPU has done them all
     seconds = time.perf_counter() - start
     return repetitions * sum(2 * rows * k * n for k, n in shapes) / seconds

@@ -1,6 +1,6 @@
 """Where tables for people are printed, and their common shape."""
 
-from typing import Any
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,6 @@ def grid() -> Table:
     return table
 
 
-def sentiment_text(sentiment: str | None, scores: Any) -> str:
-    """`positive 0.93`, or a dash."""
+def sentiment_text(sentiment: str | None, scores: Iterable[tuple[str, float]]) -> str:
+    """`positive 0.93`, or a dash. `scores`: pairs of label and probability."""
     return "-" if sentiment is None else f"{sentiment} {dict(scores)[sentiment]:.2f}"

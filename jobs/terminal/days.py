@@ -9,40 +9,48 @@ from bertsum.config import DaysConfig
 from bertsum.errors import ConfigError
 from bertsum.runs.partitions import Scope
 
+# 40 years: the calendar repeats its leap years and weekdays after 28.
 _FIRST_DAY, _LAST_DAY = date(2005, 1, 1), date(2044, 12, 31)
 
 
 def parse_day(text: str) -> date:
-    """`2026-11-22`; raises ConfigError for anything else."""
+    """Parse `2026-11-22`. Raises ConfigError for anything else."""
     try:
         day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a day; write it like 2026-11-22") from error
     if day == date.max:  # whose directory is compared with that of the day after
-        raise ConfigError(f"{text} is the last day that a calendar here has; nothing is partitioned by it")
+        raise ConfigError(
+            f"{text} is the last day that a calendar here has; nothing is partitioned by it"
+        )
     return day
 
 
 def yesterday(config: DaysConfig) -> date:
-    """The day before today, in the configured time zone."""
+    """The day before today, in the configured time zone. Raises ConfigError for an unknown one."""
     try:
         zone = ZoneInfo(config.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
-            f"time zone {config.time_zone!r} is not known here; give an IANA name like Europe/Berlin (the package "
-            "tzdata brings them where the system has none)"
+            f"time zone {config.time_zone!r} is not known here; give an IANA name like "
+            "Europe/Berlin (the package tzdata brings them where the system has none)"
         ) from error
     return datetime.now(zone).date() - timedelta(days=1)
 
 
 def directory(day: date, config: DaysConfig) -> str:
-    """Where the day lies below INPUT. Raises ConfigError for a place elsewhere, or when two days have one directory."""
+    """The directory of the day below INPUT.
+
+    Raises ConfigError for one outside of INPUT, or when two days have the same directory.
+    """
     if same := _same_directory(config.partition):
         first, second = same
         raise ConfigError(
             f"days.partition {config.partition!r} gives {first} and {second} the same directory, "
-            f"{first.strftime(config.partition)!r}; it needs codes for year, month and day, like dt=%Y-%m-%d"
+            f"{first.strftime(config.partition)!r}; it needs codes for year, month and "
+            "day, like dt=%Y-%m-%d"
         )
+    # A Scope refuses what leads out of INPUT, and gives a directory its one spelling.
     (name,) = Scope((day.strftime(config.partition),)).patterns
     return name
 
@@ -51,8 +59,7 @@ def directory(day: date, config: DaysConfig) -> str:
 def _same_directory(partition: str) -> tuple[date, date] | None:
     """Two days that `partition` (strftime codes) does not tell apart, or None.
 
-    The calendar repeats its leap years and weekdays after 28 years, so what differs over 40 years
-    is a layout of days.
+    What differs for each day of 40 years is a layout of days: years of every kind are among them.
     """
     days_by_name: dict[str, date] = {}
     for number in range(_FIRST_DAY.toordinal(), _LAST_DAY.toordinal() + 1):
@@ -64,29 +71,40 @@ def _same_directory(partition: str) -> tuple[date, date] | None:
 
 
 def days_between(first: date, last: date) -> list[date]:
-    """Both included. Raises ConfigError when `last` comes before `first`."""
+    """The days from `first` to `last`, both included.
+
+    Raises ConfigError when `last` comes before `first`.
+    """
     if last < first:
         raise ConfigError(f"--from {first} lies after --to {last}")
     return [first + timedelta(days=i) for i in range((last - first).days + 1)]
 
 
 def calendar(states: Mapping[date, str], marks: Mapping[str, str]) -> list[str]:
-    """A line a week, a block a month, one mark a day; days without a state stay empty."""
+    """Lines of text: one a week, a block a month, one mark a day.
+
+    - `states`: the state of each day; other days stay empty.
+    - `marks`: the mark of each state, one character.
+    """
     lines: list[str] = []
-    month = None
-    for first in sorted({day - timedelta(days=day.weekday()) for day in states}):
-        week = [first + timedelta(days=i) for i in range(7)]
-        for part in sorted({(day.year, day.month) for day in week if day in states}):
-            cells = [marks[states[d]] if d in states and (d.year, d.month) == part else " " for d in week]
-            if not any(cell.strip() for cell in cells):
-                continue
-            name = "" if part == month else f"{part[0]}-{part[1]:02d}"
-            if name:
-                lines.append(f"{name}    Mo Tu We Th Fr Sa Su")
-            month = part
-            days = [d.day for d in week if d in states and (d.year, d.month) == part]
-            lines.append(f"{days[0]:>4}-{days[-1]:<4}  " + "  ".join(cells))
-    return [line.rstrip() for line in lines]
+    last_month = None
+    for monday in sorted({day - timedelta(days=day.weekday()) for day in states}):
+        week = [monday + timedelta(days=i) for i in range(7)]
+        # A week in which a month ends is two lines: one in each block.
+        months = sorted({(day.year, day.month) for day in week if day in states})
+        for year, month in months:
+            cells, days = [], []
+            for day in week:
+                is_shown = day in states and (day.year, day.month) == (year, month)
+                cells.append(marks[states[day]] if is_shown else " ")
+                if is_shown:
+                    days.append(day.day)
+            if (year, month) != last_month:
+                lines.append(f"{year}-{month:02d}    Mo Tu We Th Fr Sa Su")
+                last_month = (year, month)
+            line = f"{days[0]:>4}-{days[-1]:<4}  " + "  ".join(cells)
+            lines.append(line.rstrip())
+    return lines
 
 
 def scope_of(days: list[date], config: DaysConfig) -> Scope:

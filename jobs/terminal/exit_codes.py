@@ -8,6 +8,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
 
 from bertsum.errors import BertsumError, ConfigError
 from bertsum.masking import mask
@@ -16,14 +18,18 @@ INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
 
 class Terminated(BaseException):
-    """SIGTERM, as Python turns Ctrl-C into KeyboardInterrupt: what is open is closed on the way out."""
+    """SIGTERM, as Python turns Ctrl-C into KeyboardInterrupt.
+
+    What is open is closed on the way out.
+    """
 
 
 def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> int:
     """Run `action` and return the exit code.
 
-    An error raised on purpose becomes a message and its exit code, a bug a traceback; both are masked.
-    SIGTERM ends the command with exit code 1, Ctrl-C with 130, a reader that left its pipe with 1.
+    - An error raised on purpose: a message, and its exit code.
+    - A bug: a traceback, and 1. Secrets are masked in both.
+    - SIGTERM: 1. Ctrl-C: 130. A reader that left its pipe: 1.
     """
     prepare_streams()
     try:
@@ -40,26 +46,36 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
     except BrokenPipeError:
         return 1
     except SystemExit as error:
-        if error.code != ConfigError.exit_code:  # which argparse has said already
+        if error.code != ConfigError.exit_code:
             raise
-        return ConfigError.exit_code
+        return ConfigError.exit_code  # argparse has said why
     except Exception:
         return _say(traceback.format_exc().rstrip(), 1)
     finally:
-        _leave_broken_pipes()
+        # Python flushes both streams again at exit, and would complain of a pipe whose reader
+        # (`| head`) has left.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr take any text, whatever the terminal's encoding: what it lacks is written as an escape.
+    """Make stdout and stderr take any text, whatever the terminal's encoding.
 
-    A process that was started without one of them writes to nowhere.
+    What the encoding lacks is written as an escape. A process that was started without one of the
+    streams writes to nowhere.
     """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _prepared(sys.stdout), _prepared(sys.stderr)
+
+
+def _prepared(stream: TextIO | None) -> TextIO:
+    if stream is None:  # as under `pythonw`, or after `>&-` in a shell
+        return Path(os.devnull).open("w", encoding="utf-8")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def is_unicode(encoding: str | None) -> bool:
@@ -69,7 +85,11 @@ def is_unicode(encoding: str | None) -> bool:
 
 @contextmanager
 def _terminated_by_signal() -> Iterator[None]:
-    """SIGTERM raises Terminated, once; the process is then on its way out, and a second one changes nothing."""
+    """SIGTERM raises Terminated, once.
+
+    The process is then on its way out, and a second one changes nothing.
+    """
+    # Python sets signal handlers in the main thread alone; tests run commands in others.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -89,12 +109,3 @@ def _say(text: str, code: int) -> int:
     with suppress(OSError):  # its reader has left
         print(mask(text), file=sys.stderr, flush=True)
     return code
-
-
-def _leave_broken_pipes() -> None:
-    """Python flushes both streams again at exit, and would complain of a pipe whose reader (`| head`) has left."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""How far a run is, as a person sees it: a moving bar on a terminal, a line from time to time elsewhere."""
+"""How far a run is: a moving bar on a terminal, a line from time to time elsewhere."""
 
 import sys
 import time
@@ -20,6 +20,7 @@ class Tally:
     tokens: int = 0
 
     def plus(self, documents: int, tokens: int) -> "Tally":
+        """The sum, as a new Tally."""
         return replace(self, documents=self.documents + documents, tokens=self.tokens + tokens)
 
 
@@ -46,7 +47,10 @@ class Bar:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.console.is_terminal:
             self._progress.stop()
@@ -57,7 +61,12 @@ class Bar:
         sys.stdout.flush()
 
     def move(self, completed: float, total: float, text: str, line: str | None = None) -> None:
-        """`text` beside the bar; where there is no terminal `line`, or else `text`, from time to time."""
+        """Show how far it is.
+
+        - `completed`, `total`: the length of the bar, and all of it.
+        - `text`: stands beside the bar.
+        - `line`: printed now and then where there is no terminal; None: `text`.
+        """
         now = time.monotonic()
         if self.console.is_terminal:
             self._progress.update(self._task, completed=completed, total=total, description=text)
@@ -72,29 +81,38 @@ class Display(Bar):
     def __init__(self, total: int, done: int, console: Console | None = None) -> None:
         super().__init__(console)
         self._total, self._done = total, done
-        self._start: float | None = None  # of the first progress: loading the model is not part of the rate
+        # Of the first progress: loading the model is not part of the rate.
+        self._start: float | None = None
         self._base = Tally()
 
     def show(self, tally: Tally, activity: str) -> None:
-        """`tally`: finished and in work, of this run; `activity`: what goes on while nothing is counted yet."""
+        """Show how far the run is.
+
+        - `tally`: what is finished and in work, of this run.
+        - `activity`: what goes on while nothing is counted yet.
+        """
         now = time.monotonic()
         if self._start is None and tally.documents:
             self._start, self._base = now, tally
-        text = self._describe(tally, now) if self._start is not None else activity
+        # A unit that is tried again counts twice for a while: never more than there are.
         completed = min(self._done + tally.documents, self._total)
-        self.move(completed, self._total, text, f"{100 * completed // max(self._total, 1):3d}% {text}")
+        text = activity
+        if self._start is not None:
+            text = f"{completed:,}/{self._total:,} documents"
+            text += self._rates(tally, now - self._start, self._total - completed)
+        self.move(
+            completed, self._total, text, f"{100 * completed // max(self._total, 1):3d}% {text}"
+        )
 
-    def _describe(self, tally: Tally, now: float) -> str:
-        completed = min(self._done + tally.documents, self._total)
-        text = f"{completed:,}/{self._total:,} documents"
-        seconds = now - (self._start or now)
-        if seconds < 1 or tally.documents <= self._base.documents:
-            return text
-        rate = (tally.documents - self._base.documents) / seconds
+    def _rates(self, tally: Tally, seconds: float, documents_left: int) -> str:
+        """The rates since the first progress, and the time left; nothing while they are unsure."""
+        documents = tally.documents - self._base.documents
+        if seconds < 1 or documents <= 0:
+            return ""
+        rate = documents / seconds
         token_rate = (tally.tokens - self._base.tokens) / seconds
-        left = format_seconds((self._total - completed) / rate)
-        tokens = f", {token_rate / 1000:,.1f}k tokens/s" if token_rate else ""  # some work counts none
-        return f"{text}, {rate:,.1f} documents/s{tokens}, {left} left"
+        tokens = f", {token_rate / 1000:,.1f}k tokens/s" if token_rate else ""  # not all work has
+        return f", {rate:,.1f} documents/s{tokens}, {format_seconds(documents_left / rate)} left"
 
 
 def format_seconds(seconds: float) -> str:

@@ -112,7 +112,7 @@ def main() -> None:
         alone = max((row for row in found if row["shape"] == shape), key=lambda row: row["end_to_end_documents"])
         config = JobConfig(max_batch_tokens=alone["batch_tokens"])
         rows = repeated(tables, alone["end_to_end_documents"])
-        job = measure_job(str(Path(folder) / shape), config, rows, "local", f"{folder}/job")
+        job = measure_job(str(Path(folder) / shape), config, rows, address="local", folder=f"{folder}/job")
         idle = 1 - (1 - alone["idle_share"]) * job.documents_per_second / alone["end_to_end_documents"]
         print(
             f"{shape} as a job: {job.documents_per_second:,.0f} documents/s, device idle {idle:.0%}; it began after "

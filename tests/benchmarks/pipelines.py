@@ -20,7 +20,8 @@ from bertsum.runs.records import Counts
 from bertsum.storage.folder import Folder
 from jobs.engine.publisher import complete
 from jobs.engine.reports import UnitReport
-from jobs.summarize import look_up, parser, read_config
+from jobs.options import DocumentOptions
+from jobs.summarize import look_up, read_config
 
 _BATCH_ROWS = 256
 
@@ -32,8 +33,8 @@ def job_seconds(source: Path, output: Path) -> float:
     def show(folder: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
         begun.append(min(report.begun for report in reports))
 
-    arguments = parser().parse_args([str(source), str(output)])
-    run = look_up(arguments, read_config(arguments))
+    options = DocumentOptions(input=str(source), output=str(output))
+    run = look_up(options, read_config(options))
     complete(run, run.plan(), show)
     return time.time() - begun[0]
 

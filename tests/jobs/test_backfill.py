@@ -33,7 +33,11 @@ def test_days_in_the_wrong_order_are_refused() -> None:
 
 
 def some_days(*rows: int) -> list[Day]:
-    return [Day(date(2026, 11, 1 + i), [f"dt={i}"], 10, count, count, "to do") for i, count in enumerate(rows)]
+    days = []
+    for i, count in enumerate(rows):
+        day = date(2026, 11, 1 + i)
+        days.append(Day(day=day, partitions=[f"dt={i}"], units_left=10, rows=count, rows_left=count, state="to do"))
+    return days
 
 
 def test_a_budget_of_documents_takes_whole_days() -> None:

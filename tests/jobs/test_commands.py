@@ -1,6 +1,7 @@
 """Commands that need no Ray, in processes where it cannot be imported; and how progress looks."""
 
 import argparse
+import dataclasses
 import importlib
 import io
 import json
@@ -92,6 +93,21 @@ def test_every_command_has_a_parser_of_its_own(command: str) -> None:
     found = importlib.import_module(f"jobs.{command}").parser()
     assert isinstance(found, argparse.ArgumentParser)
     assert found.prog == f"bertsum {command}"
+
+
+OWN_OPTIONS = [command for command in cli.COMMANDS if command not in ("train", "tune")]
+
+
+@pytest.mark.parametrize("command", OWN_OPTIONS)
+def test_every_option_has_a_field(command: str) -> None:
+    """The dataclass takes all that the parser gives, and asks for nothing that it does not give."""
+    module = importlib.import_module(f"jobs.{command}")
+    options = getattr(module, f"{command.capitalize()}Options")
+    given = {action.dest for action in module.parser()._actions} - {"help"}
+    fields = {field.name: field for field in dataclasses.fields(options)}
+    assert given <= fields.keys()
+    # Of the shared fields, a command may lack the option: those keep their default.
+    assert all(fields[name].default is not dataclasses.MISSING for name in fields.keys() - given)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

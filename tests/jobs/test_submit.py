@@ -191,9 +191,9 @@ def test_servers_that_are_not_there_or_do_not_want_us(cluster: Cluster, tmp_path
     ("arguments", "message"),
     [
         (["s3://key:secret@bucket/in", "s3://bucket/out"], r"s3://\*\*\*@bucket/in holds credentials.*--env"),
-        (["news", "s3://bucket/out"], "input 'news' is a place on this machine"),
-        (["/in", "out"], "output 'out' is a place on this machine"),
-        (["/in", "/out", "--model", "tests"], "model 'tests' is a place on this machine"),
+        (["news", "s3://bucket/out"], "input 'news' is a path on this machine"),
+        (["/in", "out"], "output 'out' is a path on this machine"),
+        (["/in", "/out", "--model", "tests"], "model 'tests' is a path on this machine"),
         (["/in", "/out", "--config", "/nowhere.yaml"], "no configuration file /nowhere.yaml"),
     ],
 )

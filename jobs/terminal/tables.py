@@ -1,0 +1,120 @@
+"""Tables of an evaluation, for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bertsum.evaluation.report import ROUGE_NAMES
+from jobs.terminal.console import console
+
+_MOST_SAID = 10  # columns of a confusion matrix; with more of them none has room
+
+# Plain values as they stand in metrics.json: see `bertsum.evaluation.report.evaluation_report`.
+Report = Mapping[str, Any]
+
+
+def show_report(report: Report) -> None:
+    """Print tables of ROUGE, sentiment, topic and words."""
+    statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
+    console.print(f"{report['rows']:,} rows: {statuses}")
+    if report["rouge"]:
+        console.print(_rouge_table(report["rouge"]))
+    for head in ("sentiment", "topic"):
+        for model, values in report[head].items():
+            _show_classes(head, model, values)
+    for model, values in report["words"].items():
+        console.print(_word_table(model, values))
+
+
+def _rouge_table(rouge: Report) -> Table:
+    """A row for each system, which has its difference to the lead in the last column."""
+    lead = rouge["lead"]
+    table = _left_titled(
+        f"ROUGE F in percent, {rouge['rows']:,} documents; in brackets 95 % intervals"
+    )
+    table.add_column("system", overflow="fold")
+    for name in ("ROUGE-1", "ROUGE-2", "ROUGE-Lsum", f"R1 over {lead}"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for system, values in rouge["systems"].items():
+        cells = [_interval(values[name]) for name in ROUGE_NAMES]
+        # The lead is what the others are compared with: it has no difference to itself.
+        over_lead = "" if system == lead else _interval(values["over_lead"]["rouge_1"], "+")
+        table.add_row(system, *cells, over_lead)
+    return table
+
+
+def _interval(value: Mapping[str, float], sign: str = "") -> str:
+    """`31.20 (30.10 32.30)`; with `sign` `+` a plus before positive numbers."""
+    mean, low, high = value["mean"], value["low"], value["high"]
+    return f"{mean:{sign}.2f} ({low:{sign}.2f} {high:{sign}.2f})"
+
+
+def _show_classes(head: str, model: str, values: Report) -> None:
+    """Print a table of a head that gives one label a document, and what the model cannot know."""
+    low, high = values["accuracy_95"]
+    table = _label_table(
+        f"{head} by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} "
+        f"({low:.3f} {high:.3f}), {values['accuracy_among_present_labels']:.3f} among the labels "
+        f"of the data; macro-F1 {values['macro_f1']:.3f}; calibration error "
+        f"{values['calibration']['error']:.3f}",
+        values,
+        num_unknown=len(values["unknown_labels"]),
+    )
+    console.print(table)
+    if values["unknown_labels"]:
+        unknown = ", ".join(f"{name} ({rows:,})" for name, rows in values["unknown_labels"].items())
+        console.print(
+            f"{model} does not know these labels of {head}, and is wrong in their rows, "
+            f"{values['rows_with_unknown_label']:,} of {values['rows']:,}: {unknown}\n",
+            soft_wrap=True,
+        )
+
+
+def _word_table(model: str, values: Report) -> Table:
+    """A row for each tag of single words, and below, one for each kind of span."""
+    spans = values["spans"]
+    micro = spans["micro"]
+    table = _label_table(
+        f"words by {model}, {values['words']:,} in {values['rows']:,} rows: accuracy "
+        f"{values['accuracy']:.3f}, macro-F1 {values['macro_f1']:.3f}; {micro['support']:,} spans: "
+        f"F1 {micro['f1']:.3f} (precision {micro['precision']:.3f}, recall {micro['recall']:.3f}), "
+        f"macro-F1 {spans['macro_f1']:.3f}",
+        values,
+    )
+    for kind, scores in spans["by_kind"].items():
+        measures = [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(f"spans {kind}", *measures, f"{scores['support']:,}")
+    return table
+
+
+def _label_table(title: str, values: Report, num_unknown: int = 0) -> Table:
+    """A row for each label: measures, support, and how often each label was said instead.
+
+    `num_unknown`: how many of the last labels the model does not know.
+    """
+    table = _left_titled(title, min_width=100)
+    labels = values["labels"]
+    said_labels: Sequence[str] = labels[: len(labels) - num_unknown]  # it never says the others
+    if len(said_labels) > _MOST_SAID:
+        said_labels = []
+    table.add_column("label")
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+    for label in said_labels:
+        table.add_column(f"said {label}", justify="right")
+    for label, counts in zip(labels, values["confusion"], strict=True):
+        support = values["support"][label]
+        measures = ["-"] * 3  # what there is none of has no recall
+        if support:
+            measures = [f"{values[name][label]:.3f}" for name in ("precision", "recall", "f1")]
+        said = [f"{count:,}" for count in counts[: len(said_labels)]]
+        table.add_row(label, *measures, f"{support:,}", *said)
+    return table
+
+
+def _left_titled(title: str, min_width: int | None = None) -> Table:
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), min_width=min_width
+    )
