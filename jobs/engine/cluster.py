@@ -1,22 +1,18 @@
-"""Start or find Ray, and see to it that what the job asks for is there. Nothing here waits without a limit."""
+"""Start or join Ray, and check that it has what the job asks for. Each wait has a limit."""
 
+import errno
 import logging
 import os
 import shutil
 import signal
 import socket
-import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import ray
-import ray._private.auto_init_hook
-import ray._private.utils
-from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -24,11 +20,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from bertsum.config import ResourcesConfig
 from bertsum.errors import BertsumError, ResourceError, UnavailableError
 from bertsum.storage.folder import describe, mask
-from jobs.engine.ray_start import (
-    WRONG_MACHINE,
-    OwnCode,
+from jobs.engine.ray_workarounds import (
+    CodePathConfig,
+    keep_sigterm_handler,
+    listen_on_loopback,
     local_token,
-    own_sigterm,
+    quieten,
+    silent_stderr,
     start_in_time,
     start_seconds,
     temp_dir,
@@ -39,12 +37,14 @@ _MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
 _MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _CONNECT_SECONDS = 5.0
 _MOST_PORT = 65535
-_TYPE = "accelerator_type:"
+_TYPE_PREFIX = "accelerator_type:"  # of a resource that Ray gives to nodes with this type of GPU
+# Of a start that fails for a reason which another try does not mend.
+_PERMANENT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a node has in total."""
+    """What a node of the cluster has in total, in use or not."""
 
     num_cpus: float
     num_gpus: float
@@ -53,7 +53,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many replicas, each with so many CPUs and GPUs of one node, of one type of GPU if it is named."""
+    """A number of replicas, and what each of them takes of one node.
+
+    - `num_gpus`: may be a fraction, where replicas share a GPU.
+    - `accelerator_type`: the type of GPU, if the job names one.
+    """
 
     replicas: int
     num_cpus: float
@@ -66,74 +70,92 @@ class Shape:
 
     @property
     def bundle(self) -> dict[str, float]:
-        """What one replica takes, by Ray's names."""
-        gpus = {"GPU": self.num_gpus} if self.num_gpus else {}
-        kind = {f"{_TYPE}{self.accelerator_type}": 0.001} if self.accelerator_type else {}
-        return {"CPU": self.num_cpus} | gpus | kind
+        """Resources of one replica, by Ray's names."""
+        bundle = {"CPU": self.num_cpus}
+        if self.num_gpus:
+            bundle["GPU"] = self.num_gpus
+        if self.accelerator_type:
+            # a node has 1.0 of it: so little that every replica on the node gets some
+            bundle[f"{_TYPE_PREFIX}{self.accelerator_type}"] = 0.001
+        return bundle
+
+
+class _Quiet(TypedDict):
+    log_to_driver: bool
+    logging_level: int
+    configure_logging: bool
+
+
+_QUIET = _Quiet(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
 
 
 @contextmanager
 def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
-    """Ray for the duration of a run: `local` starts one that ends with this process, others are joined.
+    """Connect this process to Ray for the duration of a run.
 
-    A process that has Ray already (a notebook) keeps it. `num_cpus`: of a local Ray; default: all of the machine.
+    A process that has Ray already (a notebook) keeps it.
+
+    - `address`: `local` starts a Ray that ends with this process; any other is joined.
+    - `num_cpus`: of a local Ray; None: all of the machine.
+
+    Raises ResourceError where address or machine are wrong, and UnavailableError where another try
+    may succeed.
     """
     if ray.is_initialized():
         yield
         return
-    _quieten()
+    quieten()
     is_local = address == "local"
-    # Ray listens on the machine's own address otherwise, for whoever reaches it; its name for this speaks of Windows
-    # and macOS, where it is the default
-    ray_constants.ENABLE_RAY_CLUSTER = not is_local
+    listen_on_loopback(only=is_local)
     with local_token() if is_local else nullcontext():
         try:
-            _start(num_cpus) if is_local else _join(address)
+            if is_local:
+                _start(num_cpus)
+            else:
+                _join(address)
             yield
         finally:
             with _uninterrupted():
                 ray.shutdown()
 
 
-_QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-
-
 def _start(num_cpus: int | None) -> None:
-    """Start a Ray on this machine. Raises ResourceError where the machine does not allow it, else UnavailableError."""
     directory = temp_dir()
     try:
-        with _silent_stderr(), start_in_time(start_seconds()):
+        with silent_stderr(), start_in_time(start_seconds()):
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=_store_bytes(),
-                job_config=OwnCode(),
+                job_config=CodePathConfig(),
                 _temp_dir=directory,
                 **_QUIET,
             )
     except BertsumError:
         raise
-    except Exception as error:  # Ray raises a bare Exception, too, for instance when a node does not start in time
-        is_wrong = isinstance(error, OSError) and error.errno in WRONG_MACHINE
-        advice = "" if is_wrong else ". The same command may succeed at another try"
-        kind = ResourceError if is_wrong else UnavailableError
+    # Ray raises a bare Exception, too, for instance when a node does not start in time
+    except Exception as error:
+        is_permanent = isinstance(error, OSError) and error.errno in _PERMANENT_ERRORS
+        advice = "" if is_permanent else ". The same command may succeed at another try"
+        kind = ResourceError if is_permanent else UnavailableError
         raise kind(f"Ray did not start on this machine: {_reason(error)}{advice}") from error
 
 
 def _join(address: str) -> None:
-    """Join the Ray at `address`. Raises ResourceError where the address is wrong, else UnavailableError."""
     _check_reachable(address)
     # a driver behind ray:// has its path from the process on the cluster that stands in for it
-    job_config: Any = None if address.startswith("ray://") else OwnCode()
+    # (typed Any: the annotation of `ray.init` forbids None, which is its default)
+    job_config: Any = None if address.startswith("ray://") else CodePathConfig()
     try:
-        with _silent_stderr(), own_sigterm():
+        with silent_stderr(), keep_sigterm_handler():
             ray.init(address=address, job_config=job_config, **_QUIET)
     except Exception as error:
-        kind = ResourceError if isinstance(error, AuthenticationError | ValueError) else UnavailableError
+        is_wrong = isinstance(error, AuthenticationError | ValueError)
+        kind = ResourceError if is_wrong else UnavailableError
         raise kind(
-            f"no Ray at --address {mask(address)}: {_reason(error)}. If the cluster wants a token, set "
-            "RAY_AUTH_MODE=token and have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            f"no Ray at --address {mask(address)}: {_reason(error)}. If the cluster wants a token, "
+            "set RAY_AUTH_MODE=token and have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
 
 
@@ -144,11 +166,13 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ray's end, which takes a second or two, not be broken off by another Ctrl-C: its processes would stay."""
+    """Ignore Ctrl-C while Ray ends, which takes a second or two: else its processes would stay."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -157,140 +181,205 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:
-    """The shape of the run, after making sure that the cluster can place what must be there at the beginning.
+    """Return the shape of the run, once the cluster has room for the replicas to begin with.
 
-    Raises ResourceError after `timeout_seconds`, or at once where the cluster is ours alone and cannot grow; it is
-    UnavailableError where the nodes that are there could serve the job, if they were free, or more of them.
+    - `num_units`: there are never more replicas than units.
+    - `can_grow`: whether nodes may join, or others may let go of resources.
+
+    Raises ResourceError after `timeout_seconds`, or at once where the cluster cannot grow. It is
+    UnavailableError where its nodes would do if they were free, or if there were more of them.
     """
     if can_grow:
         _wait_for_room(resources, num_units)
     nodes = _nodes()
     shape = fit(resources, nodes, num_units)
     if shape is None:
-        kind = UnavailableError if can_grow and _lacks_only_nodes(resources, nodes) else ResourceError
-        raise kind(_what_is_missing(resources, nodes))
+        more_nodes_help = can_grow and _lacks_only_nodes(resources, nodes)
+        kind = UnavailableError if more_nodes_help else ResourceError
+        raise kind(_describe_missing(resources, nodes))
     return shape
 
 
 def _lacks_only_nodes(resources: ResourcesConfig, nodes: Sequence[Node]) -> bool:
-    """Whether a replica fits on a node that is there, or no worker has joined yet: then more may come."""
-    shape = _wanted(resources, nodes)
+    """Whether a replica fits on some node, or no worker has joined yet: then more may come."""
+    shape = _least_shape(resources, nodes)
     workers = [node for node in nodes if node.num_cpus]
-    return not workers or any(_replicas_on(node, shape) for node in workers)
+    return not workers or any(_capacity(node, shape) for node in workers)
 
 
 def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Shape | None:
-    """The replicas that these nodes hold, or None when they do not hold what is asked. A replica needs one node."""
-    shape = _wanted(resources, nodes)
-    places = sum(_replicas_on(node, shape) for node in nodes)
-    if places < _least(resources):
+    """Return the replicas that these nodes hold, or None if they hold fewer than work begins with.
+
+    A replica needs all its resources on one node.
+    """
+    shape = _least_shape(resources, nodes)
+    capacity = sum(_capacity(node, shape) for node in nodes)
+    if capacity < shape.replicas:
         return None
-    return replace(shape, replicas=min(resources.replicas or places, max(num_units, 1)))
+    # a number that is asked for may exceed today's capacity: the others start when nodes join
+    return replace(shape, replicas=min(resources.replicas or capacity, max(num_units, 1)))
 
 
-def _least(resources: ResourcesConfig) -> int:
-    """Replicas without which work does not begin."""
-    return resources.min_replicas or resources.replicas or 1
-
-
-def _wanted(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
-    """What is asked of a cluster with these nodes; `replicas` are those without which work does not begin."""
+def _least_shape(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
+    """Return the replicas without which work does not begin, with defaults chosen by the nodes."""
     num_gpus = resources.num_gpus
     if num_gpus is None:
-        num_gpus = 1.0 if resources.accelerator_type or any(node.num_gpus >= 1 for node in nodes) else 0.0
+        has_gpu = any(node.num_gpus >= 1 for node in nodes)
+        num_gpus = 1.0 if resources.accelerator_type or has_gpu else 0.0
     num_cpus = resources.num_cpus
     if num_cpus is None:
-        kind = resources.accelerator_type
-        with_cpus = [node for node in nodes if node.num_cpus >= 1 and (not kind or kind in node.accelerator_types)]
-        able = [node for node in with_cpus if node.num_gpus >= num_gpus] or with_cpus
-        cores = [_cores_for_one(node, num_gpus) for node in able]
-        num_cpus = max(1.0, min([*cores, _MAX_DEFAULT_CPUS]))
-    return Shape(_least(resources), num_cpus, num_gpus, resources.accelerator_type)
+        num_cpus = _default_cpus(nodes, num_gpus, resources.accelerator_type)
+    return Shape(
+        replicas=resources.min_replicas or resources.replicas or 1,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        accelerator_type=resources.accelerator_type,
+    )
 
 
-def _cores_for_one(node: Node, num_gpus: float) -> float:
-    """All cores of a node, shared among as many replicas as its GPUs hold."""
-    replicas = max(1, int(node.num_gpus / num_gpus)) if num_gpus else 1
-    return float(int(node.num_cpus / replicas))
+def _default_cpus(nodes: Sequence[Node], num_gpus: float, accelerator_type: str | None) -> float:
+    """Return the CPUs of a replica that fit on every node which can hold one, at most 4.
+
+    The cores of a node are shared among as many replicas as its GPUs hold. For example, with one
+    GPU a replica, 32 cores beside 4 GPUs are 8 for each, and 2 cores beside 1 GPU are 2: the
+    default is then 2.
+    """
+    with_cpus = []
+    for node in nodes:
+        has_type = not accelerator_type or accelerator_type in node.accelerator_types
+        if node.num_cpus >= 1 and has_type:
+            with_cpus.append(node)
+    # if no node has the GPUs, the job is refused, and the message names CPUs that would do
+    able = [node for node in with_cpus if node.num_gpus >= num_gpus] or with_cpus
+    num_cpus = float(_MAX_DEFAULT_CPUS)
+    for node in able:
+        replicas = max(1, int(node.num_gpus / num_gpus)) if num_gpus else 1
+        num_cpus = min(num_cpus, float(int(node.num_cpus / replicas)))
+    return max(1.0, num_cpus)
 
 
-def _replicas_on(node: Node, shape: Shape) -> int:
+def _capacity(node: Node, shape: Shape) -> int:
+    """Return how many replicas the node holds."""
     if shape.accelerator_type and shape.accelerator_type not in node.accelerator_types:
         return 0
-    by_cpu = int(node.num_cpus / shape.num_cpus + 1e-9)
-    return min(by_cpu, int(node.num_gpus / shape.num_gpus + 1e-9)) if shape.num_gpus else by_cpu
+    # 1e-9: 0.3 / 0.1 is 2.9999999999999996 in floating point, and means 3 replicas
+    capacity = int(node.num_cpus / shape.num_cpus + 1e-9)
+    if shape.num_gpus:
+        capacity = min(capacity, int(node.num_gpus / shape.num_gpus + 1e-9))
+    return capacity
 
 
 def _nodes() -> list[Node]:
     state: Any = ray  # `ray.nodes` and `ray.available_resources` carry no types
-    found = [node["Resources"] for node in state.nodes() if node["Alive"]]
-    return [Node(node.get("CPU", 0.0), node.get("GPU", 0.0), _types(node)) for node in found]
+    nodes = []
+    for entry in state.nodes():
+        if not entry["Alive"]:
+            continue
+        resources: Mapping[str, float] = entry["Resources"]
+        types = [name for name in resources if name.startswith(_TYPE_PREFIX)]
+        node = Node(
+            num_cpus=resources.get("CPU", 0.0),
+            num_gpus=resources.get("GPU", 0.0),
+            accelerator_types=frozenset(name.removeprefix(_TYPE_PREFIX) for name in types),
+        )
+        nodes.append(node)
+    return nodes
 
 
-def _types(node: Mapping[str, float]) -> frozenset[str]:
-    return frozenset(name.removeprefix(_TYPE) for name in node if name.startswith(_TYPE))
-
-
-def _what_is_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
-    shape = _wanted(resources, nodes)
+def _describe_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
+    """Say what the job asks for, what the cluster has, and which options would make it fit."""
+    shape = _least_shape(resources, nodes)
+    # a type that no node has: numbers of CPUs and GPUs would lead the reader astray
     types = sorted(set().union(*(node.accelerator_types for node in nodes)))
     if shape.accelerator_type and shape.accelerator_type not in types:
         return (
-            f"the job asks for GPUs of the type {shape.accelerator_type}; the cluster has {', '.join(types) or 'none'}"
-            f" ({len(nodes)} node(s)). Choose one of these with --set resources.accelerator_type=..., or wait longer "
-            "for nodes with --set resources.timeout_seconds=..."
+            f"the job asks for GPUs of the type {shape.accelerator_type}; the cluster has "
+            f"{', '.join(types) or 'none'} ({len(nodes)} node(s)). Choose one of these with --set "
+            "resources.accelerator_type=..., or wait longer for nodes with --set "
+            "resources.timeout_seconds=..."
         )
+    # the node that comes closest to holding a replica
     largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus), default=Node(0, 0))
-    asked = f"{shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs each"
-    has = (
-        f"{len(nodes)} node(s) with {sum(node.num_cpus for node in nodes):g} CPUs and "
-        f"{sum(node.num_gpus for node in nodes):g} GPUs; the largest has {largest.num_cpus:g} CPUs, "
+    asked = f"{shape.replicas} replica(s) with {_amounts(shape)} each"
+    total = Node(sum(node.num_cpus for node in nodes), sum(node.num_gpus for node in nodes))
+    available = (
+        f"{len(nodes)} node(s) with {_amounts(total)}; the largest has {largest.num_cpus:g} CPUs, "
         f"{largest.num_gpus:g} GPUs, and a replica must fit on one node"
     )
-    less = {"num_gpus": f"{largest.num_gpus:g}", "num_cpus": f"{largest.num_cpus:g}"}
-    too_much = [key for key, most in less.items() if getattr(shape, key) > float(most)]
-    advice = " ".join(f"--set resources.{key}={less[key]}" for key in too_much) or "--set resources.replicas=1"
-    return f"the job asks for {asked}; the cluster has {has}. Ask for less with {advice}"
+    advice = []
+    if shape.num_gpus > largest.num_gpus:
+        advice.append(f"--set resources.num_gpus={largest.num_gpus:g}")
+    if shape.num_cpus > largest.num_cpus:
+        advice.append(f"--set resources.num_cpus={largest.num_cpus:g}")
+    options = " ".join(advice) or "--set resources.replicas=1"
+    return f"the job asks for {asked}; the cluster has {available}. Ask for less with {options}"
+
+
+def _amounts(of: Node | Shape) -> str:
+    return f"{of.num_cpus:g} CPUs and {of.num_gpus:g} GPUs"
 
 
 def _wait_for_room(resources: ResourcesConfig, num_units: int) -> None:
-    """Reserve for a moment what must be there: a total says nothing on a cluster that others use, and an autoscaler
-    gets nodes for what waits for room, and only for so long as it waits.
+    """Reserve the replicas to begin with for a moment, within `timeout_seconds`.
+
+    The totals of the nodes say nothing on a cluster that others use. And an autoscaler gets nodes
+    for what waits for room, and only for as long as it waits.
+
+    Raises UnavailableError where the nodes would do but are in use. Where they would not do,
+    `reserve` says why.
     """
-    shape = _wanted(resources, _nodes())
+    shape = _least_shape(resources, _nodes())
+    # PACK fills nodes one after the other, so that few are left half empty
     group = placement_group([shape.bundle] * shape.replicas, strategy="PACK")
     try:
-        if not group.wait(resources.timeout_seconds) and fit(resources, _nodes(), num_units) is not None:
-            state: Any = ray
-            free = state.available_resources()
-            raise UnavailableError(
-                f"no room for {shape.replicas} replica(s) with {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs "
-                f"within {resources.timeout_seconds:g} s: of the whole cluster {free.get('CPU', 0):g} CPUs and "
-                f"{free.get('GPU', 0):g} GPUs are free, the others are in use. Wait for them (--set "
-                "resources.timeout_seconds=...), or ask for less (--set resources.replicas=1, resources.num_cpus=1)"
-            )
+        if group.wait(resources.timeout_seconds) or fit(resources, _nodes(), num_units) is None:
+            return
+        state: Any = ray
+        free = state.available_resources()
+        raise UnavailableError(
+            f"no room for {shape.replicas} replica(s) with {_amounts(shape)} within "
+            f"{resources.timeout_seconds:g} s: of the whole cluster {free.get('CPU', 0):g} CPUs "
+            f"and {free.get('GPU', 0):g} GPUs are free, the others are in use. Wait for them "
+            "(--set resources.timeout_seconds=...), or ask for less (--set resources.replicas=1, "
+            "resources.num_cpus=1)"
+        )
     finally:
         remove_placement_group(group)
 
 
-def beside_the_driver() -> dict[str, Any]:
-    """Options of an actor that is the driver's helper: on its node, which does not go away before the driver does, and
-    without a CPU of its own, since replicas may have taken them all.
+class DriverNodeOptions(TypedDict):
+    """Options of an actor on the driver's node, without a CPU."""
 
-    Not a soft affinity: Ray 2.60 takes no notice of one to a node without CPUs, as a head should be.
+    num_cpus: int
+    scheduling_strategy: NodeAffinitySchedulingStrategy
+
+
+def beside_the_driver() -> DriverNodeOptions:
+    """Return options of an actor that helps the driver.
+
+    It is on the driver's node, which does not go away before the driver does. It has no CPU of its
+    own, since replicas may have taken them all. The affinity is not soft: Ray 2.60 ignores a soft
+    one to a node without CPUs, as a head should be.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return {"num_cpus": 0, "scheduling_strategy": here}
 
 
 def _store_bytes() -> int:
-    """Ray would take 30 % of the memory; where shared memory is small (containers) it would then write to disk."""
-    free = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else _MIN_STORE_BYTES  # noqa: PTH112
+    """Return the size of a local Ray's object store.
+
+    Ray would take 30 % of the memory, and write to disk where shared memory is small (containers).
+    """
+    shared_memory = "/dev/shm"
+    if not os.path.isdir(shared_memory):  # noqa: PTH112 - a string
+        return _MIN_STORE_BYTES
+    free = shutil.disk_usage(shared_memory).free
     return max(_MIN_STORE_BYTES, min(_MAX_STORE_BYTES, free // 2))
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself retries an address where nobody listens for minutes."""
+    """Raise ResourceError or UnavailableError where nobody listens: Ray would retry for minutes."""
+    # `auto` and the like have no port, and are left to Ray
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -299,42 +388,8 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
-        # a name that does not exist is a wrong address; a head that is down, or a name server, may come back
+        # a name that does not exist is a wrong address; a head or name server that is down may
+        # come back
         is_wrong = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
         kind = ResourceError if is_wrong else UnavailableError
         raise kind(f"no Ray at --address {mask(address)}: {describe(error)}") from error
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Ray's C++ side announces there that it was told to be quiet; what goes wrong is an exception."""
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
-
-
-def _quieten() -> None:
-    """Ray's hints are for people who write Ray programs; ours would look for a mistake of theirs in them."""
-    environment: Mapping[str, str] = {
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "RAY_BACKEND_LOG_LEVEL": "fatal",  # else C++ prints its own to our terminal
-    }
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"ray\.")
-    # A thread that still works for the job when its Ray has ended must not start or join another one by the way.
-    vars(ray._private.auto_init_hook)["enable_auto_connect"] = False
-    # The raylet's long words about a dead worker, which no option turns off; the job says it in its own.
-    vars(ray._private.worker)["_worker_logs_enabled"] = False
-    # The entry point of a job, which dashboard and API show, is our command line with all that is in it.
-    vars(ray._private.utils)["get_entrypoint_name"] = lambda: mask(" ".join(sys.orig_argv))

@@ -1,67 +1,79 @@
-"""A replica's way to the Monitor."""
+"""A replica's connection to the Monitor."""
 
 import os
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 
 from bertsum.runs.units import Unit
+from jobs.engine.monitor import ActorHandle
 from jobs.engine.suspects import Advice
 
 _ANSWER_SECONDS = 60.0
-_SEND_SECONDS = 0.5  # a message costs its sender a quarter of a millisecond, and the Monitor as much
+# A message costs its sender a quarter of a millisecond, and the Monitor as much.
+_SEND_SECONDS = 0.5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class UnitInWork:
-    """One unit from its call to its report. `documents` are done, `tokens` read; `seconds` by stage."""
+    """One unit from its call to its report.
+
+    - `seconds`: by stage.
+    - `documents`, `tokens`: that are computed.
+    - `begun`, `begun_at`: when the model was loaded, by time.perf_counter and as Unix time.
+    - `stage`, `sent_at`: of the last message, the latter by time.monotonic.
+    - `unsent_documents`, `unsent_tokens`: that were computed after the last message.
+    """
 
     name: str
     unit: Unit
     seconds: dict[str, float] = field(default_factory=dict)
     documents: int = 0
     tokens: int = 0
-    begun: float = 0.0  # by time.perf_counter, when the model was loaded
-    begun_at: float = 0.0  # the same as Unix time
-    stage: str = ""  # the one that was last sent
-    sent_at: float = 0.0  # by time.monotonic
+    begun: float = 0.0
+    begun_at: float = 0.0
+    stage: str = ""
+    sent_at: float = 0.0
     unsent_documents: int = 0
     unsent_tokens: int = 0
 
 
 class MonitorLink:
-    """Says to the Monitor what this replica does. Questions wait for the answer, progress does not."""
+    """Sends the Monitor what this replica does. Questions wait for an answer, progress does not."""
 
-    def __init__(self, monitor: Any) -> None:
+    def __init__(self, monitor: ActorHandle) -> None:
         self._monitor = monitor
+        # a process, and not an actor, which may have several processes one after the other
         self.replica = f"{socket.gethostname()}:{os.getpid()}"
 
     def start_unit(self, unit: str) -> Advice:
-        """The unit is computed next; the answer says how."""
-        advice: Advice = self._ask("start_unit", self.replica, unit, self._actor())
+        """Say that the unit is computed next; the answer says how."""
+        call = self._monitor.start_unit.remote(self.replica, unit, _this_actor())
+        advice: Advice = ray.get(call, timeout=_ANSWER_SECONDS)
         return advice
 
     def prepare_ahead(self, unit: str) -> bool:
-        """Whether the unit may be prepared while another one is computed."""
-        return bool(self._ask("prepare_ahead", self.replica, unit, self._actor()))
+        """Ask whether the unit may be prepared while another one is computed."""
+        call = self._monitor.prepare_ahead.remote(self.replica, unit, _this_actor())
+        return bool(ray.get(call, timeout=_ANSWER_SECONDS))
 
     def park(self, unit: str) -> None:
-        """The unit is prepared, and waits for the device."""
+        """Say that the unit is prepared, and waits for the device."""
         self._monitor.park.remote(unit)
 
     def mark_running(self, unit: str, start: int, stop: int) -> None:
-        """Rows [start, stop) of the unit are computed next; returns when the Monitor knows."""
-        self._ask("mark_running", unit, start, stop)
+        """Say that rows [start, stop) of the unit are computed next; wait until that is known."""
+        ray.get(self._monitor.mark_running.remote(unit, start, stop), timeout=_ANSWER_SECONDS)
 
     def send(self, work: UnitInWork, stage: str, documents: int = 0, tokens: int = 0) -> None:
-        """Count documents and tokens that were just done.
+        """Count documents and tokens that were just computed, and send them if it is time.
 
-        The Monitor hears of a new stage at once, and else from time to time: a device may end hundreds of batches a
+        A new stage is sent at once, all else twice a second: a device may end hundreds of batches a
         second.
         """
+        # `documents` and `tokens` are for the report, the unsent ones for the next message
         work.documents += documents
         work.tokens += tokens
         work.unsent_documents += documents
@@ -69,13 +81,17 @@ class MonitorLink:
         now = time.monotonic()
         if stage == work.stage and now - work.sent_at < _SEND_SECONDS:
             return
-        unsent = work.unsent_documents, work.unsent_tokens
-        self._monitor.update.remote(self.replica, work.name, stage, *unsent, self._actor())
+        self._monitor.update.remote(
+            self.replica,
+            work.name,
+            stage,
+            documents=work.unsent_documents,
+            tokens=work.unsent_tokens,
+            handle=_this_actor(),
+        )
         work.stage, work.sent_at = stage, now
         work.unsent_documents = work.unsent_tokens = 0
 
-    def _ask(self, method: str, *values: Any) -> Any:
-        return ray.get(getattr(self._monitor, method).remote(*values), timeout=_ANSWER_SECONDS)
 
-    def _actor(self) -> Any:
-        return ray.get_runtime_context().current_actor
+def _this_actor() -> ActorHandle:
+    return ray.get_runtime_context().current_actor

@@ -9,8 +9,8 @@
     refuse_failures   what could not be done is an error
 
 A group is what is published together: one partition, or all of them where a run is not narrowed to
-partitions (see `bertsum.runs.plan.Plan`). The steps of a commit are in `bertsum.runs.commit`, and what
-happens where another run is at work is in `bertsum.runs.concurrent_runs`.
+partitions (see `bertsum.runs.plan.Plan`). The steps of a commit are in `bertsum.runs.commit`. What
+happens while another run is at work is in `bertsum.runs.concurrent_runs`.
 """
 
 import time
@@ -76,9 +76,11 @@ def prepare(run: Run, plan: Plan) -> None:
         refuse_superseded(plan.superseded, run.output)
     if run.lake is not None and plan.limit is None and plan.open_partitions:
         schemas = [run.work.output_schema(schema) for schema in plan.schemas]
-        there = [name for name in plan.files(run.job) if name in plan.done or name in plan.retained]
-        if not schemas:  # nothing is left to read of INPUT
-            schemas = [read_schema(run.output, name) for name in there[:1]]
+        if not schemas:  # nothing is left to read of INPUT: a file that is there has the columns
+            for name in plan.files(run.job):
+                if name in plan.done or name in plan.retained:
+                    schemas = [read_schema(run.output, name)]
+                    break
         run.lake.prepare(schemas, sorted(plan.partitions))
 
 
@@ -94,7 +96,7 @@ def publish(run: Run, plan: Plan) -> "Publisher":
 
 
 class Publisher:
-    """Knows what each group still waits for, and commits it when that is there.
+    """Knows which units each group still misses, and commits it when none is missing.
 
     - `plan`: with the units that took the place of others
     - `waiting`: groups that are not begun, since units are missing
@@ -126,7 +128,7 @@ class Publisher:
 
     @property
     def counts(self) -> Counts:
-        """Of all that is published."""
+        """Counts of all that is published."""
         return add_counts(self.published.values())
 
     @property
@@ -137,7 +139,7 @@ class Publisher:
 
     def publish_ready(self) -> None:
         """Begin the groups that wait for nothing, and commit every group that is complete."""
-        later = {*self.waiting, *self._missing}
+        later = {*self.waiting, *self._missing}  # groups that miss units, or are begun already
         self._begin([group for group in self.plan.groups if group not in later])
         self._commit_complete(list(self._missing))
 
@@ -145,7 +147,8 @@ class Publisher:
         """Begin these groups and make their missing units, one group after the other."""
         from jobs.engine.waves import run_waves
 
-        self._is_exclusive = replicas.task.exclusive
+        self._is_exclusive = replicas.spec.exclusive
+        # units are made in the order of their groups, so that the first groups are complete early
         rank = {group: index for index, group in enumerate(groups)}
         self.waiting = [group for group in self.waiting if group not in rank]
         self._begin(groups)
@@ -175,7 +178,7 @@ class Publisher:
         self.committer.begin(self.plan.part({self.plan.group_of(name) for name in parts}))
 
     def commit(self, group: str) -> Counts:
-        """Commit a group of which every unit is there; see `bertsum.runs.commit.Committer.commit`."""
+        """Commit a group of which every unit is there; see `Committer.commit`."""
         plan, records = self.plan.part([group]), self._records if self._is_exclusive else {}
         commit = partial(self.committer.commit, reported=records)
         is_table = self._run.lake is not None and plan.limit is None
@@ -184,18 +187,19 @@ class Publisher:
     def refuse_failures(self) -> None:
         """Raise IncompleteError that says what went wrong, in some 20 lines, and what to do."""
         failures = list(chain.from_iterable(self.failures.values()))
-        if failures:
-            lines = [f"{len(failures)} part(s) of the input could not be done:"]
-            for failure in failures[:_MOST_FAILURES]:
-                files = ", ".join(mask(path) for path in failure.files[:3])
-                lines.append(f"  {files}: {failure.reason}")
-            if len(failures) > _MOST_FAILURES:
-                lines.append(f"  ... and {len(failures) - _MOST_FAILURES} more")
-            lines.append(
-                f"everything else is in {self._run.output}; mend these and run the same command "
-                f"again (`bertsum status {self._run.output}`)"
-            )
-            raise IncompleteError("\n".join(lines))
+        if not failures:
+            return
+        lines = [f"{len(failures)} part(s) of the input could not be done:"]
+        for failure in failures[:_MOST_FAILURES]:
+            files = ", ".join(mask(path) for path in failure.files[:3])
+            lines.append(f"  {files}: {failure.reason}")
+        if len(failures) > _MOST_FAILURES:
+            lines.append(f"  ... and {len(failures) - _MOST_FAILURES} more")
+        lines.append(
+            f"everything else is in {self._run.output}; mend these and run the same command "
+            f"again (`bertsum status {self._run.output}`)"
+        )
+        raise IncompleteError("\n".join(lines))
 
     def _begin(self, groups: Collection[str]) -> None:
         """Take _SUCCESS away and write what is planned; files that cannot be used are failures."""
@@ -226,7 +230,10 @@ class Publisher:
                     console.print(f"published {group}: {rows:,} rows", soft_wrap=True)
 
     def _fail(self, failures: Sequence[Failure]) -> None:
-        """Record what could not be done in the directory of its group, which stays incomplete."""
+        """Record what could not be done in the directory of its group, which stays incomplete.
+
+        Each call writes all failures of the group: the file is replaced.
+        """
         new: dict[str, list[Failure]] = {}
         for failure in failures:
             new.setdefault(self.plan.group_of(failure.files[0]), []).append(failure)

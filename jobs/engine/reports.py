@@ -1,4 +1,4 @@
-"""What a replica tells the driver of a unit: small, and JSON, so that no data goes through the driver."""
+"""What a replica reports to the driver. Small, and JSON: no data goes through the driver."""
 
 import json
 from collections.abc import Mapping
@@ -7,24 +7,34 @@ from typing import Self
 
 from bertsum.runs.records import Counts, FileRecord
 
+# In the order of a unit's way, and of the line that shows them.
 STAGES = ("read", "prepare", "forward", "finish", "write")
 
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """The outcome of one unit: a record of its output file, or of the bigger one of a table that has its rows, or an
-    error."""
+    """The outcome of one unit.
+
+    - `record`: of its output file, or of the bigger file of a table that has its rows; None where
+      there is an error.
+    - `created`: whether this replica made the file; False with a record: another run was faster.
+    - `seconds`: by stage, see STAGES; some stages overlap.
+    - `begun`: Unix time, when the model was loaded.
+    - `wall_seconds`: from then to the report.
+    - `tokens`: that were read, without what lies beyond `max_windows`.
+    - `error_type`: name of the error's class in bertsum.errors, or of Python's.
+    """
 
     name: str
     replica: str
     record: FileRecord | None = None
-    created: bool = False  # False with a record: somebody else had made the file
-    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage, see STAGES; some stages overlap
-    begun: float = 0.0  # Unix time, when the model was loaded
+    created: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    begun: float = 0.0
     wall_seconds: float = 0.0
-    tokens: int = 0  # that were read, without what lies beyond `max_windows`
+    tokens: int = 0
     error: str | None = None
-    error_type: str | None = None  # name of its class in bertsum.errors, or of Python's
+    error_type: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -32,6 +42,7 @@ class UnitReport:
     @classmethod
     def from_json(cls, text: str) -> Self:
         values = json.loads(text)
+        # JSON has no dataclasses: the two inner ones are built from their fields
         if values["record"] is not None:
             counts = Counts(**values["record"].pop("counts"))
             values["record"] = FileRecord(**values["record"], counts=counts)

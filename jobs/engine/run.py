@@ -1,4 +1,4 @@
-"""A run of a job over INPUT and OUTPUT: what the command line decides. A command adds its Work to it."""
+"""A run of a job over INPUT and OUTPUT: what the command line decides, and the command's Work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
 
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
 _NOT_EXCLUSIVE = (
-    "{output} cannot create a file exclusively (no hard links, or no conditional put): each file still appears whole "
-    "or not at all, but two runs at once may write a file twice; see to it that only one is at work"
+    "{output} cannot create a file exclusively (no hard links, or no conditional put): each file "
+    "still appears whole or not at all, but two runs at once may write a file twice; see to it "
+    "that only one is at work"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that the command line decides, looked up once."""
+    """Everything that the command line decides, looked up once.
+
+    - `input_uri`: INPUT as the user gave it.
+    - `source`: its files.
+    - `job`: model and configuration, which name the units.
+    - `work`: what is done with the rows of a unit.
+    - `address`: of Ray; `local` starts one.
+    - `lake`: the table that OUTPUT is, if it is one.
+    """
 
     input_uri: str
     source: Input
@@ -44,41 +53,64 @@ class Run:
         return Limits(self.config.rows_per_unit, self.config.max_unit_bytes)
 
     def plan(self, limit: int | None = None) -> Plan:
-        """What is to do. Raises InputError and OutputError, see `make_plan`."""
+        """Return what is to do, of at most `limit` rows if it is given.
+
+        Raises ConfigError for a limit with a choice of partitions, InputError and OutputError as
+        `make_plan` does.
+        """
         _refuse_nesting(self.source, self.output)
         if limit is not None and not self.source.scope.is_all:
-            raise ConfigError("--limit does not go with a choice of partitions: a try-out publishes none")
-        terms = Terms(limits=self.limits, check=self.work.check, rules=self.config.output, limit=limit)
+            raise ConfigError(
+                "--limit does not go with a choice of partitions: a try-out publishes none"
+            )
+        terms = Terms(
+            limits=self.limits, check=self.work.check, rules=self.config.output, limit=limit
+        )
         try:
             plan = make_plan(self.source, self.output, self.job, terms)
         except InputError as error:
             if not self.source.copy_of:
                 raise
-            raise InputError(f"INPUT {self.source.copy_of}: {error}") from error  # whose files have other names
-        if self.lake is not None and plan.limit is None:  # a partition is published when the table has it, too
+            # the user knows the original, whose files have other names
+            raise InputError(f"INPUT {self.source.copy_of}: {error}") from error
+        if self.lake is not None and plan.limit is None:
+            # a partition is published only when the table has its files, too
             behind = self.lake.behind(plan.expected, sorted(plan.partitions & plan.published))
             plan = replace(plan, published=plan.published - behind)
         return plan
 
     def replan(self, plan: Plan, reason: BertsumError) -> Plan:
-        """The plan of the same partitions, made anew: OUTPUT has changed.
+        """Return a new plan of the same partitions, since OUTPUT has changed.
+
+        - `plan`: the one before.
+        - `reason`: how it was noticed.
 
         Raises InputError and OutputError, see `make_plan` and `refuse_superseded`.
         """
-        console.print(f"OUTPUT has changed ({reason}); looking again at what is left to do", soft_wrap=True)
+        console.print(
+            f"OUTPUT has changed ({reason}); looking again at what is left to do", soft_wrap=True
+        )
         files = tuple(file for file in self.source.files if plan.scope.holds(file.partition))
-        again = replace(self, source=replace(self.source, files=files, scope=plan.scope)).plan()
+        source = replace(self.source, files=files, scope=plan.scope)
+        new_plan = replace(self, source=source).plan()
+        # the other run may have used another model, which is as wrong now as at the start
         if self.config.on_existing == "resume":
-            refuse_superseded(again.superseded, self.output)
-        return again
+            refuse_superseded(new_plan.superseded, self.output)
+        return new_plan
 
 
 @contextmanager
 def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
-    """Ray, for as long as it is needed, and what its replicas are."""
-    console.print(f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})")
+    """Start or join Ray for as long as it is needed, and yield what the replicas are.
+
+    Raises ResourceError where the replicas do not fit, see `jobs.engine.cluster`.
+    """
+    console.print(
+        f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})"
+    )
+    # Ray takes seconds to import, and a finished job needs none of it
     from jobs.engine.cluster import connected, reserve
-    from jobs.engine.unit_maker import Task
+    from jobs.engine.unit_maker import ReplicaSpec
     from jobs.engine.waves import Replicas
 
     with connected(run.address):
@@ -86,7 +118,7 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
         exclusive = run.output.can_create_exclusively()
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
-        task = Task(
+        spec = ReplicaSpec(
             input_uri=run.source.root.uri,
             output_uri=run.output.uri,
             job=run.job,
@@ -97,7 +129,7 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
             storage_options=run.config.storage_options,
         )
         yield Replicas(
-            task=task,
+            spec=spec,
             shape=shape,
             max_attempts=run.config.max_unit_attempts,
             timeout_seconds=run.config.replica_timeout_seconds,
@@ -105,9 +137,13 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
 
 
 def _refuse_nesting(source: Input, output: Folder) -> None:
-    """A walk of INPUT must not come upon results, neither now nor when the job runs again."""
-    below = output.is_below(source.root) if source.is_directory else False
-    if below or any(Folder(f"{source.root.uri}/{file.path}").is_below(output) for file in source.files[:1]):
+    """Raise InputError where a walk of INPUT would come upon results, now or at the next run."""
+    is_nested = source.is_directory and output.is_below(source.root)
+    if not is_nested and source.files:  # any file stands for all
+        file = Folder(f"{source.root.uri}/{source.files[0].path}")
+        is_nested = file.is_below(output)
+    if is_nested:
         raise InputError(
-            f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read its own results"
+            f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read its "
+            "own results"
         )

@@ -1,11 +1,10 @@
-"""What a person reads at the end of a run: totals, stages, and some rows."""
+"""What a person reads of a run: its plan, and at its end totals, stages and some rows."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
@@ -18,11 +17,13 @@ from jobs.engine.reports import STAGES, UnitReport
 from jobs.terminal.console import console, grid, sentiment_text
 from jobs.terminal.progress import format_seconds
 
+_Row: TypeAlias = dict[str, Any]  # a row of a result, by column
+
 _LABEL_WIDTH, _SENTIMENT_WIDTH = 30, 14
 
 
 def show_plan(plan: Plan, output: Folder) -> None:
-    """The plan in a few lines, for `--dry-run`."""
+    """Print the plan in a few lines, for `--dry-run`."""
     rows_left = plan.num_rows - plan.num_rows_done
     table = grid()
     table.add_row("input files", f"{plan.num_files:,}")
@@ -43,18 +44,18 @@ def show_plan(plan: Plan, output: Folder) -> None:
 
 
 def say_notes(source: Input) -> None:
-    """How INPUT was read, where that is not obvious, and what of it was left out."""
+    """Print how INPUT was read, where that is not obvious, and what of it was left out."""
     for note in source.notes:
         console.print(note, soft_wrap=True)
 
 
 def say_retained(plan: Plan) -> str:
-    """One line about results whose input is gone."""
+    """Return one line about results whose input is gone."""
     models = sorted({file.model_id for file in plan.retained.values()})
     rows = sum(file.unit.num_rows for file in plan.retained.values())
     return (
-        f"kept: {len(plan.retained):,} file(s) with {rows:,} rows (model {', '.join(models)}) of input that is gone; "
-        "--set output.vanished_input=drop would give them up"
+        f"kept: {len(plan.retained):,} file(s) with {rows:,} rows (model {', '.join(models)}) of "
+        "input that is gone; --set output.vanished_input=drop would give them up"
     )
 
 
@@ -64,9 +65,15 @@ def show_result(
     counts: Counts,
     reports: Sequence[UnitReport],
     seconds: float,
+    *,
     table_format: str = "parquet",
 ) -> None:
-    """Totals of OUTPUT, the rate of this run, and where its time went."""
+    """Print totals of OUTPUT, the rate of this run, and where its time went.
+
+    - `counts`: of all rows in OUTPUT.
+    - `reports`, `seconds`: of this run.
+    - `table_format`: of OUTPUT; parquet, iceberg or delta.
+    """
     table = grid()
     for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
         table.add_row(f"rows {status}", f"{count:,}")
@@ -75,87 +82,100 @@ def show_result(
     table.add_row("output", str(output))
     console.print(table)
     if plan.limit is not None:
-        console.print(f"a try-out (--limit {plan.limit}): no manifest, no _SUCCESS; run without --limit for the rest")
-    if table_format == "parquet":  # a table's directory also holds what has left it
         console.print(
-            f"look at it: {sys.executable} -c \"import pandas; print(pandas.read_parquet('{output}'))\"", soft_wrap=True
+            f"a try-out (--limit {plan.limit}): no manifest, no _SUCCESS; run without --limit for "
+            "the rest"
         )
+    if table_format == "parquet":  # a table's directory also holds files that have left the table
+        code = f"import pandas; print(pandas.read_parquet('{output}'))"
+        console.print(f'look at it: {sys.executable} -c "{code}"', soft_wrap=True)
 
 
 def show_incomplete(plan: Plan, reports: Sequence[UnitReport], seconds: float) -> None:
-    """What a run did that leaves something undone."""
-    made = [report.record for report in reports if report.record is not None]
+    """Print what a run did that leaves something undone."""
+    statuses: Counter[str] = Counter()
+    rows = plan.num_rows_done
+    for report in reports:
+        if report.record is not None:
+            statuses.update(report.record.counts.statuses)
+            rows += report.record.counts.rows
     table = grid()
-    for status, count in sorted(sum((Counter(record.counts.statuses) for record in made), Counter()).items()):
+    for status, count in sorted(statuses.items()):
         table.add_row(f"rows {status}, this run", f"{count:,}")
-    rows = plan.num_rows_done + sum(record.counts.rows for record in made)
     table.add_row("rows done", f"{rows:,} of {plan.num_rows:,} in files that can be read")
     _add_rows_of_run(table, reports, seconds)
     console.print(table)
 
 
 def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float) -> None:
-    new = [(report.tokens, report.record) for report in reports if report.record is not None and report.created]
-    if not new:
+    """Add size, rate and stages of a run that made files."""
+    num_files = rows = tokens = num_bytes = 0
+    for report in reports:
+        if report.record is not None and report.created:
+            num_files += 1
+            rows += report.record.counts.rows
+            tokens += report.tokens
+            num_bytes += report.record.bytes
+    if not num_files:
         return
-    made = [record for _, record in new]
-    rows, tokens = sum(record.counts.rows for record in made), sum(tokens for tokens, _ in new)
     table.add_row("this run", f"{rows:,} documents, {tokens:,} tokens in {format_seconds(seconds)}")
-    busy = _busy_seconds(reports)
-    table.add_row("  rate", f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)")
-    table.add_row("  time in stages", _stages(reports))
-    table.add_row("  written", f"{len(made):,} files, {sum(record.bytes for record in made) / 2**20:,.1f} MiB")
+    # From the first unit's begin to the last one's end: loading the model is no part of the rate.
+    # A report without seconds is of a unit that was there, or that never began.
+    worked = [report for report in reports if report.wall_seconds]
+    end = max(report.begun + report.wall_seconds for report in worked)
+    busy = end - min(report.begun for report in worked)
+    table.add_row(
+        "  rate",
+        f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)",
+    )
+    stages = []
+    for stage in STAGES:
+        total = sum(report.seconds.get(stage, 0.0) for report in reports)
+        stages.append(f"{stage} {total:,.1f} s")
+    table.add_row("  time in stages", ", ".join(stages))
+    table.add_row("  written", f"{num_files:,} files, {num_bytes / 2**20:,.1f} MiB")
 
 
 def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:
-    """The first rows of the result, one line of summary each, as wide as the terminal."""
+    """Print the first rows of the files `names`, each on one line as wide as the terminal."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
+    # fixed widths: else a long title would squeeze the summary
     label_width = min(_LABEL_WIDTH, console.width // 3)
+    summary_width = console.width - label_width - _SENTIMENT_WIDTH - 6  # 6: the padding of all
     table.add_column("", overflow="ellipsis", no_wrap=True, width=label_width)
-    table.add_column(
-        "summary", overflow="ellipsis", no_wrap=True, width=console.width - label_width - _SENTIMENT_WIDTH - 6
-    )
+    table.add_column("summary", overflow="ellipsis", no_wrap=True, width=summary_width)
     table.add_column("sentiment", no_wrap=True, width=_SENTIMENT_WIDTH)
-    for row in first_rows_of(output, names, num_rows):
-        table.add_row(_label(row), _summary(row), _sentiment(row))
+    for row in _first_rows(output, names, num_rows):
+        sentiment = sentiment_text(row["sentiment"], row["sentiment_scores"])
+        table.add_row(_label(row), _summary(row), sentiment)
     console.print(table)
 
 
-def first_rows_of(output: Folder, names: Iterable[str], num_rows: int) -> list[dict[str, Any]]:
-    """Rows in the order of the plan, read piece by piece: a result may be bigger than memory."""
-    rows: list[dict[str, Any]] = []
+def _first_rows(output: Folder, names: Iterable[str], num_rows: int) -> list[_Row]:
+    """Return rows in the order of the plan, read batch by batch: a result may exceed memory."""
+    rows: list[_Row] = []
+    # a batch has at most `num_rows`, so at most twice as many are in memory
     for name in names:
         with output.open(name) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(num_rows):
-                rows += pa.Table.from_batches([batch]).slice(0, num_rows - len(rows)).to_pylist()
+                rows += batch.slice(0, num_rows - len(rows)).to_pylist()
                 if len(rows) >= num_rows:
                     return rows
     return rows
 
 
-def _label(row: dict[str, Any]) -> str:
-    own = [name for name in row if name not in PREDICTION_SCHEMA.names]
-    key = next((name for name in ("title", "id") if name in own), own[0] if own else None)
-    return "" if key is None or row[key] is None else " ".join(str(row[key]).split())
+def _label(row: _Row) -> str:
+    """Return the title or id of the document, or else the first column of INPUT, on one line."""
+    of_input = [name for name in row if name not in PREDICTION_SCHEMA.names]
+    for name in ("title", "id", *of_input):
+        if name in of_input:
+            return "" if row[name] is None else " ".join(str(row[name]).split())
+    return ""
 
 
-def _summary(row: dict[str, Any]) -> str:
+def _summary(row: _Row) -> str:
+    """Return the summary on one line; for a row that is not ok with its status, or its error."""
     summary = " ".join((row["summary"] or "").split())
     if row["status"] == Status.OK:
         return summary
     return f"[{row['status']}] {row['error'] or summary}".rstrip()
-
-
-def _sentiment(row: dict[str, Any]) -> str:
-    return sentiment_text(row["sentiment"], row["sentiment_scores"])
-
-
-def _busy_seconds(reports: Sequence[UnitReport]) -> float:
-    """From the first unit's begin to the last one's end; loading the model is not part of the rate."""
-    worked = [report for report in reports if report.wall_seconds]
-    return max(report.begun + report.wall_seconds for report in worked) - min(report.begun for report in worked)
-
-
-def _stages(reports: Sequence[UnitReport]) -> str:
-    sums = {stage: sum(report.seconds.get(stage, 0.0) for report in reports) for stage in STAGES}
-    return ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in sums.items())

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from typing import Any
 
 import pyarrow as pa
 
@@ -23,11 +22,12 @@ from jobs.engine.work import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class ReplicaSpec:
     """What every replica of a run must know.
 
-    - `exclusive`: whether OUTPUT can create exclusively.
+    - `exclusive`: whether OUTPUT can create a file exclusively.
     - `outdated`: of a table, whose files may be put together: the names that the plan gives up.
+    - `storage_options`: of each protocol; may hold secrets, and is not shown.
     """
 
     input_uri: str
@@ -37,41 +37,55 @@ class Task:
     num_threads: int
     exclusive: bool = True
     outdated: frozenset[str] | None = None
-    storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    storage_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
 
 
 class UnitMaker:
-    """Has the stream (a model, a tokenizer), which is loaded with the first unit: an error then has its report."""
+    """Has the stream (a model, a tokenizer) of a replica.
 
-    def __init__(self, task: Task, link: MonitorLink) -> None:
-        configure(task.storage_options)
-        self._task, self._link = task, link
-        self._input = Folder(task.input_uri, InputError)
-        self._output = Folder(task.output_uri, exclusive=task.exclusive)
+    The stream is loaded with the first unit: an error of it then goes into that unit's report.
+    """
+
+    def __init__(self, spec: ReplicaSpec, link: MonitorLink) -> None:
+        configure(spec.storage_options)
+        self._spec, self._link = spec, link
+        self._input = Folder(spec.input_uri, InputError)
+        self._output = Folder(spec.output_uri, exclusive=spec.exclusive)
         self._stream: Stream | None = None
         self._computed: UnitInWork | None = None
-        self._reported_seconds: Mapping[str, float] = {}  # of the stream's stages, what reports have already
+        # of the stream's stages, which count from its start: the part that earlier reports have
+        self._reported_seconds: Mapping[str, float] = {}
 
     @property
     def is_loaded(self) -> bool:
         return self._stream is not None
 
     def find_existing(self, work: UnitInWork) -> UnitReport | None:
-        """The report of a unit whose rows are in OUTPUT already: somebody else was faster."""
+        """Return the report of a unit whose rows are in OUTPUT already: another run was faster."""
+        record: FileRecord | None
         if self._output.info(work.name) is not None:
-            return UnitReport(work.name, self._link.replica, read_back(self._output, [work.name])[0])
-        task = self._task
-        holder = find_holder(self._output, work.name, work.unit, job=task.job, outdated=task.outdated)
-        return None if holder is None else UnitReport(work.name, self._link.replica, holder)
+            (record,) = read_back(self._output, [work.name])
+        else:
+            job, outdated = self._spec.job, self._spec.outdated
+            record = find_holder(self._output, work.name, work.unit, job=job, outdated=outdated)
+        if record is None:
+            return None
+        return UnitReport(name=work.name, replica=self._link.replica, record=record)
 
     def open_results(self, work: UnitInWork) -> Iterator[pa.Table]:
-        """Results of the unit, whose first documents are read and prepared before this returns."""
+        """Return results of the unit. Its first documents are read and prepared when it returns."""
         return self._load().stream(self._read(work), partial(self._link.send, work, "forward"))
 
-    def compute(self, work: UnitInWork, advice: Advice, opened: Iterator[pa.Table] | None = None) -> list[pa.Table]:
-        """All results of the unit. `opened`: what `open_results` gave, if it was called before."""
+    def compute(
+        self, work: UnitInWork, advice: Advice, opened: Iterator[pa.Table] | None = None
+    ) -> list[pa.Table]:
+        """Return all results of the unit.
+
+        - `advice`: whether it is computed isolated, and which rows alone.
+        - `opened`: what `open_results` returned, if it was called before.
+        """
         stream = self._load()
-        self._computed = work
+        self._computed = work  # the stream's sign of life is for this unit
         work.begun, work.begun_at = time.perf_counter(), time.time()
         self._link.send(work, "forward")
         if advice.is_isolated:
@@ -85,7 +99,8 @@ class UnitMaker:
         else:
             results = opened or self.open_results(work)
         tables = list(results)
-        # What was prepared for the next unit meanwhile counts as this one's.
+        # The difference to the report before is this unit's. It has what was prepared for the next
+        # unit meanwhile, so that the sum over all units is right.
         totals = dict(stream.stage_seconds)
         for stage, total in totals.items():
             work.seconds[stage] = total - self._reported_seconds.get(stage, 0.0)
@@ -93,25 +108,31 @@ class UnitMaker:
         return tables
 
     def write(self, work: UnitInWork, tables: list[pa.Table]) -> UnitReport:
-        """Create the output file of the results, unless somebody was faster, and report."""
+        """Create the output file of the results, unless another run was faster, and report."""
         self._link.send(work, "write")
         start = time.perf_counter()
+        spec = self._spec
+        # the files of a unit have one schema
         schema = read_schema(self._input, work.unit.slices[0].path)
-        data, counts = encode(tables, self._task.work.output_schema(schema), work.unit, self._task.job)
-        task = self._task
+        data, counts = encode(tables, spec.work.output_schema(schema), work.unit, spec.job)
         created, record = create_unit(
-            self._output, work.name, work.unit, job=task.job, data=memoryview(data), outdated=task.outdated
+            self._output,
+            work.name,
+            work.unit,
+            job=spec.job,
+            data=memoryview(data),
+            outdated=spec.outdated,
         )
         if record is None and created:
             record = FileRecord(work.name, data.size, sha256(data).hexdigest(), counts)
-        elif record is None:
-            record = read_back(self._output, [work.name])[0]
+        elif record is None:  # another run has made the file
+            (record,) = read_back(self._output, [work.name])
         work.seconds["write"] = time.perf_counter() - start
         return UnitReport(
-            work.name,
-            self._link.replica,
-            record,
-            created,
+            name=work.name,
+            replica=self._link.replica,
+            record=record,
+            created=created,
             seconds={stage: work.seconds.get(stage, 0.0) for stage in STAGES},
             begun=work.begun_at,
             wall_seconds=time.perf_counter() - work.begun,
@@ -119,10 +140,12 @@ class UnitMaker:
         )
 
     def _read(self, work: UnitInWork) -> Iterator[pa.Table]:
+        """Yield the unit's rows, and add the seconds that reading takes."""
         for part in work.unit.slices:
-            columns = self._task.work.columns(read_schema(self._input, part.path))
+            columns = self._spec.work.columns(read_schema(self._input, part.path))
             rows = stream_rows(self._input, part.file, part.start, part.stop, columns)
             while True:
+                # a `for` would also count the time in which the reader of these rows computes
                 start = time.perf_counter()
                 table = next(rows, None)
                 seconds = time.perf_counter() - start
@@ -133,7 +156,7 @@ class UnitMaker:
 
     def _load(self) -> Stream:
         if self._stream is None:
-            self._stream = self._task.work.load(self._task.num_threads)
+            self._stream = self._spec.work.load(self._spec.num_threads)
             self._stream.on_batch(self._send_sign_of_life)
         return self._stream
 

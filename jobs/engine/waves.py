@@ -1,7 +1,8 @@
 """Units through replicas with Ray Data, in waves: what failed in one is tried again in the next.
 
-Ray Data sees a dataset of units and an actor pool; only reports come back. It restarts a replica whose process died
-and gives it its unit again; see `Replica` for a unit that kills whoever takes it.
+Ray Data sees a dataset of units and an actor pool; only reports come back. It restarts a replica
+whose process died and gives it its unit again; see `jobs.engine.suspects` for a unit that kills
+each process that takes it.
 """
 
 import queue
@@ -9,51 +10,67 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import ray
 from ray.exceptions import RayActorError, RayError
 
-import bertsum.errors
-from bertsum.errors import BertsumError, IncompleteError, InputError, ModelError
+from bertsum.errors import IncompleteError, InputError, ModelError
 from bertsum.runs.commit import Failure
 from bertsum.runs.units import Unit, split, unit_name
 from jobs.engine.cluster import Shape, beside_the_driver
-from jobs.engine.monitor import Monitor, Snapshot, UnitProgress
-from jobs.engine.pipeline import stream_reports
+from jobs.engine.monitor import ActorHandle, Monitor, Snapshot, UnitProgress
+from jobs.engine.pipeline import Pool, stream_reports
 from jobs.engine.remote_errors import explain
 from jobs.engine.reports import UnitReport
-from jobs.engine.unit_maker import Task
+from jobs.engine.unit_maker import ReplicaSpec
 from jobs.terminal.progress import Display, Tally
 
 _POLL_SECONDS = 0.5
-_STALL_SECONDS = 1800.0  # hanging replicas are replaced before; half an hour of silence is no work at all
-_LONGEST_LOOK_SECONDS = 2 * _POLL_SECONDS  # more between two looks is a driver that was held up, and not silence
+# Replicas that hang are replaced long before; half an hour of silence means no work at all.
+_STALL_SECONDS = 1800.0
+# More between two polls is a driver that was held up, and not silence.
+_LONGEST_PAUSE_SECONDS = 2 * _POLL_SECONDS
+
+_Events: TypeAlias = "queue.SimpleQueue[UnitReport | BaseException | None]"  # None: the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """Who makes the units: what each replica must know, how many there are, how long they are waited for."""
+    """Who makes the units.
 
-    task: Task
+    - `spec`: what each replica must know.
+    - `shape`: how many there are, and what each takes of a node.
+    - `max_attempts`: of a unit.
+    - `timeout_seconds`: without progress, after which a replica is replaced.
+    """
+
+    spec: ReplicaSpec
     shape: Shape
-    max_attempts: int  # of a unit
-    timeout_seconds: float  # without progress, after which a replica is replaced
+    max_attempts: int
+    timeout_seconds: float
 
 
 class Listener(Protocol):
-    """Whoever wants to know of units while they are made."""
+    """Gets to know of units while they are made."""
 
     def add(self, report: UnitReport) -> None:
         """The file of a unit is there."""
 
     def split(self, parts: Mapping[str, Mapping[str, Unit]]) -> None:
-        """Units, by name, were replaced by smaller ones."""
+        """Units were replaced: the smaller ones by name, by the name of the unit they replace."""
 
 
 @dataclass
 class Outcome:
-    """What the waves have done so far. `units` are those to do, by name; splitting changes them."""
+    """What the waves have done so far, each by name of unit.
+
+    - `units`: all that are to do; splitting changes them.
+    - `reports`: of units that are done.
+    - `errors`: the last report of each unit that failed.
+    - `attempts`: that failed.
+    - `tally`: documents and tokens of units that are done.
+    """
 
     units: dict[str, Unit]
     reports: dict[str, UnitReport] = field(default_factory=dict)
@@ -62,72 +79,96 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
 
     def add(self, report: UnitReport) -> None:
-        """Take in a unit that is done."""
+        """Add a unit that is done; a report without record, or a second one, is ignored."""
         if report.record is not None and report.name not in self.reports:
             self.reports[report.name] = report
-            self.tally = self.tally.plus(report.record.counts.rows, report.record.counts.tokens)
+            counts = report.record.counts
+            self.tally = self.tally.plus(counts.rows, counts.tokens)
+
+    def add_error(self, report: UnitReport) -> int:
+        """Add a failed attempt at a unit, and return how many there are."""
+        self.errors[report.name] = report
+        self.attempts[report.name] = self.attempts.get(report.name, 0) + 1
+        return self.attempts[report.name]
 
     @property
     def failures(self) -> list[Failure]:
-        return [
-            Failure([part.path for part in self.units[name].slices], report.error or "", self.attempts[name], name)
-            for name, report in self.errors.items()
-        ]
+        failures = []
+        for name, report in self.errors.items():
+            files = [part.path for part in self.units[name].slices]
+            reason, attempts = report.error or "", self.attempts[name]
+            failures.append(Failure(files, reason, attempts=attempts, unit=name))
+        return failures
 
 
-def run_waves(units: Mapping[str, Unit], replicas: Replicas, display: Display, listener: Listener) -> Outcome:
-    """Every unit, until it is done or has failed as often as it may.
+def run_waves(
+    units: Mapping[str, Unit], replicas: Replicas, display: Display, listener: Listener
+) -> Outcome:
+    """Make every unit, until it is done or has failed as often as it may.
 
-    Raises ModelError when a replica cannot load the model, IncompleteError when no replica makes progress.
+    Raises ModelError when a replica cannot load the model, IncompleteError when no replica makes
+    progress.
     """
     outcome = Outcome(dict(units))
     waiting = list(units)
     while waiting:
-        units = {name: outcome.units[name] for name in waiting}
-        reports = _run_wave(units, replicas, display, listener=listener, outcome=outcome)
-        failed = {name: reports.get(name) or _lost(name) for name in waiting if name not in outcome.reports}
-        for name, report in failed.items():
-            outcome.errors[name] = report
-            outcome.attempts[name] = outcome.attempts.get(name, 0) + 1
-            display.say(f"{name}, attempt {outcome.attempts[name]} of {replicas.max_attempts}: {report.error}")
-        waiting = [name for name in failed if outcome.attempts[name] < replicas.max_attempts]
-        if parts := _split_damaged(outcome, failed, replicas):
-            listener.split(parts)
-            waiting = [name for name in waiting if name not in parts]
-            for smaller in parts.values():
-                waiting += smaller
+        wave = {name: outcome.units[name] for name in waiting}
+        reports = _run_wave(wave, replicas, display, listener=listener, outcome=outcome)
+        # a unit of the wave is done, or failed with a report, or lost without one
+        failed = []
         for name in waiting:
+            if name in outcome.reports:
+                continue
+            report = reports.get(name) or _lost(name)
+            attempts = outcome.add_error(report)
+            failed.append(report)
+            limit = replicas.max_attempts
+            display.say(f"{name}, attempt {attempts} of {limit}: {report.error}")
+        parts = _split_damaged(outcome, failed, replicas)
+        if parts:
+            listener.split(parts)
+        waiting = []
+        for report in failed:
+            can_try = outcome.attempts.get(report.name, 0) < replicas.max_attempts
+            if report.name not in parts and can_try:
+                waiting.append(report.name)
+        for smaller in parts.values():
+            waiting += smaller
+        for name in waiting:  # those that are left at the end have failed for good
             outcome.errors.pop(name, None)
     return outcome
 
 
 def _split_damaged(
-    outcome: Outcome, failed: Mapping[str, UnitReport], replicas: Replicas
+    outcome: Outcome, failed: Iterable[UnitReport], replicas: Replicas
 ) -> dict[str, dict[str, Unit]]:
-    """Replace each unit of several files of which one cannot be read by a unit for each file.
+    """Replace each unit of several files, one of which cannot be read, by a unit for each file.
 
     Returns the new units by the name of the old one; each may be tried at least once.
     """
     parts: dict[str, dict[str, Unit]] = {}
-    for name, report in failed.items():
-        if not _is_damaged(report) or len(outcome.units[name].slices) == 1:
+    for report in failed:
+        name = report.name
+        is_damaged = report.error_type == InputError.__name__
+        if not is_damaged or len(outcome.units[name].slices) == 1:
             continue
         smaller = split(outcome.units.pop(name))
-        parts[name] = {unit_name(part, replicas.task.job.fingerprint): part for part in smaller}
+        fingerprint = replicas.spec.job.fingerprint
+        parts[name] = {unit_name(part, fingerprint): part for part in smaller}
         outcome.units |= parts[name]
         del outcome.errors[name]
+        # the parts take over its attempts, but each has at least one more
         attempts = min(outcome.attempts.pop(name), replicas.max_attempts - 1)
         outcome.attempts |= dict.fromkeys(parts[name], attempts)
     return parts
 
 
-def _is_damaged(report: UnitReport) -> bool:
-    return report.error_type == InputError.__name__
-
-
 def _lost(name: str) -> UnitReport:
     return UnitReport(
-        name, "", error="no replica reported this unit: a node or process was lost more often than Ray retries"
+        name=name,
+        replica="",
+        error="no replica reported this unit: a node or process was lost more often than Ray "
+        "retries",
     )
 
 
@@ -139,106 +180,111 @@ def _run_wave(
     listener: Listener,
     outcome: Outcome,
 ) -> dict[str, UnitReport]:
-    """Reports by unit; those without error go into `outcome` as they come, so that progress counts them."""
-    monitor = _start_monitor()
-    events: queue.SimpleQueue[UnitReport | BaseException | None] = queue.SimpleQueue()
-    stream = stream_reports(units, replicas.task, replicas.shape, monitor)
-    thread = threading.Thread(target=_pump, args=(stream, events), daemon=True)
+    """Return reports by unit.
+
+    Those without error go into `outcome` as they come, so that progress counts them.
+    """
+    monitor = start_monitor()
+    events: _Events = queue.SimpleQueue()
+    pool = Pool(spec=replicas.spec, shape=replicas.shape, monitor=monitor)
+    stream = stream_reports(units, pool)  # a generator: the pipeline starts in the thread
+    # Ray Data works in this thread, so that the main thread can draw, poll and be interrupted.
+    thread = threading.Thread(target=_put_reports, args=(stream, events), daemon=True)
     thread.start()
     reports: dict[str, UnitReport] = {}
-    watch = _Watch(monitor, display, replicas.timeout_seconds, reports)
+    watch = Watch(monitor, display, replicas.timeout_seconds, reports)
     try:
-        for event in _events(events, watch, outcome):
-            if isinstance(event, RayError):
-                raise IncompleteError(explain(event, "Ray gave up", "the same command resumes")) from event
-            if isinstance(event, BaseException):
-                raise event
-            reports[event.name] = event
-            if event.error_type == ModelError.__name__:
-                raise _error(event)
-            outcome.add(event)
-            if event.record is not None:
-                listener.add(event)
+        for report in _reports(events, watch, outcome):
+            reports[report.name] = report
+            if report.error_type == ModelError.__name__:  # no replica can work, at any attempt
+                raise ModelError(report.error)
+            outcome.add(report)
+            if report.record is not None:
+                listener.add(report)
     finally:
+        # the thread ends with the process, or with Ray: nothing can interrupt it
         ray.kill(monitor)
     return reports
 
 
-def _error(report: UnitReport) -> BertsumError:
-    kind = getattr(bertsum.errors, report.error_type or "", BertsumError)
-    return kind(report.error) if issubclass(kind, BertsumError) else BertsumError(report.error)
+def _put_reports(reports: Iterator[UnitReport], events: _Events) -> None:
+    try:
+        for report in reports:
+            events.put(report)
+        events.put(None)
+    except BaseException as error:
+        events.put(error)
 
 
-def _events(
-    events: "queue.SimpleQueue[UnitReport | BaseException | None]", watch: "_Watch", outcome: Outcome
-) -> Iterator[UnitReport | BaseException]:
-    """Reports as they come; between them, and at least twice a second, progress is looked at."""
+def _reports(events: _Events, watch: "Watch", outcome: Outcome) -> Iterator[UnitReport]:
+    """Yield reports as they come; poll the Monitor after each, and at least twice a second.
+
+    Raises the error of the thread that puts them; IncompleteError in place of one of Ray's.
+    """
     while True:
         try:
             event = events.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            watch.look(outcome.tally)
+            watch.poll(outcome.tally)
             continue
         if event is None:
             return
+        # raised here, in the main thread, so that the command ends with it
+        if isinstance(event, RayError):
+            message = explain(event, "Ray gave up", "the same command resumes")
+            raise IncompleteError(message) from event
+        if isinstance(event, BaseException):
+            raise event
         yield event
-        watch.look(outcome.tally)
+        watch.poll(outcome.tally)
 
 
-class _Watch:
-    """Shows progress, replaces a replica that makes none, and gives up when there has been none at all for too long."""
+class Watch:
+    """Shows progress, and replaces a replica that makes none.
+
+    Gives up when there has been no progress at all for too long.
+    """
 
     def __init__(
-        self, monitor: Any, display: Display, replica_timeout_seconds: float, reports: Mapping[str, UnitReport]
+        self,
+        monitor: ActorHandle,
+        display: Display,
+        replica_timeout_seconds: float,
+        reports: Mapping[str, UnitReport],
     ) -> None:
         """`reports`: of the units that are no longer in work, with an error or without."""
         self._monitor, self._display, self._reports = monitor, display, reports
         self._timeout = replica_timeout_seconds
         self._stall = max(_STALL_SECONDS, 3 * replica_timeout_seconds)
-        self._pending: Any = None
-        self._silent_seconds, self._looked_at = 0.0, time.monotonic()
-        self._monitor_id, self._messages = "", 0  # of the monitor's process
+        self._pending: ray.ObjectRef[Snapshot] | None = None  # the answer that is waited for
+        self._silent_seconds, self._polled_at = 0.0, time.monotonic()
+        self._monitor_id, self._messages = "", 0  # of the Monitor's process
         self._units: Mapping[str, UnitProgress] = {}
         self._starts: dict[str, int] = {}
-        self._ended: dict[str, float] = {}  # idle seconds of the replicas that were ended
+        self._ended: dict[str, float] = {}  # idle seconds of each replica when it was ended
 
-    def look(self, tally: Tally) -> None:
-        """`tally`: of the units that are done."""
-        self._poll()
+    def poll(self, tally: Tally) -> None:
+        """Ask the Monitor, show progress, and act on silence. `tally`: of the units that are done.
+
+        Raises IncompleteError after `_STALL_SECONDS`, or three times the replicas' timeout, without
+        progress of any replica.
+        """
+        self._receive()
         in_work = self._in_work()
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
         self._display.show(tally, _activity(in_work.values()))
         now = time.monotonic()
-        self._silent_seconds += min(now - self._looked_at, _LONGEST_LOOK_SECONDS)
-        self._looked_at = now
+        self._silent_seconds += min(now - self._polled_at, _LONGEST_PAUSE_SECONDS)
+        self._polled_at = now
         if self._silent_seconds > self._stall:
             raise IncompleteError(
                 f"no replica has made progress for {self._silent_seconds:.0f} s; in work: "
                 f"{', '.join(in_work) or 'nothing'}. What is done stays; the same command resumes"
             )
 
-    def _in_work(self) -> dict[str, UnitProgress]:
-        return {name: progress for name, progress in self._units.items() if name not in self._reports}
-
-    def _say_deaths(self, restarted: Mapping[str, int]) -> None:
-        for name, starts in restarted.items():
-            if starts > self._starts.get(name, 1):
-                self._display.say(f"a replica's process died; {name} is done again")
-                self._starts[name] = starts
-
-    def _replace_hanging(self) -> None:
-        """End its process, even one that does not react; Ray starts another and gives it its units again."""
-        in_work = sorted(self._in_work().items(), key=lambda item: item[1].idle_seconds)
-        for replica, name in {progress.replica: name for name, progress in in_work}.items():  # the most silent unit
-            seconds = self._units[name].idle_seconds
-            if seconds - self._ended.get(replica, 0.0) > self._timeout:
-                self._ended[replica] = seconds
-                self._display.say(f"replica {replica} made no progress for {seconds:.0f} s on {name}; it is replaced")
-                ray.kill(self._units[name].handle, no_restart=False)
-
-    def _poll(self) -> None:
-        """Ask, and take the answer when it is there: a busy machine must not hold up the reports."""
+    def _receive(self) -> None:
+        """Ask, and take the answer if it is there: a busy machine must not hold up the reports."""
         if self._pending is None:
             done = [name for name in self._units if name in self._reports]
             self._pending = self._monitor.snapshot.remote(done)
@@ -250,39 +296,68 @@ class _Watch:
             except RayActorError:  # it went with its process, and Ray starts it again
                 return
 
-    def _take(self, seen: Snapshot) -> None:
-        """An answer. One of a new process is not all: that must first be told what the one before it knew."""
-        if seen.monitor_id == self._monitor_id and seen.messages != self._messages:
+    def _take(self, snapshot: Snapshot) -> None:
+        # a new message of any replica is a sign of life; a new process counts them from 0
+        if snapshot.monitor_id == self._monitor_id and snapshot.messages != self._messages:
             self._silent_seconds = 0.0
-        is_new = self._monitor_id not in ("", seen.monitor_id)
-        self._monitor_id, self._messages = seen.monitor_id, seen.messages
+        is_new = self._monitor_id not in ("", snapshot.monitor_id)
+        self._monitor_id, self._messages = snapshot.monitor_id, snapshot.messages
         if is_new:
+            # a new process of the Monitor must first get what the one before it knew
             units = self._in_work()
             starts = {name: progress.starts for name, progress in units.items()} | self._starts
             self._pending = self._monitor.resume.remote(units, starts)
             return
-        self._units = seen.units
-        self._say_deaths(seen.starts)
+        self._units = snapshot.units
+        self._say_deaths(snapshot.starts)
         self._replace_hanging()
+
+    def _in_work(self) -> dict[str, UnitProgress]:
+        units = self._units.items()
+        return {name: progress for name, progress in units if name not in self._reports}
+
+    def _say_deaths(self, restarted: Mapping[str, int]) -> None:
+        for name, starts in restarted.items():
+            # the first start is no death; each one is said once
+            if starts > self._starts.get(name, 1):
+                self._display.say(f"a replica's process died; {name} is done again")
+                self._starts[name] = starts
+
+    def _replace_hanging(self) -> None:
+        """End each process that is silent for too long, even if it does not react to signals.
+
+        Ray starts another one and gives it the same units again. A replica may have two units in
+        work: it is judged by the one that is silent for longer.
+        """
+        most_silent: dict[str, str] = {}  # name of unit, by replica
+        for name, progress in self._in_work().items():
+            known = most_silent.get(progress.replica)
+            if known is None or progress.idle_seconds >= self._units[known].idle_seconds:
+                most_silent[progress.replica] = name
+        for replica, name in most_silent.items():
+            seconds = self._units[name].idle_seconds
+            # Ray takes a while to end it: it is ended again only after another whole timeout
+            if seconds - self._ended.get(replica, 0.0) > self._timeout:
+                self._ended[replica] = seconds
+                self._display.say(
+                    f"replica {replica} made no progress for {seconds:.0f} s on {name}; it is "
+                    "replaced"
+                )
+                ray.kill(self._units[name].handle, no_restart=False)
 
 
 def _activity(in_work: Iterable[UnitProgress]) -> str:
+    """Return what goes on before the first document is counted."""
     stages = {progress.stage for progress in in_work}
     if not stages:
         return "starting replicas"
     return "loading the model" if stages == {"load"} else "reading the first documents"
 
 
-def _start_monitor() -> Any:
-    """A call that finds it dead waits until it is there again: no unit must fail because of that."""
-    return ray.remote(Monitor).options(**beside_the_driver(), max_restarts=-1, max_task_retries=-1).remote()
+def start_monitor() -> ActorHandle:
+    """Start the Monitor as an actor.
 
-
-def _pump(reports: Iterator[UnitReport], events: "queue.SimpleQueue[UnitReport | BaseException | None]") -> None:
-    """In a thread of its own, so that the main thread can draw, watch and be interrupted while Ray Data works."""
-    try:
-        for report in reports:
-            events.put(report)
-        events.put(None)
-    except BaseException as error:
-        events.put(error)
+    A call that finds it dead waits until Ray has started it again: no unit fails because of that.
+    """
+    options = beside_the_driver()
+    return ray.remote(Monitor).options(**options, max_restarts=-1, max_task_retries=-1).remote()

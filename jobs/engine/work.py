@@ -1,4 +1,8 @@
-"""What the jobs do with the rows of a unit. A `Work` is pickled to every replica, which loads what it needs there."""
+"""What the jobs do with the rows of a unit.
+
+A `Work` is pickled to every replica, which loads what it needs there. The imports of models stand
+in the functions: the driver needs none of them, and torch takes seconds to import.
+"""
 
 import hashlib
 import json
@@ -25,19 +29,22 @@ if TYPE_CHECKING:
 
 
 class Work(Protocol):
-    """One kind of job: which files it can use, which columns it reads and writes, and what it does with rows."""
+    """One kind of job: the files it can use, its columns, and what it does with rows."""
 
     def check(self, shard: Shard) -> str | None:
         """See `bertsum.runs.columns.Check`."""
 
     def columns(self, schema: pa.Schema) -> list[str]:
-        """Columns to read of a file with `schema`."""
+        """Return the columns to read of a file with `schema`."""
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
-        """Columns of the output of a file with `schema`; see `bertsum.runs.records.encode` for what a `status` does."""
+        """Return the schema of the output of a file with `schema`.
+
+        See `bertsum.runs.records.encode` for what a column `status` does.
+        """
 
     def load(self, num_threads: int) -> Stream:
-        """On the replica, at its first unit."""
+        """Load what computes rows, on the replica at its first unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class SummarizeWork:
         return output_schema(schema, self.config)
 
     def load(self, num_threads: int) -> Stream:
-        """Raises ModelError when the model here is not the driver's."""
+        """Load the model. Raises ModelError when the model here is not the driver's."""
         set_threads(num_threads)
         from bertsum.checkpoints.config import model_digest
         from bertsum.checkpoints.locate import resolve
@@ -87,10 +94,11 @@ class PrepareWork:
         return shard_schema(kept_schema(schema, self.config), self.job.model_digest)
 
     def load(self, num_threads: int) -> Stream:
-        """Raises ModelError when the tokenizer here is not the driver's."""
+        """Load the tokenizer. Raises ModelError when the tokenizer here is not the driver's."""
         set_threads(num_threads)
         from bertsum.checkpoints.checkpoint import load_tokenizer
 
+        # the digest is that of the tokenizer alone: weights do not change the prepared rows
         preparer = Preparer(load_tokenizer(self.encoder), self.config)
         _check_digest("tokenizer of", self.job, preparer.encoder.tokenizer_digest)
         return preparer
@@ -98,7 +106,7 @@ class PrepareWork:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateWork:
-    """Labelled rows -> rows of measures. `models`: where each lies, by its name in the results."""
+    """Labelled rows -> rows of measures. `models`: path of each, by its name in the results."""
 
     models: Mapping[str, str | None]
     job: Job
@@ -121,40 +129,41 @@ class EvaluateWork:
         return result_schema(schema, self.config)
 
     def load(self, num_threads: int) -> Stream:
-        """Raises ModelError when a model here is not the driver's."""
+        """Load all models. Raises ModelError when a model here is not the driver's."""
         set_threads(num_threads)
         from bertsum.evaluation.evaluator import Evaluator
         from bertsum.inference.summarizer import Summarizer
 
         _check_digest("models", self.job, models_digest(self.models))
-        return Evaluator(
-            {
-                name: Summarizer(model, self.config.summarizer, max_batch_tokens=self.max_batch_tokens)
-                for name, model in self.models.items()
-            },
-            self.config,
-        )
+        summarizers = {}
+        for name, model in self.models.items():
+            config, max_batch_tokens = self.config.summarizer, self.max_batch_tokens
+            summarizers[name] = Summarizer(model, config, max_batch_tokens=max_batch_tokens)
+        return Evaluator(summarizers, self.config)
 
 
 def models_digest(models: Mapping[str, str | None]) -> str:
-    """Of the content of all models, and of their names, which are in the rows."""
+    """Return a digest of the content of all models, and of their names, which are in the rows."""
     from bertsum.checkpoints.config import model_digest
     from bertsum.checkpoints.locate import resolve
 
-    found = json.dumps([[name, model_digest(resolve(model))] for name, model in models.items()])
-    return hashlib.sha256(found.encode()).hexdigest()
+    # JSON keeps the order and the borders of names and digests
+    digests = json.dumps([[name, model_digest(resolve(model))] for name, model in models.items()])
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
-def _check_digest(what: str, job: Job, found: str) -> None:
-    if found != job.model_digest:
+def _check_digest(what: str, job: Job, digest: str) -> None:
+    if digest != job.model_digest:
+        # else rows of one result would come from two models
         raise ModelError(
-            f"{what} {mask(job.model_id)} on node {socket.gethostname()} has digest {found[:12]}, but the driver's has "
-            f"{job.model_digest[:12]}: all nodes must see the same model"
+            f"{what} {mask(job.model_id)} on node {socket.gethostname()} has digest {digest[:12]}, "
+            f"but the driver's has {job.model_digest[:12]}: all nodes must see the same model"
         )
 
 
 def set_threads(num_threads: int) -> None:
-    """Before torch is imported: its pools, and those of the tokenizer, take their size from the environment then."""
+    """Set the threads of torch, the tokenizer and Arrow. Call it before torch is imported."""
+    # the pools of torch and of the tokenizer take their size from the environment at their start
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[variable] = str(num_threads)
     import torch

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from helpers.job_helpers import descendants, documents, kill_all, read_result, start_summarize, write
+from helpers.job_helpers import (
+    descendants,
+    documents,
+    kill_all,
+    read_result,
+    start_summarize,
+    write,
+)
 from helpers.ray_nodes import Cluster
 from helpers.waiting import LIMIT_SECONDS
 from ray.util.state import list_nodes
@@ -43,8 +50,16 @@ def workers(cluster: Cluster) -> list[str]:
     """The type of each node that is there beside the head."""
     found = []
     for node in list_nodes(address=cluster.address):
-        has = {name: amount for name, amount in node.resources_total.items() if name in ("CPU", "GPU") or ":" in name}
-        found += [kind for kind, resources in NODE_TYPES.items() if resources.items() <= has.items() and "CPU" in has]
+        has = {
+            name: amount
+            for name, amount in node.resources_total.items()
+            if name in ("CPU", "GPU") or ":" in name
+        }
+        found += [
+            kind
+            for kind, resources in NODE_TYPES.items()
+            if resources.items() <= has.items() and "CPU" in has
+        ]
     return sorted(found)
 
 
@@ -52,11 +67,21 @@ def num_replicas(cluster: Cluster) -> int:
     return sum("MapWorker" in command for _, command in descendants(cluster.head.process.pid))
 
 
-def run(cluster: Cluster, source: Path, output: Path, checkpoint: Path, *resources: str) -> tuple[int, str, int]:
+def run(
+    cluster: Cluster, source: Path, output: Path, checkpoint: Path, *resources: str
+) -> tuple[int, str, int]:
     """Exit code, what was printed, and the most replicas that were there at once."""
     options = (part for value in resources for part in ("--set", f"resources.{value}"))
     job = start_summarize(
-        *(source, output, "--model", checkpoint, "--address", f"127.0.0.1:{cluster.port}", *options),
+        *(
+            source,
+            output,
+            "--model",
+            checkpoint,
+            "--address",
+            f"127.0.0.1:{cluster.port}",
+            *options,
+        ),
         *("--set", "rows_per_unit=50", "--set", "resources.num_cpus=1"),
         variables=_LONG_RUN,
     )
@@ -92,9 +117,17 @@ def test_work_begins_with_the_first_node_and_others_join(
     assert read_result(tmp_path / "out")["id"].to_pylist() == list(range(ROWS))
 
 
-def test_half_gpus_of_one_type_among_several(empty: Cluster, source: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_half_gpus_of_one_type_among_several(
+    empty: Cluster, source: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     """Two replicas on the one GPU of a node of that type; no other type is started for them."""
-    asked = ("num_gpus=0.5", "accelerator_type=H100", "replicas=2", "min_replicas=1", "timeout_seconds=600")
+    asked = (
+        "num_gpus=0.5",
+        "accelerator_type=H100",
+        "replicas=2",
+        "min_replicas=1",
+        "timeout_seconds=600",
+    )
     before = workers(empty)
     code, printed, most = run(empty, source, tmp_path / "out", checkpoint, *asked)
     assert code == 0, printed
@@ -103,7 +136,9 @@ def test_half_gpus_of_one_type_among_several(empty: Cluster, source: Path, check
     assert read_result(tmp_path / "out")["id"].to_pylist() == list(range(ROWS))
 
 
-def test_a_type_that_the_cluster_cannot_get(empty: Cluster, source: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_type_that_the_cluster_cannot_get(
+    empty: Cluster, source: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     asked = ("accelerator_type=L4", "replicas=2", "min_replicas=1", "timeout_seconds=10")
     code, printed, _ = run(empty, source, tmp_path / "out", checkpoint, *asked)
     assert code == 2, printed

@@ -27,20 +27,42 @@ A10G, H100 = frozenset({"A10G"}), frozenset({"H100"})
         ({"num_gpus": 0.5}, [Node(16, 2)], 100, Shape(4, 4, 0.5)),
         ({"num_gpus": 0}, [Node(16, 2)], 100, Shape(4, 4, 0)),
         ({"num_cpus": 1, "replicas": 3}, [Node(2, 0), Node(2, 0)], 100, Shape(3, 1, 0)),
-        ({"num_cpus": 4}, [Node(3, 0), Node(3, 0)], 100, None),  # together they have it, but no node alone
+        (
+            {"num_cpus": 4},
+            [Node(3, 0), Node(3, 0)],
+            100,
+            None,
+        ),  # together they have it, but no node alone
         ({"num_gpus": 2}, [Node(8, 1), Node(8, 1)], 100, None),
         ({"replicas": 2}, [Node(2, 0), Node(0, 0)], 100, None),
         ({}, [], 100, None),
-        ({"accelerator_type": "H100"}, [Node(8, 1, A10G), Node(16, 4, H100), Node(32, 0)], 100, Shape(4, 4, 1, "H100")),
-        ({"accelerator_type": "H100", "num_gpus": 0.5}, [Node(4, 1, H100)], 100, Shape(2, 2, 0.5, "H100")),
-        ({"accelerator_type": "H100", "replicas": 2}, [Node(8, 1, A10G), Node(8, 1, H100)], 100, None),
+        (
+            {"accelerator_type": "H100"},
+            [Node(8, 1, A10G), Node(16, 4, H100), Node(32, 0)],
+            100,
+            Shape(4, 4, 1, "H100"),
+        ),
+        (
+            {"accelerator_type": "H100", "num_gpus": 0.5},
+            [Node(4, 1, H100)],
+            100,
+            Shape(2, 2, 0.5, "H100"),
+        ),
+        (
+            {"accelerator_type": "H100", "replicas": 2},
+            [Node(8, 1, A10G), Node(8, 1, H100)],
+            100,
+            None,
+        ),
         ({"accelerator_type": "L4"}, [Node(8, 1, A10G), Node(8, 1, H100)], 100, None),
         ({"replicas": 8, "min_replicas": 2, "num_cpus": 1}, [Node(2, 0)], 100, Shape(8, 1, 0)),
         ({"replicas": 8, "min_replicas": 2, "num_cpus": 1}, [Node(2, 0)], 3, Shape(3, 1, 0)),
         ({"replicas": 8, "min_replicas": 3, "num_cpus": 1}, [Node(2, 0)], 100, None),
     ],
 )
-def test_fit(asked: dict[str, float], nodes: list[Node], units: int, expected: Shape | None) -> None:
+def test_fit(
+    asked: dict[str, float], nodes: list[Node], units: int, expected: Shape | None
+) -> None:
     assert fit(ResourcesConfig.model_validate(asked), nodes, units) == expected
 
 
@@ -50,18 +72,24 @@ def test_a_cluster_that_is_in_use_is_an_error_after_the_timeout() -> None:
     ray.get(holder.snapshot.remote([]))
     start = time.monotonic()
     try:
-        with pytest.raises(ResourceError, match=r"no room for 1 replica.* 0 CPUs and 0 GPUs are free"):
+        with pytest.raises(
+            ResourceError, match=r"no room for 1 replica.* 0 CPUs and 0 GPUs are free"
+        ):
             reserve(ResourcesConfig(timeout_seconds=2), 5, can_grow=True)
     finally:
         ray.kill(holder)
     assert time.monotonic() - start < 60
-    assert reserve(ResourcesConfig(timeout_seconds=LIMIT_SECONDS), 5, can_grow=True) == Shape(1, 2, 0)
+    assert reserve(ResourcesConfig(timeout_seconds=LIMIT_SECONDS), 5, can_grow=True) == Shape(
+        1, 2, 0
+    )
 
 
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_that_never_grows_is_an_error_after_the_timeout() -> None:
     start = time.monotonic()
-    with pytest.raises(ResourceError, match=r"asks for 1 replica.* 1 GPUs each; the cluster has 1 node.*num_gpus=0"):
+    with pytest.raises(
+        ResourceError, match=r"asks for 1 replica.* 1 GPUs each; the cluster has 1 node.*num_gpus=0"
+    ):
         reserve(ResourcesConfig(num_gpus=1, timeout_seconds=2), 5, can_grow=True)
     assert 2 <= time.monotonic() - start < 60
 
@@ -69,7 +97,9 @@ def test_a_cluster_that_never_grows_is_an_error_after_the_timeout() -> None:
 @pytest.mark.usefixtures("cluster")
 def test_a_type_of_gpu_that_the_cluster_lacks() -> None:
     asked = ResourcesConfig(accelerator_type="H100", timeout_seconds=1)
-    with pytest.raises(ResourceError, match=r"GPUs of the type H100; the cluster has none \(1 node"):
+    with pytest.raises(
+        ResourceError, match=r"GPUs of the type H100; the cluster has none \(1 node"
+    ):
         reserve(asked, 5, can_grow=True)
 
 
@@ -78,7 +108,9 @@ def test_work_begins_with_the_replicas_that_must_be_there() -> None:
     asked = {"replicas": 3, "num_cpus": 1, "timeout_seconds": 2}
     with pytest.raises(ResourceError, match="asks for 3 replica"):
         reserve(ResourcesConfig.model_validate(asked), 5, can_grow=True)
-    assert reserve(ResourcesConfig.model_validate({**asked, "min_replicas": 1}), 5, can_grow=True) == Shape(3, 1, 0)
+    assert reserve(
+        ResourcesConfig.model_validate({**asked, "min_replicas": 1}), 5, can_grow=True
+    ) == Shape(3, 1, 0)
 
 
 @pytest.mark.parametrize("asked", [{"min_replicas": 1}, {"replicas": 2, "min_replicas": 3}])
@@ -91,7 +123,9 @@ def test_the_replicas_to_begin_with_are_a_part_of_all(asked: dict[str, int]) -> 
 def test_an_address_where_nobody_listens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with (
-        pytest.raises(ResourceError, match=r"no Ray at --address .*127\.0\.0\.1:1: Connection refused"),
+        pytest.raises(
+            ResourceError, match=r"no Ray at --address .*127\.0\.0\.1:1: Connection refused"
+        ),
         connected(address),
     ):
         pytest.fail("connected")

@@ -36,31 +36,60 @@ class Bench:
 
     def __init__(self, root: Path, cluster: Cluster) -> None:
         write(documents(ROWS), root / "in" / "a.parquet", row_group_size=500)
-        self._source, self._checkpoint, self.cluster = root / "in", make_checkpoint(root / "model"), cluster
+        self._source, self._checkpoint, self.cluster = (
+            root / "in",
+            make_checkpoint(root / "model"),
+            cluster,
+        )
         self.nodes: dict[str, Node] = {}
 
     def add(self, name: str) -> None:
         options = ["--num-cpus=2"]
         if name in GPUS:
-            options += ["--num-gpus=1", "--resources", json.dumps({f"accelerator_type:{GPUS[name]}": 1})]
+            options += [
+                "--num-gpus=1",
+                "--resources",
+                json.dumps({f"accelerator_type:{GPUS[name]}": 1}),
+            ]
         self.nodes[name] = self.cluster.add(*options)
         self.nodes[name].wait_until_started()
 
     def who(self, word: str) -> Mapping[str, int]:
         """Processes with this word in their command line, on each node."""
         nodes = {"head": self.cluster.head, **self.nodes}
-        lines = {name: [line for _, line in descendants(node.process.pid)] for name, node in nodes.items()}
-        return {name: count for name, found in lines.items() if (count := sum(word in line for line in found))}
+        lines = {
+            name: [line for _, line in descendants(node.process.pid)]
+            for name, node in nodes.items()
+        }
+        return {
+            name: count
+            for name, found in lines.items()
+            if (count := sum(word in line for line in found))
+        }
 
     def start(self, output: Path, *resources: str, client: bool = False) -> "subprocess.Popen[str]":
         options = (part for value in resources for part in ("--set", f"resources.{value}"))
-        command = (self._source, output, "--model", self._checkpoint, "--set", "rows_per_unit=50", *options)
+        command = (
+            self._source,
+            output,
+            "--model",
+            self._checkpoint,
+            "--set",
+            "rows_per_unit=50",
+            *options,
+        )
         if client:
-            return start_summarize(*command, "--address", f"ray://127.0.0.1:{self.cluster.client_port}")
+            return start_summarize(
+                *command, "--address", f"ray://127.0.0.1:{self.cluster.client_port}"
+            )
         return start_submit("summarize", *command, "--address", self.cluster.address)
 
     def run(
-        self, output: Path, *resources: str, client: bool = False, meanwhile: Callable[[], None] = lambda: None
+        self,
+        output: Path,
+        *resources: str,
+        client: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Mapping[str, int]:
         """Submit, and wait for the end; the most replicas that each node had at once. All else is on the head."""
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -90,7 +119,9 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))  # pytest's own is too long for Ray's sockets
+    directory = Path(
+        tempfile.mkdtemp(prefix="bertsum-ray-")
+    )  # pytest's own is too long for Ray's sockets
     cluster = Cluster(directory, num_cpus=0)
     bench = Bench(tmp_path_factory.mktemp("placement"), cluster)
     try:
@@ -125,7 +156,10 @@ def test_without_gpus_every_core_counts(bench: Bench, tmp_path: Path) -> None:
 
 def test_the_only_node_of_a_type_goes_away_and_another_comes(bench: Bench, tmp_path: Path) -> None:
     """As spot nodes do: work waits, and goes on with the new one."""
-    output, steps = tmp_path / "out", iter([lambda: bench.nodes.pop("a10g").kill(), lambda: bench.add("a10g")])
+    output, steps = (
+        tmp_path / "out",
+        iter([lambda: bench.nodes.pop("a10g").kill(), lambda: bench.add("a10g")]),
+    )
 
     def change_nodes() -> None:
         if len(result_files(output)) >= 5:

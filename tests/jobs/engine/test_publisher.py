@@ -18,7 +18,7 @@ from jobs.engine.cluster import Shape
 from jobs.engine.publisher import Publisher
 from jobs.engine.reports import UnitReport
 from jobs.engine.run import Run
-from jobs.engine.unit_maker import Task
+from jobs.engine.unit_maker import ReplicaSpec
 from jobs.engine.waves import Listener, Outcome, Replicas
 from jobs.engine.work import SummarizeWork
 from jobs.terminal.progress import Display
@@ -31,7 +31,9 @@ class Waves:
         self._harness = harness
         self.published: list[str] = []  # directories that were complete when the last unit was made
 
-    def run(self, units: Mapping[str, Unit], replicas: Replicas, display: Display, listener: Listener) -> Outcome:
+    def run(
+        self, units: Mapping[str, Unit], replicas: Replicas, display: Display, listener: Listener
+    ) -> Outcome:
         outcome = Outcome(dict(units))
         together = next(name for name, unit in units.items() if len(unit.slices) > 1)
         parts = {unit_name(part, JOB.fingerprint): part for part in split(units[together])}
@@ -39,7 +41,9 @@ class Waves:
         left = {name: unit for name, unit in units.items() if name != together}
         for name, unit in (left | parts).items():
             self._harness.make([(name, unit)])
-            report = UnitReport(name, "here", read_back(self._harness.output, [name])[0], created=True)
+            report = UnitReport(
+                name, "here", read_back(self._harness.output, [name])[0], created=True
+            )
             outcome.add(report)
             listener.add(report)
         self.published = sorted(path.parent.name for path in self._harness.root.rglob(SUCCESS))
@@ -83,8 +87,8 @@ def publish(harness: Harness, patterns: tuple[str, ...]) -> Publisher:
     if publisher.waiting:
         shape = Shape(replicas=1, num_cpus=1.0, num_gpus=0.0)
         uris = {"input_uri": str(harness.input), "output_uri": str(harness.root)}
-        task = Task(**uris, job=JOB, work=run.work, num_threads=1)
-        replicas = Replicas(task=task, shape=shape, max_attempts=1, timeout_seconds=1.0)
+        spec = ReplicaSpec(**uris, job=JOB, work=run.work, num_threads=1)
+        replicas = Replicas(spec=spec, shape=shape, max_attempts=1, timeout_seconds=1.0)
         publisher.make(publisher.waiting, replicas)
     publisher.publish_ready()
     return publisher

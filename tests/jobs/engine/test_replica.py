@@ -33,19 +33,19 @@ from jobs.engine.monitor import Monitor
 from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.suspects import Advice
-from jobs.engine.unit_maker import Task
+from jobs.engine.unit_maker import ReplicaSpec
 from jobs.engine.work import SummarizeWork
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture
-def task(tmp_path: Path, checkpoint: Path) -> Task:
+def spec(tmp_path: Path, checkpoint: Path) -> ReplicaSpec:
     write(documents(12), tmp_path / "in" / "a.parquet")
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
     work = SummarizeWork(str(checkpoint), job, job.config, 4096)
     uris = {"input_uri": str(tmp_path / "in"), "output_uri": str(tmp_path / "out")}
-    return Task(**uris, job=job, work=work, num_threads=1)
+    return ReplicaSpec(**uris, job=job, work=work, num_threads=1)
 
 
 @pytest.fixture
@@ -56,38 +56,38 @@ def monitor() -> Any:
 
 
 @pytest.fixture
-def replica(task: Task, monitor: Any) -> Any:
+def replica(spec: ReplicaSpec, monitor: Any) -> Any:
     """As an actor, which is what the job makes of it; two threads' worth of CPUs are the cluster's."""
-    actor = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
+    actor = ray.remote(num_cpus=0)(Replica).remote(spec, monitor)
     yield actor
     ray.kill(actor)
 
 
-def plan_of(task: Task, limits: Limits) -> Plan:
-    terms = Terms(limits=limits, check=task.work.check)
-    return make_plan(list_input(task.input_uri), Folder(task.output_uri), task.job, terms)
+def plan_of(spec: ReplicaSpec, limits: Limits) -> Plan:
+    terms = Terms(limits=limits, check=spec.work.check)
+    return make_plan(list_input(spec.input_uri), Folder(spec.output_uri), spec.job, terms)
 
 
-def batch_of(task: Task) -> dict[str, Any]:
-    plan = plan_of(task, Limits(100, 2**20))
+def batch_of(spec: ReplicaSpec) -> dict[str, Any]:
+    plan = plan_of(spec, Limits(100, 2**20))
     ((name, unit),) = plan.units.items()
     return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
 
 
-def call(replica: Any, task: Task) -> UnitReport:
-    (report,) = ray.get(replica.__call__.remote(batch_of(task)), timeout=LIMIT_SECONDS)["report"]
+def call(replica: Any, spec: ReplicaSpec) -> UnitReport:
+    (report,) = ray.get(replica.__call__.remote(batch_of(spec)), timeout=LIMIT_SECONDS)["report"]
     return UnitReport.from_json(report)
 
 
-def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: Any) -> None:
-    made = call(replica, task)
+def test_a_unit_is_made_once_and_then_found(spec: ReplicaSpec, monitor: Any, replica: Any) -> None:
+    made = call(replica, spec)
     seen = ray.get(monitor.snapshot.remote([]))
-    found = call(replica, task)
+    found = call(replica, spec)
     assert made.error is None
     assert (made.created, found.created) == (True, False)
     assert made.record == found.record
     assert made.record is not None
-    assert made.record.sha256 == Folder(task.output_uri).sha256(made.name)
+    assert made.record.sha256 == Folder(spec.output_uri).sha256(made.name)
     assert made.record.counts.rows == 12
     assert set(made.seconds) == {"read", "prepare", "forward", "finish", "write"}
     assert seen.messages >= 3
@@ -96,18 +96,20 @@ def test_a_unit_is_made_once_and_then_found(task: Task, monitor: Any, replica: A
     assert ray.get(monitor.snapshot.remote([made.name])).units == {}
 
 
-def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: Task, monitor: Any) -> None:
+def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(
+    spec: ReplicaSpec, monitor: Any
+) -> None:
     pytest.importorskip("deltalake")
-    task = replace(task, outdated=frozenset())
-    output = Folder(task.output_uri)
+    spec = replace(spec, outdated=frozenset())
+    output = Folder(spec.output_uri)
     lake = open_table(OutputConfig(table="delta"), output)
     assert lake is not None
     limits = Limits(5, 2**20)
-    plan = plan_of(task, limits)
-    lake.prepare([task.work.output_schema(schema) for schema in plan.schemas], [""])
+    plan = plan_of(spec, limits)
+    lake.prepare([spec.work.output_schema(schema) for schema in plan.schemas], [""])
     units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
     batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
-    replica = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
+    replica = ray.remote(num_cpus=0)(Replica).remote(spec, monitor)
     for is_there in (False, True):
         found = ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"]
         reports = [UnitReport.from_json(text) for text in found]
@@ -117,8 +119,8 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
         if not is_there:
             committer = Committer(
                 output=output,
-                job=task.job,
-                input_uri=task.input_uri,
+                job=spec.job,
+                input_uri=spec.input_uri,
                 limits=limits,
                 max_error_fraction=0.5,
                 lake=lake,
@@ -131,19 +133,19 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(task: 
 
 
 def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
-    task: Task, monitor: Any, replica: Any
+    spec: ReplicaSpec, monitor: Any, replica: Any
 ) -> None:
     """The deaths are told to the monitor here; tests/faults has real ones."""
-    output = Folder(task.output_uri)
-    name = call(replica, task).name
+    output = Folder(spec.output_uri)
+    name = call(replica, spec).name
     whole = output.read_bytes(name)
     output.remove(name)
-    assert call(replica, task).error is None  # the second start
+    assert call(replica, spec).error is None  # the second start
     assert output.read_bytes(name) == whole
     for rows in ((0, 12), (5, 6), (5, 6)):
         output.remove(name)
         ray.get(monitor.mark_running.remote(name, *rows))
-        report = call(replica, task)
+        report = call(replica, spec)
         assert report.error is None
     assert report.record is not None
     assert report.record.counts.statuses["error"] == 1
@@ -153,22 +155,26 @@ def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
     assert [row["id"] for row in table.to_pylist() if row["status"] == "error"] == [5]
 
 
-def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(task: Task, monitor: Any, replica: Any) -> None:
-    name = batch_of(task)["name"][0]
+def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(
+    spec: ReplicaSpec, monitor: Any, replica: Any
+) -> None:
+    name = batch_of(spec)["name"][0]
     for _ in range(2):
         ray.get(monitor.start_unit.remote("dead", name, None))
-    report = call(replica, task)
+    report = call(replica, spec)
     assert report.record is None
     assert "died 2 times on this unit" in str(report.error)
 
 
-def test_input_that_changed_is_a_report(task: Task, replica: Any) -> None:
-    batch = batch_of(task)
-    write(documents(13), Path(task.input_uri) / "a.parquet")
-    report = UnitReport.from_json(ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"][0])
+def test_input_that_changed_is_a_report(spec: ReplicaSpec, replica: Any) -> None:
+    batch = batch_of(spec)
+    write(documents(13), Path(spec.input_uri) / "a.parquet")
+    report = UnitReport.from_json(
+        ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"][0]
+    )
     assert report.error_type == "InputError"
     assert "changed after the job was planned" in str(report.error)
-    assert Folder(task.output_uri).list_names() == {}
+    assert Folder(spec.output_uri).list_names() == {}
 
 
 class Plain:
@@ -191,7 +197,10 @@ class Plain:
 
 
 def isolated(stream: Plain, tables: Any, advice: Advice) -> list[pa.Table]:
-    progress = {"mark_running": lambda start, stop: None, "on_progress": lambda documents, tokens: None}
+    progress = {
+        "mark_running": lambda start, stop: None,
+        "on_progress": lambda documents, tokens: None,
+    }
     return list(compute_isolated(stream, tables, advice, **progress))
 
 
@@ -212,7 +221,9 @@ def test_a_batch_has_half_the_tokens_from_the_third_start_on_and_all_of_them_aft
 
 
 def test_a_row_that_kills_is_an_error_where_no_row_can_be_given_up() -> None:
-    with pytest.raises(BertsumError, match="row 3 of the unit: the process that computed this document died"):
+    with pytest.raises(
+        BertsumError, match="row 3 of the unit: the process that computed this document died"
+    ):
         isolated(Plain(), [documents(2), documents(4)], Advice(3, killers={3}))
 
 
@@ -231,7 +242,9 @@ class Steps(Plain):
         def compute() -> Any:
             note(self.log, f"begin {first}")
             note_in_turn(self.log, f"end {first}")
-            yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, SummarizerConfig())
+            yield output_table(
+                table, [Prediction(Status.OK, summary="")] * table.num_rows, SummarizerConfig()
+            )
 
         return compute()
 
@@ -265,32 +278,33 @@ def note_in_turn(log: Path, step: str) -> None:
 
 
 @pytest.fixture
-def steps_task(task: Task, tmp_path: Path) -> Task:
+def steps_spec(spec: ReplicaSpec, tmp_path: Path) -> ReplicaSpec:
     for module in (sys.modules[__name__], waiting):  # which processes of Ray do not find
         ray.cloudpickle.register_pickle_by_value(module)
     (tmp_path / "steps.order").write_text("{}")
-    return replace(task, work=StepsWork(str(tmp_path / "steps"), task.job, task.job.config, 4096))
+    return replace(spec, work=StepsWork(str(tmp_path / "steps"), spec.job, spec.job.config, 4096))
 
 
-def units_of(task: Task, num_rows: int = 6) -> list[dict[str, Any]]:
-    plan = plan_of(task, Limits(num_rows, 2**20))
+def units_of(spec: ReplicaSpec, num_rows: int = 6) -> list[dict[str, Any]]:
+    plan = plan_of(spec, Limits(num_rows, 2**20))
     return [
-        {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])} for name, unit in plan.units.items()
+        {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
+        for name, unit in plan.units.items()
     ]
 
 
 def two_at_once(
-    task: Task, monitor: Any, first: dict[str, Any], second: dict[str, Any], **order: str
+    spec: ReplicaSpec, monitor: Any, first: dict[str, Any], second: dict[str, Any], **order: str
 ) -> list[UnitReport]:
     """Reports in the order in which the units end; the second is given when the first is at work.
 
     `order`: see `note_in_turn`.
     """
-    log = Path(task.work.model)
+    log = Path(spec.work.model)
     log.with_suffix(".order").write_text(
         json.dumps({step.replace("_", " "): earlier for step, earlier in order.items()})
     )
-    replica: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(task, monitor)
+    replica: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(spec, monitor)
     try:
         running = [replica.__call__.remote(first)]
         wait_until(lambda: log.exists() or ray.wait(running, timeout=0)[0], "the first step")
@@ -302,51 +316,95 @@ def two_at_once(
     return [UnitReport.from_json(result["report"][0]) for result in results]
 
 
-def steps_of(task: Task) -> list[str]:
-    return Path(task.work.model).read_text().splitlines()
+def steps_of(spec: ReplicaSpec) -> list[str]:
+    return Path(spec.work.model).read_text().splitlines()
 
 
 def test_a_unit_is_read_while_another_is_computed_and_computed_while_it_is_written(
-    steps_task: Task, monitor: Any
+    steps_spec: ReplicaSpec, monitor: Any
 ) -> None:
     order = {"end_0": "read 6", "write": "begin 6", "end_6": "write"}
-    reports = two_at_once(steps_task, monitor, *units_of(steps_task), **order)
+    reports = two_at_once(steps_spec, monitor, *units_of(steps_spec), **order)
     assert [report.error for report in reports] == [None, None]
-    assert steps_of(steps_task) == ["read 0", "begin 0", "read 6", "end 0", "begin 6", "write", "end 6", "write"]
+    assert steps_of(steps_spec) == [
+        "read 0",
+        "begin 0",
+        "read 6",
+        "end 0",
+        "begin 6",
+        "write",
+        "end 6",
+        "write",
+    ]
 
 
-def test_while_a_unit_is_made_isolated_nothing_else_is_done(steps_task: Task, monitor: Any) -> None:
-    first, second = units_of(steps_task)
+def test_while_a_unit_is_made_isolated_nothing_else_is_done(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
+    first, second = units_of(steps_spec)
     ray.get(monitor.start_unit.remote("dead", first["name"][0], None))
-    two_at_once(steps_task, monitor, first, second)
-    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
+    two_at_once(steps_spec, monitor, first, second)
+    assert steps_of(steps_spec) == [
+        "read 0",
+        "begin 0",
+        "end 0",
+        "write",
+        "read 6",
+        "begin 6",
+        "end 6",
+        "write",
+    ]
 
 
-def test_a_unit_that_is_made_isolated_waits_until_the_other_is_written(steps_task: Task, monitor: Any) -> None:
-    first, second = units_of(steps_task)
+def test_a_unit_that_is_made_isolated_waits_until_the_other_is_written(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
+    first, second = units_of(steps_spec)
     ray.get(monitor.start_unit.remote("dead", second["name"][0], None))
-    two_at_once(steps_task, monitor, first, second)
-    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write", "read 6", "begin 6", "end 6", "write"]
+    two_at_once(steps_spec, monitor, first, second)
+    assert steps_of(steps_spec) == [
+        "read 0",
+        "begin 0",
+        "end 0",
+        "write",
+        "read 6",
+        "begin 6",
+        "end 6",
+        "write",
+    ]
 
 
-def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(steps_task: Task, monitor: Any) -> None:
+def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
     """It may be what killed, and then it must be in work when it does."""
-    first, second = units_of(steps_task)
+    first, second = units_of(steps_spec)
     assert ray.get(monitor.prepare_ahead.remote("dead", second["name"][0], None))
-    two_at_once(steps_task, monitor, first, second, write="begin 6", end_6="write")
-    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "read 6", "begin 6", "write", "end 6", "write"]
+    two_at_once(steps_spec, monitor, first, second, write="begin 6", end_6="write")
+    assert steps_of(steps_spec) == [
+        "read 0",
+        "begin 0",
+        "end 0",
+        "read 6",
+        "begin 6",
+        "write",
+        "end 6",
+        "write",
+    ]
 
 
-def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(steps_task: Task, monitor: Any) -> None:
-    first, second = units_of(steps_task)
+def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
+    first, second = units_of(steps_spec)
     (part,) = json.loads(second["unit"][0])
     second["unit"] = np.array([json.dumps([part | {"size": part["size"] + 1}])])
-    reports = {report.name: report for report in two_at_once(steps_task, monitor, first, second)}
+    reports = {report.name: report for report in two_at_once(steps_spec, monitor, first, second)}
     assert {name: report.error_type for name, report in reports.items()} == {
         first["name"][0]: None,
         second["name"][0]: "InputError",
     }
-    assert steps_of(steps_task) == ["read 0", "begin 0", "end 0", "write"]
+    assert steps_of(steps_spec) == ["read 0", "begin 0", "end 0", "write"]
 
 
 class Chatty(Steps):
@@ -364,12 +422,14 @@ class ChattyWork(StepsWork):
         return Chatty(Path(self.model or ""))
 
 
-def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(steps_task: Task, monitor: Any) -> None:
+def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
     """A message for each would keep the device waiting, and the monitor behind."""
-    work = ChattyWork(steps_task.work.model, steps_task.job, steps_task.job.config, 4096)
-    task = replace(steps_task, work=work)
-    actor: Any = ray.remote(num_cpus=0)(Replica).remote(task, monitor)
-    report = call(actor, task)
+    work = ChattyWork(steps_spec.work.model, steps_spec.job, steps_spec.job.config, 4096)
+    spec = replace(steps_spec, work=work)
+    actor: Any = ray.remote(num_cpus=0)(Replica).remote(spec, monitor)
+    report = call(actor, spec)
     ray.kill(actor)
     seen = ray.get(monitor.snapshot.remote([]))
     assert report.error is None
@@ -378,13 +438,17 @@ def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(steps_task:
     assert seen.messages <= 20
 
 
-def test_two_at_a_time_are_what_each_is_alone(task: Task, monitor: Any, replica: Any) -> None:
-    units = units_of(task, num_rows=2)
+def test_two_at_a_time_are_what_each_is_alone(
+    spec: ReplicaSpec, monitor: Any, replica: Any
+) -> None:
+    units = units_of(spec, num_rows=2)
     alone = [
-        UnitReport.from_json(ray.get(replica.__call__.remote(unit), timeout=LIMIT_SECONDS)["report"][0])
+        UnitReport.from_json(
+            ray.get(replica.__call__.remote(unit), timeout=LIMIT_SECONDS)["report"][0]
+        )
         for unit in units
     ]
-    other = replace(task, output_uri=f"{task.output_uri}2")
+    other = replace(spec, output_uri=f"{spec.output_uri}2")
     both: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(other, monitor)
     results = ray.get([both.__call__.remote(unit) for unit in units], timeout=LIMIT_SECONDS)
     ray.kill(both)
@@ -392,4 +456,6 @@ def test_two_at_a_time_are_what_each_is_alone(task: Task, monitor: Any, replica:
     assert len(together) == 6
     assert [report.record for report in together] == [report.record for report in alone]
     assert [report.tokens for report in together] == [report.tokens for report in alone]
-    assert all(report.record and report.tokens == report.record.counts.tokens for report in together)
+    assert all(
+        report.record and report.tokens == report.record.counts.tokens for report in together
+    )

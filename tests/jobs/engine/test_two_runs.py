@@ -44,7 +44,9 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> LakeHarness:
 def run_of(harness: LakeHarness, *patterns: str, file_bytes: int = BIG) -> Run:
     """What a command makes of its options."""
     rules = {"table": harness.table, "file_bytes": file_bytes}
-    config = JobConfig.model_validate({"rows_per_unit": 10, "max_unit_bytes": 2**20, "output": rules})
+    config = JobConfig.model_validate(
+        {"rows_per_unit": 10, "max_unit_bytes": 2**20, "output": rules}
+    )
     source = list_input(str(harness.input), Scope(patterns))
     work = SummarizeWork(None, JOB, JOB.config, config.max_batch_tokens)
     output = Folder(str(harness.root))
@@ -87,11 +89,17 @@ def refuse_repeated(harness: LakeHarness) -> None:
     for place in PLACES:
         if (harness.root / place / SUCCESS).exists():
             files = (harness.root / place).glob("*.parquet")
-            ids = [i for file in files for i in pq.read_table(file, partitioning=None)["id"].to_pylist()]
+            ids = [
+                i
+                for file in files
+                for i in pq.read_table(file, partitioning=None)["id"].to_pylist()
+            ]
             assert len(ids) == len(set(ids))
 
 
-def at_change(patch: pytest.MonkeyPatch, step: int, action: Callable[[], object], check: Callable[[], None]) -> None:
+def at_change(
+    patch: pytest.MonkeyPatch, step: int, action: Callable[[], object], check: Callable[[], None]
+) -> None:
     """Before the change of files with this number something else happens; `check` is called before each change."""
     changes: list[str] = []
 
@@ -115,7 +123,11 @@ def at_change(patch: pytest.MonkeyPatch, step: int, action: Callable[[], object]
 @pytest.mark.parametrize("patterns", [(), ("dt=*",)])
 @pytest.mark.parametrize("units", [100, 5, 0])
 def test_another_run_ends_at_any_change_of_files(
-    harness: LakeHarness, tmp_path: Path, patterns: tuple[str, ...], units: int, monkeypatch: pytest.MonkeyPatch
+    harness: LakeHarness,
+    tmp_path: Path,
+    patterns: tuple[str, ...],
+    units: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both end well, with each row once; the other one puts together at most `units` of eight."""
     step, has_ended = 0, True
@@ -133,14 +145,18 @@ def test_another_run_ends_at_any_change_of_files(
         has_ended = ended == [94]
         assert sorted(ids_in_order(own)) == list(range(94))
         listed = {
-            inside(p, e["name"]) for p in PLACES for e in (read_json(own.output, inside(p, MANIFEST)) or {})["files"]
+            inside(p, e["name"])
+            for p in PLACES
+            for e in (read_json(own.output, inside(p, MANIFEST)) or {})["files"]
         }
         assert table_files(own) == listed
         resting = run_of(own).plan().resting.keys()
         assert results(own) == listed | resting
         assert not resting or units < 100
         assert is_finished(own.output, run_of(own, "dt=*").plan())
-        step += 1 if harness.table == "delta" else 7  # each step of Iceberg takes as long as three of Delta
+        step += (
+            1 if harness.table == "delta" else 7
+        )  # each step of Iceberg takes as long as three of Delta
     assert step >= 12
     assert own.read() == dict.fromkeys(READERS, expected(DAYS | {"2026-11-21": range(25, 94)}))
 

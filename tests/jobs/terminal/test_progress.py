@@ -19,7 +19,7 @@ from jobs.engine import monitor as monitor_module
 from jobs.engine import waves
 from jobs.engine.monitor import Monitor
 from jobs.engine.reports import UnitReport
-from jobs.engine.waves import _start_monitor, _Watch
+from jobs.engine.waves import Watch, start_monitor
 from jobs.terminal.progress import Display, Tally
 
 
@@ -30,23 +30,28 @@ class Process:
         return os.getpid()
 
     def begin(self, monitor: Any, unit: str) -> None:
-        ray.get(monitor.start_unit.remote(self.name(), unit, ray.get_runtime_context().current_actor))
+        ray.get(
+            monitor.start_unit.remote(self.name(), unit, ray.get_runtime_context().current_actor)
+        )
 
-    def tell(self, monitor: Any, unit: str, documents: int = 1) -> None:
+    def send(self, monitor: Any, unit: str, documents: int = 1) -> None:
         handle = ray.get_runtime_context().current_actor
-        ray.get(monitor.update.remote(self.name(), unit, "forward", documents, documents, handle))
+        counts = {"documents": documents, "tokens": documents}
+        ray.get(monitor.update.remote(self.name(), unit, "forward", **counts, handle=handle))
 
     def chat(self, monitor: Any, unit: str) -> None:
         """Until the process is killed."""
         while True:
-            self.tell(monitor, unit)
+            self.send(monitor, unit)
             time.sleep(0.1)
 
     def name(self) -> str:
         return f"node:{os.getpid()}"
 
 
-def test_the_other_units_of_a_process_that_died_are_not_in_work_until_they_are_begun_again() -> None:
+def test_the_other_units_of_a_process_that_died_are_not_in_work_until_they_are_begun_again() -> (
+    None
+):
     """Else they would look silent as long as the first of them is made, and the new process would be replaced."""
     monitor = Monitor()
     monitor.start_unit("node:1", "written", "a")
@@ -75,7 +80,7 @@ def test_a_late_word_of_a_process_that_died_does_not_bring_its_units_back() -> N
     monitor.start_unit("node:1", "written", "a")
     monitor.start_unit("node:1", "computed", "a")
     monitor.start_unit("node:2", "computed", "a")
-    monitor.update("node:1", "written", "write", 0, 0, "a")
+    monitor.update("node:1", "written", "write", documents=0, tokens=0, handle="a")
     assert set(monitor.snapshot([]).units) == {"computed"}
 
 
@@ -86,9 +91,14 @@ def test_what_is_not_polled_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> N
     monitor = Monitor()
     monitor.start_unit("node:1", "unit", "a")
     now += 60.0
-    assert monitor.snapshot([]).units["unit"].idle_seconds == monitor_module._LONGEST_SILENCE_SECONDS
+    assert (
+        monitor.snapshot([]).units["unit"].idle_seconds == monitor_module._LONGEST_SILENCE_SECONDS
+    )
     now += 0.5
-    assert monitor.snapshot([]).units["unit"].idle_seconds == monitor_module._LONGEST_SILENCE_SECONDS + 0.5
+    assert (
+        monitor.snapshot([]).units["unit"].idle_seconds
+        == monitor_module._LONGEST_SILENCE_SECONDS + 0.5
+    )
 
 
 def test_a_new_process_of_the_monitor_counts_on() -> None:
@@ -96,20 +106,22 @@ def test_a_new_process_of_the_monitor_counts_on() -> None:
     old, new = Monitor(), Monitor()
     for _ in range(3):
         old.start_unit("node:1", "unit", "a")
-    old.update("node:1", "unit", "forward", 5, 50, "a")
+    old.update("node:1", "unit", "forward", documents=5, tokens=50, handle="a")
     old.prepare_ahead("node:1", "ahead", "a")
-    new.update("node:1", "unit", "forward", 2, 20, "a")
+    new.update("node:1", "unit", "forward", documents=2, tokens=20, handle="a")
     known = old.snapshot([])
     resumed = new.resume(known.units, known.starts)
     assert (resumed.units["unit"].documents, resumed.units["unit"].tokens) == (7, 70)
-    assert set(resumed.units) == {"unit"}  # the other one may wait by now, and then it would look silent
+    assert set(resumed.units) == {
+        "unit"
+    }  # the other one may wait by now, and then it would look silent
     assert (resumed.messages, resumed.starts) == (1, {"unit": 3})
     assert new.start_unit("node:2", "unit", "a").starts == 4
 
 
 def test_who_begins_a_unit_that_another_process_told_of_begins_it_again() -> None:
     monitor = Monitor()
-    monitor.update("node:1", "unit", "forward", 2, 20, "a")
+    monitor.update("node:1", "unit", "forward", documents=2, tokens=20, handle="a")
     assert monitor.start_unit("node:2", "unit", "a").is_isolated
 
 
@@ -119,13 +131,16 @@ def test_a_unit_whose_process_dies_each_time_is_refused_although_the_monitor_die
         if monitor.start_unit(f"node:{deaths}", "unit", "a").refusal:
             break
         known, monitor = monitor.snapshot([]), Monitor()
-        monitor.resume(known.units, {name: unit.starts for name, unit in known.units.items()} | dict(known.starts))
+        monitor.resume(
+            known.units,
+            {name: unit.starts for name, unit in known.units.items()} | dict(known.starts),
+        )
     assert deaths <= 20
 
 
 @pytest.fixture
 def monitor(cluster: None) -> Any:
-    actor = _start_monitor()
+    actor = start_monitor()
     yield actor
     ray.kill(actor)
 
@@ -138,14 +153,14 @@ def process(cluster: None) -> Any:
     ray.kill(actor)
 
 
-def look_until(done: Callable[[str], bool], monitor: Any, reports: dict[str, UnitReport]) -> str:
-    """What is displayed, at the end of the look that displays what is waited for."""
+def poll_until(done: Callable[[str], bool], monitor: Any, reports: dict[str, UnitReport]) -> str:
+    """What is displayed, at the end of the poll that displays what is waited for."""
     said = StringIO()
-    watch = _Watch(monitor, Display(9, 0, Console(file=said, width=200)), 0.3, reports)
+    watch = Watch(monitor, Display(9, 0, Console(file=said, width=200)), 0.3, reports)
     deadline = time.monotonic() + LIMIT_SECONDS
     while not done(said.getvalue()):
         assert time.monotonic() < deadline
-        watch.look(Tally())
+        watch.poll(Tally())
         time.sleep(0.02)
     return said.getvalue()
 
@@ -155,15 +170,21 @@ def test_a_replica_that_hangs_with_two_units_is_replaced_once(monitor: Any, proc
     for unit in ("written", "computed"):
         ray.get(monitor.start_unit.remote("node:1", unit, process))
         time.sleep(0.4)
-    said = look_until(lambda said: "is replaced" in said, monitor, {})
+    said = poll_until(lambda said: "is replaced" in said, monitor, {})
     assert said.count("is replaced") == 1
     assert ray.get(process.pid.remote(), timeout=LIMIT_SECONDS) != first
 
 
-def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(monitor: Any, process: Any) -> None:
+def test_a_unit_that_has_failed_is_no_sign_of_a_replica_that_hangs(
+    monitor: Any, process: Any
+) -> None:
     ray.get(monitor.start_unit.remote("node:1", "failed", process))
     ray.get(monitor.start_unit.remote("node:2", "hangs", process))
-    said = look_until(lambda said: "is replaced" in said, monitor, {"failed": UnitReport("failed", "", error="no")})
+    said = poll_until(
+        lambda said: "is replaced" in said,
+        monitor,
+        {"failed": UnitReport("failed", "", error="no")},
+    )
     assert "on hangs; it is replaced" in said
     assert "on failed" not in said
 
@@ -173,7 +194,9 @@ def kill_monitor(monitor: Any) -> None:
     before = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS)
     os.kill(before, signal.SIGKILL)
     deadline = time.monotonic() + LIMIT_SECONDS
-    while ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS) == before:
+    while (
+        ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS) == before
+    ):
         assert time.monotonic() < deadline
 
 
@@ -185,37 +208,39 @@ def test_a_replica_that_hangs_is_replaced_although_the_monitor_was_killed(
     first = ray.get(process.pid.remote(), timeout=LIMIT_SECONDS)
     ray.get(process.begin.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     said = StringIO()
-    watch = _Watch(monitor, Display(9, 0, Console(file=said, width=200)), 1.5, {})
-    look_while(lambda: not watch._units, watch)
+    watch = Watch(monitor, Display(9, 0, Console(file=said, width=200)), 1.5, {})
+    poll_while(lambda: not watch._units, watch)
     kill_monitor(monitor)
     if speaks:
-        ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
-    look_while(lambda: "is replaced" not in said.getvalue(), watch)
+        ray.get(process.send.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
+    poll_while(lambda: "is replaced" not in said.getvalue(), watch)
     watch._timeout = LIMIT_SECONDS  # the new process does not hang, however slow this machine is
     assert ray.get(process.pid.remote(), timeout=LIMIT_SECONDS) != first
     ray.get(process.begin.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
-    look_while(lambda: "unit is done again" not in said.getvalue(), watch)
+    poll_while(lambda: "unit is done again" not in said.getvalue(), watch)
     assert said.getvalue().count("is replaced") == 1
 
 
-def look_while(waits: Callable[[], bool], watch: _Watch) -> None:
+def poll_while(waits: Callable[[], bool], watch: Watch) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS
     while waits():
         assert time.monotonic() < deadline
-        watch.look(Tally())
+        watch.poll(Tally())
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(monitor: Any, process: Any) -> None:
+def test_a_driver_that_was_held_up_does_not_give_up_on_replicas_that_work(
+    monitor: Any, process: Any
+) -> None:
     """By Ctrl-Z and fg, or a long end of a partition: for twice the time after which silence is an error."""
-    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), LIMIT_SECONDS, {})
-    ray.get(process.tell.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
+    watch = Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), LIMIT_SECONDS, {})
+    ray.get(process.send.remote(monitor, "unit"), timeout=LIMIT_SECONDS)
     process.chat.remote(monitor, "unit")
-    look_while(lambda: not watch._units or watch._pending is not None, watch)
-    watch._looked_at -= 2 * watch._stall
-    heard = watch._messages
-    look_while(lambda: watch._messages == heard, watch)
+    poll_while(lambda: not watch._units or watch._pending is not None, watch)
+    watch._polled_at -= 2 * watch._stall
+    received = watch._messages
+    poll_while(lambda: watch._messages == received, watch)
 
 
 @pytest.mark.slow
@@ -224,12 +249,14 @@ def test_silence_is_an_error_whether_the_monitor_answers_or_not(
     monitor: Any, answers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waves, "_STALL_SECONDS", 4.0)
-    watch = _Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
+    watch = Watch(monitor, Display(9, 0, Console(file=StringIO(), width=200)), 1.0, {})
     pid = ray.get(monitor.__ray_call__.remote(lambda _: os.getpid()), timeout=LIMIT_SECONDS)
     if not answers:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(IncompleteError, match=r"no replica has made progress for \d s; in work: nothing"):
-            look_while(lambda: True, watch)
+        with pytest.raises(
+            IncompleteError, match=r"no replica has made progress for \d s; in work: nothing"
+        ):
+            poll_while(lambda: True, watch)
     finally:
         os.kill(pid, signal.SIGCONT)
