@@ -169,7 +169,9 @@ def _check_systems(models: Sequence[str], config: EvaluationConfig) -> None:
                 "rename a column"
             )
     for baseline in baselines:
-        choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")  # says what it lacks
+        choose(
+            baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed=""
+        )  # says what it lacks
 
 
 def missing_measures(report: Report, models: Sequence[str], config: EvaluationConfig) -> list[str]:

@@ -139,7 +139,9 @@ class Summarizer:
 
     def save_pretrained(self, directory: str | Path, card: str = "") -> None:
         """Write the model as a whole checkpoint, in the precision that it runs in."""
-        save_checkpoint(Path(directory), self.model, self.tokenizer, card, version=bertsum.__version__)
+        save_checkpoint(
+            Path(directory), self.model, self.tokenizer, card, version=bertsum.__version__
+        )
 
     @overload
     def __call__(self, documents: str) -> Prediction: ...

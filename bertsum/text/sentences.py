@@ -9,7 +9,13 @@ from collections import Counter
 
 import numpy as np
 
-from bertsum.text.full_stops import OPEN_ENDS, ends_no_sentence, hide_markers, segment, split_at_words
+from bertsum.text.full_stops import (
+    OPEN_ENDS,
+    ends_no_sentence,
+    hide_markers,
+    segment,
+    split_at_words,
+)
 from bertsum.text.line_breaks import split_blocks
 
 Span = tuple[int, int]

@@ -49,8 +49,16 @@ def make_checkpoint(shape: str, directory: Path) -> Path:
         intermediate_size=inner,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = BertSum(BertModel(config, add_pooling_layer=False), ModelConfig(max_window_tokens=window))
-    save_checkpoint(directory, model, AutoTokenizer.from_pretrained(_TOKENIZER), "random weights", version=__version__)
+    model = BertSum(
+        BertModel(config, add_pooling_layer=False), ModelConfig(max_window_tokens=window)
+    )
+    save_checkpoint(
+        directory,
+        model,
+        AutoTokenizer.from_pretrained(_TOKENIZER),
+        "random weights",
+        version=__version__,
+    )
     return directory
 
 
@@ -59,9 +67,15 @@ def sample(path: Path | None, rows: int) -> list[str]:
     if path is not None:
         texts = pq.read_table(path, columns=["document"])["document"].to_pylist()
         return [texts[i % len(texts)] for i in range(rows)]
-    tables = [pq.read_table(file, columns=["document", "lang"]) for file in sorted(_CORPUS.rglob("*.parquet"))]
+    tables = [
+        pq.read_table(file, columns=["document", "lang"])
+        for file in sorted(_CORPUS.rglob("*.parquet"))
+    ]
     known = [
-        row["document"] for table in tables for row in table.to_pylist() if row["lang"] == "en" and row["document"]
+        row["document"]
+        for table in tables
+        for row in table.to_pylist()
+        if row["lang"] == "en" and row["document"]
     ]
     sentences = [text[a:b] for text in known for a, b in split_sentences(text, "en")]
     chosen = random.Random(0)
@@ -100,7 +114,10 @@ def main() -> None:
                 summarizer = Summarizer(checkpoint, max_batch_tokens=batch_tokens)
                 measured = measure(summarizer, tables, repetitions=3)
                 idle = idle_share(summarizer, tables) if summarizer.device.type == "cuda" else 0.0
-                found.append(asdict(measured) | {"shape": shape, "batch_tokens": batch_tokens, "idle_share": idle})
+                found.append(
+                    asdict(measured)
+                    | {"shape": shape, "batch_tokens": batch_tokens, "idle_share": idle}
+                )
                 print(
                     f"{shape:<11}{batch_tokens:>7} tokens a batch: {measured.engine_tokens:>12,.0f} tokens/s, "
                     f"{measured.engine_share:.2f} of {measured.matrix_flops / 1e12:.1f} TFLOP/s; "
@@ -109,16 +126,26 @@ def main() -> None:
                     flush=True,
                 )
         shape = arguments.job_shape
-        alone = max((row for row in found if row["shape"] == shape), key=lambda row: row["end_to_end_documents"])
+        alone = max(
+            (row for row in found if row["shape"] == shape),
+            key=lambda row: row["end_to_end_documents"],
+        )
         config = JobConfig(max_batch_tokens=alone["batch_tokens"])
         rows = repeated(tables, alone["end_to_end_documents"])
-        job = measure_job(str(Path(folder) / shape), config, rows, address="local", folder=f"{folder}/job")
-        idle = 1 - (1 - alone["idle_share"]) * job.documents_per_second / alone["end_to_end_documents"]
+        job = measure_job(
+            str(Path(folder) / shape), config, rows, address="local", folder=f"{folder}/job"
+        )
+        idle = (
+            1 - (1 - alone["idle_share"]) * job.documents_per_second / alone["end_to_end_documents"]
+        )
         print(
             f"{shape} as a job: {job.documents_per_second:,.0f} documents/s, device idle {idle:.0%}; it began after "
             f"{job.startup_seconds:.0f} s"
         )
-        found.append(asdict(job) | {"shape": shape, "batch_tokens": alone["batch_tokens"], "idle_share": idle})
+        found.append(
+            asdict(job)
+            | {"shape": shape, "batch_tokens": alone["batch_tokens"], "idle_share": idle}
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
 

@@ -30,7 +30,9 @@ def job_seconds(source: Path, output: Path) -> float:
     """`bertsum summarize`, in the Ray that this process has."""
     begun: list[float] = []
 
-    def show(folder: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float) -> None:
+    def show(
+        folder: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float
+    ) -> None:
         begun.append(min(report.begun for report in reports))
 
     options = DocumentOptions(input=str(source), output=str(output))

@@ -52,12 +52,17 @@ class HuggingFace:
         )  # fmt: skip
         owners = np.array(encoded.pop("overflow_to_sample_mapping"))
         lengths = [sum(mask) for mask in encoded["attention_mask"]]
-        order = sorted(range(len(lengths)), key=lambda place: -lengths[place]) if self._sort else range(len(lengths))
+        order = (
+            sorted(range(len(lengths)), key=lambda place: -lengths[place])
+            if self._sort
+            else range(len(lengths))
+        )
         sums = np.zeros((len(texts), self._encoder.config.hidden_size), np.float32)
         for start in range(0, len(lengths), _BATCH_WINDOWS):
             places = list(order[start : start + _BATCH_WINDOWS])
             batch = self._tokenizer.pad(
-                {name: [encoded[name][place] for place in places] for name in encoded}, return_tensors="pt"
+                {name: [encoded[name][place] for place in places] for name in encoded},
+                return_tensors="pt",
             )
             hidden = self._encoder(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(2).to(hidden.dtype)
@@ -75,7 +80,9 @@ class PreSumm:
         self._tokenizer = AutoTokenizer.from_pretrained(MODEL)
         self._encoder = load_encoder(torch.float32, "eager")
         size = self._encoder.config.hidden_size
-        layer = nn.TransformerEncoderLayer(size, 8, 2048, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            size, 8, 2048, activation="gelu", batch_first=True, norm_first=True
+        )
         self._layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
         self._scorer = nn.Linear(size, 1)
 
@@ -85,19 +92,29 @@ class PreSumm:
         summaries = []
         for batch in self._batches(texts):
             ids, segments, is_cls = (
-                nn.utils.rnn.pad_sequence([row[i] for row in batch], batch_first=True) for i in range(3)
+                nn.utils.rnn.pad_sequence([row[i] for row in batch], batch_first=True)
+                for i in range(3)
             )
             mask = ids != 0
-            hidden = self._encoder(ids, attention_mask=mask.long(), token_type_ids=segments).last_hidden_state
+            hidden = self._encoder(
+                ids, attention_mask=mask.long(), token_type_ids=segments
+            ).last_hidden_state
             vectors = [row[places] for row, places in zip(hidden, is_cls.bool(), strict=True)]
             padded = nn.utils.rnn.pad_sequence(vectors, batch_first=True)
-            beyond = torch.arange(padded.shape[1]) >= torch.tensor([len(row) for row in vectors])[:, None]
-            scores = self._scorer(self._layers(padded, src_key_padding_mask=beyond)).squeeze(2).sigmoid()
+            beyond = (
+                torch.arange(padded.shape[1])
+                >= torch.tensor([len(row) for row in vectors])[:, None]
+            )
+            scores = (
+                self._scorer(self._layers(padded, src_key_padding_mask=beyond)).squeeze(2).sigmoid()
+            )
             scores = scores.masked_fill(beyond, -1).numpy()
             summaries += [_best(row[3], one) for row, one in zip(batch, scores, strict=True)]
         return summaries
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[list[tuple[Tensor, Tensor, Tensor, list[str]]]]:
+    def _batches(
+        self, texts: Sequence[str]
+    ) -> Iterator[list[tuple[Tensor, Tensor, Tensor, list[str]]]]:
         batch: list[tuple[Tensor, Tensor, Tensor, list[str]]] = []
         longest = 0
         for text in texts:
@@ -113,7 +130,10 @@ class PreSumm:
         sentences = sentences_of(text)
         pieces = self._tokenizer(sentences)["input_ids"]  # [CLS] sentence [SEP] each
         segments = [[place % 2] * len(piece) for place, piece in enumerate(pieces)]
-        ids = [*[number for piece in pieces for number in piece][: _WINDOW - 1], self._tokenizer.sep_token_id]
+        ids = [
+            *[number for piece in pieces for number in piece][: _WINDOW - 1],
+            self._tokenizer.sep_token_id,
+        ]
         flat = [number for piece in segments for number in piece][: len(ids)]
         segment_ids = torch.tensor(flat + flat[-1:] * (len(ids) - len(flat)))
         input_ids = torch.tensor(ids)
@@ -152,12 +172,17 @@ class BertExtractiveSummarizer:
     """`Summarizer(custom_model=...)(text, num_sentences=3)` for each document, with its own splitter and defaults."""
 
     def __init__(self) -> None:
-        for name in ("TransfoXLModel", "TransfoXLTokenizer"):  # gone from Transformers 5; imported, and not used here
+        for name in (
+            "TransfoXLModel",
+            "TransfoXLTokenizer",
+        ):  # gone from Transformers 5; imported, and not used here
             vars(sys.modules["transformers"]).setdefault(name, None)
         from summarizer import Summarizer
 
         encoder = AutoModel.from_pretrained(MODEL, output_hidden_states=True)
-        self._summarize = Summarizer(custom_model=encoder, custom_tokenizer=AutoTokenizer.from_pretrained(MODEL))
+        self._summarize = Summarizer(
+            custom_model=encoder, custom_tokenizer=AutoTokenizer.from_pretrained(MODEL)
+        )
 
     @torch.inference_mode()
     def run(self, texts: Sequence[str]) -> list[str]:
@@ -178,5 +203,7 @@ class Sumy:
         chosen = []
         for text in texts:
             sentences = sentences_of(text)
-            chosen.append(choose(self._method, sentences, summary="", language="en", size=3, seed=""))
+            chosen.append(
+                choose(self._method, sentences, summary="", language="en", size=3, seed="")
+            )
         return chosen

@@ -53,13 +53,17 @@ class Asleep:
     stage_seconds: MutableMapping[str, float] = field(default_factory=dict)
     max_batch_tokens: int = 0
 
-    def stream(self, tables: Iterable[pa.Table], on_progress: Progress | None = None) -> Iterator[pa.Table]:
+    def stream(
+        self, tables: Iterable[pa.Table], on_progress: Progress | None = None
+    ) -> Iterator[pa.Table]:
         for table in tables:
             time.sleep(self.seconds)
             yield output_table(table, [Prediction(Status.OK, summary="")] * table.num_rows, CONFIG)
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
-        return output_table(table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, CONFIG)
+        return output_table(
+            table, [Prediction(Status.ERROR, error=reason)] * table.num_rows, CONFIG
+        )
 
     def on_batch(self, call: Callable[[], None]) -> None:
         """There are no batches."""
@@ -84,7 +88,9 @@ class SleepingWork:
         return Asleep(self.seconds)
 
 
-def make_run(folder: Path, num_units: int, seconds: float, address: str = "local", num_replicas: int = 1) -> Run:
+def make_run(
+    folder: Path, num_units: int, seconds: float, address: str = "local", num_replicas: int = 1
+) -> Run:
     """A run of units of one row each."""
     source = folder / "input.parquet"
     pq.write_table(pa.table({"document": [f"Document {i}." for i in range(num_units)]}), source)
@@ -94,7 +100,9 @@ def make_run(folder: Path, num_units: int, seconds: float, address: str = "local
     return run_of(str(source), output, config, seconds, address)
 
 
-def run_of(source: str, output: Folder, config: JobConfig, seconds: float = 0.0, address: str = "local") -> Run:
+def run_of(
+    source: str, output: Folder, config: JobConfig, seconds: float = 0.0, address: str = "local"
+) -> Run:
     return Run(
         input_uri=source,
         source=list_input(source),
@@ -165,7 +173,9 @@ def measure_replicas(num_nodes: int, per_node: int, units_each: int, seconds: fl
         try:
             for _ in range(num_nodes - 1):
                 cluster.add(f"--num-cpus={per_node}").wait_until_started()
-            run = make_run(Path(folder), count * units_each, seconds, f"127.0.0.1:{cluster.port}", count)
+            run = make_run(
+                Path(folder), count * units_each, seconds, f"127.0.0.1:{cluster.port}", count
+            )
             reports, _ = compute(run)
         finally:
             cluster.stop()
@@ -197,14 +207,19 @@ def measure_rerun(num_units: int) -> None:
         start = time.perf_counter()
         run.committer.commit(plan, {})
         seconds = time.perf_counter() - start
-        sizes = [(Path(name) / "output" / record).stat().st_size / num_units for record in (PLAN, MANIFEST)]
+        sizes = [
+            (Path(name) / "output" / record).stat().st_size / num_units
+            for record in (PLAN, MANIFEST)
+        ]
         print(
             f"commit of {num_units:,} units without any record in memory: {seconds:.1f} s; plan and manifest take "
             f"{sizes[0]:.0f} and {sizes[1]:.0f} bytes a unit"
         )
         command = [sys.executable, __file__, "again", name, str(num_units)]
         start = time.perf_counter()
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        subprocess.run(
+            command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        )
         print(f"run again: {time.perf_counter() - start:.1f} s, the start of Python included")
 
 
@@ -274,7 +289,9 @@ def plan_here() -> None:
 
 def write_file(documents: Path, path: Path, gigabytes: float, row_bytes: int) -> None:
     """One row group, uncompressed, of rows of `row_bytes` that join the documents in turn."""
-    texts = cycle(filter(None, pq.read_table(documents, columns=["document"])["document"].to_pylist()))
+    texts = cycle(
+        filter(None, pq.read_table(documents, columns=["document"])["document"].to_pylist())
+    )
     num_rows = int(gigabytes * 1e9 / row_bytes)
     schema = pa.schema({"document": pa.large_string()})
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
@@ -292,7 +309,9 @@ def measure_memory(documents: Path, parent: Path | None, gigabytes: float) -> No
     """`bertsum summarize` as a user runs it, its replica's resident memory looked at each second."""
     with tempfile.TemporaryDirectory(dir=parent) as name:
         path = Path(name) / "input.parquet"
-        maker = Process(target=write_file, args=(documents, path, gigabytes, 250_000))  # its memory goes with it
+        maker = Process(
+            target=write_file, args=(documents, path, gigabytes, 250_000)
+        )  # its memory goes with it
         maker.start()
         maker.join()
         num_rows = pq.read_metadata(path).num_rows
@@ -302,12 +321,17 @@ def measure_memory(documents: Path, parent: Path | None, gigabytes: float) -> No
         start, seen = time.perf_counter(), list[float]()
         job = psutil.Popen(command)
         while job.poll() is None:
-            seen.append(max((_replica_memory(child) for child in job.children(recursive=True)), default=0.0))
+            seen.append(
+                max((_replica_memory(child) for child in job.children(recursive=True)), default=0.0)
+            )
             time.sleep(1)
         assert job.returncode == 0, job.returncode
     seen = seen[next(i for i, megabytes in enumerate(seen) if megabytes) :]
     tenths = [max(seen[len(seen) * i // 10 : len(seen) * (i + 1) // 10]) for i in range(10)]
-    print(f"{time.perf_counter() - start:.0f} s; most MB of the replica in each tenth of the time:", end=" ")
+    print(
+        f"{time.perf_counter() - start:.0f} s; most MB of the replica in each tenth of the time:",
+        end=" ",
+    )
     print(*(f"{megabytes:,.0f}" for megabytes in tenths))
 
 
@@ -319,15 +343,21 @@ def _replica_memory(process: psutil.Process) -> float:
 
 
 def main(argv: Sequence[str]) -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=["rerun", "overhead", "replicas", "plan", "plan-here", "again", "memory"])
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "what", choices=["rerun", "overhead", "replicas", "plan", "plan-here", "again", "memory"]
+    )
     options.add_argument("rest", nargs="*")
     options.add_argument("--units", type=int, help="or objects")
     options.add_argument("--nodes", type=int, default=4)
     options.add_argument("--gigabytes", type=float, default=5.0)
     options.add_argument("--seconds", type=float, default=10.0)
     arguments = options.parse_args(argv)
-    os.environ |= {"RAY_worker_niceness": "0"}  # else workers stand behind whatever else the machine does
+    os.environ |= {
+        "RAY_worker_niceness": "0"
+    }  # else workers stand behind whatever else the machine does
     if arguments.what == "rerun":
         measure_rerun(arguments.units or 10_000)
     elif arguments.what == "overhead":

@@ -72,7 +72,9 @@ def splitters() -> dict[str, Splitter]:
         "nupunkt": _load_nupunkt,
         "spacy": _load_spacy,
     }
-    return {"bertsum": bertsum} | {name: load() for name, load in loaders.items() if find_spec(name) is not None}
+    return {"bertsum": bertsum} | {
+        name: load() for name, load in loaders.items() if find_spec(name) is not None
+    }
 
 
 def _load_sentencex() -> Splitter:
@@ -138,7 +140,9 @@ def main() -> None:
         ("tuned on", [example for example in examples if not example["held_out"]]),
         ("held out", [example for example in examples if example["held_out"]]),
     ):
-        print(f"\n{title}: {sum(len(example['sentences']) for example in part)} sentences\n{header}")
+        print(
+            f"\n{title}: {sum(len(example['sentences']) for example in part)} sentences\n{header}"
+        )
         for name, splitter in splitters().items():
             _print_row(name, count(splitter, part))
     for field in ("language", "kind"):

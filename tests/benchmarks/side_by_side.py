@@ -84,7 +84,9 @@ def _seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def load(keys: Sequence[str], texts: Sequence[str], folder: Path, stack: ExitStack) -> dict[str, Timer]:
+def load(
+    keys: Sequence[str], texts: Sequence[str], folder: Path, stack: ExitStack
+) -> dict[str, Timer]:
     """The systems that are installed."""
     timers: dict[str, Timer] = {}
     if set(keys) & set(_PIPELINES):
@@ -96,13 +98,17 @@ def load(keys: Sequence[str], texts: Sequence[str], folder: Path, stack: ExitSta
         stack.enter_context(connected("local"))
     for key in keys:
         try:
-            timers[key] = on_ray(key, texts, folder) if key in _PIPELINES else in_process(key, texts)
+            timers[key] = (
+                on_ray(key, texts, folder) if key in _PIPELINES else in_process(key, texts)
+            )
         except ImportError as error:
             print(f"{key} is left out: {error}. pip install 'bertsum[benchmarks]'")
     return timers
 
 
-def compare(timers: Mapping[str, Timer], num_documents: int, repetitions: int) -> dict[str, dict[str, Any]]:
+def compare(
+    timers: Mapping[str, Timer], num_documents: int, repetitions: int
+) -> dict[str, dict[str, Any]]:
     """Documents/s by system and repetition, after one repetition that is not counted."""
     rates: dict[str, list[float]] = {key: [] for key in timers}
     for repetition in range(repetitions + 1):
@@ -112,7 +118,12 @@ def compare(timers: Mapping[str, Timer], num_documents: int, repetitions: int) -
                 rates[key].append(rate)
             print(f"repetition {repetition}: {key} {rate:.2f} documents/s", flush=True)
     return {
-        key: {"name": _NAMES[key], "documents_per_s": values, "median": median(values), "ratio": _ratio(key, rates)}
+        key: {
+            "name": _NAMES[key],
+            "documents_per_s": values,
+            "median": median(values),
+            "ratio": _ratio(key, rates),
+        }
         for key, values in rates.items()
     }
 
@@ -127,7 +138,11 @@ def _ratio(key: str, rates: Mapping[str, Sequence[float]]) -> float | None:
 
 def machine() -> dict[str, object]:
     """What the figures belong to."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    models = [
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return {
         "cpu": models[0].partition(":")[2].strip() if models else platform.processor(),
         "cores": os.cpu_count(),
@@ -152,7 +167,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         timers = load(arguments.systems.split(","), texts, Path(folder), stack)
         systems = compare(timers, len(texts), arguments.repetitions)
-    found = {"machine": machine(), "documents": len(texts), "repetitions": arguments.repetitions, "systems": systems}
+    found = {
+        "machine": machine(),
+        "documents": len(texts),
+        "repetitions": arguments.repetitions,
+        "systems": systems,
+    }
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
     print(f"\n{found['machine']}, {len(texts)} documents, medians of {arguments.repetitions}")

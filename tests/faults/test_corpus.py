@@ -38,7 +38,15 @@ from bertsum.text.sentences import detect_language, split_sentences
 pytestmark = [pytest.mark.faults]
 
 
-ODD_NAMES = ["a b.parquet", "k=v%2F.parquet", "100%.parquet", "ü文😀.parquet", "x=/'\".parquet", "[*]?.parquet", "#.PQ"]
+ODD_NAMES = [
+    "a b.parquet",
+    "k=v%2F.parquet",
+    "100%.parquet",
+    "ü文😀.parquet",
+    "x=/'\".parquet",
+    "[*]?.parquet",
+    "#.PQ",
+]
 
 
 def test_odd_files_are_read_and_the_others_are_named(tmp_path: Path) -> None:
@@ -53,9 +61,15 @@ def test_odd_files_are_read_and_the_others_are_named(tmp_path: Path) -> None:
         pass
     large = text.set_column(1, "document", text["document"].cast(pa.large_string()))
     write(large, source / "shapes" / "large.parquet")
-    write(text.set_column(1, "document", text["document"].dictionary_encode()), source / "shapes" / "encoded.parquet")
+    write(
+        text.set_column(1, "document", text["document"].dictionary_encode()),
+        source / "shapes" / "encoded.parquet",
+    )
     many = {f"c{i}": pa.array([i] * 4) for i in range(10_000)}
-    write(pa.table(many | {"id": text["id"], "document": text["document"]}), source / "shapes" / "wide.parquet")
+    write(
+        pa.table(many | {"id": text["id"], "document": text["document"]}),
+        source / "shapes" / "wide.parquet",
+    )
     nested = pa.array([[{"a": 1}], None, [], [{"a": None}]])
     write(text.append_column("nested", nested), source / "shapes" / "nested.parquet")
     write(text.set_column(1, "document", pa.array([["a"]] * 4)), source / "bad" / "list.parquet")
@@ -72,7 +86,9 @@ def test_odd_files_are_read_and_the_others_are_named(tmp_path: Path) -> None:
         (source / "bad" / f"{name}.parquet").write_bytes(content)
 
     made = plan(source, tmp_path / "out")
-    assert sorted(made.problems) == sorted(f"bad/{path.name}" for path in (source / "bad").iterdir())
+    assert sorted(made.problems) == sorted(
+        f"bad/{path.name}" for path in (source / "bad").iterdir()
+    )
     for path, reason in made.problems.items():
         assert len(reason) > 20, (path, reason)
     rows = read(source, made)
@@ -141,7 +157,10 @@ def summarizer(checkpoint: Path) -> Summarizer:
 def all_scores(checkpoint: Path) -> Summarizer:
     """The same model, whose summary is every sentence."""
     return Summarizer(
-        checkpoint, SummarizerConfig(dtype="float32", selection=SelectionConfig(size=10**6, trigram_blocking=False))
+        checkpoint,
+        SummarizerConfig(
+            dtype="float32", selection=SelectionConfig(size=10**6, trigram_blocking=False)
+        ),
     )
 
 
@@ -161,7 +180,9 @@ TEXTS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(texts=TEXTS, row_group_size=st.integers(1, 5), rows_per_unit=st.integers(1, 6))
 def test_any_strings_and_nulls_through_files(
     tmp_path_factory: pytest.TempPathFactory,
@@ -173,7 +194,9 @@ def test_any_strings_and_nulls_through_files(
 ) -> None:
     """Written as Parquet, cut into units, predicted, encoded, read again: a row a row, in order, with its own words."""
     folder = tmp_path_factory.mktemp("any")
-    table = pa.table({"id": pa.array(range(len(texts)), pa.int64()), "document": pa.array(texts, pa.string())})
+    table = pa.table(
+        {"id": pa.array(range(len(texts)), pa.int64()), "document": pa.array(texts, pa.string())}
+    )
     write(table, folder / "in" / "a.parquet", row_group_size=row_group_size)
     job = Job("model", "digest", summarizer.config)
     source = list_input(str(folder / "in"))
@@ -186,7 +209,9 @@ def test_any_strings_and_nulls_through_files(
         schema = read_schema(source.root, part.path)
         columns = needed_columns(schema, summarizer.config)
         rows = stream_rows(source.root, part.file, part.start, part.stop, columns)
-        data, counts = encode(list(summarizer.stream(rows)), output_schema(schema, summarizer.config), unit, job)
+        data, counts = encode(
+            list(summarizer.stream(rows)), output_schema(schema, summarizer.config), unit, job
+        )
         results.append(pq.read_table(pa.BufferReader(data)))
         assert counts.rows == results[-1].num_rows == unit.num_rows
     result = pa.concat_tables(results).to_pylist()
@@ -199,10 +224,14 @@ def test_any_strings_and_nulls_through_files(
         assert len(chosen) <= 3
         if row["summary"]:
             language = detect_language(text or "")
-            assert row["summary"] == join_sentences(text, split_sentences(text, language), chosen, language)
+            assert row["summary"] == join_sentences(
+                text, split_sentences(text, language), chosen, language
+            )
         if not tied(every.summary_scores or []):
             assert chosen == list(alone.summary_sentences or [])
-            assert row["summary_scores"] == (alone.summary_scores and pytest.approx(alone.summary_scores, abs=1e-4))
+            assert row["summary_scores"] == (
+                alone.summary_scores and pytest.approx(alone.summary_scores, abs=1e-4)
+            )
         sentiment = alone.sentiment_scores or {}
         assert dict(row["sentiment_scores"] or []) == pytest.approx(sentiment, abs=1e-4)
         if not tied(sentiment.values()):

@@ -28,7 +28,11 @@ from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 
-IN_INPUT, IN_QUERY, IN_MODEL = "swordfish-input-4711", "swordfish-query-4711", "swordfish-model-4711"
+IN_INPUT, IN_QUERY, IN_MODEL = (
+    "swordfish-input-4711",
+    "swordfish-query-4711",
+    "swordfish-model-4711",
+)
 IN_OUTPUT, IN_CONFIG = "swordfish-output-4711", "swordfish-config-4711"
 SECRETS = (SECRET, IN_INPUT, IN_QUERY, IN_MODEL, IN_OUTPUT, IN_CONFIG)
 ANSWERS = (
@@ -42,7 +46,9 @@ ANSWERS = (
 
 @pytest.fixture
 def cluster(store: Store) -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))  # pytest's own is too long for Ray's sockets
+    directory = Path(
+        tempfile.mkdtemp(prefix="bertsum-ray-")
+    )  # pytest's own is too long for Ray's sockets
     found = Cluster(directory, num_cpus=1)
     yield found
     found.stop()
@@ -52,7 +58,9 @@ def cluster(store: Store) -> Iterator[Cluster]:
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[int]:
     """Port of a server of `tmp_path` that wants one of the passwords."""
-    allowed = {base64.b64encode(f"somebody:{word}".encode()).decode() for word in (IN_INPUT, IN_MODEL)}
+    allowed = {
+        base64.b64encode(f"somebody:{word}".encode()).decode() for word in (IN_INPUT, IN_MODEL)
+    }
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object) -> None:
@@ -74,13 +82,17 @@ def web(tmp_path: Path) -> Iterator[int]:
     server.server_close()
 
 
-def test_secrets_are_nowhere(store: Store, cluster: Cluster, web: int, checkpoint: Path, tmp_path: Path) -> None:
+def test_secrets_are_nowhere(
+    store: Store, cluster: Cluster, web: int, checkpoint: Path, tmp_path: Path
+) -> None:
     write(documents(60), tmp_path / "in" / "a.parquet")
     write(pa.table(rows.summary_rows(12)), tmp_path / "in" / "labelled.parquet")
     (tmp_path / "in" / "broken.parquet").write_bytes(b"PAR1" + b"x" * 100 + b"PAR1")
     shutil.copytree(checkpoint, tmp_path / "model")
     config = tmp_path / "job.yaml"
-    config.write_text(yaml.safe_dump({"storage_options": {"s3": {"key": "somebody", "secret": IN_CONFIG}}}))
+    config.write_text(
+        yaml.safe_dump({"storage_options": {"s3": {"key": "somebody", "secret": IN_CONFIG}}})
+    )
     tiny.save(tmp_path / "encoder", tiny.encoder(), tiny.wordpiece())
     user = f"http://somebody:{IN_INPUT}@127.0.0.1:{web}/in"
     model = ("--model", f"http://somebody:{IN_MODEL}@127.0.0.1:{web}/model")
@@ -88,7 +100,11 @@ def test_secrets_are_nowhere(store: Store, cluster: Cluster, web: int, checkpoin
     labels = ("--summary-column", "summary")
     query = f"?token={IN_QUERY}"
     out = f"{store.uri}/out"
-    source_of_training = {"name": "news", "train_uri": "labelled.parquet", "summary_column": "summary"}
+    source_of_training = {
+        "name": "news",
+        "train_uri": "labelled.parquet",
+        "summary_column": "summary",
+    }
     training = rows.training_config(
         encoder=f"http://somebody:{IN_MODEL}@127.0.0.1:{web}/encoder",
         data_root=user,
@@ -122,18 +138,29 @@ def test_secrets_are_nowhere(store: Store, cluster: Cluster, web: int, checkpoin
         assert b"***@127.0.0.1" in found[name], f"{name} names no place"
     shown = {path: ask(cluster, path) for path in ANSWERS}
     assert "jobs.cli summarize http://***@" in shown["/api/jobs/"]
-    logs = {str(path): path.read_bytes() for path in (cluster.directory / "ray").rglob("logs/**/*") if path.is_file()}
+    logs = {
+        str(path): path.read_bytes()
+        for path in (cluster.directory / "ray").rglob("logs/**/*")
+        if path.is_file()
+    }
     assert len(logs) > 5
     places = {f"output {number}": text.encode() for number, text in enumerate(printed)}
     places |= found | logs | {path: text.encode() for path, text in shown.items()}
-    assert [(place, secret) for place, data in places.items() for secret in SECRETS if secret.encode() in data] == []
+    assert [
+        (place, secret)
+        for place, data in places.items()
+        for secret in SECRETS
+        if secret.encode() in data
+    ] == []
 
 
 def run(code: int | None, *arguments: object) -> str:
     """What a command prints; `code`: its exit code, None for an error of either kind."""
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
     said = done.stdout + done.stderr
     assert done.returncode == code or (code is None and done.returncode in (1, 2)), said
     return said

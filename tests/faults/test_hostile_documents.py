@@ -14,7 +14,10 @@ from helpers.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults]
 
-CPU_SECONDS, MEMORY_BYTES = 100, 6 * 2**30  # of address space, of which torch and its threads take 3 GB
+CPU_SECONDS, MEMORY_BYTES = (
+    100,
+    6 * 2**30,
+)  # of address space, of which torch and its threads take 3 GB
 
 PROGRAM = """
 import json, resource, sys
@@ -48,9 +51,21 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_a_document_of_a_million_of_one_thing(text: list[tuple[str, int]], checkpoint: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(checkpoint), json.dumps(text), str(CPU_SECONDS), str(MEMORY_BYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=LIMIT_SECONDS)
+def test_a_document_of_a_million_of_one_thing(
+    text: list[tuple[str, int]], checkpoint: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(checkpoint),
+        json.dumps(text),
+        str(CPU_SECONDS),
+        str(MEMORY_BYTES),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=dict(os.environ), timeout=LIMIT_SECONDS
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     status, num_sentences = done.stdout.split()
     assert status in ("ok", "empty", "not_text", "unknown_language")

@@ -45,7 +45,9 @@ def uninterrupted(source: Path, checkpoint: Path, tmp_path_factory: pytest.TempP
 
 
 def start(source: Path, output: Path, checkpoint: Path) -> "subprocess.Popen[str]":
-    return start_summarize(source, output, "--model", checkpoint, "--set", f"rows_per_unit={ROWS_PER_UNIT}")
+    return start_summarize(
+        source, output, "--model", checkpoint, "--set", f"rows_per_unit={ROWS_PER_UNIT}"
+    )
 
 
 def replicas_of(job: "subprocess.Popen[str]") -> set[int]:
@@ -63,12 +65,19 @@ def assert_same(output: Path, uninterrupted: Path) -> None:
         assert (output / name).read_bytes() == (uninterrupted / name).read_bytes(), name
     assert read_result(output)["id"].to_pylist() == list(range(ROWS))
     assert {path.name for path in output.iterdir()} == {"_SUCCESS", "_bertsum", "dt=1", "dt=2"}
-    assert sorted(path.name for path in (output / "_bertsum").iterdir()) == ["manifest.json", "plan.json"]
+    assert sorted(path.name for path in (output / "_bertsum").iterdir()) == [
+        "manifest.json",
+        "plan.json",
+    ]
     assert not list(output.rglob(".*"))
 
 
 def test_the_driver_is_killed_and_the_same_command_goes_on(
-    source: Path, checkpoint: Path, uninterrupted: Path, tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+    source: Path,
+    checkpoint: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    jobs: "list[subprocess.Popen[str]]",
 ) -> None:
     output = tmp_path / "out"
     jobs.append(start(source, output, checkpoint))
@@ -81,18 +90,31 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     assert 5 <= len(done) < ROWS // ROWS_PER_UNIT
     assert not (output / "_SUCCESS").exists()
 
-    jobs.append(start(source, output, checkpoint))  # at once: what is left of the first run must not be in the way
+    jobs.append(
+        start(source, output, checkpoint)
+    )  # at once: what is left of the first run must not be in the way
     printed, _ = jobs[1].communicate(timeout=LIMIT_SECONDS)
     assert jobs[1].returncode == 0, printed
     assert_same(output, uninterrupted)
-    assert done.items() <= {name: (output / name).stat().st_mtime_ns for name in result_files(output)}.items()
+    assert (
+        done.items()
+        <= {name: (output / name).stat().st_mtime_ns for name in result_files(output)}.items()
+    )
     # no process of the killed run is left, but perhaps Ray's agents, which end by themselves and hold no CPU of it
-    left = [command for pid, command in below.items() if "raylet" in command and _command(pid) == command]
+    left = [
+        command
+        for pid, command in below.items()
+        if "raylet" in command and _command(pid) == command
+    ]
     assert not left
 
 
 def test_a_replica_is_killed_and_the_job_finishes(
-    source: Path, checkpoint: Path, uninterrupted: Path, tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+    source: Path,
+    checkpoint: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    jobs: "list[subprocess.Popen[str]]",
 ) -> None:
     output = tmp_path / "out"
     jobs.append(start(source, output, checkpoint))
@@ -118,7 +140,10 @@ def test_ctrl_c_ends_the_job_soon_and_says_how_to_go_on(
     assert "the same command goes on from there" in printed
     assert "Traceback" not in printed
     replicas = [(pid, command) for pid, command in below.items() if "MapWorker" in command]
-    wait_until(lambda: not any(_command(pid) == command for pid, command in replicas), "the end of the replicas")
+    wait_until(
+        lambda: not any(_command(pid) == command for pid, command in replicas),
+        "the end of the replicas",
+    )
 
 
 def _command(pid: int) -> str:

@@ -25,7 +25,12 @@ def start(config: Path, output: Path, workers: int = 2) -> "subprocess.Popen[str
     command += ["--set", f"resources.replicas={workers}", "--set", "resources.num_cpus=1"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
 
 
@@ -42,9 +47,14 @@ def workers_of(job: "subprocess.Popen[str]") -> list[int]:
     return [pid for pid, command in descendants(job.pid) if "RayTrainWorker" in command]
 
 
-def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+def test_a_worker_then_everything_is_killed(
+    tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
     config = make_training(
-        tmp_path, epochs=40, model={"num_heads": 4, "feed_forward_size": 64, "dropout": 0.2}, checkpoint_every_minutes=0
+        tmp_path,
+        epochs=40,
+        model={"num_heads": 4, "feed_forward_size": 64, "dropout": 0.2},
+        checkpoint_every_minutes=0,
     )
     jobs.append(start(config, tmp_path / "whole"))
     printed, _ = jobs[0].communicate(timeout=LIMIT_SECONDS)
@@ -56,7 +66,10 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
     reached = step_of(output)
     wait_for_step(output, reached + 5, jobs[1])  # others took its place
     kill_all(jobs[1])
-    assert "a worker has died; all start again (1 of at most 3 times)" in jobs[1].communicate(timeout=LIMIT_SECONDS)[0]
+    assert (
+        "a worker has died; all start again (1 of at most 3 times)"
+        in jobs[1].communicate(timeout=LIMIT_SECONDS)[0]
+    )
     assert not (output / "config.json").exists()
     killed_at = step_of(output)
     jobs.append(start(config, output))
@@ -70,15 +83,23 @@ def test_a_worker_then_everything_is_killed(tmp_path: Path, jobs: "list[subproce
         assert found[step] == pytest.approx(values, abs=TOLERANCE), step
 
 
-def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+def test_a_second_run_in_the_same_place(
+    tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
     """It is refused while the first is at work; a killed one is found dead at once."""
-    config, output = make_training(tmp_path, epochs=400, checkpoint_every_minutes=0), tmp_path / "out"
+    config, output = (
+        make_training(tmp_path, epochs=400, checkpoint_every_minutes=0),
+        tmp_path / "out",
+    )
     jobs.append(start(config, output, workers=1))
     wait_for_step(output, 3, jobs[0])
     jobs.append(start(config, output, workers=1))
     printed, _ = jobs[1].communicate(timeout=LIMIT_SECONDS)
     assert jobs[1].returncode == 1
-    assert f"{output} is in use: a run on {socket.gethostname()} (process {jobs[0].pid}) gave a sign of life" in printed
+    assert (
+        f"{output} is in use: a run on {socket.gethostname()} (process {jobs[0].pid}) gave a sign of life"
+        in printed
+    )
     assert jobs[0].poll() is None
     kill_all(jobs[0])
     killed_at = step_of(output)
@@ -90,8 +111,13 @@ def test_a_second_run_in_the_same_place(tmp_path: Path, jobs: "list[subprocess.P
     assert "sign of life" not in printed
 
 
-def test_an_end_by_sigterm_is_quiet_and_whole(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
-    config, output = make_training(tmp_path, epochs=400, checkpoint_every_minutes=0), tmp_path / "out"
+def test_an_end_by_sigterm_is_quiet_and_whole(
+    tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    config, output = (
+        make_training(tmp_path, epochs=400, checkpoint_every_minutes=0),
+        tmp_path / "out",
+    )
     jobs.append(start(config, output))
     wait_for_step(output, 3, jobs[0])
     below = [pid for pid, _ in descendants(jobs[0].pid)]
@@ -99,6 +125,8 @@ def test_an_end_by_sigterm_is_quiet_and_whole(tmp_path: Path, jobs: "list[subpro
     printed, _ = jobs[0].communicate(timeout=LIMIT_SECONDS)
     assert jobs[0].returncode == 1
     assert "SIGTERM" not in printed and "@ " not in printed, printed
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "the end of all processes")
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "the end of all processes"
+    )
     (claim,) = (output / "claims").iterdir()
     assert '"ended":true' in claim.read_text()

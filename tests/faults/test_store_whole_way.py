@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.faults]
 def run(job: str, *arguments: object) -> str:
     command = [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -44,9 +46,16 @@ def test_from_documents_to_summaries(store: Store, tmp_path: Path) -> None:
 
     labelled = ("--summary-column", "summary")
     run("prepare", f"{store.uri}/news", shards, "--encoder", f"{store.uri}/encoder", *labelled)
-    source = {"name": "news", "train_uri": "shards", "validation_uri": "news/a.parquet", "summary_column": "summary"}
+    source = {
+        "name": "news",
+        "train_uri": "shards",
+        "validation_uri": "news/a.parquet",
+        "summary_column": "summary",
+    }
     places = {"encoder": f"{store.uri}/encoder", "data_root": store.uri}
-    config = rows.training_config(**places, sources=[source], model={"sentiment_labels": []}, epochs=2)
+    config = rows.training_config(
+        **places, sources=[source], model={"sentiment_labels": []}, epochs=2
+    )
     recipe = tmp_path / "training.yaml"
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     run("train", recipe, model)
@@ -66,4 +75,6 @@ def test_from_documents_to_summaries(store: Store, tmp_path: Path) -> None:
     assert set(result["status"].to_pylist()) == {"ok"}
     assert result["sentiment"].null_count == 30  # no row had a label for it
     assert "out/_SUCCESS" in found
-    assert "nothing to do" in run("summarize", f"{store.uri}/in", f"{store.uri}/out", "--model", model)
+    assert "nothing to do" in run(
+        "summarize", f"{store.uri}/in", f"{store.uri}/out", "--model", model
+    )

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.job_helpers import descendants, documents, make_checkpoint, read_result, result_files, write
+from helpers.job_helpers import (
+    descendants,
+    documents,
+    make_checkpoint,
+    read_result,
+    result_files,
+    write,
+)
 from helpers.proxy import Proxy
 from helpers.ray_nodes import Cluster, Node, start_submit
 from helpers.waiting import LIMIT_SECONDS
@@ -58,7 +65,9 @@ class Bench:
         command = ("summarize", self.source, output, "--model", self.checkpoint)
         units = ("--set", f"rows_per_unit={ROWS_PER_UNIT}", "--set", "resources.num_cpus=1")
         nodes = ("--set", "resources.replicas=2", "--set", "resources.timeout_seconds=600")
-        self.started.append(Followed(*command, *units, *nodes, "--address", address or self.cluster.address))
+        self.started.append(
+            Followed(*command, *units, *nodes, "--address", address or self.cluster.address)
+        )
         return self.started[-1]
 
     def kill_one_with_a_replica(self) -> Node:
@@ -75,8 +84,14 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Bench]":
     root = tmp_path_factory.mktemp("submitted")
     write(documents(ROWS // 2), root / "in" / "dt=1" / "a.parquet", row_group_size=500)
-    write(documents(ROWS // 2, first_id=ROWS // 2), root / "in" / "dt=2" / "a.parquet", row_group_size=500)
-    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))  # pytest's own is too long for Ray's sockets
+    write(
+        documents(ROWS // 2, first_id=ROWS // 2),
+        root / "in" / "dt=2" / "a.parquet",
+        row_group_size=500,
+    )
+    directory = Path(
+        tempfile.mkdtemp(prefix="bertsum-ray-")
+    )  # pytest's own is too long for Ray's sockets
     cluster = Cluster(directory, num_cpus=0)
     bench = Bench(cluster, root / "in", make_checkpoint(root / "model"))
     try:
@@ -139,12 +154,17 @@ def test_a_node_is_killed_and_the_others_do_its_units(
     log = job.finish()
     keep(log, "node")
     check(tmp_path / "out", uninterrupted)
-    assert done.items() <= {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}.items()
+    assert (
+        done.items()
+        <= {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}.items()
+    )
     assert re.search(r"rows ok +6,000\b", log)
     bench.cluster.add("--num-cpus=1").wait_until_started()
 
 
-def test_the_line_to_the_job_server_breaks(bench: Bench, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_line_to_the_job_server_breaks(
+    bench: Bench, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
     """The job does not notice; who follows it asks again and misses no line of its log."""
     proxy = Proxy(bench.cluster.http_port)
     try:
@@ -163,13 +183,17 @@ def test_the_line_to_the_job_server_breaks(bench: Bench, uninterrupted: dict[str
     assert re.search(r"rows ok +6,000\b", log)
 
 
-def test_the_head_is_killed_and_started_again(bench: Bench, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_head_is_killed_and_started_again(
+    bench: Bench, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
     """It remembers nothing: the job is sent again by itself and goes on from what OUTPUT holds."""
     job = bench.submit(tmp_path / "out")
     done = wait_for_files(tmp_path / "out", 5, job)
     bench.cluster.head.kill()
     wait_until(lambda: "asking again" in job.log, job)
-    for node in bench.cluster.workers:  # their replicas went on for a while; a head does not start beside them here
+    for node in (
+        bench.cluster.workers
+    ):  # their replicas went on for a while; a head does not start beside them here
         node.kill()
     bench.cluster.workers.clear()
     bench.cluster.start_head()
@@ -178,6 +202,9 @@ def test_the_head_is_killed_and_started_again(bench: Bench, uninterrupted: dict[
     log = job.finish()
     keep(log, "head")
     check(tmp_path / "out", uninterrupted)
-    assert done.items() <= {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}.items()
+    assert (
+        done.items()
+        <= {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}.items()
+    )
     assert re.search(r"lost with its machine; \S+ has \d+ of 60 units; sent again", log)
     assert len(re.findall(r"bertsum-summarize-[0-9a-f]{12}-\d+ sent to", log)) == 2

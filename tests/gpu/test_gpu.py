@@ -11,7 +11,10 @@ from bertsum.model.attention import packed_attention
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]
 
 
@@ -21,27 +24,37 @@ def checkpoint(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)], ids=str
+)
 @pytest.mark.parametrize("heads", [2, 12])
 @torch.inference_mode()
 def test_attention_is_that_of_each_sequence_alone(dtype, tolerance, heads):
     torch.manual_seed(1)
     lengths = [1, 3, 3, 64, 127, 128, 512]
-    query, key, value = (torch.randn(sum(lengths), heads * 32, device="cuda", dtype=dtype) for _ in range(3))
+    query, key, value = (
+        torch.randn(sum(lengths), heads * 32, device="cuda", dtype=dtype) for _ in range(3)
+    )
     found = torch.split(packed_attention((query, key, value), lengths, heads), lengths)
     parts = zip(*(torch.split(t.double(), lengths) for t in (query, key, value)), strict=True)
     for rows, (q, k, v) in zip(found, parts, strict=True):
         q, k, v = (t.view(len(t), heads, 32).transpose(0, 1) for t in (q, k, v))
-        expected = (torch.softmax(q @ k.transpose(1, 2) / 32**0.5, -1) @ v).transpose(0, 1).flatten(1)
+        expected = (
+            (torch.softmax(q @ k.transpose(1, 2) / 32**0.5, -1) @ v).transpose(0, 1).flatten(1)
+        )
         assert (rows - expected).norm() < tolerance * expected.norm()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.03)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.03)], ids=str
+)
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
 @torch.inference_mode()
 def test_token_vectors_are_those_of_transformers(kind, dtype, tolerance):
     model = tiny.model(kind)
-    documents = document_encoder(model, tiny.ENCODER_TOKENIZERS[kind]()).encode(TEXTS, [None] * len(TEXTS), 64)
+    documents = document_encoder(model, tiny.ENCODER_TOKENIZERS[kind]()).encode(
+        TEXTS, [None] * len(TEXTS), 64
+    )
     batch = make_batch(documents, range(len(documents)))
     expected = reference(model, batch, has_segments=kind != "roberta")
     model.to("cuda").encoder.to(dtype)
@@ -52,17 +65,23 @@ def test_token_vectors_are_those_of_transformers(kind, dtype, tolerance):
 def reference(model: BertSum, batch, has_segments: bool):
     """Each window alone through the encoder's own forward, on the CPU in float32."""
     vectors = []
-    windows = (torch.split(t, batch.window_lengths) for t in (batch.input_ids, batch.token_type_ids))
+    windows = (
+        torch.split(t, batch.window_lengths) for t in (batch.input_ids, batch.token_type_ids)
+    )
     for ids, types in zip(*windows, strict=True):
         segments = {"token_type_ids": types[None]} if has_segments else {}
         mask = torch.ones_like(ids)[None]
-        vectors.append(model.encoder(ids[None], attention_mask=mask, **segments).last_hidden_state[0])
+        vectors.append(
+            model.encoder(ids[None], attention_mask=mask, **segments).last_hidden_state[0]
+        )
     return torch.cat(vectors)
 
 
 def test_predictions_are_those_of_the_cpu(checkpoint):
     here = Summarizer(checkpoint, SummarizerConfig(dtype="float32"), device="cpu")(TEXTS)
-    there = Summarizer(checkpoint, SummarizerConfig(dtype="float32"), device="cuda", max_batch_tokens=256)(TEXTS)
+    there = Summarizer(
+        checkpoint, SummarizerConfig(dtype="float32"), device="cuda", max_batch_tokens=256
+    )(TEXTS)
     half = Summarizer(checkpoint, device="cuda", max_batch_tokens=256)(TEXTS)
     for a, b, c in zip(here, there, half, strict=True):
         assert b.summary_sentences == a.summary_sentences
@@ -74,7 +93,9 @@ def test_the_host_never_waits_while_it_gives_work_to_the_device(checkpoint):
     summarizer = Summarizer(checkpoint, device="cuda", max_batch_tokens=256)
     documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
     groups = group_documents(documents, 256)
-    expected = [summarizer._start_batch(documents, group).results() for group in groups]  # also warms the kernels up
+    expected = [
+        summarizer._start_batch(documents, group).results() for group in groups
+    ]  # also warms the kernels up
     torch.cuda.set_sync_debug_mode("error")
     try:
         running = [summarizer._start_batch(documents, group) for group in groups]

@@ -61,7 +61,9 @@ class Key:
         return f"| `{self.name}` | {self.values} | {self.default} | {self.meaning} |"
 
 
-def keys(config: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None) -> Iterator[Key]:
+def keys(
+    config: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None
+) -> Iterator[Key]:
     """All keys of a configuration class, those of its sections too.
 
     `sources[].name` is a key of each entry of a list, `space.KEY.low` one of each entry of a mapping. `defaults` is the
@@ -70,7 +72,9 @@ def keys(config: type[BaseModel], prefix: str = "", defaults: BaseModel | None =
     for name, field in config.model_fields.items():
         default = getattr(defaults, name) if defaults else field.default
         if section := _config_in(field.annotation):
-            yield from keys(section, f"{prefix}{name}.", default if isinstance(default, BaseModel) else None)
+            yield from keys(
+                section, f"{prefix}{name}.", default if isinstance(default, BaseModel) else None
+            )
             continue
         if field.description:
             shown = "required" if field.is_required() else _default(default)
@@ -96,7 +100,9 @@ def _values(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(_values(argument) for argument in arguments if argument is not type(None))
+        return " or ".join(
+            _values(argument) for argument in arguments if argument is not type(None)
+        )
     if origin is tuple:
         return f"list of {_values(arguments[0])}"
     if origin is dict:
@@ -136,7 +142,14 @@ def _option_rows() -> Iterator[str]:
 
 def page() -> str:
     """The whole page."""
-    lines = [INTRODUCTION, "## Options", "", "| option | commands | meaning |", "|---|---|---|", *_option_rows()]
+    lines = [
+        INTRODUCTION,
+        "## Options",
+        "",
+        "| option | commands | meaning |",
+        "|---|---|---|",
+        *_option_rows(),
+    ]
     shown: set[Key] = set()
     for title, config in SECTIONS:
         rows = [key for key in keys(config) if key not in shown]

@@ -46,15 +46,26 @@ def result_files(output: Path) -> list[str]:
 
 def read_result(output: Path) -> pa.Table:
     """All rows, file after file in the order of names, which is the order of rows."""
-    return pa.concat_tables(pq.read_table(output / name, partitioning=None) for name in result_files(output))
+    return pa.concat_tables(
+        pq.read_table(output / name, partitioning=None) for name in result_files(output)
+    )
 
 
-def start_summarize(*arguments: object, variables: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+def start_summarize(
+    *arguments: object, variables: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
     """The job as a process of its own, with a Ray of its own; `variables` go over those of the environment."""
     command = [sys.executable, "-m", "jobs.summarize", *map(str, arguments)]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | dict(variables or {})
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | dict(
+        variables or {}
+    )
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
 
 
@@ -93,9 +104,16 @@ def make_training(root: Path, **values: object) -> Path:
     tiny.save(root / "encoder", tiny.encoder(), tiny.wordpiece())
     write(pa.table(rows.summary_rows(24)), root / "news.parquet", row_group_size=5)
     write(pa.table(rows.sentiment_rows(13)), root / "reviews.parquet")
-    news = {"name": "news", "train_uri": "news.parquet", "validation_uri": "news.parquet", "summary_column": "summary"}
+    news = {
+        "name": "news",
+        "train_uri": "news.parquet",
+        "validation_uri": "news.parquet",
+        "summary_column": "summary",
+    }
     reviews = {"name": "reviews", "train_uri": "reviews.parquet", "sentiment_column": "label"}
-    config = rows.training_config(encoder=str(root / "encoder"), data_root=str(root), sources=[news, reviews])
+    config = rows.training_config(
+        encoder=str(root / "encoder"), data_root=str(root), sources=[news, reviews]
+    )
     path = root / "training.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json") | values))
     return path
@@ -126,7 +144,11 @@ def make_search(root: Path, **values: object) -> Path:
 def losses(output: Path) -> dict[int, tuple[float, float]]:
     """Of a training run, by step."""
     lines = map(json.loads, (output / "training_log.jsonl").read_text().splitlines())
-    return {line["step"]: (line["summary_loss"], line["sentiment_loss"]) for line in lines if "summary_loss" in line}
+    return {
+        line["step"]: (line["summary_loss"], line["sentiment_loss"])
+        for line in lines
+        if "summary_loss" in line
+    }
 
 
 def winners(create: Callable[[bytes], bool], size: int) -> bytes:

@@ -68,7 +68,9 @@ class LakeHarness(Harness):
         source = list_input(str(self.input), Scope(patterns))
         terms = Terms(limits=LIMITS, check=check(job), rules=self.rules)
         plan = make_plan(source, self.output, job, terms)
-        behind = self.lake.behind([*plan.units, *plan.retained], sorted(plan.partitions & plan.published))
+        behind = self.lake.behind(
+            [*plan.units, *plan.retained], sorted(plan.partitions & plan.published)
+        )
         return replace(plan, published=plan.published - behind)
 
     def work(self, job: Job = JOB, *patterns: str) -> Plan:
@@ -88,7 +90,9 @@ class LakeHarness(Harness):
     def schemas(self) -> list[pa.Schema]:
         from bertsum.runs.columns import output_schema
 
-        return [output_schema(pq.read_schema(self.input / "dt=2026-11-20" / "a 0%.parquet"), JOB.config)]
+        return [
+            output_schema(pq.read_schema(self.input / "dt=2026-11-20" / "a 0%.parquet"), JOB.config)
+        ]
 
     def read(self) -> dict[str, list[tuple[int, str, str, str]]]:
         """Rows by engine: id, day, summary, and the fingerprint in the name of the file it came from is not needed."""
@@ -107,8 +111,12 @@ def read_duckdb(harness: LakeHarness) -> list[tuple[Any, ...]]:
     place = f"delta_scan('{harness.place}')"
     if harness.table == "iceberg":
         place = f"iceberg_scan('{iceberg_table(harness).metadata_location}')"
-    rows = connection.execute(f"SELECT id, CAST(dt AS VARCHAR), summary, status FROM {place}").fetchall()
-    one_day = connection.execute(f"SELECT count(*) FROM {place} WHERE dt = DATE '2026-11-20'").fetchall()
+    rows = connection.execute(
+        f"SELECT id, CAST(dt AS VARCHAR), summary, status FROM {place}"
+    ).fetchall()
+    one_day = connection.execute(
+        f"SELECT count(*) FROM {place} WHERE dt = DATE '2026-11-20'"
+    ).fetchall()
     assert one_day == [(sum(row[1] == "2026-11-20" for row in rows),)]
     return list(rows)
 
@@ -121,11 +129,20 @@ def read_own(harness: LakeHarness) -> list[tuple[Any, ...]]:
         table = harness.delta().to_pyarrow_table()
     days = [day.isoformat() for day in table["dt"].to_pylist()]
     return list(
-        zip(table["id"].to_pylist(), days, table["summary"].to_pylist(), table["status"].to_pylist(), strict=True)
+        zip(
+            table["id"].to_pylist(),
+            days,
+            table["summary"].to_pylist(),
+            table["status"].to_pylist(),
+            strict=True,
+        )
     )
 
 
-READERS: dict[str, Callable[[LakeHarness], list[tuple[Any, ...]]]] = {"duckdb": read_duckdb, "own": read_own}
+READERS: dict[str, Callable[[LakeHarness], list[tuple[Any, ...]]]] = {
+    "duckdb": read_duckdb,
+    "own": read_own,
+}
 
 
 def iceberg_table(harness: LakeHarness) -> Any:
@@ -183,7 +200,10 @@ def assert_a_replacement_is_atomic(harness: LakeHarness) -> None:
     earlier = earlier_reader(harness)
     harness.work(OTHER_JOB, "dt=2026-11-20")
     assert harness.read() == before  # the texts are the same, so look at the files
-    assert table_files(harness) == {*plan.units, *(n for n in old.units if n.startswith("dt=2026-11-21"))}
+    assert table_files(harness) == {
+        *plan.units,
+        *(n for n in old.units if n.startswith("dt=2026-11-21")),
+    }
     assert sorted(earlier()) == before["own"]
     assert old.units.keys() <= harness.files()
     assert commit.is_finished(harness.output, harness.look(OTHER_JOB, "dt=2026-11-20"))
@@ -220,7 +240,9 @@ def assert_back_to_the_old_model_costs_no_work(harness: LakeHarness) -> None:
 
 def publish_often(own: LakeHarness, day: str, variant: int, start: Any) -> None:
     """A writer that puts its own file set into the table again and again."""
-    names = [name for name in own.files() if name.startswith(f"dt={day}/") and name.endswith(".parquet")]
+    names = [
+        name for name in own.files() if name.startswith(f"dt={day}/") and name.endswith(".parquet")
+    ]
     names = sorted(names)[variant::2]
     records = {record.name: record for record in read_back(own.output, names)}
     start.wait()
@@ -247,7 +269,9 @@ def assert_two_writers_at_once(harness: LakeHarness, same: bool) -> None:
     files = table_files(harness)
     first = sorted(name for name in plan.units if name.startswith("dt=2026-11-20"))
     other = sorted(name for name in plan.units if name.startswith("dt=2026-11-21"))
-    assert {n for n in files if n in first} in ([set(first[0::2]), set(first[1::2])] if same else [set(first[0::2])])
+    assert {n for n in files if n in first} in (
+        [set(first[0::2]), set(first[1::2])] if same else [set(first[0::2])]
+    )
     assert {n for n in files if n in other} == set(other if same else other[0::2])
     rows = read_own(harness)
     assert len(rows) == len({row[0] for row in rows})
@@ -265,8 +289,14 @@ def assert_columns_may_come_and_types_may_not_change(harness: LakeHarness) -> No
         harness.lake.prepare([schema], ["dt=today"])
     with pytest.raises(InputError, match=r"partitioned by \['dt'\], but the files by \['day'\]"):
         harness.lake.prepare([schema], ["day=2026-11-22"])
-    for other, names in (("Id", "'id' and 'Id'"), ("DT", "'DT' and 'dt'")):  # of this file, or of another one
-        for schemas in ([schema.append(pa.field(other, pa.int64()))], [pa.schema([pa.field(other, pa.int64())])]):
+    for other, names in (
+        ("Id", "'id' and 'Id'"),
+        ("DT", "'DT' and 'dt'"),
+    ):  # of this file, or of another one
+        for schemas in (
+            [schema.append(pa.field(other, pa.int64()))],
+            [pa.schema([pa.field(other, pa.int64())])],
+        ):
             with pytest.raises(InputError, match=rf"{names} differ in case alone.*keep_columns"):
                 harness.lake.prepare(schemas, partitions)
 
@@ -275,9 +305,15 @@ BIG = 2**20
 
 
 def results(harness: LakeHarness) -> set[str]:
-    return {name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")}
+    return {
+        name for name in harness.files() if name.startswith("dt=") and name.endswith(".parquet")
+    }
 
 
 def ids_in_order(harness: LakeHarness) -> list[int]:
     names = sorted(table_files(harness))
-    return [i for name in names for i in pq.read_table(harness.root / name, partitioning=None)["id"].to_pylist()]
+    return [
+        i
+        for name in names
+        for i in pq.read_table(harness.root / name, partitioning=None)["id"].to_pylist()
+    ]

@@ -42,7 +42,12 @@ def check(job: Job) -> Check:
 def write_input(root: Path, name: str, num_rows: int, first_id: int = 0) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     ids = range(first_id, first_id + num_rows)
-    table = pa.table({"id": pa.array(ids, pa.int64()), "document": pa.array([f"text {i}" for i in ids], pa.string())})
+    table = pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "document": pa.array([f"text {i}" for i in ids], pa.string()),
+        }
+    )
     pq.write_table(table, root / name, row_group_size=8)
 
 
@@ -58,7 +63,9 @@ class Harness:
         terms = Terms(limits=limits, check=check(job), limit=limit)
         return make_plan(list_input(str(self.input)), self.output, job, terms)
 
-    def committer(self, job: Job = JOB, limits: Limits = LIMITS, lake: Lake | None = None) -> commit.Committer:
+    def committer(
+        self, job: Job = JOB, limits: Limits = LIMITS, lake: Lake | None = None
+    ) -> commit.Committer:
         return commit.Committer(
             output=self.output,
             job=job,
@@ -71,18 +78,25 @@ class Harness:
     def begin(self, plan: Plan, job: Job = JOB, limits: Limits = LIMITS) -> None:
         self.committer(job, limits).begin(plan)
 
-    def make(self, units: Iterable[tuple[str, Unit]], job: Job = JOB, status: Status = Status.OK) -> None:
+    def make(
+        self, units: Iterable[tuple[str, Unit]], job: Job = JOB, status: Status = Status.OK
+    ) -> None:
         source = list_input(str(self.input))
         for name, unit in units:
             tables = []
             for part in unit.slices:
-                for table in stream_rows(source.root, part.file, part.start, part.stop, ["id", "document"]):
+                for table in stream_rows(
+                    source.root, part.file, part.start, part.stop, ["id", "document"]
+                ):
                     predictions = [
-                        Prediction(status, summary=text, num_tokens=2) for text in table["document"].to_pylist()
+                        Prediction(status, summary=text, num_tokens=2)
+                        for text in table["document"].to_pylist()
                     ]
                     result = predictions_to_table(predictions)
                     schema = output_schema(table.schema, job.config)
-                    tables.append(pa.Table.from_arrays([table["id"], *result.columns], schema=schema))
+                    tables.append(
+                        pa.Table.from_arrays([table["id"], *result.columns], schema=schema)
+                    )
             schema = output_schema(pq.read_schema(self.input / unit.slices[0].path), job.config)
             data, _ = encode(tables, schema, unit, job)
             assert self.output.create_exclusive(name, data)
@@ -107,7 +121,11 @@ class Harness:
         return {PLAN} | {f"{place}{name}" for place in partitions for name in (MANIFEST, SUCCESS)}
 
     def files(self) -> set[str]:
-        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+        return {
+            path.relative_to(self.root).as_posix()
+            for path in self.root.rglob("*")
+            if path.is_file()
+        }
 
 
 class Killed(BaseException):

@@ -89,7 +89,9 @@ class Proxy:
             with self._lock:
                 self.rules.remove(rule)
 
-    def count(self, method: str, path: str, accepts: Callable[[int], bool] = lambda status: status < 300) -> int:
+    def count(
+        self, method: str, path: str, accepts: Callable[[int], bool] = lambda status: status < 300
+    ) -> int:
         """How many requests the server answered so."""
         found = [r for r in self.requests if r[0] == method and re.search(path, r[1])]
         return sum(accepts(status) for _, _, status in found)
@@ -142,7 +144,12 @@ def _act(handler: Any, rule: Rule) -> bool:
         return False
     status, code, message = _ERRORS[rule.action]
     text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-    _answer(handler, status, [("Content-Type", "application/xml")], b"" if handler.command == "HEAD" else text)
+    _answer(
+        handler,
+        status,
+        [("Content-Type", "application/xml")],
+        b"" if handler.command == "HEAD" else text,
+    )
     return False
 
 
@@ -154,7 +161,9 @@ def _read_body(handler: Any) -> bytes:
 def _forward(handler: Any, body: bytes, port: int) -> tuple[int, list[tuple[str, str]], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
     try:
-        headers = {k: v for k, v in handler.headers.items() if k.lower() not in ("expect", "connection")}
+        headers = {
+            k: v for k, v in handler.headers.items() if k.lower() not in ("expect", "connection")
+        }
         connection.request(handler.command, handler.path, body, headers)
         response = connection.getresponse()
         return response.status, response.getheaders(), response.read()

@@ -28,7 +28,11 @@ def start_submit(*arguments: object, **variables: str) -> "subprocess.Popen[str]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-m", "jobs.cli", "submit", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment | variables
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment | variables,
     )
 
 
@@ -36,24 +40,43 @@ class Node:
     """One `ray start --block` with all that it starts."""
 
     def __init__(
-        self, directory: Path, *options: str, token: str | None = None, variables: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *options: str,
+        token: str | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / f"node-{free_port()}.log"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # `python` of the entry point
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("RAY_")
+        }
+        environment["PATH"] = (
+            f"{Path(sys.executable).parent}:{environment['PATH']}"  # `python` of the entry point
+        )
+        environment |= (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+            if token
+            else {"RAY_AUTH_MODE": "disabled"}
+        )
         environment["RAY_raylet_start_wait_time_s"] = str(int(LIMIT_SECONDS))  # a busy machine
         environment |= variables or {}
         # a raylet waits half a minute for its agents to tell their ports, unless it knows them; on a busy machine that
         # is too short
-        names = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
+        names = (
+            "dashboard-agent-listen",
+            "dashboard-agent-grpc",
+            "metrics-export",
+            "runtime-env-agent",
+        )
         ports = [f"--{name}-port={free_port()}" for name in names]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
                    "--min-worker-port=0", "--max-worker-port=0", *ports,
                    f"--object-store-memory={80 * 2**20}", *options]  # fmt: skip
         with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
 
     def wait_until_started(self) -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -116,8 +139,17 @@ class Cluster:
         provider = {"type": "fake_multinode", "use_node_id_as_ip": True, "disable_node_updaters": True,
                     "disable_launch_config_check": True,
                     "gcs_address": f"{ray.util.get_node_ip_address()}:{self.port}"}  # fmt: skip
-        commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
-        config = {f"{name}_commands": [] for name in commands}  # nobody runs them, but all must be there
+        commands = (
+            "initialization",
+            "setup",
+            "head_setup",
+            "worker_setup",
+            "head_start_ray",
+            "worker_start_ray",
+        )
+        config = {
+            f"{name}_commands": [] for name in commands
+        }  # nobody runs them, but all must be there
         config |= {"cluster_name": "test", "max_workers": 4, "idle_timeout_minutes": 5, "upscaling_speed": 1.0,
                    "provider": provider, "available_node_types": types | {"ray.head.default": head},
                    "head_node_type": "ray.head.default", "auth": {}, "file_mounts": {}, "docker": {},
@@ -130,7 +162,9 @@ class Cluster:
 
     def add(self, *options: str) -> Node:
         """A worker; it has joined when the head lists it, which the caller waits for."""
-        self.workers.append(Node(self.directory, f"--address=127.0.0.1:{self.port}", *options, token=self.token))
+        self.workers.append(
+            Node(self.directory, f"--address=127.0.0.1:{self.port}", *options, token=self.token)
+        )
         return self.workers[-1]
 
     def stop(self) -> None:

@@ -8,8 +8,12 @@ def summary_rows(count: int = 8) -> dict:
     """Documents of five sentences, of which one is the summary: the one about the zebra."""
     texts, summaries = [], []
     for number in range(count):
-        sentences = [tiny.sentence(*range(5 * number + 7 * i, 5 * number + 7 * i + 5)) for i in range(4)]
-        first, second, third = (tiny.WORDS[i % len(tiny.WORDS)] for i in (number, number + 3, 2 * number))
+        sentences = [
+            tiny.sentence(*range(5 * number + 7 * i, 5 * number + 7 * i + 5)) for i in range(4)
+        ]
+        first, second, third = (
+            tiny.WORDS[i % len(tiny.WORDS)] for i in (number, number + 3, 2 * number)
+        )
         summaries.append(f"Zebra {first} {second} {third}.")
         sentences.insert(number % 5, summaries[-1])
         texts.append(" ".join(sentences))
@@ -19,7 +23,10 @@ def summary_rows(count: int = 8) -> dict:
 def sentiment_rows(count: int = 8) -> dict:
     """Documents that say at the end what they think."""
     return {
-        "document": [f"{tiny.text(2, 4, first=3 * i)} It was {['awful', 'great'][i % 2]}." for i in range(count)],
+        "document": [
+            f"{tiny.text(2, 4, first=3 * i)} It was {['awful', 'great'][i % 2]}."
+            for i in range(count)
+        ],
         "label": [["negative", "positive"][i % 2] for i in range(count)],
     }
 

@@ -19,7 +19,9 @@ class Store:
 
     def objects(self) -> dict[str, bytes]:
         """Everything in the bucket, straight from the server."""
-        fs = fsspec.filesystem("s3", endpoint_url=self.proxy.url, skip_instance_cache=True, use_listings_cache=False)
+        fs = fsspec.filesystem(
+            "s3", endpoint_url=self.proxy.url, skip_instance_cache=True, use_listings_cache=False
+        )
         bucket = self.uri.removeprefix("s3://")
         found = {key: fs.cat_file(key) for key in fs.find(bucket)}
         return {key.removeprefix(f"{bucket}/"): value for key, value in found.items()}

@@ -21,15 +21,27 @@ CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 NUM_POSITIONS = 64
 
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-_ROBERTA_SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
+_ROBERTA_SPECIAL = {
+    "cls_token": "<s>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+}
 
 
 def wordpiece() -> PreTrainedTokenizerFast:
     """As BERT's: English words and letters, and the Cyrillic alphabet, but no Han."""
     letters = string.ascii_lowercase + string.digits + CYRILLIC
-    vocabulary = [*_SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters), *string.punctuation]
+    vocabulary = [
+        *_SPECIAL.values(),
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *string.punctuation,
+    ]
     vocabulary += [*WORDS, "zebra"]  # which is in no text made here
-    tokenizer = Tokenizer(models.WordPiece(_ids(vocabulary), unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer = Tokenizer(
+        models.WordPiece(_ids(vocabulary), unk_token="[UNK]", max_input_chars_per_word=100)
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -38,7 +50,14 @@ def wordpiece() -> PreTrainedTokenizerFast:
 
 def byte_level_bpe() -> PreTrainedTokenizerFast:
     """As RoBERTa's: bytes and a few merges."""
-    vocabulary = [*_ROBERTA_SPECIAL.values(), *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "Ġth", "Ġthe", "at"]
+    vocabulary = [
+        *_ROBERTA_SPECIAL.values(),
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        "th",
+        "Ġth",
+        "Ġthe",
+        "at",
+    ]
     merges = [("t", "h"), ("Ġ", "th"), ("Ġth", "e"), ("a", "t")]
     tokenizer = Tokenizer(models.BPE(_ids(vocabulary), merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,8 +67,15 @@ def byte_level_bpe() -> PreTrainedTokenizerFast:
 
 def unigram() -> PreTrainedTokenizerFast:
     """As XLM-R's: Unigram over metaspace, with some Han characters."""
-    pieces = [*((f"▁{word}", -5.0) for word in WORDS), *((letter, -9.0) for letter in string.printable.strip())]
-    pieces += [("▁", -8.0), ("。", -6.0), *((character, -7.0) for character in "猫狗坐在垫子上河水城市很大")]
+    pieces = [
+        *((f"▁{word}", -5.0) for word in WORDS),
+        *((letter, -9.0) for letter in string.printable.strip()),
+    ]
+    pieces += [
+        ("▁", -8.0),
+        ("。", -6.0),
+        *((character, -7.0) for character in "猫狗坐在垫子上河水城市很大"),
+    ]
     vocabulary = [*((token, 0.0) for token in _ROBERTA_SPECIAL.values()), *pieces]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -106,7 +132,9 @@ def encoder(kind: str = "bert", vocab_size: int = 400, **changes):
 
 def model_config(**changes) -> ModelConfig:
     """Small heads: 4 attention heads, 64 inner features."""
-    return ModelConfig.model_validate({"num_heads": 4, "feed_forward_size": 64, "max_window_tokens": 64} | changes)
+    return ModelConfig.model_validate(
+        {"num_heads": 4, "feed_forward_size": 64, "max_window_tokens": 64} | changes
+    )
 
 
 def model(kind: str = "bert", **changes) -> BertSum:
@@ -116,10 +144,15 @@ def model(kind: str = "bert", **changes) -> BertSum:
     return BertSum(base, model_config(**changes)).eval()
 
 
-def document_encoder(tokenizer=None, *, num_segments: int = 2, max_positions: int = NUM_POSITIONS, **changes):
+def document_encoder(
+    tokenizer=None, *, num_segments: int = 2, max_positions: int = NUM_POSITIONS, **changes
+):
     """A DocumentEncoder; WordPiece unless another tokenizer is given."""
     return DocumentEncoder(
-        tokenizer or wordpiece(), model_config(**changes), num_segments=num_segments, max_positions=max_positions
+        tokenizer or wordpiece(),
+        model_config(**changes),
+        num_segments=num_segments,
+        max_positions=max_positions,
     )
 
 
@@ -141,7 +174,9 @@ def sentence(*numbers: int) -> str:
 
 def text(num_sentences: int, length: int = 6, first: int = 0) -> str:
     """Sentences that differ from one another, `length` words each."""
-    return " ".join(sentence(*range(first + 7 * i, first + 7 * i + length)) for i in range(num_sentences))
+    return " ".join(
+        sentence(*range(first + 7 * i, first + 7 * i + length)) for i in range(num_sentences)
+    )
 
 
 def save(directory: Path, base, tokenizer) -> Path:

@@ -8,7 +8,9 @@ LIMIT_SECONDS = 600.0
 """Only a defect takes so long, also on a machine that is several times slower. pytest's own limit is twice this."""
 
 
-def wait_until(is_so: Callable[[], object], what: str, job: "subprocess.Popen[str] | None" = None) -> None:
+def wait_until(
+    is_so: Callable[[], object], what: str, job: "subprocess.Popen[str] | None" = None
+) -> None:
     """Return as soon as `is_so` gives something true.
 
     Raises AssertionError, with `what`, after the limit, or when `job`, which should bring it about, has ended.

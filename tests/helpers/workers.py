@@ -49,7 +49,9 @@ def train_part(directory: Path, values: dict) -> dict:
 def main(number: int, size: int, directory: Path, values: dict) -> None:
     """A process of `torch.multiprocessing`."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{directory}/group-{size}", rank=number, world_size=size)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{directory}/group-{size}", rank=number, world_size=size
+    )
     torch.save(train_part(directory, values) | {"rank": rank()}, directory / f"{size}-{number}.pt")
     distributed.barrier()  # gloo may abort a process that leaves while others still talk
     distributed.destroy_process_group()

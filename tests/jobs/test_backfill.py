@@ -36,7 +36,16 @@ def some_days(*rows: int) -> list[Day]:
     days = []
     for i, count in enumerate(rows):
         day = date(2026, 11, 1 + i)
-        days.append(Day(day=day, partitions=[f"dt={i}"], units_left=10, rows=count, rows_left=count, state="to do"))
+        days.append(
+            Day(
+                day=day,
+                partitions=[f"dt={i}"],
+                units_left=10,
+                rows=count,
+                rows_left=count,
+                state="to do",
+            )
+        )
     return days
 
 
@@ -55,7 +64,9 @@ def test_waves_are_short_first_and_then_an_hour(monkeypatch: pytest.MonkeyPatch)
     assert len(backfill._next_wave(days, None, 1, None)) == 1
     assert len(backfill._next_wave(days, None, 4, None)) == 3
     assert len(backfill._next_wave(days, 1.0, 1, None)) == 3  # 1,000 s each
-    assert len(backfill._next_wave(days, 0.1, 1, None)) == 1  # longer than an hour, and done all the same
+    assert (
+        len(backfill._next_wave(days, 0.1, 1, None)) == 1
+    )  # longer than an hour, and done all the same
     assert len(backfill._next_wave(days, 1.0, 1, 2500.0)) == 2
     assert backfill._next_wave(days, 0.1, 1, 2500.0) == []
     assert backfill._next_wave(days, None, 1, 0.0) == []
@@ -72,7 +83,9 @@ def test_a_week_within_budgets_and_then_another_model(
 
     def run(*more: object) -> tuple[int, str]:
         days = ("--from", "2026-11-19", "--to", "2026-11-24")
-        code = backfill.main([str(part) for part in (source, output, "--set", "rows_per_unit=4", *days, *more)])
+        code = backfill.main(
+            [str(part) for part in (source, output, "--set", "rows_per_unit=4", *days, *more)]
+        )
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 

@@ -24,22 +24,50 @@ def short(monkeypatch):
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
-    save_checkpoint(folder / "model", tiny.model(), tiny.wordpiece(), "", version=bertsum.__version__)
+    save_checkpoint(
+        folder / "model", tiny.model(), tiny.wordpiece(), "", version=bertsum.__version__
+    )
     (folder / "input").mkdir()
     for number in range(3):
         texts = [tiny.text(3, first=number), None, tiny.text(5)]
-        pq.write_table(pa.table({"id": [1, 2, 3], "document": texts}), folder / "input" / f"{number}.parquet")
+        pq.write_table(
+            pa.table({"id": [1, 2, 3], "document": texts}), folder / "input" / f"{number}.parquet"
+        )
     return str(folder / "input"), str(folder / "model")
 
 
 def test_rates_and_the_estimate(paths, capsys):
     source, model = paths
-    assert main([source, "--model", model, "--json", "--repetitions", "1", "--price", "2", "--corpus", "7200"]) == 0
+    assert (
+        main(
+            [
+                source,
+                "--model",
+                model,
+                "--json",
+                "--repetitions",
+                "1",
+                "--price",
+                "2",
+                "--corpus",
+                "7200",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["documents"] == 9
-    rates = ["matrix_flops", "engine_tokens", "engine_documents", "engine_share", "prepare_documents_per_core"]
+    rates = [
+        "matrix_flops",
+        "engine_tokens",
+        "engine_documents",
+        "engine_share",
+        "prepare_documents_per_core",
+    ]
     assert all(found[name] > 0 for name in rates)
-    assert found["engine_tokens"] == pytest.approx(found["engine_documents"] * found["tokens_per_document"])
+    assert found["engine_tokens"] == pytest.approx(
+        found["engine_documents"] * found["tokens_per_document"]
+    )
     assert found["end_to_end_documents"] > 0 and found["job"]["startup_seconds"] > 0
     assert found["replica_hours"] == pytest.approx(2 / found["job"]["documents_per_second"])
     assert found["cost"] == pytest.approx(2 * found["replica_hours"])
@@ -52,7 +80,9 @@ def test_a_sample_is_as_big_as_asked_and_the_corpus_is_the_input(paths, capsys):
     assert (found["documents"], found["corpus_documents"], found["cost"]) == (4, 9, None)
 
 
-def test_on_a_cluster_the_engine_is_measured_by_a_task_and_the_job_where_all_nodes_reach(paths, tmp_path, capsys):
+def test_on_a_cluster_the_engine_is_measured_by_a_task_and_the_job_where_all_nodes_reach(
+    paths, tmp_path, capsys
+):
     source, model = paths
     command = [source, "--model", model, "--repetitions", "1", "--address", "auto"]
     assert main(command) == 0
@@ -71,7 +101,9 @@ def test_a_model_that_the_cluster_cannot_read_is_named(paths, capsys):
     assert "/nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--documents", "0"], ["--text-column", "nowhere"], ["--set", "nonsense=1"]])
+@pytest.mark.parametrize(
+    "options", [["--documents", "0"], ["--text-column", "nowhere"], ["--set", "nonsense=1"]]
+)
 def test_what_is_wrong_is_said_before_a_model_is_loaded(paths, options, capsys):
     source, _ = paths
     assert main([source, "--model", "/nowhere", *options]) == 2

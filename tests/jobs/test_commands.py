@@ -38,7 +38,9 @@ def run_without_ray(*arguments: object, text: str = "") -> "subprocess.Completed
 
 def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
     text = "The cat sleeps in the house. A bird sees the river. The bank says the price rises."
-    found = run_without_ray("text", "-", "--model", checkpoint, "--set", "selection.size=1", "--json", text=text)
+    found = run_without_ray(
+        "text", "-", "--model", checkpoint, "--set", "selection.size=1", "--json", text=text
+    )
     assert found.returncode == 0, found.stderr
     prediction = json.loads(found.stdout)
     assert prediction["status"] == "ok"
@@ -62,11 +64,15 @@ def test_text_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing_and_needs_no_ray(checkpoint: Path, tmp_path: Path) -> None:
     write(documents(60), tmp_path / "in" / "a.parquet")
     (tmp_path / "in" / "broken.parquet").write_bytes(b"no")
-    found = run_without_ray("summarize", tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--dry-run")
+    found = run_without_ray(
+        "summarize", tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--dry-run"
+    )
     assert found.returncode == 0, found.stderr
     assert re.search(r"rows +60\b", found.stdout)
     assert "not usable: broken.parquet" in found.stdout
-    assert re.search(r"estimated time: \d+:\d\d for one replica on this machine's CPU, \d+ threads", found.stdout)
+    assert re.search(
+        r"estimated time: \d+:\d\d for one replica on this machine's CPU, \d+ threads", found.stdout
+    )
     assert "measured on 48 rows" in found.stdout
     assert not (tmp_path / "out").exists()
 
@@ -146,12 +152,19 @@ def test_progress_on_a_terminal_is_a_bar_below_the_lines() -> None:
     assert stream.getvalue().endswith("\x1b[2K")  # the bar goes
 
 
-def test_a_training_run_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_run_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now, checks = [100.0], []
     monkeypatch.setattr("jobs.terminal.progress.time.monotonic", lambda: now[0])
     with Lines(lambda: checks.append(1)) as lines:
         for step in range(1, 7):
-            values = {"tokens_per_second": 3000, "summary_loss": 1 / step, "topic_loss": 0.0, "gradient_norm": 1.0}
+            values = {
+                "tokens_per_second": 3000,
+                "summary_loss": 1 / step,
+                "topic_loss": 0.0,
+                "gradient_norm": 1.0,
+            }
             lines.show({"step": step, "num_steps": 6} | values)
             now[0] += 4
     assert capsys.readouterr().err.splitlines() == [
@@ -162,7 +175,9 @@ def test_a_training_run_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert len(checks) == 6
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (61, "1:01"), (3723, "1:02:03")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (61, "1:01"), (3723, "1:02:03")]
+)
 def test_format_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
@@ -175,6 +190,8 @@ def test_a_reader_that_left(arguments: list[str], unbuffered: str) -> None:
     os.close(reader)
     command = [sys.executable, "-m", "jobs.cli", *arguments]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    )
     os.close(writer)
     assert done.stderr == ""

@@ -38,7 +38,10 @@ def run(earlier: Path, output: Path) -> int:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*.parquet")}
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*.parquet")
+    }
 
 
 def test_what_is_finished_stays_finished(earlier: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +63,10 @@ def test_what_was_killed_is_completed_under_the_same_names(earlier: Path) -> Non
     assert run(earlier, killed) == 0
     assert result_files(killed) == names
     assert before.items() <= contents(killed).items()
-    assert read_result(killed).column("id").to_pylist() == read_result(finished).column("id").to_pylist()
+    assert (
+        read_result(killed).column("id").to_pylist()
+        == read_result(finished).column("id").to_pylist()
+    )
 
 
 def test_its_model_says_the_same(earlier: Path) -> None:

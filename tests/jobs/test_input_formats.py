@@ -20,7 +20,9 @@ def visible_files(output: Path) -> list[str]:
 
 
 def read_result(output: Path) -> pa.Table:
-    return pa.concat_tables(pq.read_table(output / name, partitioning=None) for name in visible_files(output))
+    return pa.concat_tables(
+        pq.read_table(output / name, partitioning=None) for name in visible_files(output)
+    )
 
 
 def rows(num_rows: int, first_id: int = 0) -> list[dict[str, object]]:
@@ -50,8 +52,13 @@ def test_json_lines_once_and_again_when_they_have_changed(
     write(documents(12), tmp_path / "in.parquet")
     arguments = [str(tmp_path / "in.parquet"), str(reference), *command[2:]]
     assert summarize.main(arguments) == 0
-    scores = ["summary_scores", "sentiment_scores"]  # whose last digits depend on the batch, and so on the cut of units
-    assert read_result(output).drop_columns(scores).equals(read_result(reference).drop_columns(scores))
+    scores = [
+        "summary_scores",
+        "sentiment_scores",
+    ]  # whose last digits depend on the batch, and so on the cut of units
+    assert (
+        read_result(output).drop_columns(scores).equals(read_result(reference).drop_columns(scores))
+    )
     capsys.readouterr()
     assert summarize.main(command) == 0
     assert "nothing to do" in capsys.readouterr().out
@@ -92,7 +99,10 @@ def test_a_directory_of_csv_files_keeps_partitions_and_says_what_it_leaves_out(
         assert main([*command, *options]) == 2
         assert "CSV, TSV and JSON are read by `bertsum summarize`" in capsys.readouterr().err
     assert nightly.main([*command, "--date", "2026-11-20"]) == 1
-    assert "that are no Parquet (they do not begin with PAR1): dt=2026-11-20/a.csv" in capsys.readouterr().err
+    assert (
+        "that are no Parquet (they do not begin with PAR1): dt=2026-11-20/a.csv"
+        in capsys.readouterr().err
+    )
     one_file = [str(tmp_path / "in" / "dt=2026-11-20" / "a.csv"), *command[1:]]
     assert nightly.main([*one_file, "--date", "2026-11-20"]) == 2
 
@@ -119,11 +129,15 @@ def test_files_of_hive_are_read_by_every_command(
         assert "that are empty: dt=2026-11-20/000001_0" in printed.out + printed.err
 
 
-def test_bytes_and_json_documents(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_and_json_documents(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = documents(6)["document"].to_pylist()
     write(documents(6), tmp_path / "text.parquet")
     write(
-        pa.table({"id": range(6), "document": pa.array([text.encode() for text in texts], pa.binary())}),
+        pa.table(
+            {"id": range(6), "document": pa.array([text.encode() for text in texts], pa.binary())}
+        ),
         tmp_path / "binary.parquet",
     )
     nested = [json.dumps({"payload": {"body": text}}) for text in texts]
@@ -167,7 +181,9 @@ def test_preparing_says_how_a_table_was_read(
     printed = capsys.readouterr().out
     assert "4 field(s) begin with a quotation mark, which is read as text" in printed
     assert "column 'label' has 'None' (2): read as text" in printed
-    assert [pq.read_table(output / name)["label"].to_pylist() for name in visible_files(output)] == [labels]
+    assert [
+        pq.read_table(output / name)["label"].to_pylist() for name in visible_files(output)
+    ] == [labels]
 
 
 def test_a_table_without_a_header_is_refused_by_its_name(

@@ -9,7 +9,11 @@ import ray.data
 
 from bertsum import Summarizer
 
-TEXTS = ["The cat sleeps. A dog runs. The house is old. A bird sees the river.", None, "Prices rise."]
+TEXTS = [
+    "The cat sleeps. A dog runs. The house is old. A bird sees the river.",
+    None,
+    "Prices rise.",
+]
 
 
 @pytest.mark.usefixtures("cluster")

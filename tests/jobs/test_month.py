@@ -79,7 +79,16 @@ def test_a_month(
 ) -> None:
     pytest.importorskip({"iceberg": "pyiceberg", "delta": "deltalake"}[table])
     output = tmp_path / "out"
-    command = [str(source), str(output), "--from", DAYS[0], "--to", DAYS[-1], "--set", f"output.table={table}"]
+    command = [
+        str(source),
+        str(output),
+        "--from",
+        DAYS[0],
+        "--to",
+        DAYS[-1],
+        "--set",
+        f"output.table={table}",
+    ]
     command += ["--set", "summarizer.language_column=lang", "--set", "rows_per_unit=4"]
 
     def run(*more: object) -> tuple[int, str]:
@@ -93,7 +102,9 @@ def test_a_month(
     assert [day for day, _, _ in query()] == DAYS[:15]
     assert run("--model", checkpoint)[0] == 0
     before = query()
-    sizes = [(day, pq.read_metadata(next((source / f"dt={day}").iterdir())).num_rows) for day in DAYS]
+    sizes = [
+        (day, pq.read_metadata(next((source / f"dt={day}").iterdir())).num_rows) for day in DAYS
+    ]
     assert [(day, rows) for day, rows, _ in before] == sizes
     assert len(list(output.glob("dt=*/*.parquet"))) == 30  # units were put together
 
@@ -112,4 +123,6 @@ def test_a_month(
     assert len(states) > 2, "the reader did not see the middle of it"
     for rows in [before, *watcher.seen, after]:
         assert [(day, number) for day, number, _ in rows] == sizes
-        assert all(count in (0, new[day]) for day, _, count in rows), "a day that is half old, half new"
+        assert all(count in (0, new[day]) for day, _, count in rows), (
+            "a day that is half old, half new"
+        )

@@ -23,7 +23,9 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, object], str]:
+def run(
+    capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, dict[str, object], str]:
     """Exit code, the JSON on stdout, and stderr."""
     code = nightly.main([*map(str, arguments), "--json"])
     printed = capsys.readouterr()
@@ -49,7 +51,10 @@ def test_one_day_then_the_next_then_late_data(
     assert run(capsys, *command, "--date", "2026-11-21")[:2][0] == 0
     assert {name: (output / name).stat().st_mtime_ns for name in first} == first
     assert nightly.main([*map(str, command), "--date", "2026-11-21"]) == 0
-    assert "nightly 2026-11-21 (dt=2026-11-21): nothing to do, holds 12 rows" in capsys.readouterr().out
+    assert (
+        "nightly 2026-11-21 (dt=2026-11-21): nothing to do, holds 12 rows"
+        in capsys.readouterr().out
+    )
 
     write(documents(3, first_id=24), source / "dt=2026-11-21" / "late.parquet")
     code, night, _ = run(capsys, *command, "--date", "2026-11-21")
@@ -61,7 +66,9 @@ def test_one_day_then_the_next_then_late_data(
     assert status.main([str(output)]) == 0
     assert f"{output}: complete" in capsys.readouterr().out
     write(documents(2, first_id=27), source / "dt=2026-11-21" / "later.parquet")
-    assert run(capsys, *command, "--date", "2026-11-21")[:2][0] == 0  # takes the mark of the whole away
+    assert (
+        run(capsys, *command, "--date", "2026-11-21")[:2][0] == 0
+    )  # takes the mark of the whole away
     assert status.main([str(output)]) == 0
     assert "2 partition(s) published, dt=2026-11-20 to dt=2026-11-21" in capsys.readouterr().out
 
@@ -76,11 +83,17 @@ def test_a_day_without_input_and_a_wrong_day(
     assert nightly.main([*map(str, command), "--date", "yesterday"]) == 2
     assert nightly.main([*map(str, command), "--time-zone", "Mars/Base"]) == 2
     assert "Mars/Base" in capsys.readouterr().err
-    code, night, _ = run(capsys, source, tmp_path / "out", "--model", tmp_path, "--date", "2026-11-20")
+    code, night, _ = run(
+        capsys, source, tmp_path / "out", "--model", tmp_path, "--date", "2026-11-20"
+    )
     assert (code, night["state"]) == (2, "wrong")
     hostile = tmp_path / "hostile.yaml"
     before = sorted(tmp_path.rglob("*"))
-    for days in ("partition: ../../dt=%Y-%m-%d", "partition: /tmp/dt=%d", "time_zone: ../../../../../etc/passwd"):
+    for days in (
+        "partition: ../../dt=%Y-%m-%d",
+        "partition: /tmp/dt=%d",
+        "time_zone: ../../../../../etc/passwd",
+    ):
         hostile.write_text(f"days: {{{days}}}")
         assert nightly.main([*map(str, command), "--config", str(hostile)]) == 2, days
     assert sorted(tmp_path.rglob("*")) == sorted([*before, hostile])
@@ -92,7 +105,9 @@ def test_yesterday_is_that_of_the_time_zone(
     """Between these two zones there are 25 hours, so they never have the same date."""
     days = set()
     for zone in ("Pacific/Kiritimati", "Pacific/Midway"):
-        _, night, _ = run(capsys, tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--time-zone", zone)
+        _, night, _ = run(
+            capsys, tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--time-zone", zone
+        )
         days.add(night["day"])
     today = datetime.now(UTC).date()
     assert len(days) == 2
@@ -107,12 +122,22 @@ def test_it_waits_for_the_input_to_be_complete(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nightly, "_POLL_SECONDS", 0.1)
-    command = (source, tmp_path / "out", "--model", checkpoint, "--date", "2026-11-20", "--wait-minutes")
+    command = (
+        source,
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--date",
+        "2026-11-20",
+        "--wait-minutes",
+    )
     code, night, said = run(capsys, *command, "0.005")
     assert (code, night["state"]) == (1, "failed")
     assert "dt=2026-11-20/_SUCCESS is not there after 0.005 minutes" in said
     ready = source / "dt=2026-11-20" / "_SUCCESS"
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: ready.touch())  # it comes meanwhile
+    clock = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda _: ready.touch()
+    )  # it comes meanwhile
     monkeypatch.setattr(nightly, "time", clock)
     code, night, said = run(capsys, *command, "10")
     assert (code, night["state"]) == (0, "done")
@@ -124,7 +149,14 @@ def test_one_bad_partition_holds_up_no_other(
 ) -> None:
     output = tmp_path / "out"
     (source / "dt=2026-11-20" / "b.parquet").write_bytes(b"PAR1 no")
-    command = [str(source), str(output), "--model", str(checkpoint), "--partitions", "dt=2026-11-2?"]
+    command = [
+        str(source),
+        str(output),
+        "--model",
+        str(checkpoint),
+        "--partitions",
+        "dt=2026-11-2?",
+    ]
     assert summarize.main(command) == 1
     assert "b.parquet" in capsys.readouterr().err
     assert (output / "dt=2026-11-21" / "_SUCCESS").exists()

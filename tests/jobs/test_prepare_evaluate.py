@@ -12,7 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers import tiny
-from helpers.job_helpers import losses, make_checkpoint, make_training, read_result, result_files, write
+from helpers.job_helpers import (
+    losses,
+    make_checkpoint,
+    make_training,
+    read_result,
+    result_files,
+    write,
+)
 
 from bertsum.evaluation.evaluator import EvaluationConfig
 from bertsum.evaluation.word_spans import span_report
@@ -28,18 +35,34 @@ def source(tmp_path: Path) -> Path:
     """20 labelled rows in two files, one of them without text, one without a label."""
     for part in range(2):
         texts: list[str | None] = [tiny.text(3 + i, first=10 * part + i) for i in range(10)]
-        summaries: list[str | None] = [tiny.sentence(10 * part + i, 10 * part + i + 1) for i in range(10)]
+        summaries: list[str | None] = [
+            tiny.sentence(10 * part + i, 10 * part + i + 1) for i in range(10)
+        ]
         labels: list[str | None] = ["positive", "negative"] * 5
         texts[3] = None
         summaries[4] = labels[4] = None
-        columns = {"id": range(10 * part, 10 * part + 10), "document": texts, "highlights": summaries, "label": labels}
+        columns = {
+            "id": range(10 * part, 10 * part + 10),
+            "document": texts,
+            "highlights": summaries,
+            "label": labels,
+        }
         write(pa.table(columns), tmp_path / "in" / f"{part}.parquet")
     return tmp_path / "in"
 
 
-def test_preparing(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preparing(
+    source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "shards"
-    command = [str(source), str(output), "--encoder", str(checkpoint), "--summary-column", "highlights"]
+    command = [
+        str(source),
+        str(output),
+        "--encoder",
+        str(checkpoint),
+        "--summary-column",
+        "highlights",
+    ]
     command += ["--set", "rows_per_unit=5", "--set", "documents.sentiment_column=label"]
     assert prepare.main(command) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -67,11 +90,25 @@ def test_preparing(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytes
 def test_shards_train_as_rows_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Prepared in several units, one file each, and read as one source: the same steps and the same weights."""
     config = make_training(tmp_path, epochs=3)
-    common = ["--encoder", str(tmp_path / "encoder"), "--set", "rows_per_unit=7", "--set", "resources.num_cpus=1"]
+    common = [
+        "--encoder",
+        str(tmp_path / "encoder"),
+        "--set",
+        "rows_per_unit=7",
+        "--set",
+        "resources.num_cpus=1",
+    ]
     for name, column in (("news", "summary"), ("reviews", "sentiment")):
         arguments = [f"--{column}-column", {"summary": "summary", "sentiment": "label"}[column]]
         assert (
-            prepare.main([str(tmp_path / f"{name}.parquet"), str(tmp_path / f"{name}-shards"), *arguments, *common])
+            prepare.main(
+                [
+                    str(tmp_path / f"{name}.parquet"),
+                    str(tmp_path / f"{name}-shards"),
+                    *arguments,
+                    *common,
+                ]
+            )
             == 0
         )
     assert len(result_files(tmp_path / "news-shards")) == 5  # one row group each
@@ -81,14 +118,18 @@ def test_shards_train_as_rows_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
     prepared = tmp_path / "prepared.yaml"
     prepared.write_text(yaml.safe_dump(values))
     for path, output in ((config, "raw"), (prepared, "shards")):
-        assert train.main([str(path), str(tmp_path / output), "--address", "local"]) == 0, capsys.readouterr().err
+        assert train.main([str(path), str(tmp_path / output), "--address", "local"]) == 0, (
+            capsys.readouterr().err
+        )
     assert losses(tmp_path / "raw") == losses(tmp_path / "shards")
     assert len(losses(tmp_path / "raw")) > 5
     raw, shards = (tmp_path / output / "model.safetensors" for output in ("raw", "shards"))
     assert raw.read_bytes() == shards.read_bytes()
 
 
-def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluating(
+    source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "measures"
     command = [
         str(source),
@@ -100,11 +141,24 @@ def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pyte
         "--sentences",
         "2",
     ]
-    command += ["--summary-column", "highlights", "--sentiment-column", "label", "--set", "rows_per_unit=7"]
+    command += [
+        "--summary-column",
+        "highlights",
+        "--sentiment-column",
+        "label",
+        "--set",
+        "rows_per_unit=7",
+    ]
     command += ["--set", "evaluation.keep_columns=[id]", "--set", "evaluation.dtype=float32"]
     assert evaluate.main(command) == 0
     printed = capsys.readouterr().out
-    for part in ("20 rows: ok 18, empty 2", "LEAD-2", "textrank", "sentiment by again, 16 rows", "said neutral"):
+    for part in (
+        "20 rows: ok 18, empty 2",
+        "LEAD-2",
+        "textrank",
+        "sentiment by again, 16 rows",
+        "said neutral",
+    ):
         assert part in printed
     assert read_result(output)["id"].to_pylist() == list(range(20))
     report = json.loads((output / "_report" / "metrics.json").read_text())
@@ -115,7 +169,13 @@ def test_evaluating(source: Path, tmp_path: Path, checkpoint: Path, capsys: pyte
     assert systems["model"] == systems["again"]
     assert systems["oracle"]["rouge_1"]["mean"] >= systems["LEAD-2"]["rouge_1"]["mean"]
     pictures = sorted(path.name for path in (output / "_report").glob("*.png"))
-    assert pictures == ["calibration.png", "calibration_2.png", "confusion.png", "confusion_2.png", "rouge.png"]
+    assert pictures == [
+        "calibration.png",
+        "calibration_2.png",
+        "confusion.png",
+        "confusion_2.png",
+        "rouge.png",
+    ]
     assert all((output / "_report" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
     assert evaluate.main(command) == 0  # nothing is computed again; the tables are shown again
@@ -129,22 +189,33 @@ def test_labels_that_one_model_does_not_know(
 ) -> None:
     more = make_checkpoint(tmp_path / "more", sentiment_labels=("mixed", "negative", "positive"))
     table = pq.read_table(source / "0.parquet")
-    labels = ["mixed" if place in (0, 6) else label for place, label in enumerate(table["label"].to_pylist())]
+    labels = [
+        "mixed" if place in (0, 6) else label
+        for place, label in enumerate(table["label"].to_pylist())
+    ]
     pq.write_table(table.set_column(3, "label", pa.array(labels)), source / "0.parquet")
     output = tmp_path / "measures"
     command = [str(source), str(output), "--model", f"less={checkpoint}", "--model", f"more={more}"]
     assert evaluate.main([*command, "--sentiment-column", "label"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "less does not know these labels of sentiment, and is wrong in their rows, 2 of 16: mixed (2)" in printed
+    assert (
+        "less does not know these labels of sentiment, and is wrong in their rows, 2 of 16: mixed (2)"
+        in printed
+    )
     assert "more does not know" not in printed
     found = json.loads((output / "_report" / "metrics.json").read_text())["sentiment"]
     assert found["less"]["labels"] == ["negative", "neutral", "positive", "mixed"]
     assert {model: values["rows"] for model, values in found.items()} == {"less": 16, "more": 16}
-    assert {model: values["unknown_labels"] for model, values in found.items()} == {"less": {"mixed": 2}, "more": {}}
+    assert {model: values["unknown_labels"] for model, values in found.items()} == {
+        "less": {"mixed": 2},
+        "more": {},
+    }
     assert (output / "_report" / "confusion_2.png").exists()
 
 
-def test_a_file_that_is_read_at_a_second_attempt(source: Path, tmp_path: Path, checkpoint: Path) -> None:
+def test_a_file_that_is_read_at_a_second_attempt(
+    source: Path, tmp_path: Path, checkpoint: Path
+) -> None:
     """Its unit was of two files and is two units by then, which the report is made from."""
     file, output = source / "1.parquet", tmp_path / "measures"
     whole, found = file.read_bytes(), file.stat()
@@ -163,7 +234,9 @@ def test_a_file_that_is_read_at_a_second_attempt(source: Path, tmp_path: Path, c
     thread = threading.Thread(target=mend)
     thread.start()
     command = [str(source), str(output), "--model", str(checkpoint), "--sentiment-column", "label"]
-    code = evaluate.main([*command, "--set", "evaluation.keep_columns=[id]"])  # the column that is damaged
+    code = evaluate.main(
+        [*command, "--set", "evaluation.keep_columns=[id]"]
+    )  # the column that is damaged
     thread.join()
     assert code == 0
     assert len(result_files(output)) == 2
@@ -179,10 +252,22 @@ def replace_content(file: Path, data: bytes, found: os.stat_result) -> None:
 
 
 @pytest.mark.parametrize("name", ["oracle", "LEAD-3", "document"])
-def test_two_systems_of_one_name_are_refused(name: str, source: Path, tmp_path: Path, checkpoint: Path, capsys) -> None:
-    command = [str(source), str(tmp_path / "out"), "--model", f"{name}={checkpoint}", "--summary-column", "highlights"]
+def test_two_systems_of_one_name_are_refused(
+    name: str, source: Path, tmp_path: Path, checkpoint: Path, capsys
+) -> None:
+    command = [
+        str(source),
+        str(tmp_path / "out"),
+        "--model",
+        f"{name}={checkpoint}",
+        "--summary-column",
+        "highlights",
+    ]
     assert evaluate.main([*command, "--set", "evaluation.system_columns=[document]"]) == 2
-    assert f"error: '{name}' names two of the systems ['{name}', 'LEAD-3', 'random'" in capsys.readouterr().err
+    assert (
+        f"error: '{name}' names two of the systems ['{name}', 'LEAD-3', 'random'"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -190,9 +275,19 @@ def test_a_missing_package_is_found_before_the_work(
     source: Path, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setitem(sys.modules, "sumy.models.dom", None)
-    command = [str(source), str(tmp_path / "out"), "--model", str(checkpoint), "--summary-column", "highlights"]
+    command = [
+        str(source),
+        str(tmp_path / "out"),
+        "--model",
+        str(checkpoint),
+        "--summary-column",
+        "highlights",
+    ]
     assert evaluate.main(command) == 2
-    assert "the baseline textrank needs sumy: pip install 'bertsum[evaluate]'" in capsys.readouterr().err
+    assert (
+        "the baseline textrank needs sumy: pip install 'bertsum[evaluate]'"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -216,10 +311,20 @@ def test_a_row_whose_labels_do_not_fit_is_named(tmp_path: Path, checkpoint: Path
     for name, tables in {"long": [long], "two": [short.slice(0, 6), short]}.items():
         for part, table in enumerate(tables):
             write(table, tmp_path / name / f"{part}.parquet")
-    columns = ["documents.tokens_column=words", "documents.token_sentiments_column=tags", "max_unit_attempts=1"]
+    columns = [
+        "documents.tokens_column=words",
+        "documents.token_sentiments_column=tags",
+        "max_unit_attempts=1",
+    ]
     options = [option for column in columns for option in ("--set", column)]
     for name, place in {"long": "0.parquet, row 299", "two": "1.parquet, row 6"}.items():
-        command = [str(tmp_path / name), str(tmp_path / f"{name}-out"), "--encoder", str(checkpoint), *options]
+        command = [
+            str(tmp_path / name),
+            str(tmp_path / f"{name}-out"),
+            "--encoder",
+            str(checkpoint),
+            *options,
+        ]
         assert prepare.main(command) != 0
         shown = " ".join(capsys.readouterr().err.split())
         assert f"{place} (from 0): it has 1 words and 0 labels of words" in shown
@@ -229,7 +334,11 @@ def test_models_have_names() -> None:
     assert name_models([None]) == {"bertsum-default": None}
     signed = "https://user:password@host/m?token=abcdefgh"
     assert name_models([signed]) == {"m?token=***": signed}
-    assert name_models(["s3://a/b/", "x=/c/d", "base="]) == {"b": "s3://a/b/", "x": "/c/d", "base": None}
+    assert name_models(["s3://a/b/", "x=/c/d", "base="]) == {
+        "b": "s3://a/b/",
+        "x": "/c/d",
+        "base": None,
+    }
     with pytest.raises(evaluate.ConfigError, match="'b' is the name of two models"):
         name_models(["a/b", "c/b"])
 

@@ -23,7 +23,9 @@ def with_mark(mark: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"{_MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and f"{_MARK}={mark}".encode() in (
+                entry / "environ"
+            ).read_bytes().split(b"\0"):
                 found.append(int(entry.name))
         except OSError:  # it has ended
             continue
@@ -35,7 +37,9 @@ class Job:
 
     def __init__(self, source: Path, output: Path, checkpoint: Path, log: Path) -> None:
         self.mark, self.log = uuid.uuid4().hex, log
-        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {_MARK: self.mark}
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {
+            _MARK: self.mark
+        }
         command = [sys.executable, "-m", "jobs.summarize", source, output, "--model", checkpoint]
         with log.open("w") as stream:
             self.process = subprocess.Popen(
@@ -73,7 +77,9 @@ class Job:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)], ids=["Ctrl-C", "SIGTERM"]
+)
 @pytest.mark.parametrize(
     ("num_processes", "text"),
     [(1, "starting Ray"), (3, "starting Ray"), (1, "starting replicas"), (1, "documents")],

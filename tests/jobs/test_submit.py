@@ -26,7 +26,9 @@ SECRET = "swordfish-4711-swordfish"
 @pytest.fixture(scope="module")
 def cluster() -> "Iterator[Cluster]":
     """Two CPUs, a job server, and a token without which it does not talk."""
-    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))  # pytest's own is too long for Ray's sockets
+    directory = Path(
+        tempfile.mkdtemp(prefix="bertsum-ray-")
+    )  # pytest's own is too long for Ray's sockets
     found = Cluster(directory, num_cpus=2, token=TOKEN)
     yield found
     found.stop()
@@ -84,7 +86,10 @@ def test_a_job_is_sent_followed_and_found_again(
 
     shown = status(cluster, submission, "--json")
     assert (shown["state"], shown["exit_code"]) == ("SUCCEEDED", 0)
-    assert f"summarize {source} {tmp_path}/out --model {checkpoint} --config job.yaml" in shown["command"]
+    assert (
+        f"summarize {source} {tmp_path}/out --model {checkpoint} --config job.yaml"
+        in shown["command"]
+    )
     assert SECRET not in json.dumps(shown)
     logs = [path for path in (cluster.directory / "ray").rglob("logs/**/*") if path.is_file()]
     assert any(submission in path.name for path in logs)
@@ -92,9 +97,22 @@ def test_a_job_is_sent_followed_and_found_again(
 
 
 def status(cluster: Cluster, submission: str, *options: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "jobs.cli", "status", submission, "--address", cluster.address, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "status",
+        submission,
+        "--address",
+        cluster.address,
+        *options,
+    ]
     found = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"RAY_AUTH_TOKEN": TOKEN}, timeout=LIMIT_SECONDS
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RAY_AUTH_TOKEN": TOKEN},
+        timeout=LIMIT_SECONDS,
     )
     assert found.stdout, found.stderr
     return json.loads(found.stdout)
@@ -109,7 +127,9 @@ def test_variables_reach_the_driver_and_the_workers(
 
     monkeypatch.setenv("BERTSUM_TEST_SECRET", SECRET)
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    request = make_request("summarize", [str(tmp_path), str(tmp_path / "out")], ["BERTSUM_TEST_SECRET"])
+    request = make_request(
+        "summarize", [str(tmp_path), str(tmp_path / "out")], ["BERTSUM_TEST_SECRET"]
+    )
     program = (
         "import hashlib, os, ray; from jobs.shipped import take_environment; take_environment();"
         "digest = lambda: hashlib.sha256(os.environ['BERTSUM_TEST_SECRET'].encode()).hexdigest();"
@@ -132,7 +152,15 @@ def test_variables_reach_the_driver_and_the_workers(
 def test_a_job_that_is_wrong_ends_with_its_own_code_and_can_be_sent_again(
     cluster: Cluster, source: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    command = ["summarize", source, tmp_path / "out", "--model", checkpoint, "--address", cluster.address]
+    command = [
+        "summarize",
+        source,
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--address",
+        cluster.address,
+    ]
     command += ["--set", "rows_per_unit=0"]
     for attempt in "12":
         code, printed = run(*command)
@@ -142,16 +170,28 @@ def test_a_job_that_is_wrong_ends_with_its_own_code_and_can_be_sent_again(
 
 
 @pytest.mark.slow
-def test_other_jobs_go_the_same_way(cluster: Cluster, source: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_other_jobs_go_the_same_way(
+    cluster: Cluster, source: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     """A night without input, a night with input, then a training run, whose configuration is an argument of its own."""
-    night = ["nightly", tmp_path / "nights", tmp_path / "out", "--model", checkpoint, "--address", cluster.address]
+    night = [
+        "nightly",
+        tmp_path / "nights",
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--address",
+        cluster.address,
+    ]
     night += ["--date", "2026-11-22", "--json"]
     code, printed = run(*night)
     assert (code, '"state": "no_input"' in printed) == (1, True), printed
     write(documents(30), tmp_path / "nights" / "dt=2026-11-22" / "a.parquet")
     code, printed = run(*night)
     assert (code, '"rows_made": 30' in printed) == (0, True), printed
-    config = make_training(tmp_path / "training", resources={"replicas": 1, "num_cpus": 1}, max_steps=3)
+    config = make_training(
+        tmp_path / "training", resources={"replicas": 1, "num_cpus": 1}, max_steps=3
+    )
     code, printed = run("train", config, tmp_path / "model", "--address", cluster.address)
     assert code == 0, printed
     assert len(losses(tmp_path / "model")) == 3
@@ -160,7 +200,15 @@ def test_other_jobs_go_the_same_way(cluster: Cluster, source: Path, checkpoint: 
 @pytest.mark.slow
 def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) -> None:
     write(documents(20_000), tmp_path / "in" / "a.parquet")
-    command = ["summarize", tmp_path / "in", tmp_path / "out", "--model", checkpoint, "--address", cluster.address]
+    command = [
+        "summarize",
+        tmp_path / "in",
+        tmp_path / "out",
+        "--model",
+        checkpoint,
+        "--address",
+        cluster.address,
+    ]
     code, printed = run(*command, "--no-wait")
     assert code == 0
     follower = start(*command)
@@ -180,7 +228,9 @@ def test_servers_that_are_not_there_or_do_not_want_us(cluster: Cluster, tmp_path
     command = ["summarize", tmp_path, tmp_path / "out", "--address"]
     code, printed = run(*command, f"http://127.0.0.1:{free_port()}")
     assert (code, "Connection refused" in printed) == (2, True), printed
-    code, printed = run(*command, cluster.address, RAY_AUTH_TOKEN="a-wrong-token-that-nobody-has-ever-issued")
+    code, printed = run(
+        *command, cluster.address, RAY_AUTH_TOKEN="a-wrong-token-that-nobody-has-ever-issued"
+    )
     assert (code, "RAY_AUTH_TOKEN" in printed) == (2, True), printed
     assert TOKEN not in printed
     code, printed = run(*command, "ray://127.0.0.1:10001")
@@ -190,7 +240,10 @@ def test_servers_that_are_not_there_or_do_not_want_us(cluster: Cluster, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["s3://key:secret@bucket/in", "s3://bucket/out"], r"s3://\*\*\*@bucket/in holds credentials.*--env"),
+        (
+            ["s3://key:secret@bucket/in", "s3://bucket/out"],
+            r"s3://\*\*\*@bucket/in holds credentials.*--env",
+        ),
         (["news", "s3://bucket/out"], "input 'news' is a path on this machine"),
         (["/in", "out"], "output 'out' is a path on this machine"),
         (["/in", "/out", "--model", "tests"], "model 'tests' is a path on this machine"),
@@ -224,9 +277,15 @@ def test_what_is_the_same_submission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert request.output == "/out"
     same = make_request("summarize", [*arguments, "--config", str(other)], [])
     assert same.base_id == request.base_id
-    assert make_request("summarize", [*arguments, f"--config={config}"], []).arguments[-1] == "--config=job.yaml"
+    assert (
+        make_request("summarize", [*arguments, f"--config={config}"], []).arguments[-1]
+        == "--config=job.yaml"
+    )
     monkeypatch.setenv("A_NAME", "x")
-    ids = {request.base_id, make_request("summarize", [*arguments, "--config", str(config)], ["A_NAME"]).base_id}
+    ids = {
+        request.base_id,
+        make_request("summarize", [*arguments, "--config", str(config)], ["A_NAME"]).base_id,
+    }
     other.write_text("rows_per_unit: 8\n")
     ids.add(make_request("summarize", [*arguments, "--config", str(other)], []).base_id)
     ids.add(make_request("summarize", arguments, []).base_id)

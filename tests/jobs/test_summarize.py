@@ -22,7 +22,11 @@ def run(*arguments: object) -> int:
 
 
 def mtimes(root: Path) -> dict[str, int]:
-    return {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -30,12 +34,25 @@ def source(tmp_path: Path) -> Path:
     """Three days of three shapes: two row groups, large strings with bad rows, dictionary-encoded strings."""
     root = tmp_path / "in"
     write(documents(30), root / "dt=2026-11-20" / "part 0%.parquet", row_group_size=16)
-    hard = ["", None, "   ", "a\0b. The cat sleeps.", "中文没有词。" * 5, "The cat runs. " * 400, "word"]
-    large = pa.table({"id": pa.array(range(30, 37), pa.int64()), "document": pa.array(hard, pa.large_string())})
+    hard = [
+        "",
+        None,
+        "   ",
+        "a\0b. The cat sleeps.",
+        "中文没有词。" * 5,
+        "The cat runs. " * 400,
+        "word",
+    ]
+    large = pa.table(
+        {"id": pa.array(range(30, 37), pa.int64()), "document": pa.array(hard, pa.large_string())}
+    )
     write(large, root / "dt=2026-11-21" / "ü.parquet")
     encoded = documents(6, first_id=37)
     encoded = encoded.set_column(1, "document", encoded["document"].dictionary_encode())
-    write(encoded.append_column("day", pa.array(["x", "y"] * 3).dictionary_encode()), root / "dt=2026-11-22/a.parquet")
+    write(
+        encoded.append_column("day", pa.array(["x", "y"] * 3).dictionary_encode()),
+        root / "dt=2026-11-22/a.parquet",
+    )
     return root
 
 
@@ -43,20 +60,31 @@ def test_a_run_from_beginning_to_end(
     source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    command = (source, output, "--model", checkpoint, "--set", "rows_per_unit=16", "--set", "summarizer.dtype=float32")
+    command = (
+        source,
+        output,
+        "--model",
+        checkpoint,
+        "--set",
+        "rows_per_unit=16",
+        "--set",
+        "summarizer.dtype=float32",
+    )
     assert run(*command, "--show", 3) == 0
     assert "43 in 4 units" in capsys.readouterr().out
     files = result_files(output)
     assert [pq.read_metadata(output / name).num_rows for name in files] == [16, 14, 7, 6]
 
     # every row, in order, with the columns that it had, and equal to the model applied to the whole file at once
-    assert [i for name in files for i in pq.read_table(output / name, columns=["id"])["id"].to_pylist()] == list(
-        range(43)
-    )
+    assert [
+        i for name in files for i in pq.read_table(output / name, columns=["id"])["id"].to_pylist()
+    ] == list(range(43))
     schema = pq.read_schema(output / files[0])
     assert schema.names == ["id", *PREDICTION_SCHEMA.names]
     summarizer = Summarizer(checkpoint, SummarizerConfig(dtype="float32"))
-    for name, day in zip(files[2:], ("dt=2026-11-21/ü.parquet", "dt=2026-11-22/a.parquet"), strict=True):
+    for name, day in zip(
+        files[2:], ("dt=2026-11-21/ü.parquet", "dt=2026-11-22/a.parquet"), strict=True
+    ):
         expected = summarizer(pq.read_table(source / day, partitioning=None))
         found = pq.read_table(output / name, partitioning=None)
         for column in ("id", "summary", "sentiment", "status", "num_sentences", "num_tokens"):
@@ -95,7 +123,9 @@ def test_a_try_out_then_all_then_more(source: Path, tmp_path: Path, checkpoint: 
     assert (output / "_SUCCESS").exists()
     write(documents(5, first_id=43), source / "dt=2026-11-23" / "a.parquet")
     assert run(*command) == 0
-    ids = pa.concat_tables(pq.read_table(output / name, columns=["id"]) for name in result_files(output))["id"]
+    ids = pa.concat_tables(
+        pq.read_table(output / name, columns=["id"]) for name in result_files(output)
+    )["id"]
     assert ids.to_pylist() == list(range(48))
     assert mtimes(output / "dt=2026-11-20").items() >= first.items()
     assert json.loads((output / "_bertsum" / "manifest.json").read_text())["rows"] == 48
@@ -104,7 +134,10 @@ def test_a_try_out_then_all_then_more(source: Path, tmp_path: Path, checkpoint: 
 def test_another_model_must_be_asked_for(
     source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output, other = tmp_path / "out", make_checkpoint(tmp_path / "other", sentiment_labels=("bad", "good"))
+    output, other = (
+        tmp_path / "out",
+        make_checkpoint(tmp_path / "other", sentiment_labels=("bad", "good")),
+    )
     assert run(source, output, "--model", checkpoint) == 0
     old = set(result_files(output))
     assert run(source, output, "--model", other) == 1
@@ -113,7 +146,11 @@ def test_another_model_must_be_asked_for(
     assert "--on-existing replace" in message
     assert run(source, output, "--model", other, "--on-existing", "replace") == 0
     assert not old & set(result_files(output))
-    labels = {label for name in result_files(output) for label in pq.read_table(output / name)["sentiment"].to_pylist()}
+    labels = {
+        label
+        for name in result_files(output)
+        for label in pq.read_table(output / name)["sentiment"].to_pylist()
+    }
     assert labels <= {"bad", "good", None}
     assert status.main([str(output)]) == 0
 
@@ -125,9 +162,16 @@ def test_bad_files_are_named_and_the_others_finish(
     """By a run over everything, and by one that publishes a partition."""
     source, output = tmp_path / "in" / partition, tmp_path / "out"
     for number in range(4):
-        write(documents(8, first_id=8 * number), source / f"{number}.parquet", compression="none", use_dictionary=False)
+        write(
+            documents(8, first_id=8 * number),
+            source / f"{number}.parquet",
+            compression="none",
+            use_dictionary=False,
+        )
     damaged = bytearray((source / "1.parquet").read_bytes())
-    damaged[4:40] = b"\xff" * 36  # the header of the first page: the footer is fine, so only reading finds it
+    damaged[4:40] = (
+        b"\xff" * 36
+    )  # the header of the first page: the footer is fine, so only reading finds it
     (source / "1.parquet").write_bytes(damaged)
     (source / "cut.parquet").write_bytes((source / "0.parquet").read_bytes()[:-20])
     write(pa.table({"id": [1], "text": ["a"]}), source / "other.parquet")
@@ -138,7 +182,12 @@ def test_bad_files_are_named_and_the_others_finish(
     printed, message = capsys.readouterr()
     shown = printed.rpartition("sentiment")[2].splitlines()[1:]
     assert [line.split()[0] for line in shown] == [*map(str, range(8)), "16", "17"], printed
-    for part in ("1.parquet", "cut.parquet", "other.parquet: there is no column 'document'", "text: string"):
+    for part in (
+        "1.parquet",
+        "cut.parquet",
+        "other.parquet: there is no column 'document'",
+        "text: string",
+    ):
         assert part in message
     assert read_result(output)["id"].to_pylist() == [*range(8), *range(16, 32)]
     assert not list(output.rglob("_SUCCESS"))
@@ -155,13 +204,18 @@ def test_bad_files_are_named_and_the_others_finish(
     (source / "other.parquet").unlink()
     assert run(*command) == 0
     assert read_result(output)["id"].to_pylist() == list(range(32))
-    assert all(mtimes(output)[name] == before[name] for name in result_files(output) if name in before)
+    assert all(
+        mtimes(output)[name] == before[name] for name in result_files(output) if name in before
+    )
     assert not list(output.rglob("failures.json"))
     assert (output / partition / "_SUCCESS").exists()
 
 
 def test_a_model_that_only_the_driver_has_stops_the_job(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a cluster where one node has another copy of the model: the driver's digest is not the replica's."""
     model = make_checkpoint(tmp_path / "model")
@@ -199,7 +253,9 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_output_inside_input_is_refused(source: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_inside_input_is_refused(
+    source: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(source, source / "out", "--model", checkpoint) == 2
     assert run(source / "dt=2026-11-22", source, "--model", checkpoint) == 2
     assert capsys.readouterr().err.count("lie in each other") == 2

@@ -14,7 +14,14 @@ from jobs import train
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-TWO_WORKERS = ("--set", "resources.replicas=2", "--set", "resources.num_cpus=1", "--set", "max_worker_failures=0")
+TWO_WORKERS = (
+    "--set",
+    "resources.replicas=2",
+    "--set",
+    "resources.num_cpus=1",
+    "--set",
+    "max_worker_failures=0",
+)
 
 
 def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,24 +47,43 @@ def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
     assert "nothing to do" in capsys.readouterr().out
     assert (output / "model.safetensors").stat().st_mtime_ns == written
     assert train.main([*command, "--set", "seed=1"]) == 1
-    assert "another configuration; these differ: seed, validate_every_steps" in capsys.readouterr().err
+    assert (
+        "another configuration; these differ: seed, validate_every_steps" in capsys.readouterr().err
+    )
 
 
-def test_what_a_worker_cannot_use_is_an_error_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_worker_cannot_use_is_an_error_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The first such row of either worker."""
     config = make_training(tmp_path)
-    assert train.main([str(config), str(tmp_path / "out"), *TWO_WORKERS, "--set", "model.sentiment_labels=[a, b]"]) == 2
+    assert (
+        train.main(
+            [
+                str(config),
+                str(tmp_path / "out"),
+                *TWO_WORKERS,
+                "--set",
+                "model.sentiment_labels=[a, b]",
+            ]
+        )
+        == 2
+    )
     expected = r"reviews\.parquet, row \d+ \(from 0\): it has the label 'negative'; the model knows \['a', 'b'\]"
     assert re.search(expected, capsys.readouterr().err)
 
 
-def test_workers_that_the_cluster_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_that_the_cluster_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = make_training(tmp_path)
     assert train.main([str(config), str(tmp_path / "out"), "--set", "resources.replicas=50"]) == 2
     assert "the job asks for 50 replica(s)" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_no_run_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_no_run_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = make_training(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text("{}")
@@ -66,12 +92,17 @@ def test_a_checkpoint_of_no_run_is_not_written_over(tmp_path: Path, capsys: pyte
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
 
 
-def test_a_measure_that_is_none_can_be_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_measure_that_is_none_can_be_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing was done yet, so that OUTPUT takes the other configuration."""
     config, output = make_training(tmp_path, epochs=1), tmp_path / "out"
     command = [str(config), str(output), "--set"]
     assert train.main([*command, "best_metric=[news.rouge.rouge1]"]) == 2
-    assert "news.rouge.rouge1: there is no such measure; there are news.lead.rouge_1, " in capsys.readouterr().err
+    assert (
+        "news.rouge.rouge1: there is no such measure; there are news.lead.rouge_1, "
+        in capsys.readouterr().err
+    )
     assert not (output / "training_log.jsonl").exists()
     assert train.main([*command, "best_metric=[news.rouge.rouge_1]"]) == 0, capsys.readouterr().err
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}

@@ -25,16 +25,28 @@ def test_asha_stops_what_does_not_learn(tmp_path: Path, capsys: pytest.CaptureFi
     assert trials[0]["head_learning_rate"] == "0.01"
     assert float(trials[0]["share"]) == 1
     assert all(float(trial["share"]) < 0.5 for trial in trials[1:])
-    assert {path.parent.name for path in output.rglob("model.safetensors")} == {trials[0]["directory"][-4:]}
+    assert {path.parent.name for path in output.rglob("model.safetensors")} == {
+        trials[0]["directory"][-4:]
+    }
     assert not [path for path in output.rglob("checkpoints/*") if path.is_file()]
     assert (output / "trials.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_best_configuration_is_one_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_configuration_is_one_to_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two at once by Optuna, then one more, then nothing."""
-    space = {"head_learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": True}, "sources.reviews.weight": [1, 2]}
+    space = {
+        "head_learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": True},
+        "sources.reviews.weight": [1, 2],
+    }
     search = make_search(
-        tmp_path, space=space, searcher="optuna", early_stopping="none", num_trials=2, max_concurrent_trials=2
+        tmp_path,
+        space=space,
+        searcher="optuna",
+        early_stopping="none",
+        num_trials=2,
+        max_concurrent_trials=2,
     )
     output = tmp_path / "out"
     assert tune.main([str(search), str(output)]) == 0, capsys.readouterr().err
@@ -60,24 +72,35 @@ def test_the_best_configuration_is_one_to_train(tmp_path: Path, capsys: pytest.C
     assert str(best["head_learning_rate"]) == winner["head_learning_rate"]
     assert best["sources"][1]["weight"] == float(winner["sources.reviews.weight"])
     assert train.main([str(output / "best.yaml"), str(tmp_path / "model")]) == 0
-    again, trial = (path / "model.safetensors" for path in (tmp_path / "model", Path(winner["directory"])))
+    again, trial = (
+        path / "model.safetensors" for path in (tmp_path / "model", Path(winner["directory"]))
+    )
     assert again.read_bytes() == trial.read_bytes()
 
 
-def test_a_trial_that_fails_is_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_that_fails_is_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """5 heads do not divide 32 features; the other trial goes on."""
     search, output = make_search(tmp_path, space={"model.num_heads": [4, 5]}), tmp_path / "out"
     assert tune.main([str(search), str(output)]) == 0, capsys.readouterr().err
     trials = read_trials(output)
-    assert [(trial["model.num_heads"], trial["outcome"]) for trial in trials] == [("4", "finished"), ("5", "failed")]
+    assert [(trial["model.num_heads"], trial["outcome"]) for trial in trials] == [
+        ("4", "finished"),
+        ("5", "failed"),
+    ]
     assert "num_heads=5 does not divide" in trials[1]["error"]
 
 
-def test_a_search_of_which_nothing_came_makes_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_which_nothing_came_makes_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its trials all failed, so that what was wrong can be mended in the same OUTPUT."""
     search, output = make_search(tmp_path, space={"model.num_heads": [5, 7]}), tmp_path / "out"
     assert tune.main([str(search), str(output)]) == 1
     assert "no trial gave a result; the first: " in capsys.readouterr().err
     search = make_search(tmp_path, space={"model.num_heads": [4]})
     assert tune.main([str(search), str(output)]) == 0, capsys.readouterr().err
-    assert [(trial["model.num_heads"], trial["outcome"]) for trial in read_trials(output)] == [("4", "finished")]
+    assert [(trial["model.num_heads"], trial["outcome"]) for trial in read_trials(output)] == [
+        ("4", "finished")
+    ]

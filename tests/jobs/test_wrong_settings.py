@@ -54,16 +54,22 @@ def command(job: str, source: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("job", RUNS)
-def test_a_value_of_a_run(job: str, setting: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_of_a_run(
+    job: str, setting: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     message = refused(capsys, *command(job, source, "--set", setting))
     assert setting.partition("=")[0].rpartition(".")[2] in message
     assert not (source.parent / "out").exists()
 
 
 @pytest.mark.parametrize("setting", SUMMARIZER)
-def test_a_value_of_the_summarizer(setting: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_of_the_summarizer(
+    setting: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = setting.partition("=")[0].rpartition(".")[2]
-    assert key in refused(capsys, *command("summarize", source, "--dry-run", "--set", f"summarizer.{setting}"))
+    assert key in refused(
+        capsys, *command("summarize", source, "--dry-run", "--set", f"summarizer.{setting}")
+    )
     assert key in refused(capsys, "text", source, "--set", setting)
     assert key in refused(capsys, "benchmark", source, "--set", f"summarizer.{setting}")
 
@@ -95,7 +101,10 @@ def test_a_value_of_the_summarizer(setting: str, source: Path, capsys: pytest.Ca
 def test_a_number_or_name_of_an_option(
     job: str, option: str, values: list[str], source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = {"benchmark": ["benchmark", str(source)], "submit": ["submit", "summarize", "/in", "/out"]}
+    first = {
+        "benchmark": ["benchmark", str(source)],
+        "submit": ["submit", "summarize", "/in", "/out"],
+    }
     needed = first.get(job) or command(job, source)
     for value in values:
         refused(capsys, *needed, f"{option}={value}")
@@ -103,7 +112,9 @@ def test_a_number_or_name_of_an_option(
 
 
 @pytest.mark.parametrize("uri", URIS)
-def test_an_input_that_cannot_be_opened(uri: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_input_that_cannot_be_opened(
+    uri: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for job in ("summarize", "backfill", "prepare", "evaluate"):
         output, needed = source.parent / "out", _NEEDED.get(job, [])
         refused(capsys, job, uri, output, *needed)
@@ -112,13 +123,17 @@ def test_an_input_that_cannot_be_opened(uri: str, source: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("uri", [uri for uri in URIS if not uri.startswith(("/", "s3", "http"))])
-def test_an_output_that_cannot_be_opened(uri: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_opened(
+    uri: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for job in RUNS:
         refused(capsys, job, source, uri, *_NEEDED.get(job, []))
     refused(capsys, "status", uri)
 
 
-def test_a_configuration_file_that_is_none(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_file_that_is_none(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     contents = {
         "list": b"[1, 2]", "text": b"hello", "number": b"3", "latin": b"summarizer: {language: \xe9}", "nul": b"a: \0",
         "utf16": "rows_per_unit: 3".encode("utf-16"), "tab": b"a:\n\t- b: [", "nested": b"[" * 100_000,
@@ -144,7 +159,9 @@ def test_a_configuration_file_that_is_none(source: Path, tmp_path: Path, capsys:
      "checkpoint_every_minutes=.nan", "checkpoint_every_minutes=-1", f"max_batch_tokens={10**30}", "clip_norm=.inf",
      "resources.num_cpus=.nan", "model.position_scale=.inf", "sources=[]", "weight_decay=-.inf"],
 )  # fmt: skip
-def test_a_value_of_training(setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_of_training(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     training = make_training(tmp_path)
     key = setting.partition("=")[0].rpartition(".")[2]
     assert key in refused(capsys, "train", training, tmp_path / "out", "--set", setting)
@@ -157,8 +174,12 @@ def test_a_value_of_training(setting: str, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("setting", ["num_trials=0", "silence_seconds=.nan", f"num_trials={10**30}", "num_trials=.inf"])
-def test_a_value_of_a_search(setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "setting", ["num_trials=0", "silence_seconds=.nan", f"num_trials={10**30}", "num_trials=.inf"]
+)
+def test_a_value_of_a_search(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert setting.partition("=")[0] in refused(
         capsys, "tune", make_search(tmp_path), tmp_path / "out", "--set", setting
     )

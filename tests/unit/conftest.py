@@ -24,7 +24,9 @@ def _one_thread():
 def checkpoint(tmp_path_factory):
     """Directory of a whole checkpoint with a tiny random model; not to be written to."""
     directory = tmp_path_factory.mktemp("checkpoint") / "model"
-    save_checkpoint(directory, tiny.model(), tiny.wordpiece(), "# A card\n", version=bertsum.__version__)
+    save_checkpoint(
+        directory, tiny.model(), tiny.wordpiece(), "# A card\n", version=bertsum.__version__
+    )
     return directory
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bertsum.config import Config, JobConfig, ModelConfig, SelectionConfig, SummarizerConfig, load_config
+from bertsum.config import (
+    Config,
+    JobConfig,
+    ModelConfig,
+    SelectionConfig,
+    SummarizerConfig,
+    load_config,
+)
 from bertsum.errors import ConfigError
 from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig
@@ -15,15 +22,27 @@ from bertsum.tuning.config import TuningConfig
 
 def test_set_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
-    file.write_text("rows_per_unit: 7\nmax_unit_attempts: 9\nsummarizer: {text_column: body, selection: {size: 5}}\n")
-    config = load_config(JobConfig, file, ["rows_per_unit=8", "summarizer.selection.trigram_blocking=false"])
-    assert (config.rows_per_unit, config.max_unit_attempts, config.max_batch_tokens) == (8, 9, 16384)
+    file.write_text(
+        "rows_per_unit: 7\nmax_unit_attempts: 9\nsummarizer: {text_column: body, selection: {size: 5}}\n"
+    )
+    config = load_config(
+        JobConfig, file, ["rows_per_unit=8", "summarizer.selection.trigram_blocking=false"]
+    )
+    assert (config.rows_per_unit, config.max_unit_attempts, config.max_batch_tokens) == (
+        8,
+        9,
+        16384,
+    )
     assert config.summarizer.text_column == "body"
     assert config.summarizer.selection == SelectionConfig(size=5, trigram_blocking=False)
 
 
 def test_values_are_yaml() -> None:
-    overrides = ["summarizer.keep_columns=[id, 'a b']", "resources.num_gpus=0.5", "summarizer.language=null"]
+    overrides = [
+        "summarizer.keep_columns=[id, 'a b']",
+        "resources.num_gpus=0.5",
+        "summarizer.language=null",
+    ]
     config = load_config(JobConfig, None, overrides)
     assert config.summarizer.keep_columns == ("id", "a b")
     assert config.resources.num_gpus == 0.5
@@ -34,7 +53,10 @@ def test_values_are_yaml() -> None:
     ("override", "parts"),
     [
         ("rows_per_unti=1", ["rows_per_unti", "no such key", "rows_per_unit"]),
-        ("summarizer.selection.count=1", ["summarizer.selection.count", "allowed here: size, trigram_blocking, unit"]),
+        (
+            "summarizer.selection.count=1",
+            ["summarizer.selection.count", "allowed here: size, trigram_blocking, unit"],
+        ),
         ("rows_per_unit=0", ["rows_per_unit", "greater than or equal to 1", "given: 0"]),
         ("rows_per_unit=many", ["rows_per_unit", "'many'"]),
         ("rows_per_unit.x=1", ["rows_per_unit"]),
@@ -63,7 +85,8 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(['*' + below] * 10)}]\n" for below, name in itertools.pairwise("abcdefghijkl")
+    f"{name}: &{name} [{', '.join(['*' + below] * 10)}]\n"
+    for below, name in itertools.pairwise("abcdefghijkl")
 )
 
 
@@ -71,7 +94,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (BOMB + "summarizer: {keep_columns: *l}\n", r"aliases are not allowed here: \*a(.|\n)*line 2"),
+        (
+            BOMB + "summarizer: {keep_columns: *l}\n",
+            r"aliases are not allowed here: \*a(.|\n)*line 2",
+        ),
         ("a: &a {<<: *a}\n", "aliases are not allowed"),
         ("a: " + "[" * 100_000, "recursion"),
         ("rows_per_unit: " + "9" * 5000, "4300 digits"),
@@ -80,12 +106,16 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !include /etc/passwd", "!include"),
     ],
 )
-def test_a_hostile_file_is_refused_in_a_moment(tmp_path: Path, config: type[Config], text: str, words: str) -> None:
+def test_a_hostile_file_is_refused_in_a_moment(
+    tmp_path: Path, config: type[Config], text: str, words: str
+) -> None:
     (tmp_path / "job.yaml").write_text(text)
     start = time.process_time()
     with pytest.raises(ConfigError, match=rf"(?s)job\.yaml is not YAML.*{words}") as caught:
         load_config(config, tmp_path / "job.yaml")
-    assert time.process_time() - start < 60  # the whole text would take longer than the universe has existed
+    assert (
+        time.process_time() - start < 60
+    )  # the whole text would take longer than the universe has existed
     assert len(str(caught.value)) < 1000
     key, _, value = text.splitlines()[-1].partition(": ")
     with pytest.raises(ConfigError, match="the value is not YAML"):

@@ -75,7 +75,11 @@ def rank(name: str) -> int:
     """The line of PACKAGES in which a module stands."""
     top, first, *_ = name.split(".")
     lines = PACKAGES[top]
-    return next(i for i, line in enumerate(lines) if first == line or (first in line and isinstance(line, list)))
+    return next(
+        i
+        for i, line in enumerate(lines)
+        if first == line or (first in line and isinstance(line, list))
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -102,14 +106,18 @@ def test_package_files_are_empty() -> None:
     """So that a finished job imports no torch. The library's own names the public classes, and loads them late."""
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
     assert len(files) > 15
-    filled = {str(path.relative_to(ROOT)) for path in files if path.read_text(encoding="utf-8").strip()}
+    filled = {
+        str(path.relative_to(ROOT)) for path in files if path.read_text(encoding="utf-8").strip()
+    }
     assert filled <= {"bertsum/__init__.py", "jobs/__init__.py"}
 
 
 def test_no_test_imports_a_test() -> None:
     tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name.startswith("test_")]
     for path in tests:
-        assert not [name for name in imports(path) if name.rpartition(".")[2].startswith("test_")], path
+        assert not [
+            name for name in imports(path) if name.rpartition(".")[2].startswith("test_")
+        ], path
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("bertsum.")))
@@ -125,7 +133,12 @@ def test_every_module_works_with_ray_blocked() -> None:
 
 def test_what_a_finished_job_needs_imports_no_torch() -> None:
     """It takes seconds, and a job that finds nothing to do should end in one."""
-    names = ["bertsum.runs.plan", "bertsum.runs.commit", "bertsum.checkpoints.locate", "bertsum.checkpoints.config"]
+    names = [
+        "bertsum.runs.plan",
+        "bertsum.runs.commit",
+        "bertsum.checkpoints.locate",
+        "bertsum.checkpoints.config",
+    ]
     names.append("jobs.summarize")
     code = f"import sys, importlib; [importlib.import_module(n) for n in {names!r}]; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=LIMIT_SECONDS)

@@ -131,7 +131,10 @@ def test_options_and_keys_exist(name: str) -> None:
 @every_page
 def test_yaml_is_a_configuration(name: str) -> None:
     for block in blocks(TEXTS[name], "yaml"):
-        assert any(is_valid(config, yaml.safe_load(block)) for config in (JobConfig, TrainingConfig, TuningConfig))
+        assert any(
+            is_valid(config, yaml.safe_load(block))
+            for config in (JobConfig, TrainingConfig, TuningConfig)
+        )
 
 
 def is_valid(config: Any, values: dict[str, Any]) -> bool:
@@ -174,7 +177,13 @@ def test_the_configuration_page_is_what_the_code_says() -> None:
 
 
 def test_every_command_has_a_page() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| .+ \| \[.+\]\((docs/\S+\.md)\) \|$", TEXTS["jobs/README.md"], re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^\| `(\w+)` \| .+ \| \[.+\]\((docs/\S+\.md)\) \|$",
+            TEXTS["jobs/README.md"],
+            re.MULTILINE,
+        )
+    )
     assert rows.keys() == PARSERS.keys()
     for command in PARSERS:
         assert f"`{command}`" in TEXTS["README.md"]
@@ -188,7 +197,9 @@ def test_every_package_is_on_the_map(directory: str) -> None:
         assert name.rpartition("/")[2] in TEXTS["README.md"], name
 
 
-@pytest.mark.parametrize("directory", ["jobs/engine", "bertsum/runs", "bertsum/text", "bertsum/inference"])
+@pytest.mark.parametrize(
+    "directory", ["jobs/engine", "bertsum/runs", "bertsum/text", "bertsum/inference"]
+)
 def test_every_module_has_a_row(directory: str) -> None:
     page_beside = f"{directory}/README.md"
     page_name = page_beside if page_beside in TEXTS else "jobs/README.md"
@@ -199,13 +210,18 @@ def test_every_module_has_a_row(directory: str) -> None:
 
 @every_page
 def test_tests_that_pages_name_exist(name: str) -> None:
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")
+    )
     for test in re.findall(r"(?<![\w/])(test_\w+)`", TEXTS[name]):
         assert f"def {test}(" in tests, test
 
 
 def test_columns_and_statuses_have_a_row() -> None:
-    expected = {"jobs/docs/summarize.md": {*PREDICTION_SCHEMA.names, *Status}, "jobs/docs/prepare.md": {*LEFT_OUT}}
+    expected = {
+        "jobs/docs/summarize.md": {*PREDICTION_SCHEMA.names, *Status},
+        "jobs/docs/prepare.md": {*LEFT_OUT},
+    }
     for name, values in expected.items():
         first_cells = "".join(re.findall(r"^\|[^|]+", TEXTS[name], re.MULTILINE))
         assert values <= {*re.findall(r"`(\w+)`", first_cells)}
@@ -216,7 +232,9 @@ def test_every_direct_dependency_has_its_licence() -> None:
     needed = {Requirement(line).name for line in project["dependencies"]}
     for extra, lines in project["optional-dependencies"].items():
         needed |= {Requirement(line).name for line in lines} if extra != "dev" else set()
-    rows = re.findall(r"^\| ([\w-]+) \| ([^|]+?) \|(?: always| `\[)", TEXTS["jobs/docs/security.md"], re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([\w-]+) \| ([^|]+?) \|(?: always| `\[)", TEXTS["jobs/docs/security.md"], re.MULTILINE
+    )
     table = dict(rows)
     assert table.keys() == needed
     compared = 0
@@ -234,7 +252,9 @@ def licence(name: str) -> str:
     """As the metadata of an installed package gives it: its expression, else what it calls itself."""
     fields = metadata(name)
     text = fields.get("License-Expression") or fields.get("License") or ""
-    classifiers = [line for line in fields.get_all("Classifier") or [] if line.startswith("License")]
+    classifiers = [
+        line for line in fields.get_all("Classifier") or [] if line.startswith("License")
+    ]
     if (text and len(text) < 80) or not classifiers:
         return text
     return ", ".join(line.rpartition(" :: ")[2] for line in classifiers)

@@ -45,7 +45,9 @@ def test_layouts_that_are_unique(partition: str, expected: str) -> None:
 def test_layouts_that_repeat(partition: str) -> None:
     with pytest.raises(ConfigError, match="the same directory") as caught:
         directory(date(2026, 11, 22), DaysConfig(partition=partition))
-    first, second = (date.fromisoformat(text) for text in re.findall(r"\d{4}-\d\d-\d\d", str(caught.value))[:2])
+    first, second = (
+        date.fromisoformat(text) for text in re.findall(r"\d{4}-\d\d-\d\d", str(caught.value))[:2]
+    )
     assert first < second
     assert first.strftime(partition) == second.strftime(partition)
     assert repr(partition) in str(caught.value)

@@ -23,7 +23,9 @@ TEXT = "\u201cQuoted\u201d caf\u00e9 \U0001f600. It was nice."
 def run(*arguments: object, **variables: str) -> "subprocess.CompletedProcess[bytes]":
     """`bertsum ...` in a process of its own."""
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, cwd=ROOT, env=os.environ | variables, timeout=240)
+    return subprocess.run(
+        command, capture_output=True, cwd=ROOT, env=os.environ | variables, timeout=240
+    )
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
@@ -33,14 +35,22 @@ def test_a_terminal_of_another_encoding(encoding: str, checkpoint: Path, tmp_pat
     assert plain.returncode == 0, plain.stderr
     shown = plain.stdout.decode(encoding)
     assert ("\u201cQuoted" if encoding in ("utf-8", "cp1252") else "\\u201cQuoted") in shown
-    as_json = run("text", tmp_path / "a.txt", "--model", checkpoint, "--json", PYTHONIOENCODING=encoding)
+    as_json = run(
+        "text", tmp_path / "a.txt", "--model", checkpoint, "--json", PYTHONIOENCODING=encoding
+    )
     assert as_json.returncode == 0, as_json.stderr
-    assert json.loads(as_json.stdout.decode(encoding))["summary"] == TEXT  # also what the encoding lacks
+    assert (
+        json.loads(as_json.stdout.decode(encoding))["summary"] == TEXT
+    )  # also what the encoding lacks
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+@pytest.mark.parametrize(
+    "variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
 @pytest.mark.parametrize("name", ["caf\u00e9 \u4e2d", "\udcff"], ids=["accents", "no UTF-8"])
-def test_names_of_files_that_the_terminal_lacks(name: str, variables: dict[str, str], tmp_path: Path) -> None:
+def test_names_of_files_that_the_terminal_lacks(
+    name: str, variables: dict[str, str], tmp_path: Path
+) -> None:
     source = tmp_path / name
     write(pa.table({"other": [1]}), tmp_path / "plain" / "a.parquet")
     (tmp_path / "plain").rename(source)
@@ -52,7 +62,9 @@ def test_names_of_files_that_the_terminal_lacks(name: str, variables: dict[str, 
         assert done.stderr.startswith(b"error: ")
 
 
-def test_a_result_shown_on_an_ascii_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_result_shown_on_an_ascii_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """`--dry-run` and `status` have tables, too; `--show` goes the same way out."""
     write(pa.table({"document": [TEXT]}), tmp_path / "caf\u00e9" / "a.parquet")
     model = make_checkpoint(tmp_path / "model")
@@ -63,13 +75,21 @@ def test_a_result_shown_on_an_ascii_terminal(tmp_path: Path, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
-@pytest.mark.parametrize("arguments", [["status", "/nowhere"], ["text", "/nowhere"], ["--help"], ["nonsense"], []])
+@pytest.mark.parametrize(
+    "arguments", [["status", "/nowhere"], ["text", "/nowhere"], ["--help"], ["nonsense"], []]
+)
 def test_a_reader_that_left_is_no_complaint(arguments: Sequence[str], closed: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    broken = {"stdout": {"stdout": writer}, "stderr": {"stderr": writer}, "both": {"stdout": writer, "stderr": writer}}
+    broken = {
+        "stdout": {"stdout": writer},
+        "stderr": {"stderr": writer},
+        "both": {"stdout": writer, "stderr": writer},
+    }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | broken[closed]
-    done = subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], **streams, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments], **streams, cwd=ROOT, timeout=120
+    )
     os.close(writer)
     assert done.returncode in ((0, 1) if arguments == ["--help"] else (1, 2))
     assert b"Traceback" not in (done.stderr or b"")
@@ -79,7 +99,9 @@ def test_a_reader_that_left_is_no_complaint(arguments: Sequence[str], closed: st
 @pytest.mark.parametrize("closing", [">&-", "2>&-", ">&- 2>&-", "<&-"])
 def test_a_stream_that_was_closed_before(closing: str) -> None:
     done = subprocess.run(
-        ["sh", "-c", f'exec "$0" -m jobs.cli --version {closing}', sys.executable], cwd=ROOT, timeout=120
+        ["sh", "-c", f'exec "$0" -m jobs.cli --version {closing}', sys.executable],
+        cwd=ROOT,
+        timeout=120,
     )
     assert done.returncode == 0
 
@@ -96,7 +118,9 @@ def test_a_stream_that_was_closed_before(closing: str) -> None:
         (SystemExit(2), 2, ""),
     ],
 )
-def test_exit_codes(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_codes(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def action() -> int:
         raise error
 
@@ -115,7 +139,9 @@ def test_sigterm_is_an_end_with_code_1(capsys: pytest.CaptureFixture[str]) -> No
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_option_that_is_wrong_is_returned_and_help_exits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_that_is_wrong_is_returned_and_help_exits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["status"]) == 2
     with pytest.raises(SystemExit):
         cli.main(["status", "--help"])

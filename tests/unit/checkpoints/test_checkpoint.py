@@ -42,7 +42,9 @@ def logits(model, tokenizer, texts=TEXTS):
 
 
 def save(directory, model, tokenizer=None):
-    save_checkpoint(directory, model, tokenizer or tiny.wordpiece(), "# Card\n", version=bertsum.__version__)
+    save_checkpoint(
+        directory, model, tokenizer or tiny.wordpiece(), "# Card\n", version=bertsum.__version__
+    )
     return directory
 
 
@@ -76,7 +78,12 @@ def test_a_whole_checkpoint_comes_back_exactly(kind, tmp_path):
     "changes",
     [
         {"summarization_layers": "lstm", "sentiment_pooling": "lstm", "dropout": 0.3},
-        {"summarization_layers": "linear", "sentiment_pooling": "mean", "pooling": "cls", "segments": False},
+        {
+            "summarization_layers": "linear",
+            "sentiment_pooling": "mean",
+            "pooling": "cls",
+            "segments": False,
+        },
         {"sentiment_labels": ("schlecht", "好"), "position_scale": 0.25},
     ],
 )
@@ -88,7 +95,12 @@ def test_every_head_comes_back(changes, tmp_path):
 
 
 def test_settings_of_the_encoder_come_back(tmp_path):
-    changes = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-3, "hidden_dropout_prob": 0.2, "pad_token_id": None}
+    changes = {
+        "hidden_act": "gelu_new",
+        "layer_norm_eps": 1e-3,
+        "hidden_dropout_prob": 0.2,
+        "pad_token_id": None,
+    }
     model = BertSum(tiny.encoder(**changes), tiny.model_config()).eval()
     loaded, tokenizer = load_checkpoint(save(tmp_path, model))
     assert {name: getattr(loaded.encoder.config, name) for name in changes} == changes
@@ -100,14 +112,23 @@ def test_a_model_in_half_precision_is_saved_so_and_loaded_in_full(tmp_path):
     model.encoder.to(torch.bfloat16)
     model.encoder.config.dtype = torch.bfloat16  # as Transformers sets it for a model loaded so
     save(tmp_path, model)
-    assert load_file(tmp_path / "model.safetensors")["encoder.embeddings.LayerNorm.weight"].dtype == torch.bfloat16
+    assert (
+        load_file(tmp_path / "model.safetensors")["encoder.embeddings.LayerNorm.weight"].dtype
+        == torch.bfloat16
+    )
     loaded, _ = load_checkpoint(tmp_path)
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
 
 
 def test_a_checkpoint_has_no_pickle_and_a_card(checkpoint):
     names = {path.name for path in checkpoint.iterdir()}
-    assert names >= {"config.json", "model.safetensors", "model_card.md", "tokenizer.json", "tokenizer_config.json"}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "model_card.md",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert (checkpoint / "model_card.md").read_text() == "# A card\n"
 
@@ -126,7 +147,11 @@ def change(model, how):
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if how(name, weight):
-                rank = torch.randn(weight.shape[0], 2) @ torch.randn(2, weight.shape[-1]) if weight.dim() == 2 else 0.3
+                rank = (
+                    torch.randn(weight.shape[0], 2) @ torch.randn(2, weight.shape[-1])
+                    if weight.dim() == 2
+                    else 0.3
+                )
                 weight.add_(0.1 * rank)
 
 
@@ -139,7 +164,10 @@ def save_as_delta(directory, model, base, rank):
 def test_a_delta_comes_back_within_half_precision(base, tmp_path):
     encoder, tokenizer = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config()).eval()
-    change(model, lambda name, _: ".query." in name or "LayerNorm.bias" in name or "word_embeddings" in name)
+    change(
+        model,
+        lambda name, _: ".query." in name or "LayerNorm.bias" in name or "word_embeddings" in name,
+    )
     lost = save_as_delta(tmp_path / "delta", model, base, 2)
     assert lost < 1e-5
     loaded, loaded_tokenizer = load_checkpoint(tmp_path / "delta")
@@ -172,13 +200,17 @@ def test_what_a_delta_says_it_will_be_is_what_is_loaded(base, tmp_path):
     save_delta(tmp_path, model, delta, "", version=bertsum.__version__)
     loaded, _ = load_checkpoint(tmp_path)
     assert delta.merged.keys() == loaded.state_dict().keys()
-    assert all(torch.equal(weight, delta.merged[name]) for name, weight in loaded.state_dict().items())
+    assert all(
+        torch.equal(weight, delta.merged[name]) for name, weight in loaded.state_dict().items()
+    )
     assert read_base(tmp_path) == (base, 1)
 
 
 def test_a_model_of_another_shape_is_no_delta(base, tmp_path):
     model = BertSum(tiny.encoder(hidden_size=64), tiny.model_config())
-    with pytest.raises(ModelError, match=r"as a difference to the encoder in .*: its embeddings.* is .*64\)"):
+    with pytest.raises(
+        ModelError, match=r"as a difference to the encoder in .*: its embeddings.* is .*64\)"
+    ):
         check_base(model, base)
     save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
     assert read_base(tmp_path) == (None, 0)
@@ -188,7 +220,9 @@ def test_a_delta_of_an_unchanged_encoder_holds_heads_only(base, tmp_path):
     encoder, _ = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config())
     assert save_as_delta(tmp_path, model, base, 4) == 0
-    assert not [name for name in load_file(tmp_path / "model.safetensors") if name.startswith("encoder.")]
+    assert not [
+        name for name in load_file(tmp_path / "model.safetensors") if name.startswith("encoder.")
+    ]
     loaded, _ = load_checkpoint(tmp_path)
     for name, weight in encoder.state_dict().items():
         assert torch.equal(loaded.encoder.state_dict()[name], weight)
@@ -205,7 +239,9 @@ def test_a_delta_of_low_rank_training_reproduces_its_logits(base, tmp_path):
         }
     )
     model = build_model(encoder, config)
-    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.05)
+    optimizer = torch.optim.SGD(
+        [weight for weight in model.parameters() if weight.requires_grad], lr=0.05
+    )
     documents = document_encoder(model, tokenizer).encode(TEXTS, [None] * 3, 64)
     for _ in range(5):
         optimizer.zero_grad()
@@ -242,8 +278,14 @@ def test_a_delta_on_another_encoder_is_refused(base, tmp_path):
         ("encoder.nowhere.delta", torch.zeros(32)),
         ("encoder.nowhere", torch.zeros(32)),
         ("summarization.nowhere", torch.zeros(32)),
-        ("encoder.encoder.layer.0.attention.self.query.weight.delta_left", torch.zeros(32, 2)),  # no right side
-        ("encoder.encoder.layer.0.attention.self.query.weight.delta_right", torch.zeros(2, 32)),  # no left side
+        (
+            "encoder.encoder.layer.0.attention.self.query.weight.delta_left",
+            torch.zeros(32, 2),
+        ),  # no right side
+        (
+            "encoder.encoder.layer.0.attention.self.query.weight.delta_right",
+            torch.zeros(2, 32),
+        ),  # no left side
     ],
 )
 def test_a_delta_that_does_not_fit_is_refused(name, tensor, base, tmp_path):
@@ -265,7 +307,9 @@ def test_a_missing_package_is_named(base, tmp_path):
         load_encoder("package:tiny_base/nowhere")
 
 
-@pytest.mark.parametrize("name", ["package:", "package:a.b/model", "package:tiny_base/../model", "package:a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["package:", "package:a.b/model", "package:tiny_base/../model", "package:a/b/c"]
+)
 def test_a_package_name_that_is_none_is_an_error(name):
     with pytest.raises(ModelError, match=name):
         load_encoder(name)
@@ -296,7 +340,9 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(copy):
     config = json.loads((copy / "config.json").read_text())
     config["model"]["sentiment_labels"] = ["negative", "positive"]
     (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"sentiment\.classifier\.weight: \(3, 32\), expected \(2, 32\)"):
+    with pytest.raises(
+        ModelError, match=r"sentiment\.classifier\.weight: \(3, 32\), expected \(2, 32\)"
+    ):
         load_checkpoint(copy)
 
 
@@ -317,7 +363,9 @@ class _Bomb:
 @pytest.mark.parametrize(
     "content", [pickle.dumps({"a": _Bomb()}), b"", b"\xff" * 100], ids=["pickle", "empty", "noise"]
 )
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"]
+)
 def test_a_file_that_is_something_else_is_refused(name, content, copy):
     (copy / name).write_bytes(content)
     with pytest.raises(ModelError, match=str(copy)):
@@ -346,7 +394,8 @@ def test_a_bare_encoder_is_refused_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "null", "{}", '"x"', "{", '{"bertsum_version": 1}', '{"bertsum_version": "1"}']
+    "content",
+    ["[]", "null", "{}", '"x"', "{", '{"bertsum_version": 1}', '{"bertsum_version": "1"}'],
 )
 def test_a_configuration_that_is_none_is_refused(content, copy):
     (copy / "config.json").write_text(content)
@@ -408,7 +457,13 @@ def test_a_damaged_encoder_configuration_is_an_error_of_ours(changes, copy):
         load_checkpoint(copy)
 
 
-AUTO_MAP = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}}
+AUTO_MAP = {
+    "auto_map": {
+        "AutoConfig": "evil.C",
+        "AutoModel": "evil.M",
+        "AutoTokenizer": ["evil.T", "evil.T"],
+    }
+}
 ATTENTION = {"attn_implementation": "someone/kernel", "_attn_implementation": "someone/kernel"}
 
 
@@ -419,7 +474,9 @@ def edit_json(path, changes):
 @pytest.fixture
 def evil(monkeypatch, tmp_path):
     """A function that puts code into a directory; fails when that code has run."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
     code = f"open({str(tmp_path / 'executed')!r}, 'w')\n"
     code += "from transformers import BertConfig as C, BertModel as M, BertTokenizer as T\n"
     yield lambda directory: (directory / "evil.py").write_text(code)
@@ -446,7 +503,10 @@ def test_code_in_a_checkpoint_never_runs(part, copy, evil):
 def test_code_in_a_bare_encoder_never_runs(name, tmp_path, evil):
     directory = tiny.save(tmp_path / "bare", tiny.encoder(), tiny.wordpiece())
     evil(directory)
-    edit_json(directory / name, AUTO_MAP | (ATTENTION if name == "config.json" else {"tokenizer_class": "T"}))
+    edit_json(
+        directory / name,
+        AUTO_MAP | (ATTENTION if name == "config.json" else {"tokenizer_class": "T"}),
+    )
     try:
         encoder, _ = load_encoder(str(directory))
     except ModelError:
@@ -467,8 +527,17 @@ def test_weights_that_were_changed_after_they_were_saved_are_refused(copy):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_encoder_that_would_fetch_a_second_model_is_refused(nested, copy, tmp_path, monkeypatch):
-    backbone = {"model_type": "detr", "use_timm_backbone": False, "backbone": "evil/x", "use_pretrained_backbone": True}
-    encoder = {"model_type": "encoder-decoder", "encoder": backbone, "decoder": backbone} if nested else backbone
+    backbone = {
+        "model_type": "detr",
+        "use_timm_backbone": False,
+        "backbone": "evil/x",
+        "use_pretrained_backbone": True,
+    }
+    encoder = (
+        {"model_type": "encoder-decoder", "encoder": backbone, "decoder": backbone}
+        if nested
+        else backbone
+    )
     edit_config(copy, encoder=encoder)
     bare = tiny.save(tmp_path / "bare", tiny.encoder(), tiny.wordpiece())
     (bare / "config.json").write_text(json.dumps(encoder))
@@ -495,7 +564,9 @@ def test_an_unknown_key_of_a_checkpoint_is_refused(copy):
 @KINDS
 def test_a_bare_encoder_is_read(kind, tmp_path):
     encoder = tiny.encoder(kind)
-    loaded, _ = load_encoder(str(tiny.save(tmp_path, encoder.to(torch.bfloat16), tiny.ENCODER_TOKENIZERS[kind]())))
+    loaded, _ = load_encoder(
+        str(tiny.save(tmp_path, encoder.to(torch.bfloat16), tiny.ENCODER_TOKENIZERS[kind]()))
+    )
     assert type(loaded) is type(encoder)
     for name, weight in loaded.state_dict().items():
         assert weight.dtype == torch.float32
@@ -523,7 +594,9 @@ def test_a_bare_encoder_without_a_pooler_is_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 @pytest.mark.parametrize(
-    "content", [None, b"", b"\xff" * 100, pickle.dumps(_Bomb())], ids=["none", "empty", "noise", "pickle"]
+    "content",
+    [None, b"", b"\xff" * 100, pickle.dumps(_Bomb())],
+    ids=["none", "empty", "noise", "pickle"],
 )
 def test_a_damaged_bare_encoder_is_refused(name, content, tmp_path):
     tiny.save(tmp_path, tiny.encoder(), tiny.wordpiece())
@@ -557,7 +630,9 @@ def test_a_digest_changes_with_a_weight_a_setting_and_the_tokenizer(copy, checkp
     digests.add(model_digest(copy))
     edit_config(copy, bertsum_version="0.0.1")
     digests.add(model_digest(copy))
-    (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text().replace("##a", "##ä"))
+    (copy / "tokenizer.json").write_text(
+        (copy / "tokenizer.json").read_text().replace("##a", "##ä")
+    )
     digests.add(model_digest(copy))
     assert len(digests) == 4
 

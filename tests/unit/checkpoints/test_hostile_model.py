@@ -40,13 +40,25 @@ for path in rest:
     print(json.dumps([said, time.process_time() - start]))
 """
 HUGE = [
-    *(("encoder", key, 10**9) for key in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")),
-    *(("encoder", key, 10**9) for key in ("max_position_embeddings", "type_vocab_size", "num_labels")),
-    *(("encoder", key, 10**6) for key in ("vocab_size", "intermediate_size", "max_position_embeddings")),
+    *(
+        ("encoder", key, 10**9)
+        for key in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
+    ),
+    *(
+        ("encoder", key, 10**9)
+        for key in ("max_position_embeddings", "type_vocab_size", "num_labels")
+    ),
+    *(
+        ("encoder", key, 10**6)
+        for key in ("vocab_size", "intermediate_size", "max_position_embeddings")
+    ),
     ("encoder", "num_hidden_layers", 1000),
     ("encoder", "hidden_size", 10**6),
     ("encoder", "hidden_size", 10**30),
-    *(("model", key, 10**9) for key in ("feed_forward_size", "num_summarization_layers", "prefix_tokens")),
+    *(
+        ("model", key, 10**9)
+        for key in ("feed_forward_size", "num_summarization_layers", "prefix_tokens")
+    ),
     *(("model", key, 10**6) for key in ("feed_forward_size", "prefix_tokens")),
 ]
 
@@ -106,7 +118,9 @@ def run(script, paths):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     given = "\n".join(map(str, paths))
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -136,7 +150,9 @@ class Watch:
     def __init__(self, directory):
         self._libc = ctypes.CDLL(None)
         self._queue = self._libc.inotify_init1(os.O_NONBLOCK)
-        changes = 0x2 | 0x20 | 0x40 | 0x100 | 0x200  # IN_MODIFY, IN_OPEN, IN_MOVED_FROM, IN_CREATE, IN_DELETE
+        changes = (
+            0x2 | 0x20 | 0x40 | 0x100 | 0x200
+        )  # IN_MODIFY, IN_OPEN, IN_MOVED_FROM, IN_CREATE, IN_DELETE
         assert self._libc.inotify_add_watch(self._queue, os.fsencode(directory), changes) > 0
 
     def seen(self):
@@ -149,11 +165,31 @@ class Watch:
 def hostile_tokenizer(outside):
     """Settings that name places, for tokenizer_config.json."""
     for place in (f"../../{outside.name}", str(outside)):
-        names = ("vocab_file", "merges_file", "tokenizer_file", "special_tokens_map_file", "added_tokens_file")
-        yield {name: f"{place}/{file}" for name, file in zip(names, ["vocab.txt", "vocab.txt", *FILES], strict=True)}
-        yield {"name_or_path": place, "_name_or_path": place, "pretrained_model_name_or_path": place}
-        yield {"tokenizer_class": "BertTokenizer", "vocab_file": f"{place}/vocab.txt", "tokenizer_file": None}
-        yield {"fast_tokenizer_files": [f"tokenizer.1.0/../{place}/tokenizer.json"], "gguf_file": f"{place}/x.gguf"}
+        names = (
+            "vocab_file",
+            "merges_file",
+            "tokenizer_file",
+            "special_tokens_map_file",
+            "added_tokens_file",
+        )
+        yield {
+            name: f"{place}/{file}"
+            for name, file in zip(names, ["vocab.txt", "vocab.txt", *FILES], strict=True)
+        }
+        yield {
+            "name_or_path": place,
+            "_name_or_path": place,
+            "pretrained_model_name_or_path": place,
+        }
+        yield {
+            "tokenizer_class": "BertTokenizer",
+            "vocab_file": f"{place}/vocab.txt",
+            "tokenizer_file": None,
+        }
+        yield {
+            "fast_tokenizer_files": [f"tokenizer.1.0/../{place}/tokenizer.json"],
+            "gguf_file": f"{place}/x.gguf",
+        }
         yield {
             "chat_template": "{% include '" + place + "/vocab.txt' %}",
             "auto_map": {"AutoTokenizer": [place, place]},
@@ -168,7 +204,9 @@ def hostile_encoder(outside):
             "tokenizer_class": f"{place}/x",
             "gguf_file": f"{place}/x",
         }
-        yield {"auto_map": dict.fromkeys(("AutoConfig", "AutoModel", "AutoTokenizer"), f"{place}--x.C")}
+        yield {
+            "auto_map": dict.fromkeys(("AutoConfig", "AutoModel", "AutoTokenizer"), f"{place}--x.C")
+        }
         yield {"configuration_files": [f"config.1.0/../{place}/config.json"], "adapter_path": place}
 
 
@@ -199,7 +237,13 @@ def test_a_model_reads_and_writes_nothing_outside_its_directory(good, tmp_path):
         adapted, in_parts, named = case(), case(), case()
         for path in adapted.iterdir():
             (path / "adapter_config.json").write_text(
-                json.dumps({"base_model_name_or_path": place, "peft_type": "LORA", "task_type": "FEATURE_EXTRACTION"})
+                json.dumps(
+                    {
+                        "base_model_name_or_path": place,
+                        "peft_type": "LORA",
+                        "task_type": "FEATURE_EXTRACTION",
+                    }
+                )
             )
         for path in in_parts.iterdir():
             weights = dict.fromkeys(tiny.encoder().state_dict(), f"{place}/model.safetensors")
@@ -216,9 +260,19 @@ def test_a_model_reads_and_writes_nothing_outside_its_directory(good, tmp_path):
     assert watch.seen(), "the watch sees nothing"
     said = run(WATCH, [good, *paths])
     touched = watch.seen()
-    allowed = (sys.prefix, sys.base_prefix, "/proc/", "/dev/", "/sys/", str(Path(bertsum.__file__).parent))
+    allowed = (
+        sys.prefix,
+        sys.base_prefix,
+        "/proc/",
+        "/dev/",
+        "/sys/",
+        str(Path(bertsum.__file__).parent),
+    )
     elsewhere = {
-        str(path): (message, [name for name in opened if not name.startswith((str(path), *allowed))])
+        str(path): (
+            message,
+            [name for name in opened if not name.startswith((str(path), *allowed))],
+        )
         for path, (message, opened) in zip(paths, said, strict=True)
     }
     assert {path: found for path, found in elsewhere.items() if found[1]} == {}

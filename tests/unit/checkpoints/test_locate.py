@@ -37,7 +37,9 @@ def test_a_directory_is_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere", "a/b/c", "../nowhere"])
 def test_a_missing_directory_is_named_and_not_looked_up_on_the_hub(name, monkeypatch):
-    monkeypatch.setattr(model_source, "_download_from_hub", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setattr(
+        model_source, "_download_from_hub", lambda name: pytest.fail("asked the hub")
+    )
     with pytest.raises(ModelError, match=f"model '{name}': there is no such directory"):
         resolve(name)
 
@@ -125,7 +127,9 @@ def test_two_processes_may_fetch_at_once(remote, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_model_that_is_replaced_while_it_is_fetched_is_fetched_again(remote, monkeypatch, tmp_path, times):
+def test_a_model_that_is_replaced_while_it_is_fetched_is_fetched_again(
+    remote, monkeypatch, tmp_path, times
+):
     write, uri = remote
     write("config.json", b"old")
     write("model.safetensors", b"old")
@@ -141,7 +145,9 @@ def test_a_model_that_is_replaced_while_it_is_fetched_is_fetched_again(remote, m
     monkeypatch.setattr(model_source.shutil, "copyfileobj", replace)
     directory = resolve(uri)
     assert {path.read_bytes() for path in directory.iterdir()} == {replaced[-1]}
-    assert [path for path in (tmp_path / ".cache" / "bertsum").iterdir() if path.suffix != ".lock"] == [directory]
+    assert [
+        path for path in (tmp_path / ".cache" / "bertsum").iterdir() if path.suffix != ".lock"
+    ] == [directory]
     assert resolve(uri) == directory
 
 
@@ -158,7 +164,10 @@ def test_a_file_that_goes_while_the_model_is_fetched(remote, monkeypatch):
         write("model-00001.safetensors", b"new")
 
     monkeypatch.setattr(model_source.shutil, "copyfileobj", replace)
-    assert sorted(path.name for path in resolve(uri).iterdir()) == ["config.json", "model-00001.safetensors"]
+    assert sorted(path.name for path in resolve(uri).iterdir()) == [
+        "config.json",
+        "model-00001.safetensors",
+    ]
 
 
 def test_a_model_that_is_replaced_all_the_time_is_named(remote, monkeypatch, tmp_path):

@@ -7,7 +7,12 @@ import pyarrow as pa
 import pytest
 from helpers import tiny
 from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
 
 from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
@@ -39,7 +44,9 @@ TEXTS = [
 SUMMARIES = ["The city bank.\nIts cat.", "One bird. Two dogs.", "A dog runs.", "a", "猫"]
 OTHERS = ["The cat.", None, "A dog runs. It is blue.", "x", "猫"]
 LABELS = ["negative", "positive", "neutral", "positive", None]
-ROWS = pa.table({"id": range(5), "document": TEXTS, "summary": SUMMARIES, "other": OTHERS, "label": LABELS})
+ROWS = pa.table(
+    {"id": range(5), "document": TEXTS, "summary": SUMMARIES, "other": OTHERS, "label": LABELS}
+)
 CONFIG = EvaluationConfig(
     summary_column="summary",
     sentiment_column="label",
@@ -52,7 +59,10 @@ CONFIG = EvaluationConfig(
 
 @pytest.fixture(scope="module")
 def models(checkpoint):
-    return {name: Summarizer(checkpoint, CONFIG.summarizer, device="cpu") for name in ("first", "second")}
+    return {
+        name: Summarizer(checkpoint, CONFIG.summarizer, device="cpu")
+        for name in ("first", "second")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +82,44 @@ def test_each_row_has_its_measures(result, models):
     assert result["id"].to_pylist() == list(range(5))
     assert result["status"].to_pylist() == ["ok", "ok", "ok", "empty", "unknown_language"]
     assert result["expected_sentiment"].to_pylist() == LABELS
-    assert [row is None for row in result["rouge"].to_pylist()] == [False, False, False, True, False]
+    assert [row is None for row in result["rouge"].to_pylist()] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
     predictions = models["first"]([text for text in TEXTS if text])
     for place in range(3):
         found = {entry.pop("system"): [*entry.values()] for entry in result["rouge"][place].as_py()}
-        assert list(found) == ["first", "second", "LEAD-2", "random", "textrank", "lexrank", "oracle", "other"]
+        assert list(found) == [
+            "first",
+            "second",
+            "LEAD-2",
+            "random",
+            "textrank",
+            "lexrank",
+            "oracle",
+            "other",
+        ]
         sentences = [part.strip() + "." for part in TEXTS[place].split(".")[:-1]]
         reference = one_sentence_a_line(SUMMARIES[place], "en")
         own = "\n".join(sentences[index] for index in predictions[place].summary_sentences)
-        assert found["first"] == found["second"] == pytest.approx(rouge_score(own, reference), abs=1e-6)
-        assert found["LEAD-2"] == pytest.approx(rouge_score("\n".join(sentences[:2]), reference), abs=1e-6)
+        assert (
+            found["first"]
+            == found["second"]
+            == pytest.approx(rouge_score(own, reference), abs=1e-6)
+        )
+        assert found["LEAD-2"] == pytest.approx(
+            rouge_score("\n".join(sentences[:2]), reference), abs=1e-6
+        )
         other = (OTHERS[place] or "").replace(". ", ".\n")
         assert found["other"] == pytest.approx(rouge_score(other, reference), abs=1e-6)
         scores = dict(result["sentiment"][place].as_py()[0]["scores"])
         assert scores == pytest.approx(predictions[place].sentiment_scores, abs=1e-6)
-    assert result["rouge"][4][0]["rouge_1"].as_py() == pytest.approx(200 / 3)  # one of two characters
+    assert result["rouge"][4][0]["rouge_1"].as_py() == pytest.approx(
+        200 / 3
+    )  # one of two characters
 
 
 def test_a_row_does_not_depend_on_its_neighbours(result, models):
@@ -106,21 +139,36 @@ def test_the_report(result):
             assert values[name]["mean"] == pytest.approx(own.mean())
             assert values["over_lead"][name]["mean"] == pytest.approx((own - lead).mean(), abs=1e-9)
             assert values[name]["low"] <= values[name]["mean"] <= values[name]["high"], system
-    assert report["rouge"]["systems"]["LEAD-2"]["over_lead"]["rouge_1"] == {"mean": 0, "low": 0, "high": 0}
+    assert report["rouge"]["systems"]["LEAD-2"]["over_lead"]["rouge_1"] == {
+        "mean": 0,
+        "low": 0,
+        "high": 0,
+    }
     sentiment = report["sentiment"]["first"]
-    assert (sentiment["rows"], sentiment["rows_without_prediction"]) == (3, 1)  # the empty document has a label
-    predicted = [max(row[0]["scores"], key=lambda pair: pair[1])[0] for row in result["sentiment"].to_pylist()[:3]]
+    assert (sentiment["rows"], sentiment["rows_without_prediction"]) == (
+        3,
+        1,
+    )  # the empty document has a label
+    predicted = [
+        max(row[0]["scores"], key=lambda pair: pair[1])[0]
+        for row in result["sentiment"].to_pylist()[:3]
+    ]
     assert sentiment["accuracy"] == pytest.approx(accuracy_score(LABELS[:3], predicted))
     assert np.array(sentiment["confusion"]).sum() == sum(sentiment["calibration"]["counts"]) == 3
 
 
-def measured(head: str, expected: list[str | None], scores: dict[str, dict[str, np.ndarray]]) -> pa.Table:
+def measured(
+    head: str, expected: list[str | None], scores: dict[str, dict[str, np.ndarray]]
+) -> pa.Table:
     """Rows of measures of one head. `scores`: [N] probabilities by model and label."""
     rows = [
         {"status": "ok", "num_tokens": 1, "num_sentences": 1, f"expected_{head}": label}
         | {
             head: [
-                {"model": model, "scores": [(name, values[place]) for name, values in found.items()]}
+                {
+                    "model": model,
+                    "scores": [(name, values[place]) for name, values in found.items()],
+                }
                 for model, found in scores.items()
             ]
         }
@@ -133,14 +181,27 @@ def measured(head: str, expected: list[str | None], scores: dict[str, dict[str, 
 def test_models_that_do_not_know_all_labels_are_measured_over_the_same_rows(head):
     """Against scikit-learn over the labels of both; the one that knows less is wrong where the data has more."""
     generator = np.random.default_rng(0)
-    expected = generator.choice(["negative", "positive", "mixed", "angry"], 60, p=[0.3, 0.4, 0.2, 0.1]).tolist()
-    knows = {"less": ["negative", "neutral", "positive"], "more": ["angry", "mixed", "negative", "positive"]}
+    expected = generator.choice(
+        ["negative", "positive", "mixed", "angry"], 60, p=[0.3, 0.4, 0.2, 0.1]
+    ).tolist()
+    knows = {
+        "less": ["negative", "neutral", "positive"],
+        "more": ["angry", "mixed", "negative", "positive"],
+    }
     scores = {
-        model: dict(zip(labels, generator.dirichlet(np.ones(len(labels)), 60).T.astype(np.float32), strict=True))
+        model: dict(
+            zip(
+                labels,
+                generator.dirichlet(np.ones(len(labels)), 60).T.astype(np.float32),
+                strict=True,
+            )
+        )
         for model, labels in knows.items()
     }
     table = measured(
-        head, [*expected, None], {m: {k: np.append(v, 1) for k, v in s.items()} for m, s in scores.items()}
+        head,
+        [*expected, None],
+        {m: {k: np.append(v, 1) for k, v in s.items()} for m, s in scores.items()},
     )
     reports = evaluation_report(table, list(knows), "LEAD-3")[head]
     assert list(reports) == ["less", "more"]
@@ -152,22 +213,31 @@ def test_models_that_do_not_know_all_labels_are_measured_over_the_same_rows(head
         assert report["rows"] == 60
         assert report["accuracy"] == pytest.approx(accuracy_score(expected, predicted))
         assert report["macro_f1"] == pytest.approx(
-            f1_score(expected, predicted, labels=sorted(set(expected)), average="macro", zero_division=0)
+            f1_score(
+                expected, predicted, labels=sorted(set(expected)), average="macro", zero_division=0
+            )
         )
-        wanted = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
+        wanted = precision_recall_fscore_support(
+            expected, predicted, labels=labels, zero_division=0
+        )
         for name, values in zip(("precision", "recall", "f1", "support"), wanted, strict=True):
             assert list(report[name]) == labels
             assert list(report[name].values()) == pytest.approx(list(values))
         assert report["confusion"] == confusion_matrix(expected, predicted, labels=labels).tolist()
         assert sum(report["calibration"]["counts"]) == 60
-        right = np.array(report["calibration"]["counts"]) @ np.array(report["calibration"]["accuracies"])
+        right = np.array(report["calibration"]["counts"]) @ np.array(
+            report["calibration"]["accuracies"]
+        )
         assert right == pytest.approx(60 * report["accuracy"])
         assert report["accuracy_95"][0] <= report["accuracy"] <= report["accuracy_95"][1]
     less = reports["less"]
     assert less["unknown_labels"] == {name: expected.count(name) for name in ("mixed", "angry")}
     assert less["rows_with_unknown_label"] == expected.count("mixed") + expected.count("angry")
     assert (less["recall"]["mixed"], less["support"]["mixed"]) == (0, expected.count("mixed"))
-    assert (reports["more"]["unknown_labels"], reports["more"]["rows_with_unknown_label"]) == ({}, 0)
+    assert (reports["more"]["unknown_labels"], reports["more"]["rows_with_unknown_label"]) == (
+        {},
+        0,
+    )
     known = [place for place, label in enumerate(expected) if label in knows["less"]]
     is_positive = scores["less"]["positive"] > scores["less"]["negative"]
     right = sum((expected[place] == "positive") == is_positive[place] for place in known)
@@ -178,7 +248,9 @@ def test_a_column_without_a_known_label_is_reported():
     """As a column of ids: all rows are wrong, and the report does not grow with the labels."""
     scores = {"negative": np.full(50, 0.4, np.float32), "positive": np.full(50, 0.6, np.float32)}
     expected = ["c", *["b"] * 3, *(f"id {number:02d}" for number in range(46))]
-    report = evaluation_report(measured("sentiment", expected, {"own": scores}), ["own"], "LEAD-3")["sentiment"]["own"]
+    report = evaluation_report(measured("sentiment", expected, {"own": scores}), ["own"], "LEAD-3")[
+        "sentiment"
+    ]["own"]
     assert (report["rows"], report["rows_with_unknown_label"], report["accuracy"]) == (50, 50, 0)
     assert report["accuracy_among_present_labels"] == report["macro_f1"] == 0
     assert report["calibration"]["error"] == pytest.approx(0.6)
@@ -198,7 +270,10 @@ def test_a_tag_of_words_that_a_model_does_not_say_is_kept():
         "num_tokens": [1] * 2,
         "num_sentences": [1] * 2,
     }
-    table = pa.table([pa.array(rows.get(field.name, [None] * 2), field.type) for field in MEASURES], schema=MEASURES)
+    table = pa.table(
+        [pa.array(rows.get(field.name, [None] * 2), field.type) for field in MEASURES],
+        schema=MEASURES,
+    )
     report = evaluation_report(table, ["own"], "LEAD-3")["words"]["own"]
     assert report["labels"] == ["O", "B-x", "B-z", "I-x"]
     assert (report["recall"]["B-z"], report["support"]["B-z"]) == (0, 1)
@@ -225,7 +300,9 @@ def test_topic_and_words(tmp_path):
     """Each model says what its heads say; a word that no token begins is O, and one that is not in the text is left."""
     tags = ("O", "positive", "negative")
     heads = {"topic_labels": ("animals", "money"), "token_sentiment_labels": tags}
-    save_checkpoint(tmp_path / "model", tiny.model(**heads), tiny.wordpiece(), "tiny", version="0.0.0")
+    save_checkpoint(
+        tmp_path / "model", tiny.model(**heads), tiny.wordpiece(), "tiny", version="0.0.0"
+    )
     config = EvaluationConfig(
         topic_column="topic",
         topic_names={"pets": "animals"},
@@ -236,7 +313,12 @@ def test_topic_and_words(tmp_path):
     )
     words = [["The", "cat", "leeps", "."], ["Zebra", "dog", "nowhere"], ["The", "Zebra"], None]
     rows = {
-        "document": ["The cat sleeps. " + tiny.text(9), "Zebra. A dog runs.", tiny.text(20) + " Zebra.", None],
+        "document": [
+            "The cat sleeps. " + tiny.text(9),
+            "Zebra. A dog runs.",
+            tiny.text(20) + " Zebra.",
+            None,
+        ],
         "topic": ["pets", "money", None, "pets"],
         "words": words,
         "tags": [["O", "positive", "O", "O"], ["O", "negative", "O"], ["O", "positive"], None],
@@ -246,31 +328,47 @@ def test_topic_and_words(tmp_path):
     plain.model.topic = plain.model.token_sentiment = None
     (table,) = Evaluator({"own": model, "plain": plain}, config).stream([pa.table(rows)])
     assert table["expected_topic"].to_pylist() == ["animals", "money", None, "animals"]
-    assert table["expected_words"].to_pylist() == [rows["tags"][0], ["O", "negative"], ["O", "positive"], None]
+    assert table["expected_words"].to_pylist() == [
+        rows["tags"][0],
+        ["O", "negative"],
+        ["O", "positive"],
+        None,
+    ]
     for place in range(2):
         document = model.encoder.encode([rows["document"][place]], ["en"], 1)[0]
         batch = make_batch([document], [0])
         logits = model.model(batch)
         ids = [model.tokenizer.convert_ids_to_tokens(int(token)) for token in document.input_ids]
         labels = split_tokens(logits.token_sentiment_logits.argmax(1).numpy(), [document])[0]
-        chosen = {token: tags[label] for token, label in reversed(list(zip(ids, labels, strict=True)))}
+        chosen = {
+            token: tags[label] for token, label in reversed(list(zip(ids, labels, strict=True)))
+        }
         ((name, found),) = [tuple(entry.values()) for entry in table["words"][place].as_py()]
         assert name == "own"
         texts = [word.lower() for word in words[place] if word != "nowhere"]
         assert found == [chosen.get(word, "O") for word in texts]
         topic = dict(table["topic"][place].as_py()[0]["scores"])
         expected = logits.topic_logits.softmax(1)[0].tolist()
-        assert topic == pytest.approx(dict(zip(heads["topic_labels"], expected, strict=True)), abs=1e-6)
-    assert table["words"][2].as_py() == [{"model": "own", "tags": [table["words"][2].as_py()[0]["tags"][0], "O"]}]
+        assert topic == pytest.approx(
+            dict(zip(heads["topic_labels"], expected, strict=True)), abs=1e-6
+        )
+    assert table["words"][2].as_py() == [
+        {"model": "own", "tags": [table["words"][2].as_py()[0]["tags"][0], "O"]}
+    ]
 
     assert table["status"].to_pylist() == ["ok", "ok", "ok", "empty"]
-    half = Summarizer(tmp_path / "model", SummarizerConfig(dtype="bfloat16", max_windows=1), device="cpu")
+    half = Summarizer(
+        tmp_path / "model", SummarizerConfig(dtype="bfloat16", max_windows=1), device="cpu"
+    )
     (again,) = Evaluator({"own": half}, config).stream([pa.table(rows)])
     assert again["status"].to_pylist() == table["status"].to_pylist()
 
     report = evaluation_report(table, ["own", "plain"], config.lead)
     assert list(report["topic"]) == list(report["words"]) == ["own"]
-    assert (report["topic"]["own"]["rows"], report["topic"]["own"]["rows_without_prediction"]) == (2, 1)
+    assert (report["topic"]["own"]["rows"], report["topic"]["own"]["rows_without_prediction"]) == (
+        2,
+        1,
+    )
     assert (report["words"]["own"]["rows"], report["words"]["own"]["words"]) == (3, 8)
     assert report["words"]["own"]["spans"]["micro"]["support"] == 3
 
@@ -287,9 +385,20 @@ def test_graph_baselines_find_the_sentence_that_the_others_repeat():
         chosen = choose(baseline, sentences, summary="", language="en", size=2, seed="")
         assert 1 in chosen
         assert len(chosen) == 2
-        assert choose(baseline, ["Same words here."] * 2, summary="", language="en", size=5, seed="") == [0, 1]
+        assert choose(
+            baseline, ["Same words here."] * 2, summary="", language="en", size=5, seed=""
+        ) == [0, 1]
         assert (
-            len(choose(baseline, ["央行宣布下调利率", "央行利率", "猫"], summary="", language="zh", size=2, seed=""))
+            len(
+                choose(
+                    baseline,
+                    ["央行宣布下调利率", "央行利率", "猫"],
+                    summary="",
+                    language="zh",
+                    size=2,
+                    seed="",
+                )
+            )
             == 2
         )
 
@@ -297,11 +406,17 @@ def test_graph_baselines_find_the_sentence_that_the_others_repeat():
 def test_a_random_choice_is_of_the_seed():
     sentences = [str(number) for number in range(50)]
     chosen = choose("random", sentences, summary="", language="en", size=3, seed="a")
-    assert chosen == choose("random", sentences, summary="", language="en", size=3, seed="a") == sorted(set(chosen))
+    assert (
+        chosen
+        == choose("random", sentences, summary="", language="en", size=3, seed="a")
+        == sorted(set(chosen))
+    )
     assert (
         len(
             {
-                tuple(choose("random", sentences, summary="", language="en", size=3, seed=str(seed)))
+                tuple(
+                    choose("random", sentences, summary="", language="en", size=3, seed=str(seed))
+                )
                 for seed in range(20)
             }
         )
@@ -335,7 +450,11 @@ def test_columns_are_checked_before_any_work():
 
 @pytest.mark.parametrize(
     ("text", "lines"),
-    [("One bird. Two  dogs.", "One bird.\nTwo dogs."), (" a  b \n\n c. d. ", "a b\nc. d."), ("", "")],
+    [
+        ("One bird. Two  dogs.", "One bird.\nTwo dogs."),
+        (" a  b \n\n c. d. ", "a b\nc. d."),
+        ("", ""),
+    ],
 )
 def test_one_sentence_a_line(text, lines):
     assert one_sentence_a_line(text, "en") == lines

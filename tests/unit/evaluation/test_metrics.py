@@ -38,17 +38,21 @@ def test_a_report_on_nothing_is_an_error():
 
 
 def test_summary_lead_and_oracle():
-    documents = tiny.encode("The cat sleeps here. A dog runs. Market prices rise in the city. Old news.", "One bird.")
+    documents = tiny.encode(
+        "The cat sleeps here. A dog runs. Market prices rise in the city. Old news.", "One bird."
+    )
     summaries = ["Market prices rise in the city.\nA dog runs.", "One bird."]
     scores = [np.array([0.1, 0.9, 0.8, 0.2], np.float32), np.array([0.5], np.float32)]
     assert metrics.summary_rouge(documents, scores, summaries, 2)[0].rouge_1 == pytest.approx(100)
     assert (
-        metrics.lead_rouge(documents, summaries, 2)[0] == rouge(["The cat sleeps here.\nA dog runs."], summaries[:1])[0]
+        metrics.lead_rouge(documents, summaries, 2)[0]
+        == rouge(["The cat sleeps here.\nA dog runs."], summaries[:1])[0]
     )
     assert metrics.oracle_rouge(documents, summaries, 3)[0].rouge_1 == pytest.approx(100)
     assert metrics.lead_rouge(documents, summaries, 5)[1] == Rouge(100, 100, 100)
     mean, (low, high) = metrics.mean_difference(
-        metrics.summary_rouge(documents, scores, summaries, 2), metrics.lead_rouge(documents, summaries, 2)
+        metrics.summary_rouge(documents, scores, summaries, 2),
+        metrics.lead_rouge(documents, summaries, 2),
     )
     assert low <= mean <= high
     assert mean > 0
@@ -59,7 +63,9 @@ def test_each_document_is_scored_in_its_own_language():
     documents = tiny.encode(*texts)
     for order in ([0, 1], [1, 0]):
         scores = metrics.lead_rouge(
-            [documents[i] for i in order], [["The cat sleeps.", "央行下调利率"][i] for i in order], 1
+            [documents[i] for i in order],
+            [["The cat sleeps.", "央行下调利率"][i] for i in order],
+            1,
         )
         assert [score.rouge_1 for score in scores] == pytest.approx([100, 100])
 
@@ -80,7 +86,9 @@ def test_intervals_of_several_columns_by_the_same_resampling():
     first = generator.normal(1, 2, 400)
     found = metrics.bootstrap_intervals(np.stack([first, first + 3, np.full(400, 7.0)], 1))
     half_width = 1.96 * first.std() / 20
-    assert found[0] == pytest.approx([first.mean() - half_width, first.mean() + half_width], abs=0.03)
+    assert found[0] == pytest.approx(
+        [first.mean() - half_width, first.mean() + half_width], abs=0.03
+    )
     assert found[1] == pytest.approx(found[0] + 3)
     assert found[2] == pytest.approx([7, 7])
     with pytest.raises(ValueError, match="no rows"):
@@ -97,7 +105,9 @@ def test_confusion_equals_scikit_learn():
 def test_calibration_equals_scikit_learn():
     generator = np.random.default_rng(0)
     scores = generator.dirichlet([1, 1, 1], 300)
-    expected = np.where(generator.random(300) < 0.5, scores.argmax(1), generator.integers(0, 3, 300))
+    expected = np.where(
+        generator.random(300) < 0.5, scores.argmax(1), generator.integers(0, 3, 300)
+    )
     found = metrics.calibration(scores, expected)
     correct = scores.argmax(1) == expected
     accuracies, confidences = calibration_curve(correct, scores.max(1), n_bins=15)
@@ -109,7 +119,9 @@ def test_calibration_equals_scikit_learn():
         for count, accuracy, confidence in zip(found.counts, accuracies, confidences, strict=True)
     )
     assert found.error == pytest.approx(gap)
-    assert metrics.calibration(np.array([[1.0, 0.0]]), np.array([0])).error == 0  # the edge of the last bin
+    assert (
+        metrics.calibration(np.array([[1.0, 0.0]]), np.array([0])).error == 0
+    )  # the edge of the last bin
     with pytest.raises(ValueError, match="no rows"):
         metrics.calibration(np.zeros((0, 2)), np.zeros(0, np.int64))
 
@@ -124,7 +136,9 @@ def test_spread_is_the_mean_over_pairs_of_sentences():
     ]
     found = metrics.spread(vectors, scores)
     assert found.vector_cosine == pytest.approx(np.mean(cosines), abs=1e-6)
-    assert found.score_deviation == pytest.approx(np.mean([scores[0].std(), scores[2].std()]), abs=1e-6)
+    assert found.score_deviation == pytest.approx(
+        np.mean([scores[0].std(), scores[2].std()]), abs=1e-6
+    )
 
 
 def test_spread_sees_a_collapse():

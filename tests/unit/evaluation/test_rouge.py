@@ -26,7 +26,11 @@ def test_it_equals_rouge_score_with_the_stemmer():
         assert score.rouge_1 == pytest.approx(100 * expected["rouge1"].fmeasure, abs=1e-6)
         assert score.rouge_2 == pytest.approx(100 * expected["rouge2"].fmeasure, abs=1e-6)
         assert score.rouge_lsum == pytest.approx(100 * expected["rougeLsum"].fmeasure, abs=1e-6)
-    unstemmed = RougeScorer(["rouge1"], use_stemmer=False).score(PAIRS[0][1], PAIRS[0][0])["rouge1"].fmeasure
+    unstemmed = (
+        RougeScorer(["rouge1"], use_stemmer=False)
+        .score(PAIRS[0][1], PAIRS[0][0])["rouge1"]
+        .fmeasure
+    )
     assert scores[0].rouge_1 > 100 * unstemmed + 10
     assert scores[2] == Rouge(100, 100, 100)
 
@@ -51,7 +55,23 @@ def assert_equal(summary: str, reference: str, language: str) -> None:
 
 
 # few words, so that there are many subsequences of equal length: which one is taken decides the score
-ENGLISH_WORDS = ["a", "b", "c", "the", "running", "runs", "ran", "3.5", "İ", "naïve", "-", "cats'", "\n", "\n", "\n"]
+ENGLISH_WORDS = [
+    "a",
+    "b",
+    "c",
+    "the",
+    "running",
+    "runs",
+    "ran",
+    "3.5",
+    "İ",
+    "naïve",
+    "-",
+    "cats'",
+    "\n",
+    "\n",
+    "\n",
+]
 ENGLISH = st.lists(st.sampled_from(ENGLISH_WORDS)).map(" ".join)
 
 

@@ -19,7 +19,11 @@ def sentences(tags: tuple[str, ...], seed: int) -> list[list[str]]:
     """Labels in runs, as spans of several words are."""
     generator = random.Random(seed)
     return [
-        [tag for _ in range(generator.randint(0, 6)) for tag in [generator.choice(tags)] * generator.randint(1, 3)]
+        [
+            tag
+            for _ in range(generator.randint(0, 6))
+            for tag in [generator.choice(tags)] * generator.randint(1, 3)
+        ]
         for _ in range(40)
     ]
 
@@ -39,9 +43,14 @@ def test_spans_are_those_of_seqeval(tags: tuple[str, ...]) -> None:
 def test_the_report_is_that_of_seqeval(tags: tuple[str, ...]) -> None:
     expected = sentences(tags, 2)
     generator = random.Random(3)
-    predicted = [[tag if generator.random() < 0.8 else generator.choice(tags) for tag in row] for row in expected]
+    predicted = [
+        [tag if generator.random() < 0.8 else generator.choice(tags) for tag in row]
+        for row in expected
+    ]
     found = span_report(expected, predicted)
-    wanted = seqeval_report(as_seqeval(expected), as_seqeval(predicted), output_dict=True, zero_division=0)
+    wanted = seqeval_report(
+        as_seqeval(expected), as_seqeval(predicted), output_dict=True, zero_division=0
+    )
     for ours, theirs in [("micro", wanted["micro avg"]), *((kind, wanted[kind]) for kind in KINDS)]:
         values = found["micro"] if ours == "micro" else found["by_kind"][ours]
         assert 0 < values["f1"] < 1
@@ -63,7 +72,10 @@ def test_a_span_must_have_both_ends_right() -> None:
 def test_the_report_of_words_is_that_of_scikit_learn() -> None:
     expected = sentences(BARE, 4)
     generator = random.Random(5)
-    predicted = [[tag if generator.random() < 0.7 else generator.choice(BARE) for tag in row] for row in expected]
+    predicted = [
+        [tag if generator.random() < 0.7 else generator.choice(BARE) for tag in row]
+        for row in expected
+    ]
     found = word_report(expected, predicted, BARE)
     flat = [[tag for row in rows for tag in row] for rows in (expected, predicted)]
     wanted = precision_recall_fscore_support(*flat, labels=BARE)

@@ -20,7 +20,9 @@ def shard(data_type: pa.DataType) -> Shard:
     return Shard(InputFile("a.parquet", 1, "1"), pa.schema([("document", data_type)]), ())
 
 
-@pytest.mark.parametrize("data_type", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(3)])
+@pytest.mark.parametrize(
+    "data_type", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(3)]
+)
 def test_bytes_that_are_utf_8(data_type: pa.DataType) -> None:
     values = ["ßa".encode(), b"\xff\xfe\xfd", None]
     documents = read_documents(pa.table({"document": pa.array(values, data_type)}), BINARY)

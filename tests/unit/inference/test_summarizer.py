@@ -707,9 +707,15 @@ def test_any_list_of_strings_gives_its_rows(summarizer, texts, unit, size):
 
 @pytest.mark.parametrize(
     ("unit_of_text", "budget"),
-    [("so we went on and on and saw the sea then ", 300), ("word", 300), ("我们今天去了公园看到很多花", 100)],
+    [
+        ("so we went on and on and saw the sea then ", 300),
+        ("word", 300),
+        ("我们今天去了公园看到很多花", 100),
+    ],
 )
-def test_a_transcript_without_punctuation_gets_a_summary_in_characters(summarizer, unit_of_text, budget):
+def test_a_transcript_without_punctuation_gets_a_summary_in_characters(
+    summarizer, unit_of_text, budget
+):
     """Its parts have at most 300 characters, 100 in Chinese: the longest fits into the budget."""
     text = unit_of_text * (6000 // len(unit_of_text))
     selection = SelectionConfig(unit="characters", size=budget, trigram_blocking=False)
@@ -958,7 +964,13 @@ def test_save_and_load(summarizer, tmp_path):
 
 @pytest.mark.parametrize("labels", [(), ("no", "yes"), tuple("abcde")])
 def test_any_set_of_labels(labels, tmp_path):
-    save_checkpoint(tmp_path, tiny.model(sentiment_labels=labels), tiny.wordpiece(), "", version=bertsum.__version__)
+    save_checkpoint(
+        tmp_path,
+        tiny.model(sentiment_labels=labels),
+        tiny.wordpiece(),
+        "",
+        version=bertsum.__version__,
+    )
     summarizer = make(tmp_path)
     prediction = summarizer(TEXTS[0])
     assert prediction.status == Status.OK

@@ -24,8 +24,16 @@ def rouge_sum(chosen: list[str], summary: str, language: str = "en") -> float:
     """ROUGE-1 F + ROUGE-2 F over sets, written from the definition; no bigram goes across sentences."""
     total = 0.0
     for n in (1, 2):
-        have = {gram for sentence in chosen for gram in zip(*_shifts(words(sentence, language), n), strict=False)}
-        want = {gram for line in summary.splitlines() for gram in zip(*_shifts(words(line, language), n), strict=False)}
+        have = {
+            gram
+            for sentence in chosen
+            for gram in zip(*_shifts(words(sentence, language), n), strict=False)
+        }
+        want = {
+            gram
+            for line in summary.splitlines()
+            for gram in zip(*_shifts(words(line, language), n), strict=False)
+        }
         hits = len(have & want)
         if hits:
             # 2 P R / (P + R) with P = hits / have and R = hits / want; so 6/9 and 4/6 are equal to the last bit
@@ -60,10 +68,14 @@ TEXTS = st.lists(WORDS, max_size=6).map(" ".join)
 @given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=3).map("\n".join), st.integers(0, 4))
 @example(["b c e the a", "b a"], "a b d c", 1)  # both score 2/3: the first is taken
 def test_it_is_greedy(sentences, summary, max_sentences):
-    assert greedy_oracle(sentences, summary, "en", max_sentences) == greedy(sentences, summary, "en", max_sentences)
+    assert greedy_oracle(sentences, summary, "en", max_sentences) == greedy(
+        sentences, summary, "en", max_sentences
+    )
 
 
-@given(st.lists(st.text("猫狗河水。", max_size=6), max_size=5), st.text("猫狗河水。\n", max_size=12))
+@given(
+    st.lists(st.text("猫狗河水。", max_size=6), max_size=5), st.text("猫狗河水。\n", max_size=12)
+)
 def test_it_is_greedy_by_characters(sentences, summary):
     assert greedy_oracle(sentences, summary, "zh", 3) == greedy(sentences, summary, "zh", 3)
 
@@ -72,7 +84,10 @@ def test_the_first_choice_is_the_best_single_sentence_by_rouge_score():
     """rouge-score counts repeated n-grams, so the texts here repeat none."""
     summary = "Shares of the old bank fell after bad loans."
     scorer = RougeScorer(["rouge1", "rouge2"], use_stemmer=False)
-    scores = [sum(score.fmeasure for score in scorer.score(summary, sentence).values()) for sentence in SENTENCES]
+    scores = [
+        sum(score.fmeasure for score in scorer.score(summary, sentence).values())
+        for sentence in SENTENCES
+    ]
     assert greedy_oracle(SENTENCES, summary, "en", 1) == [scores.index(max(scores))]
     for sentence, score in zip(SENTENCES, scores, strict=True):
         if sentence.lower().split().count("the") < 2:
@@ -98,7 +113,8 @@ def test_the_cap_and_ties():
 
 
 @pytest.mark.parametrize(
-    ("sentences", "summary"), [([], "a b"), (["a b"], ""), (["a b"], "\n\n"), (["a b"], "x y"), (["", "..."], "a b")]
+    ("sentences", "summary"),
+    [([], "a b"), (["a b"], ""), (["a b"], "\n\n"), (["a b"], "x y"), (["", "..."], "a b")],
 )
 def test_nothing_in_common_is_no_label(sentences, summary):
     assert greedy_oracle(sentences, summary, "en", 3) == []
@@ -150,10 +166,18 @@ def rouge_score_sum(chosen: list[str], summary: str) -> float:
 
 @given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=3).map("\n".join), st.integers(0, 3))
 def test_the_best_combination_is_the_best_by_rouge_score(sentences, summary, max_sentences):
-    groups = [group for size in range(max_sentences + 1) for group in combinations(range(len(sentences)), size)]
+    groups = [
+        group
+        for size in range(max_sentences + 1)
+        for group in combinations(range(len(sentences)), size)
+    ]
     scores = [rouge_score_sum([sentences[i] for i in group], summary) for group in groups]
-    best = next(group for group, score in zip(groups, scores, strict=True) if score > max(scores) - 1e-12)
-    assert best_combination(sentences, summary, "en", max_sentences, max_combinations=1000) == list(best)
+    best = next(
+        group for group, score in zip(groups, scores, strict=True) if score > max(scores) - 1e-12
+    )
+    assert best_combination(sentences, summary, "en", max_sentences, max_combinations=1000) == list(
+        best
+    )
 
 
 @given(st.lists(TEXTS, max_size=8), st.lists(TEXTS, max_size=3).map("\n".join))
@@ -161,9 +185,15 @@ def test_each_greedy_step_is_the_best_by_rouge_score(sentences, summary):
     """The first k choices, for k = 1, 2, 3: each adds a sentence that no other beats, and stops when none helps."""
     steps = [set(greedy_oracle(sentences, summary, "en", k)) for k in range(4)]
     for before, after in pairwise(steps):
-        scores = [rouge_score_sum([sentences[i] for i in {*before, j}], summary) for j in range(len(sentences))]
+        scores = [
+            rouge_score_sum([sentences[i] for i in {*before, j}], summary)
+            for j in range(len(sentences))
+        ]
         if before == after:
-            assert all(score <= rouge_score_sum([sentences[i] for i in before], summary) + 1e-12 for score in scores)
+            assert all(
+                score <= rouge_score_sum([sentences[i] for i in before], summary) + 1e-12
+                for score in scores
+            )
         else:
             (new,) = after - before
             assert scores[new] >= max(scores) - 1e-12

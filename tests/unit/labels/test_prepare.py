@@ -10,11 +10,19 @@ from pydantic import ValidationError
 
 from bertsum.errors import InputError
 from bertsum.labels.prepare import LEFT_OUT, DocumentsConfig, Preparer, check_labelled, kept_schema
-from bertsum.labels.shards import PreparedDocument, check_tokenizer, encode_prepared, is_prepared, shard_schema
+from bertsum.labels.shards import (
+    PreparedDocument,
+    check_tokenizer,
+    encode_prepared,
+    is_prepared,
+    shard_schema,
+)
 from bertsum.runs.columns import check_shards
 from bertsum.runs.input import InputFile, Shard
 
-TEXT = "The cat sleeps in the house. A dog runs. Market prices rise in the city. Old news of the bank."
+TEXT = (
+    "The cat sleeps in the house. A dog runs. Market prices rise in the city. Old news of the bank."
+)
 SUMMARY = "Market prices rise.\nA dog runs in the river."
 
 
@@ -33,19 +41,29 @@ def test_a_row_of_a_shard():
     table = prepare({"id": [7], "document": [TEXT], "summary": [SUMMARY]}, summary_column="summary")
     assert table["status"].to_pylist() == ["ok"]
     document = one(table)
-    assert [TEXT[a:b] for a, b in document.spans] == [part.strip() + "." for part in TEXT.split(".")[:-1]]
+    assert [TEXT[a:b] for a, b in document.spans] == [
+        part.strip() + "." for part in TEXT.split(".")[:-1]
+    ]
     assert document.sentence_labels.tolist() == [0, 1, 1, 0]
     assert document.language == "en"
     encoded = tiny.encode(TEXT)[0]
     assert document.sentence_tokens.tolist() == encoded.sentence_tokens.tolist()
     assert table["num_tokens"].to_pylist() == [encoded.num_tokens] == [len(document.input_ids)]
     assert table.schema.remove(table.schema.get_field_index("status")).equals(
-        shard_schema(pa.schema([("id", pa.int64()), ("document", pa.string()), ("summary", pa.string())]), "")
+        shard_schema(
+            pa.schema([("id", pa.int64()), ("document", pa.string()), ("summary", pa.string())]), ""
+        )
     )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from([TEXT, "One bird.", tiny.text(9, 11), "猫狗。 cat", ""]), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.sampled_from([TEXT, "One bird.", tiny.text(9, 11), "猫狗。 cat", ""]),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_prepared_rows_give_the_same_windows(texts):
     encoder = tiny.document_encoder(max_window_tokens=24)
     split = prepare({"document": texts}, sentiment="neutral", min_sentences=1)
@@ -55,17 +73,42 @@ def test_prepared_rows_give_the_same_windows(texts):
     expected = encoder.encode([texts[place] for place in places], [None] * len(places), 3)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.spans, ours.language) == (theirs.spans, theirs.language)
-        for name in ("input_ids", "token_type_ids", "token_sentences", "cls_positions", "window_lengths"):
+        for name in (
+            "input_ids",
+            "token_type_ids",
+            "token_sentences",
+            "cls_positions",
+            "window_lengths",
+        ):
             assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 def test_what_is_left_out_and_why():
     rows = {
-        "document": [TEXT, None, "\0\1\2\3", "12 34", "央行下调利率。猫。", TEXT, TEXT, "One bird.", tiny.text(9)],
+        "document": [
+            TEXT,
+            None,
+            "\0\1\2\3",
+            "12 34",
+            "央行下调利率。猫。",
+            TEXT,
+            TEXT,
+            "One bird.",
+            tiny.text(9),
+        ],
         "summary": [SUMMARY, "a", "a", "a", "a", None, "zebra", "One bird.", "The cat"],
     }
     table = prepare(rows, summary_column="summary", min_sentences=2, max_sentences=8)
-    expected = ["ok", "empty", "not_text", "not_text", "unknown_language", "no_label", "no_overlap", "too_short"]
+    expected = [
+        "ok",
+        "empty",
+        "not_text",
+        "not_text",
+        "unknown_language",
+        "no_label",
+        "no_overlap",
+        "too_short",
+    ]
     assert table["status"].to_pylist() == [*expected, "too_long"]
     assert {*expected, "too_long"} - {"ok"} == LEFT_OUT.keys() - {"error"}
     assert table["prepared"].null_count == 8
@@ -92,21 +135,35 @@ def test_labels_that_come_with_the_data_win():
         "marks": [[0, 1], [1]],
         "summary": [SUMMARY] * 2,
     }
-    columns = {"sentences_column": "given", "sentence_labels_column": "marks", "summary_column": "summary"}
+    columns = {
+        "sentences_column": "given",
+        "sentence_labels_column": "marks",
+        "summary_column": "summary",
+    }
     table = prepare(rows, **columns)
     assert table["status"].to_pylist() == ["ok", "no_label"]
     assert table["prepared"][0].as_py()["sentence_labels"] == [0, 0, 0, 1]
 
 
 def test_sentiment_alone_is_a_label():
-    rows = {"document": [TEXT] * 3, "summary": [None, "zebra", SUMMARY], "label": ["positive", "positive", None]}
+    rows = {
+        "document": [TEXT] * 3,
+        "summary": [None, "zebra", SUMMARY],
+        "label": ["positive", "positive", None],
+    }
     table = prepare(rows, summary_column="summary", sentiment_column="label")
     assert table["status"].to_pylist() == ["ok"] * 3
-    assert [value["sentence_labels"] for value in table["prepared"].to_pylist()] == [None, None, [0, 1, 1, 0]]
+    assert [value["sentence_labels"] for value in table["prepared"].to_pylist()] == [
+        None,
+        None,
+        [0, 1, 1, 0],
+    ]
 
 
 def test_a_document_is_cut_at_a_sentence():
-    document = one(prepare({"document": [TEXT], "summary": [SUMMARY]}, summary_column="summary", max_tokens=13))
+    document = one(
+        prepare({"document": [TEXT], "summary": [SUMMARY]}, summary_column="summary", max_tokens=13)
+    )
     assert len(document.spans) == 2
     assert len(document.input_ids) == document.sentence_tokens.sum() <= 13
     assert document.sentence_labels.tolist() == [1, 1]  # the first one shares "in the"
@@ -119,16 +176,30 @@ def test_the_best_combination_where_there_are_few():
         "summary": ["Cat dog marker bird house zebra"],
     }
     greedy = one(prepare(rows, summary_column="summary", num_summary_sentences=2))
-    exact = one(prepare(rows, summary_column="summary", num_summary_sentences=2, oracle="combination"))
+    exact = one(
+        prepare(rows, summary_column="summary", num_summary_sentences=2, oracle="combination")
+    )
     few = one(
-        prepare(rows, summary_column="summary", num_summary_sentences=2, oracle="combination", max_combinations=1)
+        prepare(
+            rows,
+            summary_column="summary",
+            num_summary_sentences=2,
+            oracle="combination",
+            max_combinations=1,
+        )
     )
     assert exact.sentence_labels.tolist() == [0, 1, 1]
-    assert greedy.sentence_labels.tolist() == few.sentence_labels.tolist() != exact.sentence_labels.tolist()
+    assert (
+        greedy.sentence_labels.tolist()
+        == few.sentence_labels.tolist()
+        != exact.sentence_labels.tolist()
+    )
 
 
 def test_a_language_column():
-    table = prepare({"document": ["One bird."], "lang": ["de-AT"]}, sentiment="neutral", language_column="lang")
+    table = prepare(
+        {"document": ["One bird."], "lang": ["de-AT"]}, sentiment="neutral", language_column="lang"
+    )
     assert one(table).language == "de"
 
 
@@ -141,13 +212,19 @@ def test_columns_are_checked_before_any_work():
     good = shard(id=pa.int64(), document=pa.string(), summary=pa.string(), other=pa.int8())
     assert check_labelled(good, config) is None
     assert kept_schema(good.schema, config).names == ["id", "document", "summary"]
-    assert "no column 'summary'" in check_labelled(shard(id=pa.int64(), document=pa.string()), config)
-    assert "no column 'id'" in check_labelled(shard(document=pa.string(), summary=pa.string()), config)
+    assert "no column 'summary'" in check_labelled(
+        shard(id=pa.int64(), document=pa.string()), config
+    )
+    assert "no column 'id'" in check_labelled(
+        shard(document=pa.string(), summary=pa.string()), config
+    )
     numbers = shard(id=pa.int64(), document=pa.int64(), summary=pa.string())
     assert "'document' is int64" in check_labelled(numbers, config)
     clash = shard(document=pa.string(), status=pa.string())
     with pytest.raises(InputError, match=r"\['status'\]"):
-        check_shards([clash], lambda one: check_labelled(one, DocumentsConfig(sentiment="neutral")), False)
+        check_shards(
+            [clash], lambda one: check_labelled(one, DocumentsConfig(sentiment="neutral")), False
+        )
 
 
 @pytest.mark.parametrize("values", [{}, {"sentiment": "a", "min_sentences": 4, "max_sentences": 3}])

@@ -12,7 +12,10 @@ LENGTHS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40)), max_size=8)
 
 
 def documents_of(lengths):
-    return tiny.encode(*(tiny.text(count, length, first=3 * count) for count, length in lengths), max_window_tokens=24)
+    return tiny.encode(
+        *(tiny.text(count, length, first=3 * count) for count, length in lengths),
+        max_window_tokens=24,
+    )
 
 
 @given(LENGTHS, st.integers(1, 200))
@@ -20,8 +23,12 @@ def test_groups_hold_each_document_once_under_the_budget(lengths, budget):
     documents = documents_of(lengths)
     groups = group_documents(documents, budget)
     tokens = [len(document.input_ids) for document in documents]
-    assert sorted(place for group in groups for place in group) == [p for p, count in enumerate(tokens) if count]
-    assert all(len(group) == 1 or sum(tokens[place] for place in group) <= budget for group in groups)
+    assert sorted(place for group in groups for place in group) == [
+        p for p, count in enumerate(tokens) if count
+    ]
+    assert all(
+        len(group) == 1 or sum(tokens[place] for place in group) <= budget for group in groups
+    )
     sizes = [tokens[place] for group in groups for place in group]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -45,10 +52,18 @@ def test_packing_round_trips(lengths, random):
     assert batch.num_sentences == [documents[place].num_read_sentences for place in batch.documents]
     assert batch.num_sentences == sorted(batch.num_sentences)
     assert batch.window_lengths == sorted(batch.window_lengths)
-    assert len(batch.input_ids) == sum(batch.window_lengths) == sum(len(documents[p].input_ids) for p in places)
-    assert {t.dtype for t in (batch.input_ids, batch.token_type_ids, batch.token_sentences)} == {torch.int64}
+    assert (
+        len(batch.input_ids)
+        == sum(batch.window_lengths)
+        == sum(len(documents[p].input_ids) for p in places)
+    )
+    assert {t.dtype for t in (batch.input_ids, batch.token_type_ids, batch.token_sentences)} == {
+        torch.int64
+    }
 
-    windows = _windows(batch.window_lengths, batch.input_ids, batch.token_type_ids, batch.token_sentences)
+    windows = _windows(
+        batch.window_lengths, batch.input_ids, batch.token_type_ids, batch.token_sentences
+    )
     expected = []
     first = 0
     for place in batch.documents:
@@ -61,7 +76,9 @@ def test_packing_round_trips(lengths, random):
             sentences,
         )
         first += document.num_read_sentences
-    assert sorted(windows) == sorted(expected)  # whole windows, each token with its own segment and sentence
+    assert sorted(windows) == sorted(
+        expected
+    )  # whole windows, each token with its own segment and sentence
 
     is_cls = batch.input_ids == 2
     assert batch.cls_positions.tolist() == torch.nonzero(is_cls).flatten().tolist()

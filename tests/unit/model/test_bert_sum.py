@@ -59,7 +59,11 @@ def reference_token_vectors(encoder, batch, takes_segments: bool):
         strict=True,
     ):
         segments = {"token_type_ids": types[None]} if takes_segments else {}
-        vectors.append(encoder(ids[None], attention_mask=torch.ones_like(ids)[None], **segments).last_hidden_state[0])
+        vectors.append(
+            encoder(
+                ids[None], attention_mask=torch.ones_like(ids)[None], **segments
+            ).last_hidden_state[0]
+        )
     return torch.cat(vectors)
 
 
@@ -85,7 +89,9 @@ def test_padded_groups_give_the_same_token_vectors(kind, monkeypatch):
     for max_padding, group_tokens in [(0.125, 4096), (0.9, 4096), (0, 4096), (0.9, 70), (0.9, 1)]:
         monkeypatch.setattr(model_module, "_MAX_PADDING", max_padding)
         monkeypatch.setattr(model_module, "_CPU_GROUP_TOKENS", group_tokens)
-        torch.testing.assert_close(model.token_vectors(batch), expected, rtol=0, atol=FLOAT32_TOLERANCE)
+        torch.testing.assert_close(
+            model.token_vectors(batch), expected, rtol=0, atol=FLOAT32_TOLERANCE
+        )
 
 
 @pytest.mark.parametrize(
@@ -118,12 +124,17 @@ def test_reordered_weights_give_the_token_vectors_of_the_encoder(kind):
     model.encoder.to(torch.bfloat16)
     reorder_weights(model.encoder)
     weights = model.encoder.state_dict()
-    assert weights.keys() == tiny.encoder(kind).state_dict().keys() - {"pooler.dense.weight", "pooler.dense.bias"}
+    assert weights.keys() == tiny.encoder(kind).state_dict().keys() - {
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+    }
     found = model.token_vectors(batch).float()
     assert (found - expected).norm() < 0.02 * expected.norm()  # ten roundings to 8 binary digits
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16"
+)
 @pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
 @torch.inference_mode()
 def test_a_reordered_layer_is_the_layer(activation):
@@ -136,7 +147,9 @@ def test_a_reordered_layer_is_the_layer(activation):
     torch.testing.assert_close(inner, then(plain[0](values)), rtol=0.01, atol=0.01)
     torch.testing.assert_close(layers[1](inner), plain[1](inner), rtol=0.01, atol=0.01)
     residual = torch.randn(33, 80, dtype=torch.bfloat16)
-    torch.testing.assert_close(layers[0].plus(values, residual), plain[0](values) + residual, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(
+        layers[0].plus(values, residual), plain[0](values) + residual, rtol=0.01, atol=0.01
+    )
 
 
 @pytest.mark.parametrize("size", [1.0, 40.0, 1e4])
@@ -148,7 +161,10 @@ def test_attention_in_bfloat16_on_a_cpu_holds_scores_of_any_size(size):
     found = packed_attention((query * size, key, value), lengths, 2)
     start = 0
     for length in lengths:
-        q, k, v = (t[start : start + length].view(length, 2, 32).transpose(0, 1).double() for t in (query, key, value))
+        q, k, v = (
+            t[start : start + length].view(length, 2, 32).transpose(0, 1).double()
+            for t in (query, key, value)
+        )
         expected = torch.softmax((q * size) @ k.transpose(1, 2) / 32**0.5, -1) @ v
         found_here = found[start : start + length].view(length, 2, 32).transpose(0, 1).double()
         assert (found_here - expected).norm() < (0.02 if size == 1 else 0.1) * expected.norm()
@@ -172,7 +188,9 @@ def test_packed_gradients_are_those_of_the_encoder():
 @torch.inference_mode()
 def test_low_rank_layers_are_part_of_a_packed_encoder():
     base = tiny.encoder()
-    wrapped = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)).eval()
+    wrapped = get_peft_model(
+        base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    ).eval()
     model = BertSum(wrapped, tiny.model_config()).eval()
     batch = batch_of(documents_for(model))
     with wrapped.disable_adapter():
@@ -182,14 +200,18 @@ def test_low_rank_layers_are_part_of_a_packed_encoder():
     torch.testing.assert_close(model.token_vectors(batch), expected, rtol=0, atol=FLOAT32_TOLERANCE)
 
 
-@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # of peft's own call
+@pytest.mark.filterwarnings(
+    "ignore:`past_key_values` is deprecated:FutureWarning"
+)  # of peft's own call
 @torch.inference_mode()
 def test_a_prefix_is_that_of_peft():
     """peft counts a prefix as positions before the window's, and passes no segments on; else both compute the same."""
     model = BertSum(tiny.encoder(), tiny.model_config(prefix_tokens=5, segments=False)).eval()
     model.prefix.normal_()
     batch = batch_of(documents_for(model))
-    reference = get_peft_model(tiny.encoder(), PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=5))
+    reference = get_peft_model(
+        tiny.encoder(), PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=5)
+    )
     rows = model.prefix.permute(2, 0, 1, 3).flatten(1)  # [P, layers * 2 * H]
     reference.prompt_encoder["default"].embedding.weight.copy_(rows)
     expected = []
@@ -225,7 +247,9 @@ def test_a_prefix_needs_an_encoder_that_is_packed():
 
 
 def test_dropout_of_the_encoder_works_in_training_only():
-    model = BertSum(tiny.encoder(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3), tiny.model_config())
+    model = BertSum(
+        tiny.encoder(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3), tiny.model_config()
+    )
     batch = batch_of(documents_for(model))
     model.train()
     assert not torch.equal(model.token_vectors(batch), model.token_vectors(batch))
@@ -242,8 +266,12 @@ def test_sentence_vectors_are_means_over_the_pieces_of_a_sentence(pooling):
     vectors = by_document(batch, model.sentence_vectors(batch))
     for place, document in enumerate(documents):
         alone = batch_of([document])
-        windows = torch.split(torch.from_numpy(document.input_ids), document.window_lengths.tolist())
-        types = torch.split(torch.from_numpy(document.token_type_ids), document.window_lengths.tolist())
+        windows = torch.split(
+            torch.from_numpy(document.input_ids), document.window_lengths.tolist()
+        )
+        types = torch.split(
+            torch.from_numpy(document.token_type_ids), document.window_lengths.tolist()
+        )
         hidden = torch.cat(
             [
                 model.encoder(ids[None].long(), token_type_ids=t[None].long()).last_hidden_state[0]
@@ -253,9 +281,13 @@ def test_sentence_vectors_are_means_over_the_pieces_of_a_sentence(pooling):
         sentences = torch.from_numpy(document.token_sentences)
         if pooling == "cls":
             hidden, sentences = hidden[document.cls_positions], sentences[document.cls_positions]
-        expected = torch.stack([hidden[sentences == s].mean(0) for s in range(document.num_read_sentences)])
+        expected = torch.stack(
+            [hidden[sentences == s].mean(0) for s in range(document.num_read_sentences)]
+        )
         torch.testing.assert_close(vectors[place], expected, rtol=0, atol=FLOAT32_TOLERANCE)
-        torch.testing.assert_close(model.sentence_vectors(alone), expected, rtol=0, atol=FLOAT32_TOLERANCE)
+        torch.testing.assert_close(
+            model.sentence_vectors(alone), expected, rtol=0, atol=FLOAT32_TOLERANCE
+        )
 
 
 def outputs(model, documents, places):
@@ -265,7 +297,10 @@ def outputs(model, documents, places):
     assert logits.sentence_logits.shape == (sum(batch.num_sentences),)
     assert logits.sentiment_logits.shape == (len(places), 3)
     sentences = by_document(batch, logits.sentence_logits)
-    return {place: (sentences[place], logits.sentiment_logits[row]) for row, place in enumerate(batch.documents)}
+    return {
+        place: (sentences[place], logits.sentiment_logits[row])
+        for row, place in enumerate(batch.documents)
+    }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -324,19 +359,27 @@ def head(scale: float, **changes) -> SummarizationLayers:
 @torch.inference_mode()
 def test_surface_features_are_added_to_the_vectors(layers):
     torch.manual_seed(2)
-    scorer = SummarizationLayers(32, tiny.model_config(summarization_layers=layers, surface_features=True)).eval()
-    plain = SummarizationLayers(32, tiny.model_config(summarization_layers=layers, surface_features=False)).eval()
+    scorer = SummarizationLayers(
+        32, tiny.model_config(summarization_layers=layers, surface_features=True)
+    ).eval()
+    plain = SummarizationLayers(
+        32, tiny.model_config(summarization_layers=layers, surface_features=False)
+    ).eval()
     plain.load_state_dict(scorer.state_dict(), strict=False)
     vectors, surface = torch.randn(6, 32), torch.randn(6, NUM_SURFACE_FEATURES)
     moved = vectors + surface @ scorer.surface.weight.T + scorer.surface.bias
-    torch.testing.assert_close(scorer(vectors, surface, [2, 4]), plain(moved, NO_SURFACE, [2, 4]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        scorer(vectors, surface, [2, 4]), plain(moved, NO_SURFACE, [2, 4]), rtol=0, atol=1e-5
+    )
 
 
 @torch.inference_mode()
 def test_a_word_that_another_window_repeats_moves_a_score_through_the_surface_features():
     """The vectors stay the same, since no window changes but the last."""
     model = tiny.model(summarization_layers="linear", surface_features=True)
-    first, second = documents_for(model, texts=[tiny.text(20) + f" {word}." for word in ("Zebra", "The cat")])
+    first, second = documents_for(
+        model, texts=[tiny.text(20) + f" {word}." for word in ("Zebra", "The cat")]
+    )
     a, b = (model(batch_of([document])) for document in (first, second))
     assert torch.allclose(a.sentence_vectors[0], b.sentence_vectors[0], atol=FLOAT32_TOLERANCE)
     assert (first.surface[0] != second.surface[0]).any()
@@ -350,7 +393,10 @@ def test_without_positions_the_transformer_head_is_permutation_equivariant():
     shuffled = vectors[order]
     without, with_positions = head(0.0), head(1.0)
     torch.testing.assert_close(
-        without(vectors, NO_SURFACE, [9])[order], without(shuffled, NO_SURFACE, [9]), rtol=0, atol=1e-5
+        without(vectors, NO_SURFACE, [9])[order],
+        without(shuffled, NO_SURFACE, [9]),
+        rtol=0,
+        atol=1e-5,
     )
     assert (
         with_positions(vectors, NO_SURFACE, [9])[order] - with_positions(shuffled, NO_SURFACE, [9])
@@ -362,7 +408,10 @@ def test_positions_start_anew_in_each_document():
     vectors = torch.randn(4, 32)
     alone = head(1.0)(vectors, NO_SURFACE, [4])
     torch.testing.assert_close(
-        head(1.0)(torch.cat([torch.randn(3, 32), vectors]), NO_SURFACE, [3, 4])[3:], alone, rtol=0, atol=1e-5
+        head(1.0)(torch.cat([torch.randn(3, 32), vectors]), NO_SURFACE, [3, 4])[3:],
+        alone,
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -378,7 +427,9 @@ def test_sinusoidal_positions_are_those_of_the_paper():
 def test_sentence_layer_is_torchs_pre_norm_encoder_layer():
     torch.manual_seed(3)
     layer = SentenceLayer(32, tiny.model_config()).eval()
-    reference = nn.TransformerEncoderLayer(32, 4, 64, 0.1, "gelu", batch_first=True, norm_first=True).eval()
+    reference = nn.TransformerEncoderLayer(
+        32, 4, 64, 0.1, "gelu", batch_first=True, norm_first=True
+    ).eval()
     for norm in (layer.attention_norm, layer.feed_forward_norm):
         nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     reference.self_attn.in_proj_weight.data = layer.query_key_value.weight.data
@@ -404,7 +455,10 @@ def test_sentiment_is_attention_of_the_learned_query():
     expected = []
     for part in torch.split(vectors, lengths):
         query = (query_w @ module.query[0, 0] + query_b).view(4, 8)
-        key, value = (part @ key_w.T + key_b).view(-1, 4, 8), (part @ value_w.T + value_b).view(-1, 4, 8)
+        key, value = (
+            (part @ key_w.T + key_b).view(-1, 4, 8),
+            (part @ value_w.T + value_b).view(-1, 4, 8),
+        )
         weights = (torch.einsum("hd,shd->hs", query, key) / math.sqrt(8)).softmax(1)
         pooled = module.attention.out_proj(torch.einsum("hs,shd->hd", weights, value).flatten())
         expected.append(module.classifier(pooled))
@@ -415,24 +469,40 @@ def test_sentiment_is_attention_of_the_learned_query():
 def test_lstm_heads_are_torchs_lstm_on_each_document():
     torch.manual_seed(5)
     config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm")
-    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.DocumentHead(32, config, 3).eval()
+    scorer, sentiment = (
+        SummarizationLayers(32, config).eval(),
+        model_module.DocumentHead(32, config, 3).eval(),
+    )
     vectors, lengths = torch.randn(8, 32), [1, 3, 4]
     parts = torch.split(vectors, lengths)
-    scores = [scorer.scorer(scorer.norm(scorer.lstm(part[None])[0][0])).squeeze(1) for part in parts]
-    torch.testing.assert_close(scorer(vectors, NO_SURFACE, lengths), torch.cat(scores), rtol=0, atol=1e-5)
+    scores = [
+        scorer.scorer(scorer.norm(scorer.lstm(part[None])[0][0])).squeeze(1) for part in parts
+    ]
+    torch.testing.assert_close(
+        scorer(vectors, NO_SURFACE, lengths), torch.cat(scores), rtol=0, atol=1e-5
+    )
     output = [sentiment.lstm(part[None])[0][0] for part in parts]
-    last = torch.stack([torch.cat([states[-1, :16], states[0, 16:]]) for states in output])  # forward, backward
-    torch.testing.assert_close(sentiment(vectors, lengths), sentiment.classifier(last), rtol=0, atol=1e-5)
+    last = torch.stack(
+        [torch.cat([states[-1, :16], states[0, 16:]]) for states in output]
+    )  # forward, backward
+    torch.testing.assert_close(
+        sentiment(vectors, lengths), sentiment.classifier(last), rtol=0, atol=1e-5
+    )
 
 
 @torch.inference_mode()
 def test_mean_pooling_and_linear_layers():
     torch.manual_seed(6)
     config = tiny.model_config(summarization_layers="linear", sentiment_pooling="mean")
-    scorer, sentiment = SummarizationLayers(32, config).eval(), model_module.DocumentHead(32, config, 3).eval()
+    scorer, sentiment = (
+        SummarizationLayers(32, config).eval(),
+        model_module.DocumentHead(32, config, 3).eval(),
+    )
     vectors, lengths = torch.randn(5, 32), [2, 3]
     torch.testing.assert_close(scorer(vectors, NO_SURFACE, lengths), scorer.scorer(vectors)[:, 0])
-    expected = torch.stack([sentiment.classifier(part.mean(0)) for part in torch.split(vectors, lengths)])
+    expected = torch.stack(
+        [sentiment.classifier(part.mean(0)) for part in torch.split(vectors, lengths)]
+    )
     torch.testing.assert_close(sentiment(vectors, lengths), expected)
 
 
@@ -442,13 +512,17 @@ def test_heads_train_under_bfloat16_autocast(layers, pooling):
     batch = batch_of(documents_for(model))
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch)
-    (logits.sentence_logits.float().sum() + logits.sentiment_logits.float().square().sum()).backward()
+    (
+        logits.sentence_logits.float().sum() + logits.sentiment_logits.float().square().sum()
+    ).backward()
     assert all(weight.grad is not None for weight in model.parameters())
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ModelError, match="num_heads=5 does not divide the encoder's hidden size 32"):
+    with pytest.raises(
+        ModelError, match="num_heads=5 does not divide the encoder's hidden size 32"
+    ):
         BertSum(tiny.encoder(), tiny.model_config(num_heads=5))
     odd = tiny.encoder(hidden_size=33, num_attention_heads=3)
     with pytest.raises(ModelError, match="must be even, not 33"):

@@ -28,7 +28,11 @@ def read(tmp_path: Path, rows: dict, max_windows: int = 8, **columns: object) ->
     pq.write_table(pa.table(rows), path)
     source = SourceConfig.model_validate({"name": "news"} | columns)
     return read_examples(
-        str(path), source, tiny.document_encoder(), tiny.model_config(**HEADS), max_windows=max_windows
+        str(path),
+        source,
+        tiny.document_encoder(),
+        tiny.model_config(**HEADS),
+        max_windows=max_windows,
     )
 
 
@@ -52,9 +56,24 @@ def test_labels_of_words_are_on_their_first_tokens(tmp_path: Path) -> None:
     example = read(tmp_path, word_rows(1), **columns)[0]
     backend = tiny.wordpiece().backend_tokenizer
     tokens = [backend.id_to_token(int(token)) for token in example.document.input_ids]
-    found = [(token, TAGS[label]) for token, label in zip(tokens, example.token_labels, strict=True) if label != IGNORE]
+    found = [
+        (token, TAGS[label])
+        for token, label in zip(tokens, example.token_labels, strict=True)
+        if label != IGNORE
+    ]
     assert [tag for _, tag in found] == ["O", "O", "O", "positive", "O", "O", "O", "O", "O", "O"]
-    assert [token for token, _ in found] == ["the", "cat", "is", "good", ".", "a", "the", "zebra", "runs", "."]
+    assert [token for token, _ in found] == [
+        "the",
+        "cat",
+        "is",
+        "good",
+        ".",
+        "a",
+        "the",
+        "zebra",
+        "runs",
+        ".",
+    ]
     assert "##z" in tokens
     assert tokens.count("[CLS]") == 2
 
@@ -90,15 +109,21 @@ def test_topics_by_their_name_in_the_data(tmp_path: Path) -> None:
     rows = {"document": ["A cat.", "A price.", "A dog."], "topic": ["animals", "finance", None]}
     examples = read(tmp_path, rows, topic_column="topic", topic_names={"finance": "money"})
     assert [example.topic_label for example in examples] == [0, 1, IGNORE]
-    with pytest.raises(InputError, match=r"the label 'finance'; the model knows \['animals', 'money'\]"):
+    with pytest.raises(
+        InputError, match=r"the label 'finance'; the model knows \['animals', 'money'\]"
+    ):
         read(tmp_path, rows, topic_column="topic")
 
 
 def test_labels_of_words_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"source news: .*row 0 \(from 0\): it has 1 words and 2 labels"):
+    with pytest.raises(
+        InputError, match=r"source news: .*row 0 \(from 0\): it has 1 words and 2 labels"
+    ):
         read(tmp_path, {"document": ["A cat."], "words": [["A"]], "tags": [["O", "O"]]},
              tokens_column="words", token_sentiments_column="tags")  # fmt: skip
-    with pytest.raises(ValidationError, match="tokens_column and token_sentiments_column go together"):
+    with pytest.raises(
+        ValidationError, match="tokens_column and token_sentiments_column go together"
+    ):
         SourceConfig.model_validate({"name": "news", "tokens_column": "words"})
     with pytest.raises(ValidationError, match="cannot learn with trained=heads"):
         training_config(trained="heads", model=HEADS)
@@ -112,12 +137,19 @@ def test_a_model_learns_all_heads_and_keeps_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
     log: list[dict] = []
-    training.train(model, [LabelledSource(config.sources[0], examples, examples)], config, log.append)
+    training.train(
+        model, [LabelledSource(config.sources[0], examples, examples)], config, log.append
+    )
     assert log[-1]["topic_loss"] < log[0]["topic_loss"] / 2
     assert log[-1]["token_sentiment_loss"] < log[0]["token_sentiment_loss"] / 2
     assert log[-1]["summary_loss"] == log[-1]["sentiment_loss"] == 0
     found = measure_examples(model, examples, config.sources[0], "float32")
-    assert found["token_sentiment"]["support"] == {"O": 72, "positive": 4, "negative": 4, "neutral": 0}
+    assert found["token_sentiment"]["support"] == {
+        "O": 72,
+        "positive": 4,
+        "negative": 4,
+        "neutral": 0,
+    }
     assert found["token_sentiment"]["recall"]["positive"] == found["topic"]["accuracy"] == 1
     save_checkpoint(tmp_path / "model", model, tiny.wordpiece(), "# A card\n", version="0.0.0")
     loaded, _ = load_checkpoint(tmp_path / "model")
@@ -125,4 +157,6 @@ def test_a_model_learns_all_heads_and_keeps_them(tmp_path: Path) -> None:
     with torch.no_grad():
         expected, again = model.eval()(batch), loaded(batch)
     for name in ("topic_logits", "token_sentiment_logits"):
-        np.testing.assert_allclose(getattr(again, name).numpy(), getattr(expected, name).numpy(), atol=1e-6)
+        np.testing.assert_allclose(
+            getattr(again, name).numpy(), getattr(expected, name).numpy(), atol=1e-6
+        )

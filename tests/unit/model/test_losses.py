@@ -20,7 +20,9 @@ def test_summary_loss_is_the_sum_over_labelled_sentences():
 def test_soft_sentence_labels():
     loss = summary_loss(torch.tensor([0.3]), torch.tensor([0.25]))
     p = torch.tensor(0.3).sigmoid()
-    assert loss.total.item() == pytest.approx((-0.25 * p.log() - 0.75 * (1 - p).log()).item(), abs=1e-6)
+    assert loss.total.item() == pytest.approx(
+        (-0.25 * p.log() - 0.75 * (1 - p).log()).item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

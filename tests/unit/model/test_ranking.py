@@ -41,7 +41,9 @@ SCORES = np.array([0.5, 0.31, 0.9, 0.8, 0.02, 0.7, 0.45, 0.6, 0.3, 0.55, 0.1, 0.
 
 
 def encode(*texts, tokenizer=None):
-    return tiny.document_encoder(tokenizer or tiny.wordpiece()).encode(texts, ["en"] * len(texts), 16)
+    return tiny.document_encoder(tokenizer or tiny.wordpiece()).encode(
+        texts, ["en"] * len(texts), 16
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,9 @@ def feature(candidates, name):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 12, 40])
-def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(document, size):
+def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(
+    document, size
+):
     found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
     order = np.argsort(-SCORES).tolist()
     size = min(size, len(order))
@@ -111,7 +115,9 @@ def test_features_are_what_their_names_say(document, size):
             math.log(sum(map(len, tokens))),
         ]
         _, centre, spread = zip(*_FEATURES, strict=True)
-        assert row * np.array(spread) + np.array(centre) == pytest.approx(np.array(expected), abs=1e-4)
+        assert row * np.array(spread) + np.array(centre) == pytest.approx(
+            np.array(expected), abs=1e-4
+        )
 
 
 def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features():
@@ -137,11 +143,18 @@ def test_half_of_a_very_long_document_needs_little_memory():
 
 
 def test_no_candidate_says_the_same_twice():
-    same = ["A dog runs to the old river.", "A dog runs to the old river and the city.", "The dog runs to a new house."]
+    same = [
+        "A dog runs to the old river.",
+        "A dog runs to the old river and the city.",
+        "The dog runs to a new house.",
+    ]
     (document,) = encode(" ".join([*same, *SENTENCES]))
     scores = np.array([0.99, 0.98, 0.97, *SCORES], np.float32)
     found = set(itertools.chain(*sets(make_candidates(document, scores, 3, VOCABULARY_SIZE))))
-    assert found & {0, 1, 2} == {0, 2}  # of seven trigrams, the third sentence shares one with the first
+    assert found & {0, 1, 2} == {
+        0,
+        2,
+    }  # of seven trigrams, the third sentence shares one with the first
     (document,) = encode(" ".join(["Prices fall and the bank falls."] * 5))
     assert sets(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
 
@@ -171,7 +184,11 @@ def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(docum
 
 @pytest.mark.parametrize(
     "selection",
-    [{"size": 20, "unit": "tokens"}, {"size": 90, "unit": "characters"}, {"size": 3, "trigram_blocking": True}],
+    [
+        {"size": 20, "unit": "tokens"},
+        {"size": 90, "unit": "characters"},
+        {"size": 3, "trigram_blocking": True},
+    ],
 )
 def test_other_budgets_and_blocking_are_left_to_the_scores(document, selection):
     config = SelectionConfig.model_validate(selection)
@@ -187,9 +204,13 @@ def test_other_budgets_and_blocking_are_left_to_the_scores(document, selection):
 
 
 def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
-    scores = np.where(np.isin(np.arange(12), [0, 5, 8]), 0.95, SCORES).astype(np.float32)  # 0 and 5 share a trigram
+    scores = np.where(np.isin(np.arange(12), [0, 5, 8]), 0.95, SCORES).astype(
+        np.float32
+    )  # 0 and 5 share a trigram
     (blocked,), (free,) = (
-        choose_sentences([document], [scores], SelectionConfig(size=3, trigram_blocking=blocking), None)
+        choose_sentences(
+            [document], [scores], SelectionConfig(size=3, trigram_blocking=blocking), None
+        )
         for blocking in (None, False)
     )
     assert free == [0, 5, 8]
@@ -206,7 +227,9 @@ def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_
     assert model.candidates is not None
     expected = choose_sentences(documents, scores, SelectionConfig(), model.candidates.eval())
     assert [part[0].summary_sentences for part in found] == expected
-    assert expected != choose_sentences(documents, scores, SelectionConfig(trigram_blocking=False), None)
+    assert expected != choose_sentences(
+        documents, scores, SelectionConfig(trigram_blocking=False), None
+    )
 
 
 def test_only_a_model_with_a_ranker_can_train_one():
@@ -216,9 +239,13 @@ def test_only_a_model_with_a_ranker_can_train_one():
 
 def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
     summary = "The cat sees the dog.\nPrices fall and the bank falls."
-    groups = [list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)]
+    groups = [
+        list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)
+    ]
     rouge = rouge_of_sets(SENTENCES, summary, "en", groups)
-    assert groups[int(np.argmax(rouge))] == best_combination(SENTENCES, summary, "en", 3, max_combinations=10**6)
+    assert groups[int(np.argmax(rouge))] == best_combination(
+        SENTENCES, summary, "en", 3, max_combinations=10**6
+    )
     assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
 
 

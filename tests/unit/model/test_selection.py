@@ -49,11 +49,15 @@ def test_budgets(config, expected):
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "expected"), [(0.29, 100, 29), (0.57, 100, 57), (0.1, 30, 3), (0.35, 20, 7), (0.3, 9, 2)]
+    ("size", "count", "expected"),
+    [(0.29, 100, 29), (0.57, 100, 57), (0.1, 30, 3), (0.35, 20, 7), (0.3, 9, 2)],
 )
 def test_a_share_is_exact(size, count, expected):
     spans = [(i, i + 1) for i in range(count)]
-    assert len(select([0.5] * count, "x" * count, spans, [1] * count, unit="share", size=size)) == expected
+    assert (
+        len(select([0.5] * count, "x" * count, spans, [1] * count, unit="share", size=size))
+        == expected
+    )
 
 
 def test_ties_go_to_the_earlier_sentence():
@@ -62,7 +66,10 @@ def test_ties_go_to_the_earlier_sentence():
 
 def test_sentences_that_were_not_read_are_not_chosen():
     assert select([0.1, 0.2], size=3) == [0, 1]
-    assert select([0.1, 0.2], unit="share", size=0.75) == [0, 1]  # of all four, of which two were read
+    assert select([0.1, 0.2], unit="share", size=0.75) == [
+        0,
+        1,
+    ]  # of all four, of which two were read
     assert select([]) == []
 
 
@@ -106,7 +113,14 @@ def test_a_hindi_word_is_not_a_trigram():
 
 @pytest.mark.parametrize(
     ("language", "joined"),
-    [("en", "AB CD"), ("ru", "AB CD"), ("ko", "AB CD"), ("zh", "ABCD"), ("ja", "ABCD"), ("th", "ABCD")],
+    [
+        ("en", "AB CD"),
+        ("ru", "AB CD"),
+        ("ko", "AB CD"),
+        ("zh", "ABCD"),
+        ("ja", "ABCD"),
+        ("th", "ABCD"),
+    ],
 )
 def test_joiners(language, joined):
     assert join_sentences("AB--CD", [(0, 2), (4, 6)], [0, 1], language) == joined
@@ -114,7 +128,11 @@ def test_joiners(language, joined):
 
 
 @given(
-    st.lists(st.lists(st.sampled_from(["ab", "c", "def", "g", "猫"]), min_size=1, max_size=7), min_size=1, max_size=12),
+    st.lists(
+        st.lists(st.sampled_from(["ab", "c", "def", "g", "猫"]), min_size=1, max_size=7),
+        min_size=1,
+        max_size=12,
+    ),
     st.sampled_from(["sentences", "characters", "tokens", "share"]),
     st.integers(1, 60),
     st.booleans(),
@@ -130,7 +148,9 @@ def test_no_budget_is_exceeded(sentences, unit, size, blocking, language, random
     scores = np.array([random.random() for _ in sentences], np.float32)
     budget = min(size, 10) / 10 if unit == "share" else size
     config = SelectionConfig(unit=unit, size=budget, trigram_blocking=blocking)
-    chosen = select_sentences(scores, text, spans, sentence_tokens=tokens, language=language, config=config)
+    chosen = select_sentences(
+        scores, text, spans, sentence_tokens=tokens, language=language, config=config
+    )
 
     assert chosen == sorted(set(chosen))
     assert set(chosen) <= set(range(len(sentences)))
@@ -143,18 +163,28 @@ def test_no_budget_is_exceeded(sentences, unit, size, blocking, language, random
     assert costs[unit] <= (max(1, budget * len(sentences) + 1e-9) if unit == "share" else size)
     assert chosen or unit not in ("sentences", "share")
     if blocking:
-        grams = [gram for index in chosen for gram in ngrams(words(text[slice(*spans[index])], language), 3)]
+        grams = [
+            gram
+            for index in chosen
+            for gram in ngrams(words(text[slice(*spans[index])], language), 3)
+        ]
         assert len(grams) == len(set(grams))
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 30), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    st.integers(1, 30),
+    st.randoms(use_true_random=False),
+)
 def test_a_sentence_that_is_left_out_did_not_fit(lengths, size, random):
     """Without blocking: whatever is not chosen, and scores higher than a chosen one, was too long at its turn."""
     scores = np.array([random.random() for _ in lengths], np.float32)
     assume(len(set(scores.tolist())) == len(lengths))
     spans = [(i, i + 1) for i in range(len(lengths))]
     config = SelectionConfig(unit="tokens", size=size, trigram_blocking=False)
-    chosen = select_sentences(scores, "x" * len(lengths), spans, sentence_tokens=lengths, language="en", config=config)
+    chosen = select_sentences(
+        scores, "x" * len(lengths), spans, sentence_tokens=lengths, language="en", config=config
+    )
     used = 0
     for index in np.argsort(-scores):
         fits = used + lengths[index] <= size

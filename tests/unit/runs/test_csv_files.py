@@ -35,7 +35,9 @@ def read(directory: Path, name: str, content: str | bytes) -> tuple[Rows, list[s
 def written(rows: Sequence[Sequence[str]], delimiter: str, **options: int) -> str:
     """As Python's csv module and pandas write it."""
     sink = io.StringIO()
-    csv.writer(sink, delimiter=delimiter, lineterminator="\n", **options).writerows([["document", "label"], *rows])
+    csv.writer(sink, delimiter=delimiter, lineterminator="\n", **options).writerows(
+        [["document", "label"], *rows]
+    )
     return sink.getvalue()
 
 
@@ -195,7 +197,9 @@ def test_long_texts(tmp_path: Path) -> None:
         (b'"document","label"\n"He said "no" twice","x"\n', r"line 2: .* is written twice"),
     ],
 )
-def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_is_no_table_is_refused_with_its_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         open_files(tmp_path, a_csv=content)
 

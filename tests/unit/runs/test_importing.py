@@ -46,7 +46,11 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(uri: Path, output: Path, split: str = "train") -> list[dict[str, object]]:
     found = find_input(str(uri), Folder(str(output)), split)
-    return [row for file in found.files for row in pq.read_table(f"{found.root.uri}/{file.path}").to_pylist()]
+    return [
+        row
+        for file in found.files
+        for row in pq.read_table(f"{found.root.uri}/{file.path}").to_pylist()
+    ]
 
 
 def write_json(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -103,7 +107,9 @@ def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
 
     saved = datasets.Dataset.from_list([{"id": 1}, {"id": 2}])
     saved.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict({"train": saved, "test": saved.select([1])}).save_to_disk(tmp_path / "many")
+    datasets.DatasetDict({"train": saved, "test": saved.select([1])}).save_to_disk(
+        tmp_path / "many"
+    )
     assert read(tmp_path / "one", tmp_path / "1") == [{"id": 1}, {"id": 2}]
     assert read(tmp_path / "many", tmp_path / "2", "test") == [{"id": 2}]
     with pytest.raises(InputError, match=r"no split 'dev'; it has \['train', 'test'\]"):
@@ -170,7 +176,9 @@ def test_a_killed_copy_is_made_again_and_goes_after_an_hour(tmp_path: Path) -> N
     assert left[0] not in parts(output)
 
 
-def test_the_copy_of_what_has_changed_goes_after_an_hour_and_that_of_another_input_stays(tmp_path: Path) -> None:
+def test_the_copy_of_what_has_changed_goes_after_an_hour_and_that_of_another_input_stays(
+    tmp_path: Path,
+) -> None:
     path, other, output = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "out"
     read(write_json(path, ROWS), output)
     read(write_json(other, ROWS[1:]), output)
@@ -184,15 +192,23 @@ def test_the_copy_of_what_has_changed_goes_after_an_hour_and_that_of_another_inp
     assert parts(output) == before
 
 
-def test_an_input_that_changes_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, output, write = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out", Folder.write_replace
+def test_an_input_that_changes_while_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output, write = (
+        write_json(tmp_path / "a.jsonl", ROWS),
+        tmp_path / "out",
+        Folder.write_replace,
+    )
 
     def change(folder: Folder, name: str, data: bytes) -> None:
         os.utime(path, ns=(1, 1))
         write(folder, name, data)
 
     monkeypatch.setattr(Folder, "write_replace", change)
-    with pytest.raises(InputError, match=r"a\.jsonl changed while it was copied; run the command again"):
+    with pytest.raises(
+        InputError, match=r"a\.jsonl changed while it was copied; run the command again"
+    ):
         read(path, output)
     assert parts(output) == records(output) == []
     assert read(path, output) == ROWS
@@ -202,7 +218,10 @@ def test_a_copy_that_lacks_a_file_is_named(tmp_path: Path) -> None:
     path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
     read(path, output)
     parts(output)[0].unlink()
-    with pytest.raises(InputError, match=r"lacks 1 of its 1 files; remove .*/out/_bertsum/input, and INPUT is copied"):
+    with pytest.raises(
+        InputError,
+        match=r"lacks 1 of its 1 files; remove .*/out/_bertsum/input, and INPUT is copied",
+    ):
         read(path, output)
 
 
@@ -243,7 +262,11 @@ def test_a_directory_and_a_glob_keep_their_partitions(tmp_path: Path) -> None:
     ]
     (note,) = source.notes
     assert "left out of INPUT: 1 file(s)" in note and note.endswith("notes.txt")
-    assert read(tmp_path / "in", tmp_path / "out") == [*ROWS[1:], *ROWS[2:], {"id": 7, "document": "x"}]
+    assert read(tmp_path / "in", tmp_path / "out") == [
+        *ROWS[1:],
+        *ROWS[2:],
+        {"id": 7, "document": "x"},
+    ]
     assert len(records(tmp_path / "out")) == 1
     assert read(tmp_path / "in" / "*" / "*.jsonl", tmp_path / "out") == [*ROWS[1:], *ROWS[2:]]
     write_json(tmp_path / "in" / "dt=1" / "new.jsonl", ROWS)
@@ -278,7 +301,9 @@ def test_output_must_not_lie_in_a_directory_of_tables(tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing_into_output(tmp_path: Path) -> None:
     path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
     source = find_input(str(path), Folder(str(output)), dry_run=True)
-    assert [pq.read_metadata(f"{source.root.uri}/{file.path}").num_rows for file in source.files] == [5]
+    assert [
+        pq.read_metadata(f"{source.root.uri}/{file.path}").num_rows for file in source.files
+    ] == [5]
     assert not output.exists()
     made = find_input(str(path), Folder(str(output)))
     assert find_input(str(path), Folder(str(output)), dry_run=True).files == made.files
@@ -301,7 +326,9 @@ def test_what_must_be_said_is_said_again_and_of_earlier_copies(tmp_path: Path) -
     assert "made by an earlier version of bertsum" in note
 
 
-def test_pieces_are_bounded_by_rows_and_by_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_are_bounded_by_rows_and_by_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importing, "_CHARACTERS_PER_FILE", 25)
     path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
     assert read(path, output) == ROWS

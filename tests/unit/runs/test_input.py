@@ -20,7 +20,9 @@ from bertsum.storage.folder import FileInfo, Folder
 
 def write(path: Path, num_rows: int, row_group_size: int = 100) -> pa.Table:
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({"id": range(num_rows), "document": [f"text {i} " * 5 for i in range(num_rows)]})
+    table = pa.table(
+        {"id": range(num_rows), "document": [f"text {i} " * 5 for i in range(num_rows)]}
+    )
     pq.write_table(table, path, row_group_size=row_group_size)
     return table
 
@@ -41,7 +43,12 @@ def test_a_directory_is_walked_in_path_order(tmp_path: Path) -> None:
         write(tmp_path / name, 1)
     (tmp_path / "dt=2" / "notes.txt").write_text("no Parquet")
     source = list_input(str(tmp_path))
-    assert [file.path for file in source.files] == ["dt=10/c d%.parquet", "dt=2/a.PQ", "dt=2/b.parquet", "top.parquet"]
+    assert [file.path for file in source.files] == [
+        "dt=10/c d%.parquet",
+        "dt=2/a.PQ",
+        "dt=2/b.parquet",
+        "top.parquet",
+    ]
     assert [file.partition for file in source.files] == ["dt=10", "dt=2", "dt=2", ""]
     assert source.files[0].size == (tmp_path / "dt=10/c d%.parquet").stat().st_size
 
@@ -75,7 +82,9 @@ def test_a_remote_filesystem(tmp_path: Path) -> None:
     assert rows["id"].to_pylist() == [1, 2]
 
 
-@pytest.mark.parametrize("uri", ["missing", "empty", "text", "*.nothing", "https://host/a.parquet?token=1"])
+@pytest.mark.parametrize(
+    "uri", ["missing", "empty", "text", "*.nothing", "https://host/a.parquet?token=1"]
+)
 def test_no_input_is_an_error_that_says_where(tmp_path: Path, uri: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
@@ -87,11 +96,16 @@ def test_no_input_is_an_error_that_says_where(tmp_path: Path, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["a/../b.parquet", "%2e%2e/b.parquet", "dt=..%252f..%2Fx/b.parquet", "a//b.parquet", "/a"]
+    "key",
+    ["a/../b.parquet", "%2e%2e/b.parquet", "dt=..%252f..%2Fx/b.parquet", "a//b.parquet", "/a"],
 )
-def test_names_that_lead_out_of_output_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_names_that_lead_out_of_output_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
     """Object stores allow such keys."""
-    monkeypatch.setattr(Folder, "list_names", lambda folder, *_: {f"{key}.parquet": FileInfo(1, "1")})
+    monkeypatch.setattr(
+        Folder, "list_names", lambda folder, *_: {f"{key}.parquet": FileInfo(1, "1")}
+    )
     with pytest.raises(InputError, match="lead out of OUTPUT"):
         list_input(str(tmp_path))
 
@@ -115,7 +129,9 @@ def test_footers_and_broken_files(tmp_path: Path) -> None:
     assert all(path in reason for path, reason in problems.items())
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 250), (0, 1), (99, 101), (100, 200), (249, 250), (30, 30)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 250), (0, 1), (99, 101), (100, 200), (249, 250), (30, 30)]
+)
 def test_stream_rows_gives_the_slice(tmp_path: Path, start: int, stop: int) -> None:
     table = write(tmp_path / "a.parquet", 250)
     source = list_input(str(tmp_path))
@@ -148,14 +164,25 @@ def test_a_file_that_changed_or_is_damaged_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.parquet"):
-        list(stream_rows(Folder(str(tmp_path), InputError), InputFile("gone.parquet", 1, "1"), 0, 1, ["id"]))
+        list(
+            stream_rows(
+                Folder(str(tmp_path), InputError), InputFile("gone.parquet", 1, "1"), 0, 1, ["id"]
+            )
+        )
 
 
 def test_files_of_other_names_are_read_if_they_are_parquet(tmp_path: Path) -> None:
     """As Hive, Impala and Spark name them; the rest is told, but for what is hidden."""
     for name in ("dt=1/000000_0", "dt=1/b.parquet", "dt=1/part-0.DAT", "dt=1/d.parquet.bak"):
         write(tmp_path / name, 1)
-    hidden = ("_SUCCESS", ".b.parquet.crc", "b.parquet.crc", "c.parquet.tmp", "_temporary/0", "x._COPYING_")
+    hidden = (
+        "_SUCCESS",
+        ".b.parquet.crc",
+        "b.parquet.crc",
+        "c.parquet.tmp",
+        "_temporary/0",
+        "x._COPYING_",
+    )
     for name in hidden:
         write(tmp_path / "dt=1" / name, 1)
     (tmp_path / "dt=1" / "notes.txt").write_text("no Parquet file at all")
@@ -184,7 +211,9 @@ def test_ordinary_names_cost_no_request(tmp_path: Path, monkeypatch: pytest.Monk
     asked: list[str] = []
     read_start = Folder.read_start
     monkeypatch.setattr(
-        Folder, "read_start", lambda folder, name, num: asked.append(name) or read_start(folder, name, num)
+        Folder,
+        "read_start",
+        lambda folder, name, num: asked.append(name) or read_start(folder, name, num),
     )
     for name in ("a.parquet", "b.PARQ", "c.pq", "000000_0", "x.tmp"):
         write(tmp_path / name, 1)
@@ -224,7 +253,9 @@ def encrypt(table: pa.Table, path: Path, *, plaintext_footer: bool) -> None:
     config = parquet_encryption.EncryptionConfiguration(
         footer_key="footer", column_keys={"column": ["document"]}, plaintext_footer=plaintext_footer
     )
-    properties = factory.file_encryption_properties(parquet_encryption.KmsConnectionConfig(), config)
+    properties = factory.file_encryption_properties(
+        parquet_encryption.KmsConnectionConfig(), config
+    )
     with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
         writer.write_table(table)
 

@@ -71,7 +71,9 @@ def test_values_that_have_no_arrow_type_are_json(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_replaced_and_whole_pairs_stay(tmp_path: Path) -> None:
-    assert read(tmp_path, r'{"document": "a \ud83d b \ud83c\udf0d"}') == [{"document": "a \ufffd b 🌍"}]
+    assert read(tmp_path, r'{"document": "a \ud83d b \ud83c\udf0d"}') == [
+        {"document": "a \ufffd b 🌍"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,9 @@ def test_half_a_surrogate_pair_is_replaced_and_whole_pairs_stay(tmp_path: Path) 
         ('{"a": ' + "[" * 100_000, r"a\.json, line 1: it is nested too deeply"),
     ],
 )
-def test_what_is_no_row_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_what_is_no_row_is_refused_with_its_line(
+    tmp_path: Path, content: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         open_files(tmp_path, a=content)
 

@@ -33,12 +33,17 @@ def folder(tmp_path: Path) -> Folder:
         ((), NAMES),
         (("dt=1",), ["dt=1/a.parquet", "dt=1/hour=2/b.parquet"]),
         (("dt=1/hour=?",), ["dt=1/hour=2/b.parquet"]),
-        (("dt=*",), ["dt=1/a.parquet", "dt=1/hour=2/b.parquet", "dt=10/a.parquet", "dt=[1]/a.parquet"]),
+        (
+            ("dt=*",),
+            ["dt=1/a.parquet", "dt=1/hour=2/b.parquet", "dt=10/a.parquet", "dt=[1]/a.parquet"],
+        ),
         (("*/dt=1", "dt=10"), ["dt=10/a.parquet", "x/dt=1/a.parquet"]),
         (("dt=3",), []),
     ],
 )
-def test_what_patterns_match(folder: Folder, patterns: tuple[str, ...], expected: list[str]) -> None:
+def test_what_patterns_match(
+    folder: Folder, patterns: tuple[str, ...], expected: list[str]
+) -> None:
     scope = Scope(patterns)
     assert list(scope.list_names(folder)) == sorted(expected)
     assert [name for name in NAMES if scope.holds(partition_of(name))] == expected
@@ -63,7 +68,9 @@ def test_one_partition_is_listed_alone(folder: Folder, monkeypatch: pytest.Monke
     assert asked == ["dt=1", "dt=10"]
 
 
-@pytest.mark.parametrize("pattern", ["", " ", "/dt=1", "dt=1/", "../x", "a/./b", "_bertsum", "dt=1/.x"])
+@pytest.mark.parametrize(
+    "pattern", ["", " ", "/dt=1", "dt=1/", "../x", "a/./b", "_bertsum", "dt=1/.x"]
+)
 def test_patterns_that_name_no_partition(pattern: str) -> None:
     with pytest.raises(ConfigError, match="names no partition"):
         Scope((pattern,))
@@ -72,7 +79,9 @@ def test_patterns_that_name_no_partition(pattern: str) -> None:
 def test_input_without_a_file_there_says_so(folder: Folder) -> None:
     with pytest.raises(InputError, match="dt=3"):
         list_input(folder.uri, Scope(("dt=3",)))
-    assert [file.path for file in list_input(f"{folder.uri}/dt=*", Scope(("dt=10",))).files] == ["dt=10/a.parquet"]
+    assert [file.path for file in list_input(f"{folder.uri}/dt=*", Scope(("dt=10",))).files] == [
+        "dt=10/a.parquet"
+    ]
 
 
 def test_names_in_partitions() -> None:

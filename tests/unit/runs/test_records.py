@@ -9,7 +9,16 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from helpers.output_harness import JOB, LIMITS, OTHER_JOB, Harness, Killed, check, kill_at, write_input
+from helpers.output_harness import (
+    JOB,
+    LIMITS,
+    OTHER_JOB,
+    Harness,
+    Killed,
+    check,
+    kill_at,
+    write_input,
+)
 
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
@@ -36,7 +45,13 @@ from bertsum.storage.folder import Folder
 
 
 def manifest_files(harness: Harness, plan: Plan) -> list[tuple[OutputFile, FileRecord]]:
-    return list(zip(plan.files(JOB).values(), output.read_back(harness.output, list(plan.units)), strict=True))
+    return list(
+        zip(
+            plan.files(JOB).values(),
+            output.read_back(harness.output, list(plan.units)),
+            strict=True,
+        )
+    )
 
 
 @pytest.fixture
@@ -60,16 +75,26 @@ def test_a_run_and_its_records(harness: Harness) -> None:
         assert entry["bytes"] == (harness.root / entry["name"]).stat().st_size
         assert entry["sha256"] == harness.output.sha256(entry["name"])
     # hive readers see the partitions
-    assert ds.dataset(harness.root, partitioning="hive").to_table(filter=ds.field("dt") == 2).num_rows == 4
+    assert (
+        ds.dataset(harness.root, partitioning="hive").to_table(filter=ds.field("dt") == 2).num_rows
+        == 4
+    )
 
 
-def test_a_file_says_what_it_is_and_equal_rows_give_equal_bytes(harness: Harness, tmp_path: Path) -> None:
+def test_a_file_says_what_it_is_and_equal_rows_give_equal_bytes(
+    harness: Harness, tmp_path: Path
+) -> None:
     plan = harness.run()
     name, unit = next(iter(plan.units.items()))
     found = read_record(harness.output, name)
     assert found is not None
     file, counts = found
-    assert (file.name, file.unit, file.job, file.model_id) == (name, unit, JOB.fingerprint, "model-a")
+    assert (file.name, file.unit, file.job, file.model_id) == (
+        name,
+        unit,
+        JOB.fingerprint,
+        "model-a",
+    )
     assert (counts.rows, counts.statuses) == (unit.num_rows, {"ok": unit.num_rows})
     before = harness.output.read_bytes(name)
     harness.output.remove(name)
@@ -86,14 +111,20 @@ def test_a_finished_run_has_nothing_to_do(harness: Harness) -> None:
     assert {name: (harness.root / name).stat().st_mtime_ns for name in harness.files()} == before
 
 
-def test_a_finished_run_reads_no_footer_of_the_input(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_reads_no_footer_of_the_input(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     harness.run()
-    monkeypatch.setattr("bertsum.runs.input._try_footer", lambda root, file: pytest.fail(f"read {file.path}"))
+    monkeypatch.setattr(
+        "bertsum.runs.input._try_footer", lambda root, file: pytest.fail(f"read {file.path}")
+    )
     assert commit.is_finished(harness.output, harness.plan())
 
 
 @pytest.mark.parametrize("step", range(9))
-def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness, step: int, tmp_path: Path) -> None:
+def test_killed_after_any_step_the_next_run_completes_the_same(
+    harness: Harness, step: int, tmp_path: Path
+) -> None:
     plan = harness.plan()
     units = list(plan.units.items())
     steps = [
@@ -121,11 +152,16 @@ def test_killed_after_any_step_the_next_run_completes_the_same(harness: Harness,
 def test_a_growing_input_costs_only_what_is_new(harness: Harness) -> None:
     first = harness.run()
     made = list(harness.made)
-    write_input(harness.input, "dt=1/aa.parquet", 2, first_id=32)  # in the middle, and it would have merged
+    write_input(
+        harness.input, "dt=1/aa.parquet", 2, first_id=32
+    )  # in the middle, and it would have merged
     write_input(harness.input, "dt=3/a.parquet", 1, first_id=34)
     plan = harness.plan()
     assert plan.done == first.units.keys()
-    assert [unit.slices[0].path for unit in plan.missing.values()] == ["dt=1/aa.parquet", "dt=3/a.parquet"]
+    assert [unit.slices[0].path for unit in plan.missing.values()] == [
+        "dt=1/aa.parquet",
+        "dt=3/a.parquet",
+    ]
     harness.begin(plan)
     assert SUCCESS not in harness.files()
     harness.make(plan.missing.items())
@@ -184,8 +220,12 @@ def test_another_configuration_is_refused(harness: Harness) -> None:
         refuse_superseded(plan.superseded, harness.output)
 
 
-@pytest.mark.parametrize(("change", "reason"), [("touch", "input that has changed"), ("remove", "input that is gone")])
-def test_changed_input_is_refused_and_only_it_is_replaced(harness: Harness, change: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"), [("touch", "input that has changed"), ("remove", "input that is gone")]
+)
+def test_changed_input_is_refused_and_only_it_is_replaced(
+    harness: Harness, change: str, reason: str
+) -> None:
     harness.run()
     path = harness.input / "dt=1" / "b.parquet"
     if change == "touch":
@@ -202,7 +242,9 @@ def test_changed_input_is_refused_and_only_it_is_replaced(harness: Harness, chan
     assert harness.ids() == [i for i in range(32) if change == "touch" or not 25 <= i < 28]
 
 
-@pytest.mark.parametrize("name", ["dt=1/theirs.parquet", "notes.txt", "a-000000000-0123456789abcdef.parquet"])
+@pytest.mark.parametrize(
+    "name", ["dt=1/theirs.parquet", "notes.txt", "a-000000000-0123456789abcdef.parquet"]
+)
 def test_foreign_files_are_refused_by_name(harness: Harness, name: str) -> None:
     write_input(harness.root, name, 1)
     with pytest.raises(OutputError, match=name):
@@ -231,11 +273,16 @@ def test_rows_that_two_runs_made_are_not_counted_twice(harness: Harness) -> None
     """Two drivers that cut differently, or one that did not see the other's plan."""
     harness.run()
     terms = Terms(limits=Limits(5, 2**20), check=check(JOB))
-    other = make_plan(list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, terms)
+    other = make_plan(
+        list_input(str(harness.input)), Folder(str(harness.root / "_other")), JOB, terms
+    )
     double = next(item for item in other.units.items() if item[0] not in harness.files())
     harness.make([double])
     plan = harness.plan()
-    assert (plan.superseded, plan.repeated) == ([], {double[0]})  # nobody needs to agree: no row goes
+    assert (plan.superseded, plan.repeated) == (
+        [],
+        {double[0]},
+    )  # nobody needs to agree: no row goes
     harness.begin(plan)
     harness.make(plan.missing.items())
     harness.finish(plan)
@@ -322,22 +369,61 @@ def test_text_types_that_are_accepted(tmp_path: Path, values: pa.Array) -> None:
     [
         ("a.parquet", {"document": [1]}, {}, "'document' is int64"),
         ("a.parquet", {"document": [["a"]]}, {}, "'document' is list"),
-        ("a.parquet", {"document": ["a"], "summary": ["b"]}, {}, r"\['summary'\] have the names of output columns"),
+        (
+            "a.parquet",
+            {"document": ["a"], "summary": ["b"]},
+            {},
+            r"\['summary'\] have the names of output columns",
+        ),
         ("a.parquet", {"document": ["a"]}, {"keep_columns": ["nope"]}, "nope"),
         ("a.parquet", {"document": ["a"]}, {"language_column": "lang"}, "no column 'lang'"),
         ("status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'status'"),
-        ("dt=1/a.parquet", {"document": ["a"], "dt": ["x"]}, {}, "partition key 'dt' is also a column"),
+        (
+            "dt=1/a.parquet",
+            {"document": ["a"], "dt": ["x"]},
+            {},
+            "partition key 'dt' is also a column",
+        ),
         # names as readers compare them
-        ("a.parquet", {"document": ["a"], "Status": ["b"], "SUMMARY": ["c"]}, {}, r"\['Status', 'SUMMARY'\].*keep_col"),
-        ("a.parquet", {"document": ["a"], "num_to\u212aens": [1]}, {}, "have the names of output columns"),
-        ("a.parquet", {"document": ["a"], "Status": ["b"]}, {"keep_columns": ["Status"]}, r"\['Status'\] have"),
-        ("Status=1/a.parquet", {"document": ["a"]}, {}, "partition key 'Status' has the name of an output column"),
-        ("dt=1/a.parquet", {"document": ["a"], "DT": ["x"]}, {}, "key 'dt' is also a column of the file, 'DT'"),
+        (
+            "a.parquet",
+            {"document": ["a"], "Status": ["b"], "SUMMARY": ["c"]},
+            {},
+            r"\['Status', 'SUMMARY'\].*keep_col",
+        ),
+        (
+            "a.parquet",
+            {"document": ["a"], "num_to\u212aens": [1]},
+            {},
+            "have the names of output columns",
+        ),
+        (
+            "a.parquet",
+            {"document": ["a"], "Status": ["b"]},
+            {"keep_columns": ["Status"]},
+            r"\['Status'\] have",
+        ),
+        (
+            "Status=1/a.parquet",
+            {"document": ["a"]},
+            {},
+            "partition key 'Status' has the name of an output column",
+        ),
+        (
+            "dt=1/a.parquet",
+            {"document": ["a"], "DT": ["x"]},
+            {},
+            "key 'dt' is also a column of the file, 'DT'",
+        ),
         ("dt=1/Dt=2/a.parquet", {"document": ["a"]}, {}, "keys 'dt' and 'Dt' have the same name"),
     ],
 )
 def test_columns_that_do_not_fit_stop_before_any_work(
-    tmp_path: Path, path: str, columns: dict[str, list[object]], config: dict[str, object], message: str
+    tmp_path: Path,
+    path: str,
+    columns: dict[str, list[object]],
+    config: dict[str, object],
+    message: str,
 ) -> None:
     harness = Harness(tmp_path)
     (harness.input / path).parent.mkdir(parents=True)
@@ -348,21 +434,37 @@ def test_columns_that_do_not_fit_stop_before_any_work(
 
 
 def test_a_name_that_clashes_may_be_left_out_and_others_differ_in_case_as_in_the_input() -> None:
-    schema = pa.schema([("Document", pa.string()), ("document", pa.string()), ("Id", pa.int64()), ("id", pa.int64())])
-    assert output_schema(schema, SummarizerConfig()).names == ["Document", "Id", "id", *PREDICTION_SCHEMA.names]
+    schema = pa.schema(
+        [
+            ("Document", pa.string()),
+            ("document", pa.string()),
+            ("Id", pa.int64()),
+            ("id", pa.int64()),
+        ]
+    )
+    assert output_schema(schema, SummarizerConfig()).names == [
+        "Document",
+        "Id",
+        "id",
+        *PREDICTION_SCHEMA.names,
+    ]
     with_status = schema.append(pa.field("Status", pa.string()))
     config = SummarizerConfig(keep_columns=("id",))
     assert output_schema(with_status, config).names == ["id", *PREDICTION_SCHEMA.names]
 
 
 def test_only_needed_columns_are_read() -> None:
-    schema = pa.schema([("a", pa.int64()), ("document", pa.string()), ("b", pa.int64()), ("lang", pa.string())])
+    schema = pa.schema(
+        [("a", pa.int64()), ("document", pa.string()), ("b", pa.int64()), ("lang", pa.string())]
+    )
     assert needed_columns(schema, SummarizerConfig()) == ["a", "document", "b", "lang"]
     config = SummarizerConfig(keep_columns=("b",), language_column="lang")
     assert needed_columns(schema, config) == ["document", "b", "lang"]
 
 
-def narrow(harness: Harness, *patterns: str, job: Job = JOB, rules: OutputConfig | None = None) -> Plan:
+def narrow(
+    harness: Harness, *patterns: str, job: Job = JOB, rules: OutputConfig | None = None
+) -> Plan:
     source = list_input(str(harness.input), Scope(patterns))
     terms = Terms(limits=LIMITS, check=check(job), rules=rules or OutputConfig())
     return make_plan(source, harness.output, job, terms)
@@ -403,7 +505,9 @@ def test_a_narrow_run_makes_and_publishes_only_its_partition(harness: Harness) -
 def test_a_narrow_run_replaces_one_partition_and_leaves_the_others(harness: Harness) -> None:
     old = harness.run()
     plan = narrow(harness, "dt=2", job=OTHER_JOB)
-    assert {entry.file.name for entry in plan.superseded} == {n for n in old.units if n.startswith("dt=2/")}
+    assert {entry.file.name for entry in plan.superseded} == {
+        n for n in old.units if n.startswith("dt=2/")
+    }
     harness.begin(plan, OTHER_JOB)
     assert f"dt=2/{SUCCESS}" not in harness.files()
     assert {f"dt=1/{SUCCESS}", MANIFEST} <= harness.files()
@@ -436,7 +540,9 @@ def test_killed_at_any_change_of_a_replacement_manifests_stay_true_and_the_next_
         for place in ("dt=1", "dt=2"):
             assert listed(harness, place)
             if f"{place}/{SUCCESS}" in harness.files():
-                assert listed(harness, place) == {n for n in harness.files() if n.startswith(f"{place}/") and "-0" in n}
+                assert listed(harness, place) == {
+                    n for n in harness.files() if n.startswith(f"{place}/") and "-0" in n
+                }
         if MANIFEST in harness.files():
             listed(harness, "")
         replace_all(harness, patterns)
@@ -475,7 +581,10 @@ def test_results_of_deleted_partitions_are_kept(harness: Harness, job: Job) -> N
     manifest = read_json(harness.output, MANIFEST)
     assert manifest is not None
     assert manifest["rows"] == 32
-    models = {entry["name"]: entry.get("job", manifest["job"])["model"]["id"] for entry in manifest["files"]}
+    models = {
+        entry["name"]: entry.get("job", manifest["job"])["model"]["id"]
+        for entry in manifest["files"]
+    }
     assert {models[name] for name in plan.retained} == {"model-a"}
     assert {models[name] for name in plan.units} == {job.model_id}
 

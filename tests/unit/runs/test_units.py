@@ -10,14 +10,30 @@ from hypothesis import strategies as st
 
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.runs.input import InputFile, RowGroup, Shard
-from bertsum.runs.units import Coverage, FileSlice, Limits, Unit, cut, first_rows, job_fingerprint, split, unit_name
+from bertsum.runs.units import (
+    Coverage,
+    FileSlice,
+    Limits,
+    Unit,
+    cut,
+    first_rows,
+    job_fingerprint,
+    split,
+    unit_name,
+)
 
 SCHEMA = pa.schema([("id", pa.int64()), ("document", pa.string())])
 OTHER = pa.schema([("id", pa.string()), ("document", pa.string())])
 
 
-def shard(path: str, groups: Sequence[int], row_bytes: int = 10, schema: pa.Schema = SCHEMA) -> Shard:
-    return Shard(InputFile(path, 1000, "v1"), schema, tuple(RowGroup(rows, rows * row_bytes) for rows in groups))
+def shard(
+    path: str, groups: Sequence[int], row_bytes: int = 10, schema: pa.Schema = SCHEMA
+) -> Shard:
+    return Shard(
+        InputFile(path, 1000, "v1"),
+        schema,
+        tuple(RowGroup(rows, rows * row_bytes) for rows in groups),
+    )
 
 
 def rows(units: Sequence[Unit]) -> list[list[tuple[str, int, int]]]:
@@ -76,11 +92,20 @@ LIMITS = st.builds(Limits, st.integers(1, 50), st.integers(1, 500))
 
 
 @given(SHARDS, LIMITS)
-def test_every_row_is_in_one_unit_in_order_and_within_limits(shards: list[Shard], limits: Limits) -> None:
+def test_every_row_is_in_one_unit_in_order_and_within_limits(
+    shards: list[Shard], limits: Limits
+) -> None:
     units = cut(shards, Coverage(), limits)
-    covered = [(part.path, row) for unit in units for part in unit.slices for row in range(part.start, part.stop)]
+    covered = [
+        (part.path, row)
+        for unit in units
+        for part in unit.slices
+        for row in range(part.start, part.stop)
+    ]
     assert covered == [(shard.file.path, row) for shard in shards for row in range(shard.num_rows)]
-    assert {part.path for unit in units for part in unit.slices} == {shard.file.path for shard in shards}
+    assert {part.path for unit in units for part in unit.slices} == {
+        shard.file.path for shard in shards
+    }
     assert all(unit.num_rows <= limits.num_rows for unit in units)
     assert all(unit.num_rows * 10 <= limits.num_bytes + 10 or unit.num_rows == 1 for unit in units)
     assert all(len({part.file.partition for part in unit.slices}) == 1 for unit in units)
@@ -94,8 +119,15 @@ def test_what_an_earlier_cut_left_is_cut_without_gap_or_overlap(
     before = cut(shards, Coverage(), earlier)
     done = [unit for unit in before if data.draw(st.booleans())]
     units = [*done, *cut(shards, Coverage(done), limits)]
-    covered = [(part.path, row) for unit in units for part in unit.slices for row in range(part.start, part.stop)]
-    assert sorted(covered) == sorted((shard.file.path, row) for shard in shards for row in range(shard.num_rows))
+    covered = [
+        (part.path, row)
+        for unit in units
+        for part in unit.slices
+        for row in range(part.start, part.stop)
+    ]
+    assert sorted(covered) == sorted(
+        (shard.file.path, row) for shard in shards for row in range(shard.num_rows)
+    )
     names = [unit_name(unit, "job") for unit in units]
     assert len(set(names)) == len(names)
     coverage = Coverage(units)
@@ -114,7 +146,13 @@ def test_coverage_refuses_rows_twice() -> None:
 
 
 def test_first_rows_and_split() -> None:
-    unit = Unit((FileSlice("a", 1, "v", 5, 0, 5), FileSlice("b", 1, "v", 9, 0, 9), FileSlice("c", 1, "v", 1, 0, 1)))
+    unit = Unit(
+        (
+            FileSlice("a", 1, "v", 5, 0, 5),
+            FileSlice("b", 1, "v", 9, 0, 9),
+            FileSlice("c", 1, "v", 1, 0, 1),
+        )
+    )
     assert rows([first_rows(unit, 7)]) == [[("a", 0, 5), ("b", 0, 2)]]
     assert rows(split(unit)) == [[("a", 0, 5)], [("b", 0, 9)], [("c", 0, 1)]]
     assert Unit.from_json(unit.to_json()) == unit
@@ -123,14 +161,28 @@ def test_first_rows_and_split() -> None:
 def test_the_fingerprint_is_of_all_that_changes_rows_and_nothing_else() -> None:
     unit, config = whole("dt=1/a.parquet", 5), SummarizerConfig()
     name = unit_name(unit, job_fingerprint("digest", config))
-    assert name == unit_name(Unit.from_json(unit.to_json()), job_fingerprint("digest", SummarizerConfig()))
+    assert name == unit_name(
+        Unit.from_json(unit.to_json()), job_fingerprint("digest", SummarizerConfig())
+    )
     others = [
         unit_name(unit, job_fingerprint("other", config)),
         unit_name(unit, job_fingerprint("digest", SummarizerConfig(max_windows=3))),
-        unit_name(Unit((FileSlice("dt=1/a.parquet", 1001, "v1", 5, 0, 5),)), job_fingerprint("digest", config)),
-        unit_name(Unit((FileSlice("dt=1/a.parquet", 1000, "v2", 5, 0, 5),)), job_fingerprint("digest", config)),
-        unit_name(Unit((FileSlice("dt=1/a.parquet", 1000, "v1", 5, 0, 4),)), job_fingerprint("digest", config)),
-        unit_name(Unit((*unit.slices, *whole("dt=1/b.parquet", 0).slices)), job_fingerprint("digest", config)),
+        unit_name(
+            Unit((FileSlice("dt=1/a.parquet", 1001, "v1", 5, 0, 5),)),
+            job_fingerprint("digest", config),
+        ),
+        unit_name(
+            Unit((FileSlice("dt=1/a.parquet", 1000, "v2", 5, 0, 5),)),
+            job_fingerprint("digest", config),
+        ),
+        unit_name(
+            Unit((FileSlice("dt=1/a.parquet", 1000, "v1", 5, 0, 4),)),
+            job_fingerprint("digest", config),
+        ),
+        unit_name(
+            Unit((*unit.slices, *whole("dt=1/b.parquet", 0).slices)),
+            job_fingerprint("digest", config),
+        ),
     ]
     assert len({name, *others}) == 7
 
@@ -140,14 +192,20 @@ def test_the_fingerprint_is_that_of_earlier_versions() -> None:
     earlier = "b7ce03726da28f07a59cc71385ffc4c716660f321a9a04aed5335054a0b876c0"
     assert job_fingerprint("digest", SummarizerConfig()) == earlier
     changed = SummarizerConfig(text_column="body", language="de", selection=SelectionConfig(size=2))
-    assert job_fingerprint("digest", changed) == "6fe6be30d2f6b080c2984a70d17e6873712e4c6c5936a3e9cd65f32d71c11516"
+    assert (
+        job_fingerprint("digest", changed)
+        == "6fe6be30d2f6b080c2984a70d17e6873712e4c6c5936a3e9cd65f32d71c11516"
+    )
     binary = SummarizerConfig(text_format="binary")
     paths = [SummarizerConfig(text_format="json", text_path=path) for path in ("a", "b")]
     assert len({earlier, *(job_fingerprint("digest", config) for config in (binary, *paths))}) == 4
 
 
 def test_names_sort_in_row_order_however_a_file_was_cut() -> None:
-    units = [Unit((FileSlice("a.parquet", 1, "v", 10**7, start, start + 1),)) for start in (0, 99, 100, 1000, 999_999)]
+    units = [
+        Unit((FileSlice("a.parquet", 1, "v", 10**7, start, start + 1),))
+        for start in (0, 99, 100, 1000, 999_999)
+    ]
     names = [unit_name(unit, "job") for unit in units]
     assert names == sorted(names)
 

@@ -18,13 +18,20 @@ from bertsum.errors import ConfigError, InputError, OutputError
 from bertsum.masking import hide
 from bertsum.storage.folder import TEMPORARY_PREFIX, FileInfo, Folder, describe, mask
 
-ODD_NAMES = ["a b/x=1/c.parquet", "dt=2026%2F11/ü – 文.parquet", "k=v/[1]*?.parquet", "'quote\"/#.parquet"]
+ODD_NAMES = [
+    "a b/x=1/c.parquet",
+    "dt=2026%2F11/ü – 文.parquet",
+    "k=v/[1]*?.parquet",
+    "'quote\"/#.parquet",
+]
 
 
 @pytest.fixture(params=["local", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     """An empty folder on the local file system, and on one that fsspec treats as remote."""
-    return Folder(str(tmp_path / "out") if request.param == "local" else f"memory://{uuid.uuid4().hex}/out")
+    return Folder(
+        str(tmp_path / "out") if request.param == "local" else f"memory://{uuid.uuid4().hex}/out"
+    )
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -51,7 +58,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     folder = Folder(str(tmp_path))
-    with pytest.raises(OutputError, match=r"cannot create .*unit\.parquet: No space left on device"):
+    with pytest.raises(
+        OutputError, match=r"cannot create .*unit\.parquet: No space left on device"
+    ):
         folder.create_exclusive("unit.parquet", b"data")
     assert list(tmp_path.iterdir()) == []
 
@@ -83,7 +92,11 @@ def test_listing_leaves_out_hidden_names_and_a_missing_folder_is_empty(folder: F
     folder.write_replace("x/_bertsum/plan.json", b"-")
     folder.write_replace("x/_bertsum/manifest.json", b"-")
     assert list(folder.list_names(also="_SUCCESS")) == ["_SUCCESS", "x/z"]
-    assert list(folder.list_names(also="_bertsum/plan.json")) == ["_bertsum/plan.json", "x/_bertsum/plan.json", "x/z"]
+    assert list(folder.list_names(also="_bertsum/plan.json")) == [
+        "_bertsum/plan.json",
+        "x/_bertsum/plan.json",
+        "x/z",
+    ]
 
 
 def test_listing_while_files_come_and_go(tmp_path: Path) -> None:
@@ -98,7 +111,9 @@ while True:
     folder.remove("beside.json")
 """
     (tmp_path / "a.parquet").write_bytes(b"data")
-    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
+    )
     try:
         assert writer.stdout is not None
         writer.stdout.readline()
@@ -151,7 +166,9 @@ def test_sweep_removes_what_killed_writers_left_an_hour_ago(tmp_path: Path) -> N
         folder.write_replace(name, b"half")
         make_old(folder, name, min(age, 1e9))
     folder.sweep_temporary("a")
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    }
     assert found == {"a/.bertsum-1.tmp", "a/u.tmp", ".bertsum-2.tmp"}
     folder.sweep_temporary()
     assert not (tmp_path / ".bertsum-2.tmp").exists()
@@ -182,7 +199,9 @@ def test_the_probe_of_a_run_that_begins_while_another_one_sweeps(
     assert folder.can_create_exclusively()
 
 
-def test_a_file_that_is_written_while_another_run_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_written_while_another_run_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = os.link
 
     def sweep_before(temporary: Path, path: Path) -> None:
@@ -207,16 +226,25 @@ def test_errors_name_the_uri_and_have_the_type_of_the_folder(tmp_path: Path) -> 
     ("text", "shown"),
     [
         ("s3://key:secret@bucket/a", "s3://***@bucket/a"),
-        ("cannot read https://u@h/x?Token=abc&n=1: no", "cannot read https://***@h/x?Token=***&n=1: no"),
+        (
+            "cannot read https://u@h/x?Token=abc&n=1: no",
+            "cannot read https://***@h/x?Token=***&n=1: no",
+        ),
         (
             "https://a/b?X-Amz-Signature=ff&X-Amz-Credential=me/2026",
             "https://a/b?X-Amz-Signature=***&X-Amz-Credential=***",
         ),
-        ("abfss://container@account.dfs.core.windows.net/x", "abfss://container@account.dfs.core.windows.net/x"),
+        (
+            "abfss://container@account.dfs.core.windows.net/x",
+            "abfss://container@account.dfs.core.windows.net/x",
+        ),
         ("abfss://user:pw@account/x", "abfss://***@account/x"),
         ("/data/dt=2026-11-20/token=1/a@b.parquet", "/data/dt=2026-11-20/token=1/a@b.parquet"),
         ("bad \udcff name", "bad \\udcff name"),
-        ("{'secret': 'abcdefgh', 'endpoint_url': 'http://h'}", "{'secret': '***', 'endpoint_url': 'http://h'}"),
+        (
+            "{'secret': 'abcdefgh', 'endpoint_url': 'http://h'}",
+            "{'secret': '***', 'endpoint_url': 'http://h'}",
+        ),
         ("client_secret: abcdefgh", "client_secret: ***"),
         ("cannot list s3://AKIA:wJalr/K7@MD@bucket/in: no", "cannot list s3://***@bucket/in: no"),
         ("https://user:p@ssw0rd@127.0.0.1:9/in.parquet", "https://***@127.0.0.1:9/in.parquet"),
@@ -243,7 +271,13 @@ def test_mask_hides_what_environment_and_options_hold(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef")
     monkeypatch.setenv("HARMLESS", "an ordinary value")
-    hide({"client_kwargs": {"password": "correct horse"}, "endpoint_url": "http://store", "key": "short"})
+    hide(
+        {
+            "client_kwargs": {"password": "correct horse"},
+            "endpoint_url": "http://store",
+            "key": "short",
+        }
+    )
     hide(
         {
             "s3": {
@@ -254,18 +288,23 @@ def test_mask_hides_what_environment_and_options_hold(monkeypatch: pytest.Monkey
         }
     )
     assert mask("somebody swordfish, Bearer abc, sesame open") == "*** ***, ***, ***"
-    shown = mask("wJalrXUtnFEMI 0123456789abcdef correct horse an ordinary value http://store short")
+    shown = mask(
+        "wJalrXUtnFEMI 0123456789abcdef correct horse an ordinary value http://store short"
+    )
     assert shown == "*** *** *** an ordinary value http://store short"
 
 
 @pytest.mark.parametrize(
-    ("inner", "is_below"), [("in", True), ("in/out", True), ("in/_out", False), ("input", False), ("", False)]
+    ("inner", "is_below"),
+    [("in", True), ("in/out", True), ("in/_out", False), ("input", False), ("", False)],
 )
 def test_is_below(tmp_path: Path, inner: str, is_below: bool) -> None:
     assert Folder(str(tmp_path / inner)).is_below(Folder(str(tmp_path / "in"))) is is_below
 
 
-def test_an_error_of_the_system_keeps_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_system_keeps_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once: not again where the message around it has it; and without credentials."""
     gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "/home/x/.ray/auth_token")
     assert describe(gone) == "No such file or directory: /home/x/.ray/auth_token"
@@ -274,18 +313,28 @@ def test_an_error_of_the_system_keeps_its_path(tmp_path: Path, monkeypatch: pyte
     assert describe(moved) == "Invalid cross-device link: /a -> /b"
     assert describe(OSError(errno.EBADF, "Bad file descriptor", 3)) == "Bad file descriptor"
     monkeypatch.setenv("MY_SECRET", "abcdefgh12345")
-    assert describe(PermissionError(errno.EACCES, "Permission denied", "/x/abcdefgh12345")).endswith(": /x/***")
+    assert describe(
+        PermissionError(errno.EACCES, "Permission denied", "/x/abcdefgh12345")
+    ).endswith(": /x/***")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match=r"cannot create .*/file/a: File exists: .*/file$") as caught:
+    with pytest.raises(
+        OutputError, match=r"cannot create .*/file/a: File exists: .*/file$"
+    ) as caught:
         Folder(str(tmp_path / "file")).create_exclusive("a", b"")
-    assert str(caught.value).count(str(tmp_path)) <= 2  # its own name, and that of the file that is no directory
+    assert (
+        str(caught.value).count(str(tmp_path)) <= 2
+    )  # its own name, and that of the file that is no directory
 
 
-def test_a_working_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_working_directory_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here").rmdir()
-    with pytest.raises(ConfigError, match=r"in: .*the working directory of this process was removed"):
+    with pytest.raises(
+        ConfigError, match=r"in: .*the working directory of this process was removed"
+    ):
         Folder("in")
 
 

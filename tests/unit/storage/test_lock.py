@@ -50,7 +50,9 @@ def take(output: Path, said: list[str] | None = None) -> Claim:
 def as_if_elsewhere(output: Path) -> Path:
     """The file of the claim, changed to that of another machine."""
     (path,) = (output / "claims").iterdir()
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": "another", "host": "gpu-7"}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"machine": "another", "host": "gpu-7"})
+    )
     return path
 
 
@@ -72,7 +74,9 @@ def test_one_at_a_time_and_then_the_next(tmp_path: Path) -> None:
         process.kill()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a process that nobody has waited for, as Linux shows it")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="a process that nobody has waited for, as Linux shows it"
+)
 def test_who_was_killed_on_this_machine_is_dead_at_once(tmp_path: Path) -> None:
     process = hold(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
@@ -94,18 +98,25 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(tmp_path: Path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_whose_beginning_is_not_shown_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whose_beginning_is_not_shown_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where /proc does not show the processes of others, one that exists may be the holder, or have its number."""
     hidden, output = tmp_path / "proc", tmp_path / "out"
     (hidden / "sys/kernel/random").mkdir(parents=True)
-    (hidden / "sys/kernel/random/boot_id").write_text(Path("/proc/sys/kernel/random/boot_id").read_text())
+    (hidden / "sys/kernel/random/boot_id").write_text(
+        Path("/proc/sys/kernel/random/boot_id").read_text()
+    )
     (hidden / "self/ns").mkdir(parents=True)
     (hidden / "self/ns/pid").symlink_to(Path("/proc/self/ns/pid").readlink())
     monkeypatch.setattr(claim, "_PROC", hidden)
     monkeypatch.setattr(claim, "DEAD_SECONDS", 3.5)
     process, said = hold(output, beat_seconds=0.5), []
     try:
-        with pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {process.pid}\)"), take(output, said):
+        with (
+            pytest.raises(OutputError, match=rf"is in use: a run on .* \(process {process.pid}\)"),
+            take(output, said),
+        ):
             pass
         assert ["looking for 3.5 s whether it still lives" in text for text in said] == [True]
         os.kill(process.pid, signal.SIGSTOP)  # there, without a sign of life
@@ -133,7 +144,9 @@ def test_who_is_elsewhere_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monke
             """As soon as somebody begins to look."""
             replace_file(path, json.dumps(values).encode())
 
-        with pytest.raises(OutputError, match=r"a run on gpu-7 .* gave a sign of life at 2020-01-01 00:00:00 UTC"):
+        with pytest.raises(
+            OutputError, match=r"a run on gpu-7 .* gave a sign of life at 2020-01-01 00:00:00 UTC"
+        ):
             Claim(Folder(str(tmp_path)), give_sign_of_life).__enter__()
         said: list[str] = []
         with take(tmp_path, said):
@@ -141,7 +154,9 @@ def test_who_is_elsewhere_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monke
         assert ["looking for 2.5 s whether it still lives" in text for text in said] == [True]
 
 
-def test_signs_of_life_and_who_was_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_and_who_was_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(claim, "_BEAT_SECONDS", 0.05)
     monkeypatch.setattr(claim, "DEAD_SECONDS", 0.0)
     with take(tmp_path) as first:
@@ -153,14 +168,18 @@ def test_signs_of_life_and_who_was_taken_for_dead(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(claim, "_machine", lambda: "another")
         with take(tmp_path):
             first._thread.join(LIMIT_SECONDS)
-            with pytest.raises(OutputError, match="no sign of life for 0 s, and another has taken over"):
+            with pytest.raises(
+                OutputError, match="no sign of life for 0 s, and another has taken over"
+            ):
                 first.check()
     assert "00000002.json" in names(tmp_path)
     assert json.loads((tmp_path / "claims" / "00000002.json").read_text())["ended"] is True
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 5])
-def test_others_that_begin_and_end_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
+def test_others_that_begin_and_end_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
     """While a run lists the claims, others come and go and the last one stays: a listing may show what was there all
     the time and no more, and another one later."""
     with take(tmp_path):
@@ -178,7 +197,10 @@ def test_others_that_begin_and_end_meanwhile(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Folder, "list_names", slow)
     with at_work:
-        with pytest.raises(OutputError, match=r"is in use: a run on .* gave a sign of life"), take(tmp_path):
+        with (
+            pytest.raises(OutputError, match=r"is in use: a run on .* gave a sign of life"),
+            take(tmp_path),
+        ):
             pass
         assert f"{runs + 1:08d}.json" == names(tmp_path)[-1]
         at_work.pop_all().close()

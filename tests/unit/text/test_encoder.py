@@ -20,29 +20,47 @@ TEXT = "The cat sleeps. A dog runs in the red house!\n\nIs the market good? Bank
 def pieces(document: EncodedDocument) -> list[tuple[int, list[int]]]:
     """(sentence, ids with special tokens) of each piece, in order."""
     bounds = [*document.cls_positions.tolist(), len(document.input_ids)]
-    return [(int(document.token_sentences[a]), document.input_ids[a:b].tolist()) for a, b in pairwise(bounds)]
+    return [
+        (int(document.token_sentences[a]), document.input_ids[a:b].tolist())
+        for a, b in pairwise(bounds)
+    ]
 
 
 def check_invariants(document: EncodedDocument, max_window_tokens: int, max_windows: int) -> None:
     """What holds of every document, truncated or not."""
     total = len(document.input_ids)
-    assert len(document.token_type_ids) == len(document.token_sentences) == document.window_lengths.sum() == total
-    assert (document.window_lengths <= max_window_tokens).all() and (document.window_lengths >= 2).all()
+    assert (
+        len(document.token_type_ids)
+        == len(document.token_sentences)
+        == document.window_lengths.sum()
+        == total
+    )
+    assert (document.window_lengths <= max_window_tokens).all() and (
+        document.window_lengths >= 2
+    ).all()
     assert len(document.window_lengths) <= max_windows
     window_starts = np.cumsum(document.window_lengths) - document.window_lengths
-    assert np.isin(window_starts, document.cls_positions).all()  # a window begins with a sentence or a piece
+    assert np.isin(
+        window_starts, document.cls_positions
+    ).all()  # a window begins with a sentence or a piece
     assert np.isin(np.diff(document.token_sentences), (0, 1)).all()
     assert set(document.token_sentences.tolist()) == set(range(document.num_read_sentences))
     assert document.num_tokens == document.sentence_tokens.sum()
     assert len(document.sentence_tokens) == len(document.spans) >= document.num_read_sentences
-    assert document.truncated == (total - 2 * len(document.cls_positions) < document.num_tokens) or (
-        document.num_read_sentences < len(document.spans)
-    )
+    assert document.truncated == (
+        total - 2 * len(document.cls_positions) < document.num_tokens
+    ) or (document.num_read_sentences < len(document.spans))
     lengths = document.sentence_tokens + 2
     for window, start in zip(document.window_lengths.tolist(), window_starts.tolist(), strict=True):
         sentences = np.unique(document.token_sentences[start : start + window])
-        partial = [s for s in sentences if (document.token_sentences[start : start + window] == s).sum() < lengths[s]]
-        assert all(lengths[s] > max_window_tokens for s in partial)  # only too long sentences are cut
+        partial = [
+            s
+            for s in sentences
+            if (document.token_sentences[start : start + window] == s).sum() < lengths[s]
+        ]
+        assert all(
+            lengths[s] > max_window_tokens for s in partial
+        )  # only too long sentences are cut
 
 
 @ALL_TOKENIZERS
@@ -61,13 +79,17 @@ def test_ids_are_those_of_the_tokenizer(name):
     check_invariants(document, 64, 64)
 
 
-@pytest.mark.parametrize("name", ["wordpiece", "byte_level_bpe"])  # Unigram has them among its pieces
+@pytest.mark.parametrize(
+    "name", ["wordpiece", "byte_level_bpe"]
+)  # Unigram has them among its pieces
 def test_a_special_token_in_a_text_is_text(name):
     tokenizer = tiny.TOKENIZERS[name]()
     names = "".join(tokenizer.all_special_tokens)
     (document,) = tiny.encode(f"The cat {names} sleeps.", tokenizer=tokenizer)
     inner = np.delete(document.input_ids, [0, len(document.input_ids) - 1])
-    assert not np.isin(inner, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]).any()
+    assert not np.isin(
+        inner, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    ).any()
 
 
 def test_encoding_leaves_truncation_and_padding_of_a_tokenizer_behind():
@@ -84,11 +106,16 @@ def test_windows_hold_whole_sentences_up_to_the_maximum(window):
     check_invariants(document, window, 64)
     assert not document.truncated
     per_window = window // 8  # five words, a full stop, two special tokens
-    assert document.window_lengths.tolist()[:-1] == [8 * per_window] * (len(document.window_lengths) - 1)
+    assert document.window_lengths.tolist()[:-1] == [8 * per_window] * (
+        len(document.window_lengths) - 1
+    )
 
 
 def test_a_sentence_that_fills_a_window_exactly_is_not_cut():
-    for length, count in [(13, 1), (14, 2)]:  # with the full stop and special tokens: 16 and 17 of 16
+    for length, count in [
+        (13, 1),
+        (14, 2),
+    ]:  # with the full stop and special tokens: 16 and 17 of 16
         (document,) = tiny.encode(tiny.text(1, length), max_window_tokens=16)
         assert len(document.cls_positions) == count
         assert document.num_read_sentences == 1
@@ -162,7 +189,9 @@ def test_a_sentence_without_tokens_keeps_its_place():
 
 def test_languages_are_given_or_found():
     encoder = tiny.document_encoder()
-    documents = encoder.encode(["你好。再见。", "One. Two.", "One. Two.", "你好。"], [None, "zh", "", "en"], 8)
+    documents = encoder.encode(
+        ["你好。再见。", "One. Two.", "One. Two.", "你好。"], [None, "zh", "", "en"], 8
+    )
     assert [document.language for document in documents] == ["zh", "zh", "en", "en"]
 
 
@@ -182,7 +211,11 @@ def test_documents_encoded_together_are_as_alone():
 
 def test_an_empty_document_has_nothing():
     (document,) = tiny.encode("  ")
-    assert (document.num_tokens, document.num_read_sentences, len(document.window_lengths)) == (0, 0, 0)
+    assert (document.num_tokens, document.num_read_sentences, len(document.window_lengths)) == (
+        0,
+        0,
+        0,
+    )
     assert not document.truncated
     assert document.is_unknown_language
 
@@ -215,7 +248,9 @@ def test_a_slow_tokenizer_is_refused():
 
 
 def test_ids_with_gaps_are_accepted():
-    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "cat": 90}, "[UNK]"))
+    backend = Tokenizer(
+        models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "cat": 90}, "[UNK]")
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **tiny._SPECIAL)
     (document,) = tiny.encode("cat", tokenizer=tokenizer)
     assert document.input_ids.tolist() == [1, 90, 2]

@@ -64,7 +64,9 @@ def test_a_symbol_says_nothing_of_the_language(shipped: Summarizer, text: str) -
         "𝓛𝓸𝓿𝓮 it so much",
     ],
 )
-def test_a_word_of_another_script_does_not_make_english_unknown(shipped: Summarizer, text: str) -> None:
+def test_a_word_of_another_script_does_not_make_english_unknown(
+    shipped: Summarizer, text: str
+) -> None:
     assert is_known(shipped, text)
 
 
@@ -97,7 +99,9 @@ def test_a_word_of_another_script_does_not_make_english_unknown(shipped: Summari
         "ሰላም",
     ],
 )
-def test_an_emoji_or_a_name_does_not_make_another_language_known(shipped: Summarizer, text: str) -> None:
+def test_an_emoji_or_a_name_does_not_make_another_language_known(
+    shipped: Summarizer, text: str
+) -> None:
     assert not is_known(shipped, text)
 
 

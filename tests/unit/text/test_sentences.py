@@ -22,7 +22,11 @@ def split(text: str, language: str = "en") -> list[str]:
     ("language", "text", "expected"),
     [
         ("en", "Dr. Smith paid $3.50. He left!  Bye", ["Dr. Smith paid $3.50.", "He left!", "Bye"]),
-        ("en", "The U.S. economy grew 2.5 percent. It fell.", ["The U.S. economy grew 2.5 percent.", "It fell."]),
+        (
+            "en",
+            "The U.S. economy grew 2.5 percent. It fell.",
+            ["The U.S. economy grew 2.5 percent.", "It fell."],
+        ),
         ("en", "Is it? Yes! No...", ["Is it?", "Yes!", "No..."]),
         ("en", "I saw 😀. Then 👩‍👩‍👧 came.", ["I saw 😀.", "Then 👩‍👩‍👧 came."]),
         ("zh", "你好。他走了!是吗?", ["你好。", "他走了!", "是吗?"]),
@@ -64,7 +68,9 @@ TEXTS = st.text(
     ),
     max_size=200,
 )
-LANGUAGES = st.sampled_from(["en", "zh", "ja", "th", "ar", "ru", "he", "ko", "hi", "de", "xx", "zh-CN", "", "a\0b"])
+LANGUAGES = st.sampled_from(
+    ["en", "zh", "ja", "th", "ar", "ru", "he", "ko", "hi", "de", "xx", "zh-CN", "", "a\0b"]
+)
 
 
 def check_spans(text: str, spans: list[tuple[int, int]]) -> None:
@@ -133,7 +139,9 @@ def test_hostile_texts_cost_linear_work(unit, size, monkeypatch):
     calls = []
     original = full_stops.sentencex.segment
     monkeypatch.setattr(
-        full_stops.sentencex, "segment", lambda language, text: calls.append(len(text)) or original(language, text)
+        full_stops.sentencex,
+        "segment",
+        lambda language, text: calls.append(len(text)) or original(language, text),
     )
     text = (unit * size)[:size]
     check_spans(text, split_sentences(text, "en"))
@@ -181,7 +189,9 @@ def test_a_text_that_makes_the_splitter_panic_is_split_and_nothing_is_printed(sp
 
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "sentences.py"))
-EXAMPLES = [json.loads(line) for line in BENCHMARK["SENTENCES"].read_text(encoding="utf-8").splitlines()]
+EXAMPLES = [
+    json.loads(line) for line in BENCHMARK["SENTENCES"].read_text(encoding="utf-8").splitlines()
+]
 
 
 def f1(examples: list[dict[str, object]]) -> float:
@@ -214,7 +224,10 @@ BODY_SENTENCES = BODY.replace(". ", ".|").split("|")
     [
         ("- cheap\n", ["- cheap"]),
         ("\u2022 cheap\n", ["\u2022 cheap"]),
-        ("Pros:\n- cheap\n- quick\nCons:\n- leaks\n", ["Pros:", "- cheap", "- quick", "Cons:", "- leaks"]),
+        (
+            "Pros:\n- cheap\n- quick\nCons:\n- leaks\n",
+            ["Pros:", "- cheap", "- quick", "Cons:", "- leaks"],
+        ),
         ("1) cheap\n2) quick\n", ["1) cheap", "2) quick"]),
         ("\u2022 cheap \u2022 quick\n", ["\u2022 cheap", "\u2022 quick"]),
         ("1.\n", ["1."]),
@@ -234,13 +247,29 @@ def test_a_marker_belongs_to_the_sentence_behind_it(marker):
 @pytest.mark.parametrize(
     ("language", "text", "expected"),
     [
-        ("en", "It is closed until May. Residents left.", ["It is closed until May.", "Residents left."]),
-        ("en", "Tell me. Anna knows. Say no. Bob agrees.", ["Tell me.", "Anna knows.", "Say no.", "Bob agrees."]),
+        (
+            "en",
+            "It is closed until May. Residents left.",
+            ["It is closed until May.", "Residents left."],
+        ),
+        (
+            "en",
+            "Tell me. Anna knows. Say no. Bob agrees.",
+            ["Tell me.", "Anna knows.", "Say no.", "Bob agrees."],
+        ),
         ("en", "See No. 5 and Sec. 2. Gen. Lee left.", ["See No. 5 and Sec. 2.", "Gen. Lee left."]),
-        ("it", "Non lo so. Andiamo. Il sig. Rossi parte.", ["Non lo so.", "Andiamo.", "Il sig. Rossi parte."]),
+        (
+            "it",
+            "Non lo so. Andiamo. Il sig. Rossi parte.",
+            ["Non lo so.", "Andiamo.", "Il sig. Rossi parte."],
+        ),
         ("sv", "Han gick ut. Anna stannade.", ["Han gick ut.", "Anna stannade."]),
         ("fr", "M. Dupont sort. Il rit.", ["M. Dupont sort.", "Il rit."]),
-        ("de", "Am 3. Mai kam er. Die 2. Klasse sang.", ["Am 3. Mai kam er.", "Die 2. Klasse sang."]),
+        (
+            "de",
+            "Am 3. Mai kam er. Die 2. Klasse sang.",
+            ["Am 3. Mai kam er.", "Die 2. Klasse sang."],
+        ),
         ("de", "Es waren 20. Niemand sprach.", ["Es waren 20.", "Niemand sprach."]),
         ("de", "Heute ist der 12. Wir gehen.", ["Heute ist der 12.", "Wir gehen."]),
         ("cs", "Narodil se 3. října. Pak odešel.", ["Narodil se 3. října.", "Pak odešel."]),
@@ -280,7 +309,11 @@ def test_quote_marks_without_words_belong_to_the_sentence_behind_them():
         ["2024-01-05 10:00:01 INFO Started", "2024-01-05 10:00:02 WARN Disk is full"],
         ["hey", "are you coming tonight", "yeah sure", "ok see you"],
         ["Anna: Where were you", "Bob: At home", "Anna: All day"],
-        ["1\n00:00:01,000 --> 00:00:03,500", "I never thought that\nyou would come", "- Who was that"],
+        [
+            "1\n00:00:01,000 --> 00:00:03,500",
+            "I never thought that\nyou would come",
+            "- Who was that",
+        ],
     ],
 )
 def test_a_line_of_speech_ends_with_its_line(lines):
@@ -308,7 +341,10 @@ def test_a_transcript_without_punctuation_is_cut_at_a_stated_length(unit, langua
 
 def test_a_transcript_is_cut_before_a_conjunction():
     text = "we went to the sea and " * 100
-    assert {text[start:stop].split()[0] for start, stop in split_sentences(text, "en")} == {"we", "and"}
+    assert {text[start:stop].split()[0] for start, stop in split_sentences(text, "en")} == {
+        "we",
+        "and",
+    }
     assert sum(text[start:].startswith("and") for start, _ in split_sentences(text, "en")) > 5
 
 
@@ -339,7 +375,9 @@ LINES = st.lists(
 )
 
 
-@given(LINES, st.sampled_from(["\n", "\r\n", " ", "\n\n", "\n> ", ". ", "\u2029", "\u00a0"]), LANGUAGES)
+@given(
+    LINES, st.sampled_from(["\n", "\r\n", " ", "\n\n", "\n> ", ". ", "\u2029", "\u00a0"]), LANGUAGES
+)
 def test_spans_of_mixed_lines_cover_all_but_white_space(lines, joiner, language):
     text = joiner.join(lines)
     check_spans(text, split_sentences(text, language))

@@ -69,13 +69,18 @@ def test_they_are_what_their_names_say():
     ]
     features = features_of(*documents)
     assert features.dtype == np.float32
-    np.testing.assert_allclose(raw(features), [row for d in documents for row in expected(d)], atol=1e-5)
+    np.testing.assert_allclose(
+        raw(features), [row for d in documents for row in expected(d)], atol=1e-5
+    )
 
 
 def test_a_document_has_the_same_alone_and_beside_others():
     generator = np.random.default_rng(0)
     documents = [
-        [generator.integers(1, VOCABULARY_SIZE, generator.integers(0, 12)).tolist() for _ in range(count)]
+        [
+            generator.integers(1, VOCABULARY_SIZE, generator.integers(0, 12)).tolist()
+            for _ in range(count)
+        ]
         for count in (3, 1, 20)
     ]
     alone = np.concatenate([features_of(document) for document in documents])

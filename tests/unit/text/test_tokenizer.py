@@ -39,7 +39,24 @@ HARD = [
     "\u200b",
     "…",
 ]
-HARD += ["😀", "\r\n", "ا", "\u0301", "\0", "|", " |", "x" * 120, "“w”", "n't", "[SEP]", "##", "\u00a0", "ﬁ", "İ", "ß"]
+HARD += [
+    "😀",
+    "\r\n",
+    "ا",
+    "\u0301",
+    "\0",
+    "|",
+    " |",
+    "x" * 120,
+    "“w”",
+    "n't",
+    "[SEP]",
+    "##",
+    "\u00a0",
+    "ﬁ",
+    "İ",
+    "ß",
+]
 HARD += [
     "\ufffd",
     "\x85",
@@ -57,7 +74,9 @@ HARD += [
     "≮",
     "<\u0338",
 ]
-TEXT = st.lists(st.sampled_from(HARD) | st.characters(exclude_categories=["Cs"]), max_size=30).map("".join)
+TEXT = st.lists(st.sampled_from(HARD) | st.characters(exclude_categories=["Cs"]), max_size=30).map(
+    "".join
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +94,22 @@ def fast(tokenizer) -> Fast:
 
 def check(tokenizer: Fast, texts, spans) -> None:
     ids, lengths = tokenizer.tokenize(texts, spans)
-    sentences = [text[start:stop] for text, bounds in zip(texts, spans, strict=True) for start, stop in bounds]
-    expected = [e.ids for e in tokenizer._backend.encode_batch_fast(sentences, add_special_tokens=False)]
+    sentences = [
+        text[start:stop]
+        for text, bounds in zip(texts, spans, strict=True)
+        for start, stop in bounds
+    ]
+    expected = [
+        e.ids for e in tokenizer._backend.encode_batch_fast(sentences, add_special_tokens=False)
+    ]
     assert lengths.tolist() == [len(own) for own in expected]
     assert ids.tolist() == [number for own in expected for number in own]
     assert ids.dtype == lengths.dtype == np.int32
 
 
-@pytest.mark.parametrize(("name", "by_pieces"), [("wordpiece", True), ("byte_level_bpe", False), ("unigram", False)])
+@pytest.mark.parametrize(
+    ("name", "by_pieces"), [("wordpiece", True), ("byte_level_bpe", False), ("unigram", False)]
+)
 def test_the_way_is_found_by_comparison(name, by_pieces):
     tokenizer = fast(tiny.TOKENIZERS[name]())
     assert tokenizer.is_by_pieces == by_pieces
@@ -118,7 +145,9 @@ def test_what_pieces_do_not_cover_is_left_to_the_tokenizer(tokenizer):
     check(tokenizer, [text], [[(0, len(text))]])
 
 
-@pytest.mark.parametrize("normalizer", [BERT(lowercase=False), BERT(strip_accents=True), BERT(clean_text=False), None])
+@pytest.mark.parametrize(
+    "normalizer", [BERT(lowercase=False), BERT(strip_accents=True), BERT(clean_text=False), None]
+)
 def test_other_normalizers_of_bert_are_covered(normalizer):
     tokenizer = fast(changed(normalizer))
     assert tokenizer.is_by_pieces

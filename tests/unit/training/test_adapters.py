@@ -31,19 +31,27 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list:
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     pq.write_table(pa.table(summary_rows()), path)
     source = SourceConfig(name="news", summary_column="summary")
-    return read_examples(str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8)
+    return read_examples(
+        str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8
+    )
 
 
-def run(examples: list, config: TrainingConfig, store: StateStore | None = None) -> tuple[torch.nn.Module, list]:
+def run(
+    examples: list, config: TrainingConfig, store: StateStore | None = None
+) -> tuple[torch.nn.Module, list]:
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
     log: list[dict] = []
-    training.train(model, [LabelledSource(config.sources[0], examples, [])], config, log.append, store)
+    training.train(
+        model, [LabelledSource(config.sources[0], examples, [])], config, log.append, store
+    )
     return model, log
 
 
 def ranks(model: torch.nn.Module) -> list[int]:
-    return [int(weight.count_nonzero()) for name, weight in model.named_parameters() if "lora_E" in name]
+    return [
+        int(weight.count_nonzero()) for name, weight in model.named_parameters() if "lora_E" in name
+    ]
 
 
 def test_adalora_gives_ranks_to_where_they_matter(examples: list, tmp_path: Path) -> None:
@@ -57,7 +65,11 @@ def test_adalora_gives_ranks_to_where_they_matter(examples: list, tmp_path: Path
     assert sum(found) == pytest.approx(12 * 4, abs=1)
     merge_adapter(model)
     before = tiny.encoder().state_dict()
-    changes = [model.encoder.state_dict()[name] - before[name] for name in before if name.endswith("query.weight")]
+    changes = [
+        model.encoder.state_dict()[name] - before[name]
+        for name in before
+        if name.endswith("query.weight")
+    ]
     assert all(1 <= torch.linalg.matrix_rank(change, rtol=1e-4) <= 6 for change in changes)
 
 
@@ -83,7 +95,11 @@ def test_the_penalty_is_zero_for_orthogonal_factors() -> None:
     model = training.build_model(tiny.encoder(), config)
     schedule = RankSchedule.of(model, config, 10)
     assert schedule is not None
-    factors = {name: weight for name, weight in model.named_parameters() if "lora_A" in name or "lora_B" in name}
+    factors = {
+        name: weight
+        for name, weight in model.named_parameters()
+        if "lora_A" in name or "lora_B" in name
+    }
     for weight in factors.values():
         torch.nn.init.orthogonal_(weight)
     schedule.add_penalty()
@@ -94,14 +110,18 @@ def test_the_penalty_is_zero_for_orthogonal_factors() -> None:
             weight.grad = torch.ones_like(weight)
     schedule.add_penalty()
     for weight in factors.values():
-        assert ((weight.grad - 1) * weight).sum() > 1e-2  # on top of what there was, and downhill to shorter factors
+        assert (
+            (weight.grad - 1) * weight
+        ).sum() > 1e-2  # on top of what there was, and downhill to shorter factors
 
 
 def test_a_prefix_and_the_heads_learn_and_nothing_else(examples: list, tmp_path: Path) -> None:
     model, log = run(examples, training_config(epochs=10, **PREFIX))
     assert log[-1]["summary_loss"] < log[0]["summary_loss"] / 2
     untouched = tiny.encoder().state_dict()
-    assert all(torch.equal(weight, untouched[name]) for name, weight in model.encoder.state_dict().items())
+    assert all(
+        torch.equal(weight, untouched[name]) for name, weight in model.encoder.state_dict().items()
+    )
     torch.manual_seed(0)
     fresh = training.build_model(tiny.encoder(), training_config(**PREFIX))
     assert (model.prefix - fresh.prefix).abs().max() > 1e-3
@@ -109,7 +129,9 @@ def test_a_prefix_and_the_heads_learn_and_nothing_else(examples: list, tmp_path:
     expected = predict_examples(model, examples, "float32").sentences
     save_checkpoint(tmp_path, model, tiny.wordpiece(), "# A card\n", version="0.0.0")
     loaded, _ = load_checkpoint(tmp_path)
-    for found, scores in zip(predict_examples(loaded, examples, "float32").sentences, expected, strict=True):
+    for found, scores in zip(
+        predict_examples(loaded, examples, "float32").sentences, expected, strict=True
+    ):
         assert found == pytest.approx(scores, abs=1e-6)
 
 

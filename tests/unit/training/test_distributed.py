@@ -33,7 +33,9 @@ NOISE = ("key.bias", "query_key_value.bias", "in_proj_bias", "layers.0.bias", "l
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """7, 5 and 1 rows: no number of workers divides them all; the row groups do not fall on the workers' borders."""
     root = tmp_path_factory.mktemp("rows")
-    for source, rows in zip(VALUES["sources"], (summary_rows(7), sentiment_rows(5), sentiment_rows(1)), strict=True):
+    for source, rows in zip(
+        VALUES["sources"], (summary_rows(7), sentiment_rows(5), sentiment_rows(1)), strict=True
+    ):
         source["train_uri"] = source["validation_uri"] = f"{source['name']}.parquet"
         pq.write_table(pa.table(rows), root / source["train_uri"], row_group_size=2)
     return root
@@ -46,25 +48,36 @@ def alone(directory: Path) -> dict:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) -> None:
-    multiprocessing.start_processes(workers.main, (size, directory, VALUES), nprocs=size, start_method="spawn")
-    found = [torch.load(directory / f"{size}-{number}.pt", weights_only=True) for number in range(size)]
+    multiprocessing.start_processes(
+        workers.main, (size, directory, VALUES), nprocs=size, start_method="spawn"
+    )
+    found = [
+        torch.load(directory / f"{size}-{number}.pt", weights_only=True) for number in range(size)
+    ]
     assert [part["rank"] for part in found] == list(range(size))
     rows = [part["rows"] for part in found]
     assert [sum(column) for column in zip(*rows, strict=True)] == alone["rows"] == [7, 5, 1]
     assert max(column[0] for column in rows) < 7
     assert len(alone["losses"]) > 20
-    torch.testing.assert_close(torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5
+    )
     assert not any(part["losses"] for part in found[1:])  # the first worker logs
     for part in found:
         for name, weight in part["weights"].items():
             if name.endswith(NOISE):
                 continue
-            torch.testing.assert_close(weight, alone["weights"][name], rtol=1e-3, atol=1e-5, msg=name)
+            torch.testing.assert_close(
+                weight, alone["weights"][name], rtol=1e-3, atol=1e-5, msg=name
+            )
         assert part["measures"].keys() == {"news", "reviews", "remark"}
         assert part["measures"]["news"]["rows"] == 3
-        assert part["measures"]["news"]["rouge"] == pytest.approx(alone["measures"]["news"]["rouge"])
+        assert part["measures"]["news"]["rouge"] == pytest.approx(
+            alone["measures"]["news"]["rouge"]
+        )
         assert (
-            part["measures"]["reviews"]["sentiment"]["support"] == alone["measures"]["reviews"]["sentiment"]["support"]
+            part["measures"]["reviews"]["sentiment"]["support"]
+            == alone["measures"]["reviews"]["sentiment"]["support"]
         )
         assert part["measures"]["news"]["summary_loss"] == pytest.approx(
             alone["measures"]["news"]["summary_loss"], abs=1e-4
@@ -73,11 +86,20 @@ def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) 
 
 def test_workers_give_ranks_as_one_does(directory: Path) -> None:
     """AdaLoRA's penalty and the ranks that it takes away are the same on all workers, and as without others."""
-    values = VALUES | {"adapter": "adalora", "lora_rank": 2, "encoder_learning_rate": 1e-2, "epochs": 2}
+    values = VALUES | {
+        "adapter": "adalora",
+        "lora_rank": 2,
+        "encoder_learning_rate": 1e-2,
+        "epochs": 2,
+    }
     alone = workers.train_part(directory, values)
-    multiprocessing.start_processes(workers.main, (2, directory, values), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(
+        workers.main, (2, directory, values), nprocs=2, start_method="spawn"
+    )
     found = [torch.load(directory / f"2-{number}.pt", weights_only=True) for number in range(2)]
-    torch.testing.assert_close(torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(found[0]["losses"]), torch.tensor(alone["losses"]), rtol=1e-4, atol=1e-5
+    )
     ranks = {name: weight != 0 for name, weight in alone["weights"].items() if "lora_E" in name}
     assert 0 < sum(int(kept.sum()) for kept in ranks.values()) <= 12 * 2
     for part in found:

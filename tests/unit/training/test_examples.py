@@ -32,7 +32,11 @@ NUM_ROWS = 4000
 def encoded() -> list[Example]:
     """Long and short, in two scripts, with and without each kind of label."""
     documents = tiny.encode(
-        tiny.text(30, 8), "A cat.", "猫狗坐在垫子上。Кот спит.", max_windows=2, surface_features=True
+        tiny.text(30, 8),
+        "A cat.",
+        "猫狗坐在垫子上。Кот спит.",
+        max_windows=2,
+        surface_features=True,
     )
     generator = np.random.default_rng(0)
     labels = [generator.random(document.num_read_sentences, np.float32) for document in documents]
@@ -48,7 +52,9 @@ def same(one: object, other: object) -> bool:
         return type(one) is type(other) and one.dtype == other.dtype and np.array_equal(one, other)
     if dataclasses.is_dataclass(one):
         names = [field.name for field in dataclasses.fields(one)]
-        return type(one) is type(other) and all(same(getattr(one, name), getattr(other, name)) for name in names)
+        return type(one) is type(other) and all(
+            same(getattr(one, name), getattr(other, name)) for name in names
+        )
     return type(one) is type(other) and one == other
 
 
@@ -94,7 +100,9 @@ def test_no_room_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
     try:
-        with pytest.raises(OutputError, match=rf"temporary file in {tmp_path}: File too large.*set TMPDIR"):
+        with pytest.raises(
+            OutputError, match=rf"temporary file in {tmp_path}: File too large.*set TMPDIR"
+        ):
             ExampleFile.write(encoded() * 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -105,8 +113,13 @@ def test_the_weights_are_those_of_examples_in_memory(trained: str, tmp_path: Pat
     """To the last bit, and so are losses and measures."""
     pq.write_table(pa.table(summary_rows()), tmp_path / "news.parquet", row_group_size=3)
     pq.write_table(pa.table(sentiment_rows()), tmp_path / "reviews.parquet")
-    sources = [{"name": "news", "summary_column": "summary"}, {"name": "reviews", "sentiment_column": "label"}]
-    config = training_config(sources=sources, epochs=4, encoder_dropout=0.1, model={"dropout": 0.2}, trained=trained)
+    sources = [
+        {"name": "news", "summary_column": "summary"},
+        {"name": "reviews", "sentiment_column": "label"},
+    ]
+    config = training_config(
+        sources=sources, epochs=4, encoder_dropout=0.1, model={"dropout": 0.2}, trained=trained
+    )
     found = []
     for keep in (list, lambda file: file):
         torch.manual_seed(0)
@@ -119,7 +132,10 @@ def test_the_weights_are_those_of_examples_in_memory(trained: str, tmp_path: Pat
         ]  # fmt: skip
         if trained != "all":
             read = [training.compute_vectors(model, keep(examples), "float32") for examples in read]
-        parts = [LabelledSource(s, keep(rows), keep(rows)) for s, rows in zip(config.sources, read, strict=True)]
+        parts = [
+            LabelledSource(s, keep(rows), keep(rows))
+            for s, rows in zip(config.sources, read, strict=True)
+        ]
         log: list[dict] = []
         training.train(model, parts, config, log.append)
         for line in log:
@@ -149,16 +165,30 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     text, labels = tiny.text(60, 8), ["negative", "positive"]
     peaks = []
     for number in (NUM_ROWS, 3 * NUM_ROWS):
-        rows = {"document": [f"{tiny.WORDS[i % 30]} {text}" for i in range(number)], "label": labels * (number // 2)}
+        rows = {
+            "document": [f"{tiny.WORDS[i % 30]} {text}" for i in range(number)],
+            "label": labels * (number // 2),
+        }
         pq.write_table(pa.table(rows), tmp_path / f"{number}.parquet", row_group_size=1000)
         source = SourceConfig(name="a", train_uri=f"{number}.parquet", sentiment_column="label")
         config = training_config(
-            encoder=str(tmp_path / "encoder"), data_root=str(tmp_path), sources=[source], max_steps=3
+            encoder=str(tmp_path / "encoder"),
+            data_root=str(tmp_path),
+            sources=[source],
+            max_steps=3,
         )
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-        command = [sys.executable, "-c", CHILD, str(tmp_path / "config.yaml"), str(tmp_path / f"out-{number}")]
+        command = [
+            sys.executable,
+            "-c",
+            CHILD,
+            str(tmp_path / "config.yaml"),
+            str(tmp_path / f"out-{number}"),
+        ]
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=LIMIT_SECONDS
+        )
         code, peak = done.stdout.split()[-2:]
         assert code == "0", done.stderr
         peaks.append(int(peak) / 1024)

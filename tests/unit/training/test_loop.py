@@ -22,7 +22,12 @@ from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.data import Sampling, labelled_batch, read_examples
 from bertsum.training.loop import build_model, train
-from bertsum.training.optimization import LossModule, WeightAverage, learning_rate_factor, train_step
+from bertsum.training.optimization import (
+    LossModule,
+    WeightAverage,
+    learning_rate_factor,
+    train_step,
+)
 from bertsum.training.steps import StepPlan
 from bertsum.training.validation import LabelledSource, predict_examples
 
@@ -42,7 +47,9 @@ def read(tmp_path, rows: dict, config: SourceConfig, max_windows: int = 8, **sam
 
 @pytest.fixture
 def summaries(tmp_path):
-    return read(tmp_path, summary_rows(), source_config(summary_column="summary", num_summary_sentences=1))
+    return read(
+        tmp_path, summary_rows(), source_config(summary_column="summary", num_summary_sentences=1)
+    )
 
 
 @pytest.fixture
@@ -58,7 +65,9 @@ def labels_of(examples) -> list[list[float]]:
 
 
 def test_labels_of_summaries_are_the_oracles(summaries):
-    assert labels_of(summaries) == [[float(i == number % 5) for i in range(5)] for number in range(8)]
+    assert labels_of(summaries) == [
+        [float(i == number % 5) for i in range(5)] for number in range(8)
+    ]
     assert {example.sentiment_label for example in summaries} == {IGNORE}
     assert summaries[0].summary.startswith("Zebra")
 
@@ -74,8 +83,14 @@ def test_rows_without_text_are_left_out_and_unlabelled_rows_are_ignored(tmp_path
         "summary": ["The cat.", "a", "b", "c", None, ""],
         "label": ["positive", "positive", None, None, None, "neutral"],
     }
-    examples = read(tmp_path, rows, source_config(summary_column="summary", sentiment_column="label"))
-    assert [example.document.text for example in examples] == ["The cat sleeps.", "A dog runs.", "A bird sees."]
+    examples = read(
+        tmp_path, rows, source_config(summary_column="summary", sentiment_column="label")
+    )
+    assert [example.document.text for example in examples] == [
+        "The cat sleeps.",
+        "A dog runs.",
+        "A bird sees.",
+    ]
     assert labels_of(examples) == [[1], [IGNORE], [IGNORE]]
     assert [example.sentiment_label for example in examples] == [2, IGNORE, 1]
 
@@ -92,7 +107,8 @@ def test_one_label_for_a_whole_source(tmp_path):
 )  # fmt: skip
 def test_a_label_that_the_model_does_not_have_is_named(tmp_path, column, config):
     with pytest.raises(
-        InputError, match=r"news: .*rows\.parquet, row \d \(from 0\): it has the label '(good|1)'; the model knows"
+        InputError,
+        match=r"news: .*rows\.parquet, row \d \(from 0\): it has the label '(good|1)'; the model knows",
     ):
         read(tmp_path, {"document": ["a cat", "a dog"], "label": column}, source_config(**config))
 
@@ -117,7 +133,11 @@ def test_sentence_labels_that_come_with_the_data(tmp_path):
 def test_sentence_labels_of_another_number_are_an_error(tmp_path):
     rows = {"document": ["A cat."], "sentences": [["A cat."]], "labels": [[0, 1]]}
     with pytest.raises(InputError, match=r"source news.*1 sentences.*2 labels"):
-        read(tmp_path, rows, source_config(sentences_column="sentences", sentence_labels_column="labels"))
+        read(
+            tmp_path,
+            rows,
+            source_config(sentences_column="sentences", sentence_labels_column="labels"),
+        )
 
 
 def test_labels_are_of_the_sentences_that_were_read(tmp_path):
@@ -144,7 +164,10 @@ def test_excerpts_are_consecutive_sentences(tmp_path):
     rows = {"document": [tiny.text(9, 5, first=i) for i in range(20)], "label": ["neutral"] * 20}
     config = source_config(sentiment_column="label", excerpt_sentences=3)
     examples = read(tmp_path, rows, config)
-    assert all(example.document.text in text for example, text in zip(examples, rows["document"], strict=True))
+    assert all(
+        example.document.text in text
+        for example, text in zip(examples, rows["document"], strict=True)
+    )
     assert {len(example.document.spans) for example in examples} == {1, 2, 3}
     assert [example.document.text for example in read(tmp_path, rows, config)] == [
         example.document.text for example in examples
@@ -173,7 +196,10 @@ def test_missing_files_and_columns_are_named(tmp_path):
             tiny.model_config(),
             max_windows=1,
         )
-    with pytest.raises(InputError, match=r"rows\.parquet: there is no column 'highlights' \(summary_column names it\)"):
+    with pytest.raises(
+        InputError,
+        match=r"rows\.parquet: there is no column 'highlights' \(summary_column names it\)",
+    ):
         read(tmp_path, summary_rows(), source_config(summary_column="highlights"))
 
 
@@ -191,7 +217,9 @@ def test_sources_without_sense_are_refused(values):
 
 
 def texts_of(batches, examples) -> list[str]:
-    by_ids = {tuple(example.document.input_ids.tolist()): example.document.text for example in examples}
+    by_ids = {
+        tuple(example.document.input_ids.tolist()): example.document.text for example in examples
+    }
     return [
         by_ids[tuple(ids.tolist())]
         for batch in batches
@@ -221,7 +249,9 @@ def test_an_epoch_has_each_example_once_in_a_random_order(summaries, sentiments)
         batches = epoch_batches(parts, 120, seed)
         assert all(len(batch.batch.input_ids) <= 120 for batch in batches)
         orders.append(texts_of(batches, [*summaries, *sentiments]))
-        assert sorted(orders[-1]) == sorted(example.document.text for example in [*summaries, *sentiments])
+        assert sorted(orders[-1]) == sorted(
+            example.document.text for example in [*summaries, *sentiments]
+        )
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -234,7 +264,9 @@ def test_weights_are_passes_over_a_source(summaries, sentiments):
 
 
 def test_an_example_longer_than_the_budget_is_a_batch_of_its_own(summaries):
-    assert [len(batch.batch.documents) for batch in epoch_batches([(1.0, summaries)], 1, 0)] == [1] * 8
+    assert [len(batch.batch.documents) for batch in epoch_batches([(1.0, summaries)], 1, 0)] == [
+        1
+    ] * 8
 
 
 # A step
@@ -242,8 +274,17 @@ def test_an_example_longer_than_the_budget_is_a_batch_of_its_own(summaries):
 
 def gradients(model, micro_batches, config):
     """Gradients of one step at a learning rate of 0, without clipping."""
-    losses = train_step(LossModule(model, config), micro_batches, torch.optim.SGD(model.parameters(), lr=0.0), config)
-    return losses, {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    losses = train_step(
+        LossModule(model, config),
+        micro_batches,
+        torch.optim.SGD(model.parameters(), lr=0.0),
+        config,
+    )
+    return losses, {
+        name: weight.grad.clone()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
 
 
 def test_micro_batches_are_one_big_batch(summaries, sentiments):
@@ -251,7 +292,9 @@ def test_micro_batches_are_one_big_batch(summaries, sentiments):
     model = build_model(tiny.encoder(), config)
     examples = [*summaries, *sentiments]
     whole, expected = gradients(model, [labelled_batch(examples)], config)
-    parts = [labelled_batch(examples[a:b]) for a, b in [(0, 3), (3, 9), (9, 16)]]  # of unequal counts
+    parts = [
+        labelled_batch(examples[a:b]) for a, b in [(0, 3), (3, 9), (9, 16)]
+    ]  # of unequal counts
     losses, found = gradients(model, parts, config)
     assert losses["summary_loss"] == pytest.approx(whole["summary_loss"], abs=1e-6)
     assert losses["sentiment_loss"] == pytest.approx(whole["sentiment_loss"], abs=1e-6)
@@ -289,7 +332,9 @@ def test_a_head_without_labels_has_no_gradient(summaries, sentiments):
         losses, found = gradients(model, [labelled_batch(examples)], config)
         assert losses[loss] == 0
         assert not any(gradient.any() for name, gradient in found.items() if name.startswith(other))
-        assert any(gradient.any() for name, gradient in found.items() if name.startswith("encoder."))
+        assert any(
+            gradient.any() for name, gradient in found.items() if name.startswith("encoder.")
+        )
 
 
 def test_a_step_without_any_label_changes_nothing_and_is_no_error(tmp_path):
@@ -308,9 +353,14 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(summaries):
     model = build_model(tiny.encoder(), config)
     model.summarization.scorer.bias.data.fill_(float("nan"))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(FloatingPointError, match=r"loss of summary is not a number. .* lower encoder_learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss of summary is not a number. .* lower encoder_learning_rate"
+    ):
         train_step(
-            LossModule(model, config), [labelled_batch(summaries)], optimization.make_optimizer(model, config), config
+            LossModule(model, config),
+            [labelled_batch(summaries)],
+            optimization.make_optimizer(model, config),
+            config,
         )
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]) or "scorer.bias" in name
@@ -343,7 +393,9 @@ def test_optimizer_groups():
 @pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 100])
 def test_schedule_rises_then_falls_to_zero(warmup, num_steps):
-    factors = [learning_rate_factor(step, num_steps, "linear", warmup) for step in range(num_steps + 2)]
+    factors = [
+        learning_rate_factor(step, num_steps, "linear", warmup) for step in range(num_steps + 2)
+    ]
     top = max(1, round(warmup * num_steps)) - 1
     assert factors[: top + 1] == pytest.approx(np.linspace(1 / (top + 1), 1, top + 1))
     assert factors.count(1) == 1
@@ -353,14 +405,18 @@ def test_schedule_rises_then_falls_to_zero(warmup, num_steps):
 
 def test_other_schedules():
     noam = [learning_rate_factor(step, 100, "noam", 0.1) for step in range(100)]
-    formula = [min((step + 1) ** -0.5, (step + 1) * 10**-1.5) for step in range(100)]  # Vaswani et al., section 5.3
+    formula = [
+        min((step + 1) ** -0.5, (step + 1) * 10**-1.5) for step in range(100)
+    ]  # Vaswani et al., section 5.3
     assert noam == pytest.approx([value / formula[9] for value in formula])
     constant = [learning_rate_factor(step, 100, "constant", 0.1) for step in range(100)]
     assert constant == pytest.approx([min(1, (step + 1) / 10) for step in range(100)])
 
 
 def test_rates_of_encoder_and_heads_rise_apart(summaries):
-    config = training_config(encoder_learning_rate=1e-5, head_learning_rate=1e-3, warmup_share=0.5, head_warmup_share=0)
+    config = training_config(
+        encoder_learning_rate=1e-5, head_learning_rate=1e-3, warmup_share=0.5, head_warmup_share=0
+    )
     optimizer = optimization.make_optimizer(build_model(tiny.encoder(), config), config)
     optimization.set_learning_rates(optimizer, 0, 100, config)
     rates = {group["is_encoder"]: group["lr"] for group in optimizer.param_groups}
@@ -410,7 +466,9 @@ def test_it_learns_sentiment(sentiments):
 def test_it_learns_both(summaries, sentiments):
     _, log = run([*summaries, *sentiments], epochs=15)
     for name in ("summary_loss", "sentiment_loss"):
-        assert np.mean([step[name] for step in log[-5:]]) < 0.8 * np.mean([step[name] for step in log[:5]])
+        assert np.mean([step[name] for step in log[-5:]]) < 0.8 * np.mean(
+            [step[name] for step in log[:5]]
+        )
 
 
 def test_it_learns_without_a_sentiment_head(summaries):
@@ -436,7 +494,12 @@ def test_the_average_is_of_the_last_steps(summaries):
     model = build_model(tiny.encoder(), config)
     seen = []
     source = LabelledSource(config.sources[0], summaries, [])
-    train(model, [source], config, lambda values: seen.append(model.summarization.scorer.weight.detach().clone()))
+    train(
+        model,
+        [source],
+        config,
+        lambda values: seen.append(model.summarization.scorer.weight.detach().clone()),
+    )
     last = seen[len(seen) // 2 :]
     assert 2 * len(last) == len(seen)
     torch.testing.assert_close(model.summarization.scorer.weight, torch.stack(last).mean(0))
@@ -462,7 +525,12 @@ def test_without_an_average_the_last_weights_stay(summaries):
     model = build_model(tiny.encoder(), config)
     seen = []
     source = LabelledSource(config.sources[0], summaries, [])
-    train(model, [source], config, lambda values: seen.append(model.summarization.scorer.weight.detach().clone()))
+    train(
+        model,
+        [source],
+        config,
+        lambda values: seen.append(model.summarization.scorer.weight.detach().clone()),
+    )
     assert torch.equal(model.summarization.scorer.weight, seen[-1])
 
 
@@ -480,7 +548,9 @@ def test_weight_average_is_a_mean():
 
 @pytest.mark.parametrize("weight", [1.0, 0.01])
 def test_no_row_to_train_on_is_an_error_and_not_an_endless_loop(weight, summaries):
-    config = training_config(sources=[{"name": "news", "summary_column": "summary", "weight": weight}])
+    config = training_config(
+        sources=[{"name": "news", "summary_column": "summary", "weight": weight}]
+    )
     model = build_model(tiny.encoder(), config)
     source = LabelledSource(config.sources[0], summaries if weight < 1 else [], summaries)
     with pytest.raises(InputError, match="no rows to train on"):
@@ -496,8 +566,12 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
     assert {name for name in trained if name.startswith("encoder.")} == {
         name for name, _ in model.named_parameters() if "lora_" in name
     }
-    assert len([name for name in trained if "lora_A" in name]) == 12  # six linear layers in each of two
-    assert all(name in trained for name, _ in model.named_parameters() if not name.startswith("encoder."))
+    assert (
+        len([name for name in trained if "lora_A" in name]) == 12
+    )  # six linear layers in each of two
+    assert all(
+        name in trained for name, _ in model.named_parameters() if not name.startswith("encoder.")
+    )
     log = []
     train(model, [LabelledSource(config.sources[0], summaries, [])], config, log.append)
     assert log[-1]["summary_loss"] < log[0]["summary_loss"] / 2
@@ -506,10 +580,18 @@ def test_low_rank_training_changes_low_rank_weights_and_heads_only(summaries):
             assert torch.equal(weight, before[name.replace(".base_layer", "")]), name
     expected = predict_examples(model, summaries, "float32").sentences
     merge_adapter(model)
-    assert model.encoder.state_dict().keys() == {name for name in before if not name.startswith("pooler.")}
-    for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
+    assert model.encoder.state_dict().keys() == {
+        name for name in before if not name.startswith("pooler.")
+    }
+    for found, score in zip(
+        predict_examples(model, summaries, "float32").sentences, expected, strict=True
+    ):
         assert found == pytest.approx(score, abs=1e-4)
-    changed = {name for name, weight in model.encoder.state_dict().items() if not torch.equal(weight, before[name])}
+    changed = {
+        name
+        for name, weight in model.encoder.state_dict().items()
+        if not torch.equal(weight, before[name])
+    }
     assert changed
     assert all(before[name].dim() == 2 and "embeddings" not in name for name in changed)
 
@@ -521,13 +603,17 @@ def test_other_adapters_learn_and_are_merged(adapter, summaries):
     model = build_model(tiny.encoder(), config)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     train(model, [LabelledSource(config.sources[0], summaries, [])], config, lambda values: None)
-    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    changed = {
+        name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])
+    }
     assert any(name.startswith("encoder.") for name in changed)
     assert not any("base_layer" in name for name in changed)
     expected = predict_examples(model, summaries, "float32").sentences
     merge_adapter(model)
     assert model.encoder.state_dict().keys() == tiny.model().encoder.state_dict().keys()
-    for found, score in zip(predict_examples(model, summaries, "float32").sentences, expected, strict=True):
+    for found, score in zip(
+        predict_examples(model, summaries, "float32").sentences, expected, strict=True
+    ):
         assert found == pytest.approx(score, abs=1e-3)
 
 
@@ -578,15 +664,26 @@ def test_gradient_checkpointing_gives_the_same_gradients(kind, summaries):
     ],
 )
 def test_freezing(trained, learns, summaries, sentiments):
-    config = training_config(epochs=2, trained=trained, start_from="a", model={"rank_candidates": True})
+    config = training_config(
+        epochs=2, trained=trained, start_from="a", model={"rank_candidates": True}
+    )
     model = build_model(tiny.encoder(), config)
     if trained != "all":
         training.freeze(model, config.trained)
     before = copy.deepcopy(model.state_dict())
-    train(model, [LabelledSource(config.sources[0], [*summaries, *sentiments], [])], config, lambda values: None)
+    train(
+        model,
+        [LabelledSource(config.sources[0], [*summaries, *sentiments], [])],
+        config,
+        lambda values: None,
+    )
     for name, weight in model.state_dict().items():
         unused = "in_proj_bias" in name or ".position_ids" in name
-        assert unused or torch.equal(weight, before[name]) != name.startswith(learns) or "key.bias" in name, name
+        assert (
+            unused
+            or torch.equal(weight, before[name]) != name.startswith(learns)
+            or "key.bias" in name
+        ), name
 
 
 def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
@@ -612,9 +709,16 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
 
 def test_candidates_learn_which_summary_is_better_and_only_then_change_it(tmp_path):
     """Of three sentences the shortest makes the best summary: the scores do not know it, and the network learns it."""
-    words = ["The cat sleeps in the old red house.", "The dog runs to the small blue river.", "Prices fall."]
+    words = [
+        "The cat sleeps in the old red house.",
+        "The dog runs to the small blue river.",
+        "Prices fall.",
+    ]
     orders = list(itertools.permutations(words))
-    rows = {"document": [" ".join(order) for order in orders], "summary": ["Prices fall."] * len(orders)}
+    rows = {
+        "document": [" ".join(order) for order in orders],
+        "summary": ["Prices fall."] * len(orders),
+    }
     config = source_config(summary_column="summary", num_summary_sentences=1)
     examples = read(tmp_path, rows, config)
     model, log = run(
@@ -642,21 +746,26 @@ def test_a_batch_without_summaries_is_no_error_where_only_candidates_learn(senti
     training.freeze(model, config.trained)
     losses, found = gradients(model, [labelled_batch(sentiments)], config)
     assert losses["candidate_loss"] == 0
-    assert found.keys() == {f"candidates.layers.{place}.{kind}" for place in (0, 3) for kind in ("weight", "bias")} | {
-        "candidates.layers.6.weight"
-    }
+    assert found.keys() == {
+        f"candidates.layers.{place}.{kind}" for place in (0, 3) for kind in ("weight", "bias")
+    } | {"candidates.layers.6.weight"}
     assert not any(gradient.any() for gradient in found.values())
 
 
 def test_what_does_not_learn_computes_as_in_use(summaries):
     config = training_config(
-        epochs=2, trained="candidates", start_from="a", model={"rank_candidates": True, "dropout": 0.5}
+        epochs=2,
+        trained="candidates",
+        start_from="a",
+        model={"rank_candidates": True, "dropout": 0.5},
     )
     model = build_model(tiny.encoder(), config)
     training.freeze(model, config.trained)
     seen = []
     for part in (model.summarization, model.candidates):
-        part.register_forward_pre_hook(lambda module, _: seen.append((type(module).__name__, module.training)))
+        part.register_forward_pre_hook(
+            lambda module, _: seen.append((type(module).__name__, module.training))
+        )
     train(model, [LabelledSource(config.sources[0], summaries, [])], config, lambda values: None)
     assert set(seen) == {("SummarizationLayers", False), ("CandidateRanker", True)}
 
@@ -674,8 +783,13 @@ def test_validation_during_a_run(summaries):
 
 def test_rows_of_a_validation_are_drawn_from_all(tmp_path):
     """A file that is sorted by label: its first rows have one only. Each time the same rows are measured."""
-    rows = {"document": [f"It was {tiny.WORDS[i]}." for i in range(38)], "label": ["negative"] * 19 + ["positive"] * 19}
-    source = LabelledSource(config := source_config(sentiment_column="label"), [], read(tmp_path, rows, config))
+    rows = {
+        "document": [f"It was {tiny.WORDS[i]}." for i in range(38)],
+        "label": ["negative"] * 19 + ["positive"] * 19,
+    }
+    source = LabelledSource(
+        config := source_config(sentiment_column="label"), [], read(tmp_path, rows, config)
+    )
     model = tiny.model()
     found, again = (validation.validate(model, [source], 12, "float32")["news"] for _ in range(2))
     assert found == again
@@ -695,9 +809,14 @@ def test_validation_does_not_disturb_a_run(summaries):
 
 def test_measures_of_a_trained_model(tmp_path):
     rows = summary_rows() | {"label": sentiment_rows()["label"]}
-    config = source_config(summary_column="summary", sentiment_column="label", num_summary_sentences=1)
+    config = source_config(
+        summary_column="summary", sentiment_column="label", num_summary_sentences=1
+    )
     examples = read(tmp_path, rows, config)
-    model, _ = run(examples, config=training_config(epochs=30, sources=[config.model_dump()], max_batch_tokens=100))
+    model, _ = run(
+        examples,
+        config=training_config(epochs=30, sources=[config.model_dump()], max_batch_tokens=100),
+    )
     found = validation.measure_examples(model, examples, config, "float32")
     assert found["rows"] == 8
     assert found["rouge"]["rouge_1"] == found["oracle"]["rouge_1"] == pytest.approx(100)
@@ -706,7 +825,9 @@ def test_measures_of_a_trained_model(tmp_path):
     assert found["spread"]["score_deviation"] > 0.1
     assert found["summary_loss"] < 0.3
     assert found["sentiment_loss"] < 0.5
-    assert found["sentiment"]["accuracy"] == found["sentiment"]["accuracy_among_present_labels"] == 1
+    assert (
+        found["sentiment"]["accuracy"] == found["sentiment"]["accuracy_among_present_labels"] == 1
+    )
     assert found["sentiment"]["support"] == {"negative": 4, "neutral": 0, "positive": 4}
 
 
@@ -721,7 +842,9 @@ def test_measures_of_rows_without_labels(tmp_path):
 
 def test_accuracy_among_present_labels():
     logits = np.array([[0.0, 9, 1], [0, 9, 1], [2, 9, 1]])
-    found = validation._measure_classes("sentiment", logits, np.array([2, 2, 0]), LABELS)["sentiment"]
+    found = validation._measure_classes("sentiment", logits, np.array([2, 2, 0]), LABELS)[
+        "sentiment"
+    ]
     assert found["accuracy"] == 0
     assert found["accuracy_among_present_labels"] == 1
 
@@ -742,7 +865,11 @@ def test_predictions_come_in_the_order_of_the_examples(summaries, sentiments):
 
 def test_new_heads_begin_anew_and_the_others_are_taken_over():
     model = tiny.model()
-    values = {"encoder": "x", "sources": [{"name": "a", "sentiment": "neutral"}], "new_heads": ["summarization"]}
+    values = {
+        "encoder": "x",
+        "sources": [{"name": "a", "sentiment": "neutral"}],
+        "new_heads": ["summarization"],
+    }
     shape = tiny.model_config(surface_features=True, num_summarization_layers=1)
     renewed = training.renew_heads(model, training_config_of(values, shape))
     assert renewed.config == shape
@@ -753,10 +880,15 @@ def test_new_heads_begin_anew_and_the_others_are_taken_over():
 
 
 def test_a_head_that_does_not_fit_is_named():
-    values = {"encoder": "x", "sources": [{"name": "a", "sentiment": "bad"}], "new_heads": ["summarization"]}
+    values = {
+        "encoder": "x",
+        "sources": [{"name": "a", "sentiment": "bad"}],
+        "new_heads": ["summarization"],
+    }
     with pytest.raises(ModelError, match="start_from has sentiment of another shape"):
         training.renew_heads(
-            tiny.model(), training_config_of(values, tiny.model_config(sentiment_labels=("bad", "good")))
+            tiny.model(),
+            training_config_of(values, tiny.model_config(sentiment_labels=("bad", "good"))),
         )
 
 

@@ -25,7 +25,13 @@ def test_each_character_is_a_token(tmp_path: Path) -> None:
     documents = DocumentEncoder(tokenizer, tiny.model_config(), num_segments=2, max_positions=64)
     (document,) = documents.encode(["很好 吃。a"], ["zh"], 4)
     tokens = tokenizer.convert_ids_to_tokens(document.input_ids.tolist())
-    assert [token for token in tokens if token not in ("[CLS]", "[SEP]")] == ["很", "好", "吃", "。", "a"]
+    assert [token for token in tokens if token not in ("[CLS]", "[SEP]")] == [
+        "很",
+        "好",
+        "吃",
+        "。",
+        "a",
+    ]
     (unknown,) = documents.encode(["火车"], ["zh"], 4)
     assert unknown.is_unknown_language
     (with_emoji,) = documents.encode(["很好👍👍"], ["zh"], 4)
@@ -43,7 +49,9 @@ def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         make_encoder(tmp_path / name, ["很好"], SIZES, seed)
-        weights.append(load_encoder(str(tmp_path / name))[0].embeddings.word_embeddings.weight.detach().numpy())
+        weights.append(
+            load_encoder(str(tmp_path / name))[0].embeddings.word_embeddings.weight.detach().numpy()
+        )
     np.testing.assert_array_equal(weights[0], weights[1])
     assert (weights[0] != weights[2]).any()
 

@@ -22,7 +22,12 @@ from bertsum.training.state import RunState, StateStore
 from bertsum.training.tracking import numbers
 from bertsum.training.validation import LabelledSource, check_metric, read_metric, validate
 
-SOURCE = {"name": "news", "summary_column": "summary", "num_summary_sentences": 1, "validation_uri": "x"}
+SOURCE = {
+    "name": "news",
+    "summary_column": "summary",
+    "num_summary_sentences": 1,
+    "validation_uri": "x",
+}
 VALUES = {
     "sources": [SOURCE],
     "epochs": 6,
@@ -42,11 +47,17 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list:
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     pq.write_table(pa.table(summary_rows()), path)
     source = SourceConfig.model_validate(SOURCE)
-    return read_examples(str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8)
+    return read_examples(
+        str(path), source, tiny.document_encoder(), tiny.model_config(), max_windows=8
+    )
 
 
 def run(
-    examples: list, directory: Path, stop_at: int | None = None, validation: list | None = None, **values: object
+    examples: list,
+    directory: Path,
+    stop_at: int | None = None,
+    validation: list | None = None,
+    **values: object,
 ) -> tuple[torch.nn.Module, list]:
     """The model and the log; `stop_at`: the step whose news is the last; `validation`: by default the same rows."""
     config = training_config(**(VALUES | values))
@@ -62,7 +73,11 @@ def run(
     store = StateStore(Folder(str(directory)), config.kept_checkpoints)
     try:
         training.train(
-            model, [LabelledSource(config.sources[0], examples, validation or examples)], config, listen, store
+            model,
+            [LabelledSource(config.sources[0], examples, validation or examples)],
+            config,
+            listen,
+            store,
         )
     except StoppedError:
         assert stop_at is not None
@@ -70,16 +85,24 @@ def run(
 
 
 def losses(log: list) -> list[tuple[int, float, float]]:
-    return [(line["step"], line["summary_loss"], line["gradient_norm"]) for line in log if "summary_loss" in line]
+    return [
+        (line["step"], line["summary_loss"], line["gradient_norm"])
+        for line in log
+        if "summary_loss" in line
+    ]
 
 
 @pytest.mark.parametrize(
     "values", [{"optimizer": "adamw"}, {"optimizer": "adam"}, {"repeats": 3, "epochs": 2}], ids=str
 )
-def test_a_run_goes_on_as_if_it_had_not_stopped(values: dict, examples: list, tmp_path: Path) -> None:
+def test_a_run_goes_on_as_if_it_had_not_stopped(
+    values: dict, examples: list, tmp_path: Path
+) -> None:
     model, log = run(examples, tmp_path / "a", **values)
     num_steps = log[-1]["num_steps"]
-    first, second = (losses(run(examples, tmp_path / "b", stop_at=step, **values)[1]) for step in (3, 8))
+    first, second = (
+        losses(run(examples, tmp_path / "b", stop_at=step, **values)[1]) for step in (3, 8)
+    )
     last, rest = run(examples, tmp_path / "b", **values)
     assert first == losses(log)[:3]
     assert second == losses(log)[2:8]  # the third step was told, but not yet saved
@@ -92,13 +115,20 @@ def test_a_finished_run_does_no_step(examples: list, tmp_path: Path) -> None:
     model, _ = run(examples, tmp_path)
     again, log = run(examples, tmp_path)
     assert losses(log) == []
-    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in again.state_dict().items())
+    assert all(
+        torch.equal(weight, model.state_dict()[name]) for name, weight in again.state_dict().items()
+    )
 
 
 def test_a_checkpoint_is_data_and_nothing_else(examples: list, tmp_path: Path) -> None:
     run(examples, tmp_path, stop_at=4)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["00000002.json", "00000002.safetensors", "00000003.json", "00000003.safetensors"]
+    assert names == [
+        "00000002.json",
+        "00000002.safetensors",
+        "00000003.json",
+        "00000003.safetensors",
+    ]
     state = json.loads((tmp_path / "checkpoints" / "00000003.json").read_text())
     assert (state["step"], state["averaged_steps"]) == (3, 0)
 
@@ -127,9 +157,16 @@ def test_tensors_of_a_checkpoint_that_was_not_finished_go_with_the_next(tmp_path
     store, folder = StateStore(Folder(str(tmp_path)), 2), tmp_path / "checkpoints"
     store.save(RunState(plan_digest="", step=1), {})
     for step in (2, 3, 7):
-        (folder / f"0000000{step}.safetensors").write_bytes(b"of a run that was killed before it wrote the record")
+        (folder / f"0000000{step}.safetensors").write_bytes(
+            b"of a run that was killed before it wrote the record"
+        )
     store.save(RunState(plan_digest="", step=4), {})
-    assert sorted(path.stem for path in folder.iterdir()) == ["00000001", "00000001", "00000004", "00000004"]
+    assert sorted(path.stem for path in folder.iterdir()) == [
+        "00000001",
+        "00000001",
+        "00000004",
+        "00000004",
+    ]
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
@@ -139,7 +176,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged"):
         store.read_tensors(1)
     (tmp_path / "checkpoints" / "00000001.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"00000001\.safetensors is damaged, and no other one is left"):
+    with pytest.raises(
+        OutputError, match=r"00000001\.safetensors is damaged, and no other one is left"
+    ):
         store.latest()
 
 
@@ -175,7 +214,12 @@ def test_the_best_weights_are_the_result(examples: list, opposite: list, tmp_pat
 
 def test_patience_ends_a_run(examples: list, opposite: list, tmp_path: Path) -> None:
     """The first measure is the best, and the two after it are worse."""
-    values = {"best_metric": ["news.summary_loss"], "validate_every_steps": 1, "patience": 2, "average_share": 0.0}
+    values = {
+        "best_metric": ["news.summary_loss"],
+        "validate_every_steps": 1,
+        "patience": 2,
+        "average_share": 0.0,
+    }
     _, log = run(opposite, tmp_path, validation=examples, **values)
     assert [line["step"] for line in log if "score" in line] == [1, 2, 3, 3]  # at the end again
     assert losses(log)[-1][0] == 3 < log[0]["num_steps"]
@@ -201,13 +245,19 @@ def test_repeats_that_cannot_be_averaged_are_refused(values: dict) -> None:
 def test_a_measure_that_is_none() -> None:
     results = {"news": {"rows": 3, "rouge": {"rouge_1": 30.0}, "summary_loss": 0.5}}
     assert read_metric(results, ["news.rouge.rouge_1", "news.summary_loss"]) == pytest.approx(14.75)
-    with pytest.raises(ConfigError, match=r"news\.accuracy: .* there are news\.rouge\.rouge_1, news\.rows"):
+    with pytest.raises(
+        ConfigError, match=r"news\.accuracy: .* there are news\.rouge\.rouge_1, news\.rows"
+    ):
         read_metric(results, ["news.accuracy"])
 
 
-def test_a_measure_that_is_none_is_found_before_the_first_step(examples: list, tmp_path: Path) -> None:
+def test_a_measure_that_is_none_is_found_before_the_first_step(
+    examples: list, tmp_path: Path
+) -> None:
     values = {"sources": [{**SOURCE, "sentiment": "neutral"}], "validate_every_steps": 1}
-    with pytest.raises(ConfigError, match=r"news\.rouge\.rouge1: there is no such measure; .*news\.rouge\.rouge_1,"):
+    with pytest.raises(
+        ConfigError, match=r"news\.rouge\.rouge1: there is no such measure; .*news\.rouge\.rouge_1,"
+    ):
         run(examples, tmp_path, **values, best_metric=["news.rouge.rouge1"])
     assert list(tmp_path.rglob("*")) == []
 
@@ -215,14 +265,19 @@ def test_a_measure_that_is_none_is_found_before_the_first_step(examples: list, t
 def test_each_kind_of_label_tells_which_measures_there_are(tmp_path: Path) -> None:
     """Only the third row has a summary, only the fourth a sentiment; the names are those of a whole validation."""
     rows = summary_rows(5)
-    rows |= {"summary": [None, None, rows["summary"][2], None, None], "label": [None, None, None, "neutral", None]}
+    rows |= {
+        "summary": [None, None, rows["summary"][2], None, None],
+        "label": [None, None, None, "neutral", None],
+    }
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     config = SourceConfig(name="news", summary_column="summary", sentiment_column="label")
     encoder, shape = tiny.document_encoder(), tiny.model_config()
     found = read_examples(str(tmp_path / "rows.parquet"), config, encoder, shape, max_windows=8)
     model, source = tiny.model(), LabelledSource(config, [], found)
     names = [name for name, _ in numbers(validate(model, [source], None, "float32"))]
-    assert {"news.oracle.rouge_2", "news.spread.vector_cosine", "news.sentiment.f1.neutral"} < {*names}
+    assert {"news.oracle.rouge_2", "news.spread.vector_cosine", "news.sentiment.f1.neutral"} < {
+        *names
+    }
     check_metric(model, [source], None, "float32", names)
     with pytest.raises(ConfigError) as error:
         check_metric(model, [source], None, "float32", ["news.accuracy"])
@@ -243,7 +298,9 @@ def test_an_infinite_gradient_changes_nothing(examples: list) -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
-def test_a_run_whose_gradients_are_all_infinite_ends(examples: list, tmp_path: Path, monkeypatch) -> None:
+def test_a_run_whose_gradients_are_all_infinite_ends(
+    examples: list, tmp_path: Path, monkeypatch
+) -> None:
     skipped = {"summary_loss": 1.0, "gradient_norm": float("inf"), "skipped": True}
     monkeypatch.setattr(training, "train_step", lambda *arguments: skipped)
     with pytest.raises(FloatingPointError, match="20 steps in a row"):

@@ -34,7 +34,9 @@ def track(name: str, output: Path) -> None:
     pytest.importorskip(name)
     output.mkdir()
     command = [sys.executable, "-c", RUN, name, str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=output)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=output
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", done.stdout
 
@@ -45,14 +47,24 @@ def test_tensorboard(tmp_path: Path) -> None:
 
     events = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
     events.Reload()
-    assert {event.step: event.value for event in events.Scalars("summary_loss")} == {1: 1.0, 2: 0.5, 3: 0.125}
-    assert set(events.Tags()["scalars"]) == {"summary_loss", "score", "validation/news/rouge/rouge_1"}
+    assert {event.step: event.value for event in events.Scalars("summary_loss")} == {
+        1: 1.0,
+        2: 0.5,
+        3: 0.125,
+    }
+    assert set(events.Tags()["scalars"]) == {
+        "summary_loss",
+        "score",
+        "validation/news/rouge/rouge_1",
+    }
 
 
 @pytest.mark.slow
 def test_wandb_offline(tmp_path: Path) -> None:
     track("wandb", tmp_path / "out")
-    first, second = sorted((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"), key=lambda p: p.stat().st_mtime)
+    first, second = sorted(
+        (tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"), key=lambda p: p.stat().st_mtime
+    )
     assert b"validation.news.rouge.rouge_1" in first.read_bytes()
     assert b"31.5" in first.read_bytes()
     assert b"summary_loss" in second.read_bytes()

@@ -57,7 +57,13 @@ def train(data: Path, **values: object) -> list[str]:
     config, output = configured(data, **values), Folder(str(data / "out"))
     claim_output(output, config)
     said: list[str] = []
-    run(config, output, torch.device("cpu"), "train", lambda news: said.extend(filter(None, [news.get("message")])))
+    run(
+        config,
+        output,
+        torch.device("cpu"),
+        "train",
+        lambda news: said.extend(filter(None, [news.get("message")])),
+    )
     return said
 
 
@@ -72,7 +78,16 @@ def reopen(data: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(1.0, "1"), (0, "0"), (2.5, "2.5"), (True, "True"), ("1.0", "1.0"), (" x", " x"), (None, None), (math.nan, None)],
+    [
+        (1.0, "1"),
+        (0, "0"),
+        (2.5, "2.5"),
+        (True, "True"),
+        ("1.0", "1.0"),
+        (" x", " x"),
+        (None, None),
+        (math.nan, None),
+    ],
 )
 def test_the_class_that_a_value_names(value: object, name: str | None) -> None:
     """A column of integers with a gap is one of floats for pandas."""
@@ -96,7 +111,9 @@ def test_a_column_of_floats_trains_the_classes(classes: tuple[str, ...], tmp_pat
 
 def test_a_report_knows_classes_that_an_older_model_calls_with_a_point() -> None:
     scores = [{"model": "m", "scores": [("0.0", 0.9), ("1.0", 0.1)]}]
-    type_of_scores = pa.list_(pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))]))
+    type_of_scores = pa.list_(
+        pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))])
+    )
     columns = {
         "status": pa.array(["ok"] * 2),
         "rouge": pa.nulls(2, pa.list_(pa.struct([]))),
@@ -105,7 +122,9 @@ def test_a_report_knows_classes_that_an_older_model_calls_with_a_point() -> None
         "expected_topic": pa.nulls(2, pa.string()),
         "topic": pa.nulls(2, type_of_scores),
         "expected_words": pa.nulls(2, pa.list_(pa.string())),
-        "words": pa.nulls(2, pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))),
+        "words": pa.nulls(
+            2, pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))
+        ),
     }
     report = evaluation_report(pa.table(columns), ["m"], "LEAD-3")["sentiment"]["m"]
     assert (report["accuracy"], report["unknown_labels"]) == (0.5, {})
@@ -122,17 +141,25 @@ def test_a_report_knows_classes_that_an_older_model_calls_with_a_point() -> None
         ([-100] * 3, None),
     ],
 )
-def test_a_sentence_without_a_label_is_not_one_of_the_summary(labels: list, expected: list | None) -> None:
+def test_a_sentence_without_a_label_is_not_one_of_the_summary(
+    labels: list, expected: list | None
+) -> None:
     config = LabelsConfig(sentences_column="s", sentence_labels_column="l")
-    found = sentence_labels(TEXT, split_sentences(TEXT, "en"), "en", {"s": SENTENCES, "l": labels}, config)
+    found = sentence_labels(
+        TEXT, split_sentences(TEXT, "en"), "en", {"s": SENTENCES, "l": labels}, config
+    )
     assert (None if found is None else found.tolist()) == expected
 
 
 @pytest.mark.parametrize("label", [2, 0.7, math.inf])
 def test_a_sentence_label_that_is_a_score_is_refused(label: float) -> None:
     config = LabelsConfig(sentences_column="s", sentence_labels_column="l")
-    with pytest.raises(InputError, match=r"a sentence has the label .*; allowed are 0 and 1, and null, NaN"):
-        sentence_labels(TEXT, split_sentences(TEXT, "en"), "en", {"s": SENTENCES, "l": [1, label, 0]}, config)
+    with pytest.raises(
+        InputError, match=r"a sentence has the label .*; allowed are 0 and 1, and null, NaN"
+    ):
+        sentence_labels(
+            TEXT, split_sentences(TEXT, "en"), "en", {"s": SENTENCES, "l": [1, label, 0]}, config
+        )
 
 
 def test_numbers_in_yaml_are_names_of_classes(tmp_path: Path) -> None:
@@ -140,19 +167,29 @@ def test_numbers_in_yaml_are_names_of_classes(tmp_path: Path) -> None:
     config = load_config(ModelConfig, tmp_path / "model.yaml")
     assert (config.sentiment_labels, config.topic_labels) == (("0", "1"), ("1.5", "two"))
     (tmp_path / "labels.yaml").write_text("topic_column: t\ntopic_names: {1: World, 2: Sports}")
-    assert load_config(LabelsConfig, tmp_path / "labels.yaml").topic_names == {"1": "World", "2": "Sports"}
+    assert load_config(LabelsConfig, tmp_path / "labels.yaml").topic_names == {
+        "1": "World",
+        "2": "Sports",
+    }
 
 
 @pytest.mark.parametrize("labels", ["[no, yes]", "[positive, null]", "[true, false]"])
 def test_what_yaml_does_not_read_as_text_has_to_be_quoted(labels: str) -> None:
-    with pytest.raises(ConfigError, match=r"sentiment_labels: .* a class is named .* put the name in quotes"):
+    with pytest.raises(
+        ConfigError, match=r"sentiment_labels: .* a class is named .* put the name in quotes"
+    ):
         load_config(ModelConfig, None, [f"sentiment_labels={labels}"])
 
 
 def test_a_label_in_another_case_is_named_with_the_one_that_is_meant(data: Path) -> None:
-    labels = pa.table({"document": sentiment_rows(2)["document"], "label": ["Negative ", "positive"]})
+    labels = pa.table(
+        {"document": sentiment_rows(2)["document"], "label": ["Negative ", "positive"]}
+    )
     pq.write_table(labels, data / "reviews.parquet")
-    with pytest.raises(InputError, match=r"row 0 .*'Negative '.* of which 'negative' differs in case or blanks only"):
+    with pytest.raises(
+        InputError,
+        match=r"row 0 .*'Negative '.* of which 'negative' differs in case or blanks only",
+    ):
         train(data)
 
 
@@ -168,7 +205,10 @@ def test_a_class_without_a_training_row_is_told(data: Path) -> None:
 def test_classes_that_the_checkpoint_does_not_have_are_refused(data: Path) -> None:
     save_checkpoint(data / "start", tiny.model(), tiny.wordpiece(), "", version="0.0.0")
     model = tiny.model_config(sentiment_labels=("bad", "good")).model_dump()
-    with pytest.raises(ConfigError, match=r"\['bad', 'good'\], and start_from has \['negative', .*new_heads: \[sentim"):
+    with pytest.raises(
+        ConfigError,
+        match=r"\['bad', 'good'\], and start_from has \['negative', .*new_heads: \[sentim",
+    ):
         train(data, start_from=str(data / "start"), model=model)
 
 
@@ -180,7 +220,9 @@ def test_rows_without_text_are_counted(data: Path) -> None:
     sources = [{"name": "news", "train_uri": "news.parquet", "summary_column": "summary"}]
     model = tiny.model_config(sentiment_labels=()).model_dump()
     said = train(data, sources=sources, model=model)
-    assert said[0].startswith("news: 3 rows to train on, 0 to measure on, 2 without a label left out, 3 without text l")
+    assert said[0].startswith(
+        "news: 3 rows to train on, 0 to measure on, 2 without a label left out, 3 without text l"
+    )
 
 
 def test_a_source_may_have_a_dot_in_its_name() -> None:
@@ -195,7 +237,9 @@ def test_a_measure_of_rows_without_labels_is_refused_in_words(data: Path) -> Non
     pq.write_table(empty, data / "validation.parquet")
     sources = [s.model_dump() for s in configured(data).sources]
     sources[0]["validation_uri"] = "validation.parquet"
-    with pytest.raises(ConfigError, match="no such measure; the validation rows have no label at all"):
+    with pytest.raises(
+        ConfigError, match="no such measure; the validation rows have no label at all"
+    ):
         train(data, sources=sources, best_metric=["news.summary_loss"])
 
 
@@ -204,20 +248,30 @@ def test_a_measure_of_rows_without_labels_is_refused_in_words(data: Path) -> Non
 
 def test_a_model_that_answers_with_no_numbers_is_not_saved(data: Path) -> None:
     rates = {"encoder_learning_rate": 1e18, "head_learning_rate": 1e18, "warmup_share": 0.0}
-    with pytest.raises(FloatingPointError, match=r"not a number; the same steps would .* lower encoder_learning_rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"not a number; the same steps would .* lower encoder_learning_rate",
+    ):
         train(data, max_steps=1, **rates)
     assert not (data / "out" / "config.json").exists()
 
 
-def test_weights_that_are_no_numbers_are_never_the_best(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_no_numbers_are_never_the_best(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The score is none after the first and the last step; those of the second step are kept."""
     scores = iter([math.nan, -2.0, math.nan])
     monkeypatch.setattr("bertsum.training.loop.read_metric", lambda results, names: next(scores))
     train(data, best_metric=["news.summary_loss"])
-    log = [json.loads(line) for line in (data / "out" / "training_log.jsonl").read_text().splitlines()]
+    log = [
+        json.loads(line) for line in (data / "out" / "training_log.jsonl").read_text().splitlines()
+    ]
     assert [line["score"] for line in log if "score" in line] == [-2.0]
     assert log[-1]["chosen_step"] == 2
-    states = [json.loads(path.read_text()) for path in sorted((data / "out" / "checkpoints").glob("*.json"))]
+    states = [
+        json.loads(path.read_text())
+        for path in sorted((data / "out" / "checkpoints").glob("*.json"))
+    ]
     assert states[0]["best_score"] == -2.0
 
 
@@ -236,9 +290,12 @@ def test_a_log_has_numbers_that_every_reader_knows(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("00000003.safetensors", 1000), ("00000003.safetensors", 0), ("00000003.json", 9)]
+    ("name", "size"),
+    [("00000003.safetensors", 1000), ("00000003.safetensors", 0), ("00000003.json", 9)],
 )
-def test_a_run_goes_on_from_an_older_checkpoint_where_the_newest_is_cut_off(data: Path, name: str, size: int) -> None:
+def test_a_run_goes_on_from_an_older_checkpoint_where_the_newest_is_cut_off(
+    data: Path, name: str, size: int
+) -> None:
     train(data)
     whole = load_file(data / "out" / "model.safetensors")
     checkpoints = reopen(data)
@@ -248,7 +305,10 @@ def test_a_run_goes_on_from_an_older_checkpoint_where_the_newest_is_cut_off(data
     assert "going on from step 2" in said
     again = load_file(data / "out" / "model.safetensors")
     torch.testing.assert_close(again, whole)
-    assert sorted(path.name for path in checkpoints.glob("*.json")) == ["00000002.json", "00000003.json"]
+    assert sorted(path.name for path in checkpoints.glob("*.json")) == [
+        "00000002.json",
+        "00000003.json",
+    ]
 
 
 def test_one_byte_less_is_a_damaged_checkpoint(tmp_path: Path) -> None:
@@ -257,7 +317,9 @@ def test_one_byte_less_is_a_damaged_checkpoint(tmp_path: Path) -> None:
     assert store.latest() is not None
     path = tmp_path / "checkpoints" / "00000004.safetensors"
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(OutputError, match=r"00000004\.safetensors is damaged, and no other one is left"):
+    with pytest.raises(
+        OutputError, match=r"00000004\.safetensors is damaged, and no other one is left"
+    ):
         store.latest()
 
 
@@ -266,7 +328,9 @@ def test_damaged_and_later_checkpoints_go_with_the_next(tmp_path: Path) -> None:
     store = StateStore(Folder(str(tmp_path)), 2)
     for step in (1, 3, 5, 7):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
-        StateStore(Folder(str(tmp_path)), 9).save(RunState(plan_digest="", step=step), {"weights/a": torch.ones(3)})
+        StateStore(Folder(str(tmp_path)), 9).save(
+            RunState(plan_digest="", step=step), {"weights/a": torch.ones(3)}
+        )
     os.truncate(tmp_path / "checkpoints" / "00000005.safetensors", 30)
     (tmp_path / "checkpoints" / "00000003.json").write_text("{")
     store.save(RunState(plan_digest="", step=2), {"weights/a": torch.ones(3)})
@@ -278,7 +342,9 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path: Path) -
     store.save(RunState(plan_digest="", step=1), {})
     path = tmp_path / "checkpoints" / "00000001.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"ema_decay": 0.9}))
-    with pytest.raises(OutputError, match=r"of another version of bertsum \(ema_decay: .*; go on with that version"):
+    with pytest.raises(
+        OutputError, match=r"of another version of bertsum \(ema_decay: .*; go on with that version"
+    ):
         store.latest()
 
 
@@ -289,8 +355,14 @@ def test_a_checkpoint_of_another_version_is_not_called_damaged(tmp_path: Path) -
             lambda t: t | {"weights/sentiment.query": torch.ones(5)},
             r"weights/sentiment\.query.*is of shape \(5,\), and no",
         ),
-        (lambda t: t | {"optimizer/exp_avg/nowhere": torch.ones(1)}, "optimizer/exp_avg/nowhere, and no such weight"),
-        (lambda t: t | {"average/sentiment.query": torch.ones(5)}, r"average/sentiment\.query is of shape \(5,\)"),
+        (
+            lambda t: t | {"optimizer/exp_avg/nowhere": torch.ones(1)},
+            "optimizer/exp_avg/nowhere, and no such weight",
+        ),
+        (
+            lambda t: t | {"average/sentiment.query": torch.ones(5)},
+            r"average/sentiment\.query is of shape \(5,\)",
+        ),
     ],
 )
 def test_a_state_of_another_model_is_named(data: Path, change, message: str) -> None:
@@ -326,7 +398,9 @@ def test_a_damaged_record_is_named(data: Path, name: str) -> None:
 def test_what_killed_runs_left_half_written_goes(data: Path) -> None:
     """After an hour: a file that is younger may be of a writer at work."""
     (data / "out" / "checkpoints").mkdir(parents=True)
-    old, young = (data / "out" / "checkpoints" / f"{TEMPORARY_PREFIX}{name}.tmp" for name in ("old", "young"))
+    old, young = (
+        data / "out" / "checkpoints" / f"{TEMPORARY_PREFIX}{name}.tmp" for name in ("old", "young")
+    )
     for path in (old, young):
         path.write_bytes(b"half a checkpoint")
     os.utime(old, (0, 0))
@@ -340,14 +414,17 @@ def test_no_room_for_the_model_at_the_end(data: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(training_run, "save_checkpoint", fail)
     with pytest.raises(
-        OutputError, match=r"cannot write the model to a temporary directory in .*No space left.*TMPDIR"
+        OutputError,
+        match=r"cannot write the model to a temporary directory in .*No space left.*TMPDIR",
     ):
         train(data)
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     tiny.save(tmp_path, tiny.encoder(vocab_size=100), tiny.wordpiece())
-    with pytest.raises(ModelError, match=r"its tokenizer has 211 tokens, and its encoder vectors for 100 of them"):
+    with pytest.raises(
+        ModelError, match=r"its tokenizer has 211 tokens, and its encoder vectors for 100 of them"
+    ):
         load_encoder(str(tmp_path))
 
 
@@ -357,7 +434,8 @@ def test_a_model_of_another_version_says_which(tmp_path: Path) -> None:
     config["model"]["rotary"] = True
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match=r"bertsum 9\.9\.0 wrote, does not fit bertsum .*: model\.rotary: Extra inputs"
+        ModelError,
+        match=r"bertsum 9\.9\.0 wrote, does not fit bertsum .*: model\.rotary: Extra inputs",
     ):
         read_config(tmp_path)
 
@@ -372,7 +450,9 @@ def test_a_search_of_an_older_version_goes_on(tmp_path: Path) -> None:
         best_metric=["news.summary_loss"],
         sources=[{"name": "news", "summary_column": "summary", "validation_uri": "x"}],
     )
-    search = TuningConfig.model_validate({"training": "t.yaml", "space": {"head_learning_rate": [1e-3, 1e-4]}})
+    search = TuningConfig.model_validate(
+        {"training": "t.yaml", "space": {"head_learning_rate": [1e-3, 1e-4]}}
+    )
     output = Folder(str(tmp_path))
     begin_search(output, search, base)
     path = tmp_path / "tuning_config.json"
@@ -382,9 +462,13 @@ def test_a_search_of_an_older_version_goes_on(tmp_path: Path) -> None:
     TrialStore(output).write(Trial(number=1, values={}, outcome="finished"))
     begin_search(output, search, base)
     with pytest.raises(ConfigError, match="these differ: training"):
-        begin_search(output, search, TrainingConfig.model_validate(base.model_dump() | {"clip_norm": 2.0}))
+        begin_search(
+            output, search, TrainingConfig.model_validate(base.model_dump() | {"clip_norm": 2.0})
+        )
     path.write_text("{")
-    with pytest.raises(OutputError, match=r"tuning_config\.json is damaged: .*give another directory"):
+    with pytest.raises(
+        OutputError, match=r"tuning_config\.json is damaged: .*give another directory"
+    ):
         begin_search(output, search, base)
 
 
@@ -392,7 +476,9 @@ def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
     store = TrialStore(Folder(str(tmp_path)))
     store.write(Trial(number=3, values={}))
     os.truncate(tmp_path / "trials" / "0003" / "trial.json", 9)
-    with pytest.raises(OutputError, match=r"trials/0003/trial\.json is damaged .*remove its directory"):
+    with pytest.raises(
+        OutputError, match=r"trials/0003/trial\.json is damaged .*remove its directory"
+    ):
         store.read()
 
 
@@ -414,31 +500,44 @@ class _Writer:
         raise ConnectionError("504 it does not come back")
 
 
-def test_a_tracker_that_fails_does_not_end_the_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_does_not_end_the_run(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
     writer = _Writer(1)
     monkeypatch.setattr("bertsum.training.tracking._TensorBoard", lambda *arguments: writer)
     said = train(data, tracking=["tensorboard"])
     assert len(writer.lines) == 1
-    assert sum("tensorboard is left out from here on: 503 the server is away" in line for line in said) == 1
+    assert (
+        sum("tensorboard is left out from here on: 503 the server is away" in line for line in said)
+        == 1
+    )
     assert (data / "out" / "config.json").exists()
 
 
-def test_a_tracker_that_cannot_close_does_not_lose_the_model(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_cannot_close_does_not_lose_the_model(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
     monkeypatch.setattr("bertsum.training.tracking._TensorBoard", lambda *arguments: _Writer(99))
-    assert any("504 it does not come back" in line for line in train(data, tracking=["tensorboard"]))
+    assert any(
+        "504 it does not come back" in line for line in train(data, tracking=["tensorboard"])
+    )
     assert (data / "out" / "config.json").exists()
 
 
-def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_cannot_begin_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
 
     def fail(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("bertsum.training.tracking._TensorBoard", fail)
-    with pytest.raises(OutputError, match=r"tensorboard cannot begin: Permission denied; .*tracking=\[\]"):
+    with pytest.raises(
+        OutputError, match=r"tensorboard cannot begin: Permission denied; .*tracking=\[\]"
+    ):
         Tracking(["tensorboard"], Folder(str(tmp_path)), {}, 0, say=pytest.fail)
 
 
@@ -447,7 +546,14 @@ def test_trackers_get_numbers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     writer = _Writer(9)
     monkeypatch.setattr("bertsum.training.tracking._TensorBoard", lambda *arguments: writer)
     tracking = Tracking(["tensorboard"], Folder(str(tmp_path)), {}, 0, say=pytest.fail)
-    tracking.add({"step": 1, "gradient_norm": math.inf, "summary_loss": 0.5, "validation": {"a": {"x_loss": math.nan}}})
+    tracking.add(
+        {
+            "step": 1,
+            "gradient_norm": math.inf,
+            "summary_loss": 0.5,
+            "validation": {"a": {"x_loss": math.nan}},
+        }
+    )
     assert writer.lines == [(1, {"summary_loss": 0.5})]
 
 
@@ -482,7 +588,9 @@ with mlflow.start_run():  # of the program that trains
 
 def test_mlflow_takes_all_names_of_classes_inside_another_run(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
-    done = subprocess.run([sys.executable, "-c", MLFLOW, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", MLFLOW, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 

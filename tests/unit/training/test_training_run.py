@@ -12,7 +12,13 @@ from helpers.rows import sentiment_rows, summary_rows, training_config
 from pydantic import ValidationError
 
 import bertsum
-from bertsum.checkpoints.checkpoint import load_checkpoint, make_delta, read_base, save_checkpoint, save_delta
+from bertsum.checkpoints.checkpoint import (
+    load_checkpoint,
+    make_delta,
+    read_base,
+    save_checkpoint,
+    save_delta,
+)
 from bertsum.errors import ConfigError, ModelError
 from bertsum.inference.summarizer import document_encoder
 from bertsum.storage.folder import Folder
@@ -39,20 +45,37 @@ def start(base, tmp_path: Path) -> Path:
     with torch.no_grad():
         for name, weight in model.encoder.named_parameters():
             if ".query.weight" in name or ".value.weight" in name:
-                weight += 0.2 * torch.randn(weight.shape[0], START_RANK) @ torch.randn(START_RANK, weight.shape[1])
-    save_delta(tmp_path / "start", model, make_delta(model, base, START_RANK), "", version=bertsum.__version__)
+                weight += (
+                    0.2
+                    * torch.randn(weight.shape[0], START_RANK)
+                    @ torch.randn(START_RANK, weight.shape[1])
+                )
+    save_delta(
+        tmp_path / "start",
+        model,
+        make_delta(model, base, START_RANK),
+        "",
+        version=bertsum.__version__,
+    )
     return tmp_path / "start"
 
 
 def sources(*names: str) -> list[dict]:
     labels = {"news": {"summary_column": "summary"}, "reviews": {"sentiment_column": "label"}}
     uris = [(name, f"{name}.parquet") for name in names]
-    return [{"name": name, "train_uri": uri, "validation_uri": uri, **labels[name]} for name, uri in uris]
+    return [
+        {"name": name, "train_uri": uri, "validation_uri": uri, **labels[name]}
+        for name, uri in uris
+    ]
 
 
 def train(data: Path, **values) -> list[str]:
     """A run into DATA/out; the lines for people."""
-    defaults = {"encoder": "package:tiny_base/model", "data_root": str(data), "sources": sources("news", "reviews")}
+    defaults = {
+        "encoder": "package:tiny_base/model",
+        "data_root": str(data),
+        "sources": sources("news", "reviews"),
+    }
     config = training_config(**(defaults | {"epochs": 1} | values))
     (data / "out").mkdir(exist_ok=True)
     said: list[str] = []
@@ -72,13 +95,18 @@ def losses(data: Path) -> tuple[dict, dict]:
     encoder = document_encoder(model, tokenizer)
     labelled = [
         LabelledSource(
-            one, [], read_examples(str(data / f"{one.name}.parquet"), one, encoder, model.config, max_windows=9)
+            one,
+            [],
+            read_examples(
+                str(data / f"{one.name}.parquet"), one, encoder, model.config, max_windows=9
+            ),
         )
         for one in config.sources
     ]
     found = validate(model, labelled, None, "float32")
     return tuple(
-        {name: {k: v for k, v in one.items() if "loss" in k} for name, one in m.items()} for m in (measured, found)
+        {name: {k: v for k, v in one.items() if "loss" in k} for name, one in m.items()}
+        for m in (measured, found)
     )
 
 
@@ -92,7 +120,9 @@ def losses(data: Path) -> tuple[dict, dict]:
         ({"trained": "heads", "saved_rank": 1}, 1),
     ],
 )
-def test_what_is_measured_is_what_is_saved(data: Path, base, start: Path, values: dict, rank: int) -> None:
+def test_what_is_measured_is_what_is_saved(
+    data: Path, base, start: Path, values: dict, rank: int
+) -> None:
     """Also where the run began with a delta, to which it adds, and where a rank that was asked for loses much."""
     said = train(data, start_from=str(start), **values)
     assert read_base(data / "out") == (base, rank)
@@ -113,7 +143,9 @@ def test_a_difference_to_another_encoder_is_refused_before_the_first_step(data: 
     encoder = tiny.encoder(hidden_size=64, intermediate_size=64)
     model = bertsum.model.bert_sum.BertSum(encoder, tiny.model_config())
     save_checkpoint(data / "other", model, tiny.wordpiece(), "", version=bertsum.__version__)
-    with pytest.raises(ModelError, match=r"cannot be saved as a difference to the encoder in .*tiny_base"):
+    with pytest.raises(
+        ModelError, match=r"cannot be saved as a difference to the encoder in .*tiny_base"
+    ):
         train(data, start_from=str(data / "other"), saved_rank=4)
     assert list((data / "out").iterdir()) == []
 
@@ -126,14 +158,26 @@ def test_a_difference_to_another_encoder_is_refused_before_the_first_step(data: 
             {},
             r"head sentiment begins at random .*no training row .*\(sentiment_column.*sentiment_labels: \[\]",
         ),
-        (["news", "reviews"], {"model": {"topic_labels": ["a", "b"]}}, "head topic begins at random"),
+        (
+            ["news", "reviews"],
+            {"model": {"topic_labels": ["a", "b"]}},
+            "head topic begins at random",
+        ),
         (
             ["reviews"],
             {"model": {"rank_candidates": True}},
             r"head candidates .*\(summary_column\).*model.rank_candidates: false",
         ),
-        (["reviews"], {"trained": "summarization"}, "no training row has a label for what learns: summarization"),
-        (["news", "reviews"], {"trained": "summarization"}, "head sentiment .*: `trained` leaves it out"),
+        (
+            ["reviews"],
+            {"trained": "summarization"},
+            "no training row has a label for what learns: summarization",
+        ),
+        (
+            ["news", "reviews"],
+            {"trained": "summarization"},
+            "head sentiment .*: `trained` leaves it out",
+        ),
     ],
 )
 def test_a_head_that_learns_from_nothing_is_refused(
@@ -144,17 +188,25 @@ def test_a_head_that_learns_from_nothing_is_refused(
     assert list((data / "out").iterdir()) == []
 
 
-def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(data: Path, base, start: Path) -> None:
+def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(
+    data: Path, base, start: Path
+) -> None:
     texts, summaries = summary_rows(4).values()
-    table = pa.table({"document": [*texts, texts[0], texts[1]], "summary": [*summaries, "Qqqq xxxx.", None]})
+    table = pa.table(
+        {"document": [*texts, texts[0], texts[1]], "summary": [*summaries, "Qqqq xxxx.", None]}
+    )
     pq.write_table(table, data / "news.parquet")
     said = train(data, sources=sources("news"), start_from=str(start))
-    assert said[0].startswith("news: 4 rows to train on, 5 to measure on, 3 without a label left out")
+    assert said[0].startswith(
+        "news: 4 rows to train on, 5 to measure on, 3 without a label left out"
+    )
     assert json.loads((data / "out" / "validation.json").read_text())["news"]["rows"] == 5
 
 
 def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) -> None:
-    assert not any("warning" in line for line in train(data, sources=sources("news"), start_from=str(start)))
+    assert not any(
+        "warning" in line for line in train(data, sources=sources("news"), start_from=str(start))
+    )
 
 
 def test_a_model_without_summaries_says_so(data: Path, base) -> None:
@@ -165,5 +217,7 @@ def test_a_model_without_summaries_says_so(data: Path, base) -> None:
 
 
 def test_each_source_has_a_name_of_its_own() -> None:
-    with pytest.raises(ValidationError, match="each needs a name of its own; more than one is called news"):
+    with pytest.raises(
+        ValidationError, match="each needs a name of its own; more than one is called news"
+    ):
         training_config(sources=sources("news", "reviews", "news"))

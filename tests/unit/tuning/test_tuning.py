@@ -35,9 +35,19 @@ def search(**values: object) -> TuningConfig:
 
 def test_values_go_to_their_keys() -> None:
     changed = with_values(
-        BASE, {"head_learning_rate": 1e-05, "model.dropout": 0.25, "sources.reviews.weight": 3, "schedule": "noam"}
+        BASE,
+        {
+            "head_learning_rate": 1e-05,
+            "model.dropout": 0.25,
+            "sources.reviews.weight": 3,
+            "schedule": "noam",
+        },
     )
-    assert (changed.head_learning_rate, changed.model.dropout, changed.schedule) == (1e-5, 0.25, "noam")
+    assert (changed.head_learning_rate, changed.model.dropout, changed.schedule) == (
+        1e-5,
+        0.25,
+        "noam",
+    )
     assert [source.weight for source in changed.sources] == [1, 3]
     assert changed.model.num_heads == BASE.model.num_heads
     assert with_values(BASE, {}) == BASE
@@ -46,7 +56,11 @@ def test_values_go_to_their_keys() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("learning_rate", 1, "learning_rate: there is no such key; allowed here: .*encoder_learning_rate"),
+        (
+            "learning_rate",
+            1,
+            "learning_rate: there is no such key; allowed here: .*encoder_learning_rate",
+        ),
         ("model.size", 1, "model.size: there is no such key"),
         ("models.dropout", 1, "space.models.dropout: there is no 'models'"),
         ("sources.blog.weight", 1, "there is no 'blog'; there are news, reviews"),
@@ -116,17 +130,34 @@ def test_draws_lie_in_the_space_and_fill_it(searcher: str) -> None:
 def test_random_draws_are_a_function_of_seed_and_number() -> None:
     first, again, other = (RandomSampler(search(seed=seed)) for seed in (0, 0, 1))
     assert first.draw(3, 0) == again.draw(3, 0)
-    assert len({str(one) for one in (first.draw(3, 0), first.draw(3, 1), first.draw(4, 0), other.draw(3, 0))}) == 4
+    assert (
+        len(
+            {
+                str(one)
+                for one in (first.draw(3, 0), first.draw(3, 1), first.draw(4, 0), other.draw(3, 0))
+            }
+        )
+        == 4
+    )
 
 
 def test_optuna_learns_from_trials_of_an_earlier_start() -> None:
     """Only rates near 1e-4 were good."""
-    config = search(searcher="optuna", space={"encoder_learning_rate": {"low": 1e-6, "high": 1e-2, "log": True}})
+    config = search(
+        searcher="optuna", space={"encoder_learning_rate": {"low": 1e-6, "high": 1e-2, "log": True}}
+    )
     ended = []
     for number in range(40):
         rate = 10 ** (-6 + number / 10)
         score = Score(9, 1.0, -abs(math.log10(rate) + 4))
-        ended.append(Trial(number=number, values={"encoder_learning_rate": rate}, scores=[score], outcome="finished"))
+        ended.append(
+            Trial(
+                number=number,
+                values={"encoder_learning_rate": rate},
+                scores=[score],
+                outcome="finished",
+            )
+        )
     ended.append(Trial(number=40, values={"encoder_learning_rate": 1e-2}, outcome="failed"))
     draws = make_sampler(config, ended)
     assert isinstance(draws, OptunaSampler)
@@ -138,7 +169,13 @@ def test_trials_on_disk(tmp_path: Path) -> None:
     store = TrialStore(Folder(str(tmp_path)))
     assert store.read() == []
     second = Trial(number=2, values={"seed": 1, "schedule": "noam", "max_steps": None})
-    first = Trial(number=1, values={"warmup_share": 0.5}, scores=[Score(3, 0.5, 0.25)], outcome="stopped", error="no")
+    first = Trial(
+        number=1,
+        values={"warmup_share": 0.5},
+        scores=[Score(3, 0.5, 0.25)],
+        outcome="stopped",
+        error="no",
+    )
     for trial in (second, first):
         store.write(trial)
     assert store.read() == [first, second]

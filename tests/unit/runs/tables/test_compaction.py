@@ -54,10 +54,16 @@ def test_one_file_for_each_partition(harness: LakeHarness) -> None:
     metadata = pq.read_metadata(harness.root / file)
     assert (metadata.num_rows, metadata.num_row_groups) == (25, 1)
     record = read_back(harness.output, [file])[0]
-    assert (record.counts.rows, record.counts.tokens, record.counts.statuses) == (25, 50, {"ok": 25})
+    assert (record.counts.rows, record.counts.tokens, record.counts.statuses) == (
+        25,
+        50,
+        {"ok": 25},
+    )
 
 
-def test_what_comes_later_is_put_to_it_and_readers_keep_what_they_read(harness: LakeHarness) -> None:
+def test_what_comes_later_is_put_to_it_and_readers_keep_what_they_read(
+    harness: LakeHarness,
+) -> None:
     harness.work()
     first = table_files(harness)
     earlier = earlier_reader(harness)
@@ -101,10 +107,14 @@ def test_files_are_as_big_as_asked_and_big_ones_are_left_alone(tmp_path: Path) -
 def test_columns_that_change_are_not_put_together(tmp_path: Path) -> None:
     harness = make(tmp_path, "delta", file_bytes=BIG)
     pq.write_table(
-        pa.table({"id": [29], "document": ["text 29"], "more": ["x"]}), harness.input / "dt=2026-11-21" / "z.parquet"
+        pa.table({"id": [29], "document": ["text 29"], "more": ["x"]}),
+        harness.input / "dt=2026-11-21" / "z.parquet",
     )
     plan = harness.look()
-    harness.lake.prepare([s.append(pa.field("more", pa.string())) for s in harness.schemas()], sorted(plan.partitions))
+    harness.lake.prepare(
+        [s.append(pa.field("more", pa.string())) for s in harness.schemas()],
+        sorted(plan.partitions),
+    )
     harness.begin(plan)
     extra = [name for name in plan.units if "/z-" in name]
     harness.make([(name, unit) for name, unit in plan.missing.items() if name not in extra])
@@ -135,7 +145,11 @@ def test_killed_at_any_change_of_files(
                 own.work(JOB, *patterns)
             except Killed:
                 killed = True
-        assert {len(rows) for rows in own.read().values()} <= {0, 4, 25, 29} if table_exists(own) else True
+        assert (
+            {len(rows) for rows in own.read().values()} <= {0, 4, 25, 29}
+            if table_exists(own)
+            else True
+        )
         own.work(JOB, *patterns)
         assert results(own) == table_files(own)
         assert len(results(own)) == 2
@@ -212,7 +226,9 @@ def test_the_other_run_ends_while_a_unit_is_created(
         return created if name_is_taken else real(folder, *values)
 
     monkeypatch.setattr(Folder, "create_exclusive", create)
-    created, holder = create_unit(harness.output, name, plan.units[name], job=JOB, data=data, outdated=plan.outdated)
+    created, holder = create_unit(
+        harness.output, name, plan.units[name], job=JOB, data=data, outdated=plan.outdated
+    )
     assert not created
     assert (holder is None) is name_is_taken
     assert results(harness) == table_files(harness)
@@ -231,7 +247,9 @@ def test_units_of_a_file_that_is_given_up_are_made_again(harness: LakeHarness) -
     for name in again:
         unit = plan.units[name]
         assert find_holder(harness.output, name, unit, job=JOB, outdated=()) is not None
-        created = create_unit(harness.output, name, unit, job=JOB, data=b"rows", outdated=plan.outdated)
+        created = create_unit(
+            harness.output, name, unit, job=JOB, data=b"rows", outdated=plan.outdated
+        )
         assert created == (True, None)
         harness.output.remove(name)
     harness.work()
@@ -241,7 +259,9 @@ def test_units_of_a_file_that_is_given_up_are_made_again(harness: LakeHarness) -
     lost = harness.look().missing
     assert lost
     for name, unit in lost.items():
-        assert find_holder(harness.output, name, unit, job=JOB, outdated=()) is None  # it is not there
+        assert (
+            find_holder(harness.output, name, unit, job=JOB, outdated=()) is None
+        )  # it is not there
 
 
 def test_results_that_stand_for_their_input_files_stay_apart(tmp_path: Path) -> None:
@@ -254,7 +274,11 @@ def test_joined_units() -> None:
     def part(path: str, start: int, stop: int) -> FileSlice:
         return FileSlice(path, 1, "v", 10, start, stop)
 
-    units = [Unit((part("a", 0, 5),)), Unit((part("a", 5, 10),)), Unit((part("b", 0, 0), part("c", 2, 4)))]
+    units = [
+        Unit((part("a", 0, 5),)),
+        Unit((part("a", 5, 10),)),
+        Unit((part("b", 0, 0), part("c", 2, 4))),
+    ]
     whole = joined(units)
     assert whole.slices == (part("a", 0, 10), part("b", 0, 0), part("c", 2, 4))
     covered = Coverage([whole])

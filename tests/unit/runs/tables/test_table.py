@@ -59,7 +59,9 @@ def test_files_that_left_the_table_go_when_their_days_are_over(tmp_path: Path) -
     assert num_commits(harness) == 2
 
 
-def test_killed_at_any_change_of_files(harness: LakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_change_of_files(
+    harness: LakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And between any of them and the commit; readers of the table see all of a partition, old or new, or none."""
     step, killed = 0, True
     while killed:
@@ -75,7 +77,9 @@ def test_killed_at_any_change_of_files(harness: LakeHarness, tmp_path: Path, mon
         new = own.look(OTHER_JOB, "dt=*")
         found = table_files(own)
         for day in ("dt=2026-11-20", "dt=2026-11-21"):
-            choices = [{n for n in units if partition_of(n) == day} for units in (old.units, new.units)]
+            choices = [
+                {n for n in units if partition_of(n) == day} for units in (old.units, new.units)
+            ]
             assert {n for n in found if partition_of(n) == day} in choices
         own.work(OTHER_JOB, "dt=*")
         assert table_files(own) == new.units.keys()
@@ -124,7 +128,10 @@ def test_another_run_prepares_the_table_at_the_same_moment(
 
     def late(*values: Any) -> None:
         monkeypatch.undo()
-        other.prepare([schema.append(pa.field("extra", pa.string() if same else pa.int64()))], ["dt=2026-11-21"])
+        other.prepare(
+            [schema.append(pa.field("extra", pa.string() if same else pa.int64()))],
+            ["dt=2026-11-21"],
+        )
         real(*values)
 
     monkeypatch.setattr(type(mine._backend), step, late)
@@ -157,13 +164,17 @@ def test_two_runs_open_a_new_iceberg_catalog_at_the_same_moment(
         lake = harness.lake
     harness.catalog().create_namespace("bertsum")
     real, missing = SqlCatalog.namespace_exists, iter([False])
-    monkeypatch.setattr(SqlCatalog, "namespace_exists", lambda *values: next(missing, True) and real(*values))
+    monkeypatch.setattr(
+        SqlCatalog, "namespace_exists", lambda *values: next(missing, True) and real(*values)
+    )
     lake.prepare(harness.schemas(), ["dt=2026-11-20"])
     assert next(missing, None) is None
     assert harness.lake._backend.schema() is not None
 
 
-@pytest.mark.parametrize("bad", [pa.uint64(), pa.timestamp("ns"), pa.null(), pa.duration("s"), pa.time64("us")])
+@pytest.mark.parametrize(
+    "bad", [pa.uint64(), pa.timestamp("ns"), pa.null(), pa.duration("s"), pa.time64("us")]
+)
 def test_types_that_no_table_has(bad: pa.DataType) -> None:
     with pytest.raises(InputError, match="column 'x' is"):
         table_type("x", pa.list_(bad))
@@ -210,7 +221,9 @@ def test_partition_after_partition(harness: LakeHarness) -> None:
     assert_partition_after_partition(harness)
 
 
-def test_a_replacement_is_atomic_and_the_earlier_snapshot_stays_readable(harness: LakeHarness) -> None:
+def test_a_replacement_is_atomic_and_the_earlier_snapshot_stays_readable(
+    harness: LakeHarness,
+) -> None:
     assert_a_replacement_is_atomic(harness)
 
 
@@ -218,7 +231,9 @@ def test_back_to_the_old_model_costs_no_work(harness: LakeHarness) -> None:
     assert_back_to_the_old_model_costs_no_work(harness)
 
 
-def test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work(harness: LakeHarness) -> None:
+def test_a_new_column_is_added_and_a_changed_type_is_refused_before_any_work(
+    harness: LakeHarness,
+) -> None:
     assert_columns_may_come_and_types_may_not_change(harness)
 
 
