@@ -11,7 +11,7 @@ from ray.util.client import ray as ray_client
 from bertsum.runs.units import Unit
 from jobs.engine.cluster import Shape, beside_the_driver
 from jobs.engine.monitor import ActorHandle
-from jobs.engine.ray_workarounds import request_no_more_nodes
+from jobs.engine.ray_workarounds import prepare_ray_data
 from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.unit_maker import ReplicaSpec
@@ -60,7 +60,7 @@ class Driver:
 
 
 def _dataset(units: Mapping[str, Unit], pool: Pool) -> "ray.data.Dataset":
-    request_no_more_nodes()
+    prepare_ray_data()
     import ray.data
 
     context = ray.data.DataContext.get_current()

@@ -152,8 +152,10 @@ def silent_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def request_no_more_nodes() -> None:
-    """Keep Ray Data from asking the autoscaler for nodes. Call it before ray.data is imported.
+def prepare_ray_data() -> None:
+    """Import ray.data so that it asks for no nodes and says nothing. Call it before any other import.
+
+    It reads its thresholds, and sets the levels of its loggers, when it is imported.
 
     Each replica that waits for a node is a request already, and names its type of GPU. Ray Data
     adds requests ten seconds after the start, which name CPUs and GPUs but no type: where a
@@ -167,6 +169,9 @@ def request_no_more_nodes() -> None:
         # a threshold that no share reaches
         name = f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{resource}_UTIL_THRESHOLD"
         os.environ[name] = "1e9"
+    import ray.data
+
+    logging.getLogger(ray.data.__name__).setLevel(logging.CRITICAL)
 
 
 @contextmanager

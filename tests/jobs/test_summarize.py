@@ -2,12 +2,21 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.job_helpers import documents, make_checkpoint, read_result, result_files, write
+from helpers.job_helpers import (
+    documents,
+    make_checkpoint,
+    read_result,
+    result_files,
+    start_summarize,
+    write,
+)
+from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.config import SummarizerConfig
 from bertsum.inference.summarizer import Summarizer
@@ -277,3 +286,13 @@ def test_missing_input_and_input_that_is_no_parquet(
 def test_an_output_that_cannot_be_written(source: Path, tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
     assert run(source, tmp_path / "out", "--model", checkpoint) == 1
+
+
+def test_a_run_of_its_own_says_nothing_in_the_words_of_ray(
+    source: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    job = start_summarize(source, tmp_path / "out", "--model", checkpoint)
+    printed, _ = job.communicate(timeout=LIMIT_SECONDS)
+    assert job.returncode == 0, printed
+    assert "rows ok" in printed
+    assert not re.search("WARNING|INFO|ray.data|executor", printed), printed
