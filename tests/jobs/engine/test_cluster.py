@@ -122,6 +122,7 @@ def test_the_replicas_to_begin_with_are_a_part_of_all(asked: dict[str, int]) -> 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_an_address_where_nobody_listens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # the Ray of the other tests stays
     with (
         pytest.raises(
             ResourceError, match=r"no Ray at --address .*127\.0\.0\.1:1: Connection refused"

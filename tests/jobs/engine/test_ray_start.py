@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 import ray
 from helpers.job_helpers import documents, read_result, write
+from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.checkpoints.config import model_digest
 from bertsum.config import SummarizerConfig
@@ -164,18 +165,27 @@ def test_the_path_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ray_workarounds.code_path() == []
 
 
-def test_a_token_of_its_own_for_as_long_as_ray_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    with ray_workarounds.local_token():
-        first = os.environ["RAY_AUTH_TOKEN"]
-    assert len(first) == 64
-    assert "RAY_AUTH_TOKEN" not in os.environ
-    with ray_workarounds.local_token():
-        assert os.environ["RAY_AUTH_TOKEN"] != first
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
-    with ray_workarounds.local_token():
-        assert os.environ["RAY_AUTH_TOKEN"] == "of the user"
+TOKENS = """
+import os
+from jobs.engine.ray_workarounds import local_token
+
+with local_token():
+    first = os.environ["RAY_AUTH_TOKEN"]
+assert len(first) == 64
+assert "RAY_AUTH_TOKEN" not in os.environ
+with local_token():
+    assert os.environ["RAY_AUTH_TOKEN"] != first
+os.environ["RAY_AUTH_TOKEN"] = "of the user"
+with local_token():
+    assert os.environ["RAY_AUTH_TOKEN"] == "of the user"
+"""
+
+
+def test_a_token_of_its_own_for_as_long_as_ray_runs() -> None:
+    """In a process of its own: the Ray of the other tests would lose its token."""
+    environment = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
+    command = [sys.executable, "-c", TOKENS]
+    subprocess.run(command, check=True, env=environment, cwd=ROOT, timeout=LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize(
