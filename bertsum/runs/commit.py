@@ -58,9 +58,9 @@ def is_finished(output: Folder, plan: Plan) -> bool:
     """Whether nothing at all is left to do, not even the records at the end."""
     is_open = bool(plan.open_partitions if plan.limit is None else plan.changing_partitions)
     if not is_open and plan.limit is None and plan.scope.is_all:
+        # each partition is complete; the records at the top may be of before it was made anew
         manifest = read_json(output, MANIFEST)
         listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
-        # killed between the last unit and _SUCCESS, or a file of the manifest is superseded now
         is_open = output.info(SUCCESS) is None or listed != plan.expected
     return not is_open
 
@@ -132,7 +132,7 @@ class Committer:
             if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
                 withdraw(self.output, plan.record_directories)
             size = self.lake.file_bytes
-            # one commit of the table then has the big files alone, and no query sees small ones
+            # one commit of the table then has the big files alone, and no query sees this run's small ones
             plan, records = compact(
                 self.output, plan, job=self.job, records=records, file_bytes=size
             )
