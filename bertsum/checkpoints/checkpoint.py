@@ -62,6 +62,7 @@ def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase
     directory = _directory(source)
     try:
         config = _bare_encoder_config(directory)
+        # before Transformers takes memory for what a damaged or hostile configuration asks for
         expected = skeleton(lambda: _build(config))
         check_amount(directory / CONFIG_FILE, config.to_dict(), expected, _bare_shapes(directory))
         encoder, report = AutoModel.from_pretrained(
@@ -101,6 +102,7 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
     """
     directory = _directory(source)
     try:
+        # a bare encoder's configuration lacks this key
         if b'"bertsum_version"' not in (directory / CONFIG_FILE).read_bytes():
             return _load_tokenizer(directory, _bare_encoder_config(directory))
         checkpoint = read_config(directory)
@@ -143,6 +145,7 @@ def load_checkpoint(directory: Path) -> "tuple[BertSum, PreTrainedTokenizerBase]
         weights = apply_delta(base_weights, weights)
     values = config.model.model_dump()
     check_shapes(config_path, values, shapes_of(first_weights), shapes_of(weights))
+    # copied into float32, whatever the precision of the file
     model.load_state_dict(weights, assign=False)
     if config.weights_sha256 is not None:
         digest = sha256_of(weights_path)
@@ -277,7 +280,7 @@ def _empty_encoder(
         encoder_config = _encoder_config(config)
         expected = skeleton(lambda: BertSum(_build(encoder_config), config.model))
         check_shapes(directory / CONFIG_FILE, config.model_dump(), expected, shapes)
-        encoder = _build(encoder_config)
+        encoder = _build(encoder_config)  # only now with memory for its numbers
         tokenizer = _load_tokenizer(directory, encoder_config)
     except ModelError:
         raise
@@ -313,6 +316,7 @@ def _bare_shapes(directory: Path) -> Shapes:
     """
     paths = sorted(directory.glob("*.safetensors"))
     names = {path.name for path in paths}
+    # large models are in several files, and an index names the file of each weight
     for index in directory.glob("*.index.json"):
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         if not named <= names:

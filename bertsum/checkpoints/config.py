@@ -79,6 +79,7 @@ def model_digest(directory: Path) -> str:
     """SHA-256 over the files that decide what the model computes, wherever they are."""
     config = read_config(directory)
     digest = hashlib.sha256()
+    # names and contents, but no directory: a copy elsewhere is the same model
     for path in sorted(directory.iterdir()):
         if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())

@@ -75,6 +75,7 @@ def apply_delta(encoder: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
     """
     merged = dict(encoder)
     for name, tensor in weights.items():
+        # `encoder.x.weight.delta_left` and `..._right` are for `encoder.x.weight`
         target = name.removesuffix(_LEFT).removesuffix(_RIGHT).removesuffix(_DIFFERENCE)
         try:
             if name.endswith(_LEFT):  # [out, rank] @ [rank, in]

@@ -59,6 +59,7 @@ def _download(uri: str) -> Path:
             raise ModelError(f"model {folder}: there is no file of a model")
         if folder.is_local:
             return Path(folder.uri)
+        # 128 bits of a digest: no two models share a directory of the cache
         files = [[name, info.size, info.version] for name, info in listing.items()]
         key = hashlib.sha256(json.dumps([folder.uri, *files]).encode()).hexdigest()[:32]
         target = _cache() / key
@@ -143,6 +144,7 @@ def _fetch_whole(folder: Folder, listing: dict[str, FileInfo], target: Path) -> 
         for name in listing:
             with folder.open(name) as source, (partial / name).open("wb") as copy:
                 shutil.copyfileobj(source, copy)
+        # a file may have been replaced after it was copied, and before the last one was
         if _list(folder) == listing:
             partial.rename(target)
     except OSError:

@@ -77,18 +77,20 @@ def check_shapes(
 
     The error names the weights that differ, and the settings that they come from.
     """
-    wrong = [
-        name
-        for name in sorted(expected.keys() | shapes.keys())
-        if expected.get(name) != shapes.get(name)
-    ]
-    if not wrong:
+    details: list[str] = []
+    wanted: list[tuple[int, ...]] = []  # shapes that no weight of the file has under its name
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
+            details.append(f"{name}: {shapes.get(name)}, expected {expected.get(name)}")
+            if name in expected:
+                wanted.append(expected[name])
+    if not details:
         return
-    details = [f"{name}: {shapes.get(name)}, expected {expected.get(name)}" for name in wrong[:5]]
-    blamed = _blamed(values, [expected[name] for name in wrong if name in expected], shapes)
+    blamed = _blamed(values, wanted, shapes)
     raise ModelError(
-        f"{config_path.with_name(WEIGHTS_FILE)} does not fit its configuration in {len(wrong)} "
-        f"weights: {'; '.join(details)}" + (f" ({config_path}: {blamed})" if blamed else "")
+        f"{config_path.with_name(WEIGHTS_FILE)} does not fit its configuration in "
+        f"{len(details)} weights: {'; '.join(details[:5])}"
+        + (f" ({config_path}: {blamed})" if blamed else "")
     )
 
 
@@ -119,6 +121,7 @@ def _blamed(
     values: Mapping[str, object], expected: Iterable[tuple[int, ...]], shapes: Shapes
 ) -> str:
     """List the settings that are a size of an expected weight and of none in the file."""
+    # vocab_size=50000 in a file whose vectors are [30522, 384]: 50000 is in no shape there
     sizes = _sizes(expected) - _sizes(shapes.values())
     return ", ".join(f"{key}={value}" for key, value in _numbers(values) if value in sizes)
 
@@ -135,5 +138,6 @@ def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int]]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _numbers(part, key)
+    # True is an int in Python, and no size
     elif isinstance(value, int) and not isinstance(value, bool):
         yield key, value

@@ -49,17 +49,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         # where a device only emulates bfloat16, float32 is faster, and more exact
         if device.type == "cuda":
             is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+        elif device.type == "cpu":
+            # Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes
+            # the products, may use them: ONEDNN_MAX_CPU_ISA forbids it instructions, for instance
+            # to compute as a CPU does that has none.
+            cpu = torch.cpu
+            is_built_in = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+            is_native = is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         else:
-            is_native = device.type == "cpu" and _has_native_bfloat16()
+            is_native = False
         name = "bfloat16" if is_native else "float32"
     return torch.float32 if name == "float32" else torch.bfloat16
-
-
-def _has_native_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16, and oneDNN may use them.
-
-    oneDNN computes the products. ONEDNN_MAX_CPU_ISA forbids it instructions, for instance to
-    compute as a CPU does that has none.
-    """
-    is_built_in = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return is_built_in and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

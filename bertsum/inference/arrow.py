@@ -40,7 +40,18 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
 
     Raises InputError for a table without the columns that the configuration names.
     """
-    _check_columns(table, config)
+    for name in [config.text_column, *filter(None, [config.language_column])]:
+        if name not in table.column_names:
+            columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+            raise InputError(f"there is no column {name!r}; the table has {columns}")
+    # a name must say which column is meant, and a result must not hide a column of the input
+    for name, count in Counter(table.column_names).items():
+        if count > 1:
+            raise InputError(f"the table has several columns of the name {name!r}")
+    try:
+        output_fields(table.schema, config.text_column, config.keep_columns)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     column = table[config.text_column]
     if config.text_format != "text" and is_binary(column.type):
         documents = _decode_column(column)
@@ -61,6 +72,7 @@ def output_table(
     table: pa.Table, predictions: Sequence[Prediction], config: SummarizerConfig
 ) -> pa.Table:
     """The kept columns of `table`, then those of the predictions, a row a row."""
+    # kept columns first, then those of the predictions
     fields = output_fields(table.schema, config.text_column, config.keep_columns)
     result = predictions_to_table(predictions)
     kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
@@ -75,6 +87,7 @@ def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
         value = json.loads(document.text)
     except (ValueError, RecursionError) as error:
         return Document("", problem=f"not JSON: {error}")
+    # With the keys a and b, `{"a": {"b": "text"}}` gives "text", and `{"a": null}` no text.
     for depth, key in enumerate(keys):
         if value is None:
             break
@@ -88,21 +101,6 @@ def _text_in_json(document: Document, keys: Sequence[str]) -> Document:
     if value is None or isinstance(value, str):
         return Document(value)
     return Document("", problem=f"{'.'.join(keys)} is a {type(value).__name__}, not a string")
-
-
-def _check_columns(table: pa.Table, config: SummarizerConfig) -> None:
-    names = [config.text_column, *filter(None, [config.language_column])]
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
-        raise InputError(f"there is no column {missing[0]!r}; the table has {columns}")
-    repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if repeated:
-        raise InputError(f"the table has several columns of the name {repeated[0]!r}")
-    try:
-        output_fields(table.schema, config.text_column, config.keep_columns)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def read_sequence(values: Any) -> list[Document]:
@@ -166,15 +164,13 @@ def _read_column(column: pa.Array | pa.ChunkedArray, where: str) -> list[Documen
 def _decode_column(column: pa.Array | pa.ChunkedArray) -> list[Document]:
     documents = []
     for value in pc.cast(column, pa.large_binary()).to_pylist():
-        documents.append(Document(None) if value is None else _decode(value))
+        try:
+            document = Document(None if value is None else value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            problem = f"not UTF-8: {error.reason} at byte {error.start}"
+            document = Document("", problem=problem)
+        documents.append(document)
     return documents
-
-
-def _decode(value: bytes) -> Document:
-    try:
-        return Document(value.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Document("", problem=f"not UTF-8: {error.reason} at byte {error.start}")
 
 
 def unreadable(document: Document) -> Prediction | None:

@@ -45,13 +45,14 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
 
     The first is made before this returns.
     """
+    # one thread, since a generator cannot be asked by two at once
     executor = ThreadPoolExecutor(1)
     following = executor.submit(_next_of, items)
     following.result()
 
     def remaining() -> Iterator[Item]:
         nonlocal following
-        with executor:
+        with executor:  # waits for the thread where the reader stops early
             while (item := following.result()) is not None:
                 following = executor.submit(_next_of, items)
                 yield item[0]

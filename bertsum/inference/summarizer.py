@@ -45,7 +45,7 @@ from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _POOL_DOCUMENTS = 512  # prepared at once: enough to sort by length, few enough to stay small
-_POOL_CHARACTERS = 4_000_000
+_POOL_CHARACTERS = 4_000_000  # so that the tokens of long documents fit into memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +410,7 @@ class Summarizer:
         first = self._start_group(documents, group[:half])
         return first + self._start_group(documents, group[half:])
 
+    # A function of its own, so that its tensors are gone when `_start_group` halves the batch.
     @torch.inference_mode()
     def _start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         batch = make_batch(documents, group)

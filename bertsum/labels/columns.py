@@ -24,8 +24,13 @@ _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
 
 def label_columns(labels: LabelsConfig) -> list[str]:
     """Columns that hold labels."""
-    keys = [key for key in _ALLOWED if key not in ("text_column", "language_column")]
-    return [name for name in (getattr(labels, key) for key in keys) if name]
+    names: list[str] = []
+    for key in _ALLOWED:
+        # the text and its language are what is labelled
+        name = None if key in ("text_column", "language_column") else getattr(labels, key)
+        if name:
+            names.append(name)
+    return names
 
 
 def labels_problem(schema: pa.Schema, labels: LabelsConfig, kept: Iterable[str] = ()) -> str | None:
@@ -34,7 +39,7 @@ def labels_problem(schema: pa.Schema, labels: LabelsConfig, kept: Iterable[str] 
     A column may be missing, or of another type. `kept`: columns that pass through, of any type.
     """
     for key, (accepts, allowed) in _ALLOWED.items():
-        name = getattr(labels, key, None)
+        name = getattr(labels, key, None)  # configurations of training have no `language_column`
         if name and (problem := column_problem(schema, key, name, accepts, allowed)):
             return problem
     if missing := [name for name in kept if name not in schema.names]:
@@ -64,9 +69,11 @@ def label_rows(
     columns = {name: python_values(table[name]) for name in dict.fromkeys(names)}
     for name in columns.keys() & set(summaries):
         columns[name] = [_lines(value) for value in columns[name]]
-    return [
-        {name: values[row] for name, values in columns.items()} for row in range(table.num_rows)
-    ]
+    rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
@@ -75,15 +82,13 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
         # one value spoils the whole list: read each alone
-        values = [_value(scalar) for scalar in column]
+        values = []
+        for scalar in column:
+            try:
+                values.append(scalar.as_py())
+            except UnicodeDecodeError:
+                values.append(None)
     return values
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return None
 
 
 def _lines(value: str | Sequence[str | None] | None) -> str | None:
@@ -105,12 +110,17 @@ def _is_texts(data_type: pa.DataType) -> bool:
 
 def _is_numbers(data_type: pa.DataType) -> bool:
     item = data_type.value_type if _is_list(data_type) else data_type
-    return pt.is_null(item) or (_is_list(data_type) and any(accepts(item) for accepts in _NUMBERS))
+    # an empty list, or a column without any value, has the type null
+    return pt.is_null(item) or (_is_list(data_type) and _is_number(item))
 
 
 def _is_class(data_type: pa.DataType) -> bool:
     item = data_type.value_type if pt.is_dictionary(data_type) else data_type
-    return is_text(item) or any(accepts(item) for accepts in _NUMBERS)
+    return is_text(item) or _is_number(item)
+
+
+def _is_number(data_type: pa.DataType) -> bool:
+    return any(accepts(data_type) for accepts in _NUMBERS)
 
 
 def _is_list(data_type: pa.DataType) -> bool:

@@ -43,6 +43,7 @@ def sentence_labels(
     summary = row[labels.summary_column] if labels.summary_column else None
     if not summary:
         return None
+    # an oracle stands in for labels: the sentences that come closest to the summary
     sentences = [text[start:stop] for start, stop in spans]
     size = labels.num_summary_sentences
     chosen = None
@@ -139,7 +140,10 @@ def _given_labels(
         raise InputError(f"it has {len(sentences)} sentences and {len(labels)} labels")
     all_marks = [_sentence_mark(label) for label in labels]
     parts = zip(all_marks, _find_parts(text, sentences), strict=True)
-    marks = [(mark, start) for mark, start in parts if start is not None]
+    marks: list[tuple[int, int]] = []  # of the sentences that are in the text, with their starts
+    for mark, start in parts:
+        if start is not None:
+            marks.append((mark, start))
     if all(mark == _UNLABELLED for mark, _ in marks):
         return None
     targets = np.zeros(len(spans), np.float32)
@@ -150,6 +154,7 @@ def _given_labels(
         index = bisect_right(begins, start) - 1  # the last of ours that begins at `start` or before
         if index >= 0 and start < spans[index][1]:
             targets[index] = mark
+    # the summary's sentences lie beyond the part that is read: all 0 would teach to choose none
     return None if 1 in all_marks and not (targets > 0).any() else targets
 
 

@@ -32,6 +32,7 @@ def greedy_oracle(
     while len(chosen) < max_sentences and useful:
         scores = [document.score([*chosen, index]) for index in useful]
         score = max(scores)
+        # a sentence that is chosen already, or adds nothing, never raises the score
         if score <= best:
             break
         best = score
@@ -63,6 +64,7 @@ def best_combination(
     for size in sizes:
         for group in combinations(useful, size):
             score = document.score(group)
+            # not `>=`: of equal groups the smaller one came first
             if score > best:
                 best, best_group = score, group
     return list(best_group)
@@ -109,6 +111,7 @@ class _Ngrams:
     ) -> None:
         bits: dict[tuple[str, ...], int] = {}
         self.masks = [_mask(tokens, n, bits) for tokens in sentences]  # of each sentence
+        # bits of all n-grams so far: with 3 of them 0b111
         in_document = (1 << len(bits)) - 1
         wanted = 0
         for line in summary:
@@ -130,6 +133,7 @@ class _Ngrams:
 def _mask(tokens: Sequence[str], n: int, bits: dict[tuple[str, ...], int]) -> int:
     """The n-grams of a sentence; new ones get the next bit."""
     mask = 0
+    # for n = 2, "a b c" and "b c" side by side give (a, b) and (b, c)
     for gram in zip(*(tokens[i:] for i in range(n)), strict=False):
         mask |= 1 << bits.setdefault(gram, len(bits))
     return mask

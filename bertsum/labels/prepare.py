@@ -135,8 +135,13 @@ class Preparer:
 
     def _prepare(self, table: pa.Table) -> pa.Table:
         documents = self._documents(table)
-        statuses = [_status_of(document) for document in documents]
-        readable = [index for index, status in enumerate(statuses) if status == Status.OK]
+        statuses: list[str] = []
+        readable: list[int] = []
+        for index, document in enumerate(documents):
+            problem = unreadable(document)
+            statuses.append(Status.OK if problem is None else problem.status)
+            if problem is None:
+                readable.append(index)
         rows = label_rows(table, label_columns(self.config), [self.config.summary_column])
         prepared: list[PreparedDocument | None] = [None] * len(documents)
         results = self._tokenize([documents[index] for index in readable])
@@ -151,13 +156,9 @@ class Preparer:
                 prepared[index] = result
             else:
                 statuses[index] = result
-        return self._output(table, prepared, statuses)
-
-    def _output(
-        self, table: pa.Table, prepared: Sequence[PreparedDocument | None], statuses: Sequence[str]
-    ) -> pa.Table:
         num_tokens = [0 if document is None else len(document.input_ids) for document in prepared]
         schema = shard_schema(kept_schema(table.schema, self.config), self.encoder.tokenizer_digest)
+        # the last two columns of a shard are those that are made here
         columns = [table[name] for name in schema.names[:-2]]
         columns += [pa.array(num_tokens, pa.int32()), prepared_array(prepared)]
         result = pa.Table.from_arrays(columns, schema=schema)
@@ -180,6 +181,7 @@ class Preparer:
         languages = [document.language for document in documents]
         try:
             tokenized = split_tokenized(self.encoder.tokenize(texts, languages))
+            # encoded for the sake of `is_unknown_language`; one window is the least work
             encoded = encode_prepared(tokenized, texts, self.encoder, 1)
         except Exception:
             # whatever a hostile text makes a tokenizer raise: search that text, keep the others
@@ -202,6 +204,7 @@ class Preparer:
         if config.max_sentences is not None and len(document.spans) > config.max_sentences:
             return TOO_LONG
         document = _cut(document, config.max_tokens)
+        # 0 tells `sentence_labels` to try no sets, but to choose greedily
         most = config.max_combinations if config.oracle == "combination" else 0
         labels = sentence_labels(text, document.spans, document.language, row, config, most)
         if labels is None and not has_class_label(text, row, config):
@@ -242,11 +245,6 @@ def check_labelled(shard: Shard, config: DocumentsConfig) -> str | None:
             "a shard; leave them out with keep_columns, or rename them"
         )
     return None
-
-
-def _status_of(document: Document) -> str:
-    problem = unreadable(document)
-    return Status.OK if problem is None else problem.status
 
 
 def _cut(document: PreparedDocument, max_tokens: int | None) -> PreparedDocument:

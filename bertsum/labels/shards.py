@@ -88,6 +88,7 @@ def check_tokenizer(schema: pa.Schema, encoder: DocumentEncoder, uri: str) -> No
 
     `uri`: of the shard, for the message.
     """
+    # ids of tokens mean other words to another tokenizer, and nothing would show it
     digest = (schema.metadata or {}).get(_TOKENIZER_KEY, b"").decode()
     if digest != encoder.tokenizer_digest:
         raise InputError(

@@ -26,6 +26,7 @@ def check_shards(shards: Sequence[Shard], check: Check, others_are_good: bool) -
         reason = check(shard)
         if reason is not None:
             problems[shard.file.path] = reason
+    # one bad file is reported and left out; if all are bad, it is the configuration that is wrong
     if problems and len(problems) == len(shards) and not others_are_good:
         path, reason = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more files are like it)" if len(problems) > 1 else ""
@@ -71,13 +72,13 @@ def is_text(data_type: pa.DataType) -> bool:
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
     """Why a file of which these columns are needed cannot be used, or None."""
-    encrypted = [name for name in names if name in shard.encrypted]
-    if not encrypted:
-        return None
-    return (
-        f"column {encrypted[0]!r} is encrypted, and bertsum has no keys; write the file without "
-        "encryption, or, if the column is not needed, leave it out with keep_columns"
-    )
+    for name in names:
+        if name in shard.encrypted:
+            return (
+                f"column {name!r} is encrypted, and bertsum has no keys; write the file without "
+                "encryption, or, if the column is not needed, leave it out with keep_columns"
+            )
+    return None
 
 
 def column_problem(
@@ -105,37 +106,32 @@ def columns_text(schema: pa.Schema) -> str:
 
 
 def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    if problem := _text_problem(schema, config):
+    if config.text_format == "text":
+        problem = column_problem(schema, "text_column", config.text_column)
+        types = dict(zip(schema.names, schema.types, strict=True))
+        # a column of bytes often holds text: say which setting reads it
+        if problem and is_binary(types.get(config.text_column, pa.null())):
+            problem += "; summarizer.text_format=binary reads bytes that are UTF-8 text"
+    else:
+        problem = column_problem(
+            schema,
+            "text_column",
+            config.text_column,
+            accepts=lambda data_type: is_text(data_type) or is_binary(data_type),
+            allowed="a column of strings or bytes",
+        )
+    if problem is None and config.language_column:
+        problem = column_problem(schema, "language_column", config.language_column)
+    if problem is not None:
         return problem
-    if config.language_column and (
-        problem := column_problem(schema, "language_column", config.language_column)
-    ):
-        return problem
-    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
-    if repeated:
-        return f"it has several columns of the name {repeated[0]!r}"
+    # Arrow allows several columns of one name, but then a name no longer says which is meant
+    for name, count in Counter(schema.names).items():
+        if count > 1:
+            return f"it has several columns of the name {name!r}"
     missing = [name for name in config.keep_columns or () if name not in schema.names]
     if missing:
         return f"keep_columns names {missing}; the file has {columns_text(schema)}"
     return None
-
-
-def _text_problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
-    if config.text_format == "text":
-        problem = column_problem(schema, "text_column", config.text_column)
-        types = dict(zip(schema.names, schema.types, strict=True))
-        holds_bytes = is_binary(types.get(config.text_column, pa.null()))
-        advice = (
-            "; summarizer.text_format=binary reads bytes that are UTF-8 text" if holds_bytes else ""
-        )
-        return problem and problem + advice
-    return column_problem(
-        schema,
-        "text_column",
-        config.text_column,
-        accepts=lambda data_type: is_text(data_type) or is_binary(data_type),
-        allowed="a column of strings or bytes",
-    )
 
 
 def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
@@ -144,8 +140,13 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
         names = output_schema(shard.schema, config).names
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
+    keys: list[str] = []  # of the directories like `dt=2026-11-20`
+    for part in shard.file.partition.split("/"):
+        key, separator, _ = part.partition("=")
+        if separator:
+            keys.append(key)
     for index, key in enumerate(keys):
+        # readers of partitioned directories make a column of each key, beside those of the file
         if same_names([key], PREDICTION_SCHEMA.names):
             raise InputError(
                 f"{path}: partition key {key!r} has the name of an output column (most readers "

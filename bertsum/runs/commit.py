@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 
 from bertsum.errors import IncompleteError
 from bertsum.runs.concurrent_runs import check_listing, list_results, refuse_unplanned, withdraw
-from bertsum.runs.partitions import inside, partition_of
+from bertsum.runs.partitions import inside, partition_of, select_partitions
 from bertsum.runs.plan import Plan, plan_json
 from bertsum.runs.records import (
     FAILURES,
@@ -58,6 +58,7 @@ def is_finished(output: Folder, plan: Plan) -> bool:
     """Whether nothing at all is left to do, not even the records at the end."""
     is_open = bool(plan.open_partitions if plan.limit is None else plan.changing_partitions)
     if not is_open and plan.limit is None and plan.scope.is_all:
+        # each partition is complete; the records at the top may be of before it was made anew
         manifest = read_json(output, MANIFEST)
         listed = {entry["name"] for entry in manifest["files"]} if manifest else set()
         is_open = output.info(SUCCESS) is None or listed != plan.expected
@@ -71,7 +72,7 @@ def record_failures(output: Folder, failures: Sequence[Failure], directory: str 
     """
     entries = [asdict(failure) for failure in failures]
     for entry, failure in zip(entries, failures, strict=True):
-        entry["files"] = [mask(path) for path in failure.files]
+        entry["files"] = list(map(mask, failure.files))
         if failure.unit is not None:
             entry["unit"] = failure.unit.removeprefix(inside(directory, ""))
     write_json(output, inside(directory, FAILURES), {"failures": entries})
@@ -98,7 +99,8 @@ class Committer:
         self.output.remove(SUCCESS)
         for group in plan.groups:
             part = plan.part([group])
-            withdraw(self.output, [name for name in part.open_partitions if name in plan.published])
+            # the others have no _SUCCESS, and a request to remove one would be for nothing
+            withdraw(self.output, sorted(plan.published.intersection(part.open_partitions)))
             uri, limits = self.input_uri, self.limits
             record = plan_json(part, self.job, input_uri=uri, limits=limits, directory=group)
             write_json(self.output, inside(group, PLAN), record)
@@ -116,13 +118,21 @@ class Committer:
         names = list_results(self.output, plan)
         records = self._all_records(plan, reported)
         counts = add_counts(record.counts for record in records.values())
-        self._refuse_errors(counts)
+        # before anything is published: the results stay for a look at their column `error`
+        errors = counts.statuses.get(Status.ERROR, 0)
+        if counts.rows and errors / counts.rows > self.max_error_fraction:
+            raise IncompleteError(
+                f"{errors} of {counts.rows} rows have status `error`, more than "
+                f"max_error_fraction={self.max_error_fraction} allows; the column `error` says why"
+                ". The results stay; there is no manifest and no _SUCCESS"
+            )
         if self.lake is None or plan.limit is not None:
             refuse_unplanned(self.output, plan, names)
         else:
             if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
                 withdraw(self.output, plan.record_directories)
             size = self.lake.file_bytes
+            # one commit of the table then has the big files alone, and no query sees this run's small ones
             plan, records = compact(
                 self.output, plan, job=self.job, records=records, file_bytes=size
             )
@@ -136,7 +146,7 @@ class Committer:
 
         What leaves a table stays for a while: a query at work reads the snapshot from before.
         """
-        superseded = [*(entry.file.name for entry in plan.superseded), *sorted(plan.repeated)]
+        superseded = [*plan.superseded_names, *sorted(plan.repeated)]
         leaving = self.lake.holds(superseded) if self.lake else ()
         resting = {**plan.resting, **dict.fromkeys(leaving, time.time())}
         files = [(file, records[name]) for name, file in plan.files(self.job).items()]
@@ -186,18 +196,9 @@ class Committer:
     ) -> None:
         if directory:  # the manifest at the top, "", lists the files of all partitions
             files = [entry for entry in files if partition_of(entry[0].name) == directory]
-            resting = {name: resting[name] for name in resting if partition_of(name) == directory}
+            resting = select_partitions(resting, {directory})
         if files or resting or not directory:
             record = manifest_json(self.job, self.input_uri, directory, files, resting)
             write_json(self.output, inside(directory, MANIFEST), record)
         else:
             self.output.remove(inside(directory, MANIFEST))
-
-    def _refuse_errors(self, counts: Counts) -> None:
-        errors = counts.statuses.get(Status.ERROR, 0)
-        if counts.rows and errors / counts.rows > self.max_error_fraction:
-            raise IncompleteError(
-                f"{errors} of {counts.rows} rows have status `error`, more than "
-                f"max_error_fraction={self.max_error_fraction} allows; the column `error` says why"
-                ". The results stay; there is no manifest and no _SUCCESS"
-            )

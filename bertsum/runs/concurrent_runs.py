@@ -52,6 +52,7 @@ def create_unit(
     """
     holder = find_holder(output, name, unit, job=job, outdated=outdated)
     created = holder is None and output.create_exclusive(name, data)
+    # looked for once more: the big file may have come between the first look and the create
     if created and (holder := find_holder(output, name, unit, job=job, outdated=outdated)):
         output.remove(name)
     return created and holder is None, holder
@@ -75,6 +76,7 @@ def find_holder(
     if outdated is not None:
         known.add(read_json(output, inside(unit.partition, MANIFEST)), unit.partition)
     for other, file in known.files.items():
+        # the manifest may list what is gone since, or what this very plan is about to replace
         is_valid = file.job == job.fingerprint and other != name and other not in (outdated or ())
         if is_valid and file.unit.holds(unit) and output.info(other) is not None:
             return replace(known.records[other], counts=Counts(unit.num_rows, 0, {}))
@@ -88,7 +90,7 @@ def list_results(output: Folder, plan: Plan) -> set[str]:
     """
     names = set(plan.scope.list_names(output))
     if not plan.scope.is_all:  # which holds the directories below a partition, too
-        partitions = {partition_of(name) for name in plan.expected | plan.outdated}
+        partitions = set(map(partition_of, plan.expected | plan.outdated))
         names = {name for name in names if partition_of(name) in partitions}
     if gone := sorted(plan.expected - names):
         first = mask(gone[0])
@@ -113,6 +115,7 @@ def check_listing(output: Folder, plan: Plan) -> None:
     try:
         refuse_unplanned(output, plan, list_results(output, plan))
     except OutputError:
+        # _SUCCESS of the other run may be there already, and would vouch for both
         withdraw(output, plan.record_directories)
         raise
 

@@ -50,6 +50,7 @@ class _Column:
         if self.is_integer or self.is_double:
             is_integer = _INTEGER.fullmatch(value) is not None
             self.is_integer = self.is_integer and is_integer
+            # an integer among doubles, like the 3 in `2.5, 3`, keeps its value
             is_exact = is_integer and len(value.lstrip("-")) <= _DOUBLE_DIGITS
             self.is_double = self.is_double and (is_exact or _is_double(value))
         if len(value) <= _LONGEST_MISSING and value.lower() in _LOOKS_MISSING:
@@ -99,6 +100,7 @@ class _Lines:
             self.is_header_quoted = text.startswith('"') or f'{self.delimiter}"' in text
             return
         self.num_rows += 1
+        # the first wrong line is enough for a message, and often the cause of the others
         if num_fields != self.num_fields and self.problem is None:
             self.problem = _wrong_number(self.num_lines, num_fields, self.num_fields, text)
         # most lines have no mark at a field's beginning, and are not split here
@@ -172,7 +174,20 @@ class CsvFiles:
 
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column, which fits all files."""
-        return {name: _common_type(columns) for name, columns in self._columns.items()}
+        types: dict[str, pa.DataType] = {}
+        for name, columns in self._columns.items():
+            # a file in which the column is empty decides nothing
+            known = [column for column in columns if column.has_values]
+            # a number where each value is written as that number is: `007` and `1e3` stay text
+            if not known:
+                types[name] = pa.null()
+            elif all(column.is_integer for column in known):
+                types[name] = pa.int64()
+            elif all(column.is_double for column in known):
+                types[name] = pa.float64()
+            else:
+                types[name] = pa.string()
+        return types
 
     def columns(self, path: str) -> tuple[str, ...]:
         """Names of the columns of one file."""
@@ -195,6 +210,7 @@ class CsvFiles:
         usual = "\t" if ".tsv" in path.lower() else ","
         first = next((line for line in read_lines(self._folder, path) if line.strip("\r\n")), "")
         delimiter = _find_delimiter(first, usual)
+        # one pass for both ways: the lines are counted as text while they go to the csv reader
         lines = _Lines(delimiter)
         watched = lines.watch(read_lines(self._folder, path))
         quoted = _Survey()
@@ -207,14 +223,21 @@ class CsvFiles:
             survey = _Survey()
             survey.add(_read_plain(read_lines(self._folder, path), delimiter))
         if survey.problem is not None:
-            raise InputError(f"{name}, {_say_problems(lines, quoted)}")
+            reason = str(lines.problem)
+            if lines.num_quoted or lines.is_header_quoted:
+                # both ways were tried, and the user must see why each of them failed
+                plain = f"; with quotation marks read as text, {reason}" if lines.problem else ""
+                reason = (
+                    f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not "
+                    "once, and not after a backslash"
+                )
+            raise InputError(f"{name}, {reason}")
         names = _column_names(survey.names, name)
         self._layouts[path] = _Layout(delimiter, is_quoted, names)
         for column_name, column in zip(names, survey.columns, strict=True):
             self._columns.setdefault(column_name, []).append(column)
-        self.notes += [
-            f"{name}: {note}" for note in _notes(self._layouts[path], lines, survey, usual)
-        ]
+        for note in _notes(self._layouts[path], lines, survey, usual):
+            self.notes.append(f"{name}: {note}")
 
 
 def _find_delimiter(header: str, usual: str) -> str:
@@ -249,7 +272,7 @@ def _choose_quoting(lines: _Lines, quoted: _Survey, *, is_tsv: bool) -> bool:
         return False
     if not is_tsv:
         return True
-    if num_lines > 1:
+    if num_lines > 1:  # the standard of TSV has no line breaks in fields
         return False
     return lines.is_header_quoted or lines.has_quoted_column or lines.num_needless == 0
 
@@ -294,6 +317,7 @@ def _read_quoted(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, in
     first = 1
     try:
         for values in reader:
+            # `line_num` counts lines and not rows: it is the last line of this row
             yield first, reader.line_num, values
             first = reader.line_num + 1
     except csv.Error as error:
@@ -314,16 +338,6 @@ def _wrong_number(line: int, num_fields: int, expected: int, text: str) -> str:
     return f"line {line}: {num_fields} field(s), but the header has {expected} ({text[:_SHOWN]!r})"
 
 
-def _say_problems(lines: _Lines, quoted: _Survey) -> str:
-    if not (lines.num_quoted or lines.is_header_quoted):
-        return str(lines.problem)
-    plain = f"; with quotation marks read as text, {lines.problem}" if lines.problem else ""
-    return (
-        f"{quoted.problem}{plain}. Inside quotation marks a mark is written twice, not once, and "
-        "not after a backslash"
-    )
-
-
 def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
     """A column without a name, like the index that pandas writes, is `Unnamed: 0`, as there."""
     names: list[str] = []
@@ -337,19 +351,10 @@ def _column_names(header: Sequence[str], name: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _common_type(columns: Sequence[_Column]) -> pa.DataType:
-    """A number where each value is written as that number is; `007`, `1.50` and `1e3` stay text."""
-    known = [column for column in columns if column.has_values]
-    if not known:
-        return pa.null()
-    if all(column.is_integer for column in known):
-        return pa.int64()
-    return pa.float64() if all(column.is_double for column in known) else pa.string()
-
-
 def _is_double(value: str) -> bool:
     try:
         number = float(value)
     except ValueError:
         return False
+    # `1.50` and `1e3` are numbers, too, but would come back as 1.5 and 1000.0
     return isfinite(number) and repr(number) == value

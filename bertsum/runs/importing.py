@@ -34,7 +34,7 @@ _COPIES = "_bertsum/input"
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 _ROWS_PER_FILE = 10_000
 _CHARACTERS_PER_FILE = 2**26
-_MOST_NOTES = 20
+_MOST_NOTES = 20  # each of many files may have several
 _EARLIER_COPY = (
     "its copy in OUTPUT was made by an earlier version of bertsum, which read fields that begin "
     "with a quotation mark, and words like None and NA, in another way; in a new OUTPUT it is read "
@@ -63,6 +63,7 @@ def find_input(
         source = list_input(uri, tables=True)
         if not any(is_table(file.path) for file in source.files):
             return source
+        # such a set has Arrow files beside its JSON, and `datasets` must read it
         if source.is_directory and any(file.path in _SAVED for file in source.files):
             source = None
         else:
@@ -107,9 +108,15 @@ def _copy(
     try:
         split = str(identity["split"])
         tables = _from_files(source, notes) if source else _from_datasets(uri, split)
-        files = _write(tables, copy)
+        files: list[str] = []
+        for file_name, table in tables:
+            sink = pa.BufferOutputStream()
+            pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
+            files.append(file_name)
+            copy.write_replace(file_name, sink.getvalue().to_pybytes())
         if not files:
             raise InputError(f"INPUT {mask(uri)} has no row")
+        # listed anew: rows of a file that changed meanwhile may be partly of its old content
         if _version(uri, source and list_input(uri, tables=True)) != identity["version"]:
             raise InputError(
                 f"INPUT {mask(uri)} changed while it was copied; run the command again"
@@ -118,6 +125,7 @@ def _copy(
         _remove_all(copy)
         raise
     content = json.dumps({**identity, "directory": name, "files": files, "notes": notes}).encode()
+    # of several processes with whole copies the first one to make this record wins
     exclusive = output.can_create_exclusively()
     if not Folder(output.uri, exclusive=exclusive).create_own(f"{_COPIES}/{key}.json", content):
         _remove_all(copy)
@@ -172,6 +180,7 @@ def _clean(output: Folder, record: str, identity: Mapping[str, Any]) -> None:
             else:
                 recorded.add(other["directory"])
     for directory, files in copied_files.items():
+        # one young file is enough: its process may be at work
         if directory not in recorded and len(output.untouched(files)) == len(files):
             for file in files:
                 output.remove(file)
@@ -195,11 +204,16 @@ def _is_single_file(source: Input) -> bool:
 
 def _from_files(source: Input, notes: list[str]) -> Tables:
     """Tables of CSV, TSV and JSON files in turn; `notes` takes in what must be said of them."""
-    paths = [file.path for file in source.files]
-    csv_files = CsvFiles(source.root, [path for path in paths if _is_csv(path)])
-    json_files = JsonFiles(source.root, [path for path in paths if not _is_csv(path)])
+    csv_paths: list[str] = []
+    json_paths: list[str] = []
+    for file in source.files:
+        (csv_paths if _is_csv(file.path) else json_paths).append(file.path)
+    # both read their files once already: a column's type must fit all of them
+    csv_files = CsvFiles(source.root, csv_paths)
+    json_files = JsonFiles(source.root, json_paths)
     notes += [*csv_files.notes, *json_files.notes]
-    for path in paths:
+    for file in source.files:
+        path = file.path
         files = csv_files if _is_csv(path) else json_files
         types = files.types()
         schema = pa.schema([(column, types[column]) for column in files.columns(path)])
@@ -271,13 +285,3 @@ def _from_datasets(uri: str, split: str) -> Tables:
         raise InputError(
             f"INPUT {mask(uri)}: datasets cannot read it: {describe(error)}"
         ) from error
-
-
-def _write(tables: Tables, copy: Folder) -> list[str]:
-    names = []
-    for name, table in tables:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
-        names.append(name)
-        copy.write_replace(name, sink.getvalue().to_pybytes())
-    return names

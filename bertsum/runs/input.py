@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import IO
 from urllib.parse import unquote
 
@@ -30,7 +31,7 @@ _SMALLEST_BYTES = 12  # magic at both ends, and the footer's length
 _IS_ENCRYPTED = "the file is encrypted, and bertsum has no keys"
 _FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency that threads hide
 _CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
-_CHUNK_BYTES = 16 * 2**20
+_CHUNK_BYTES = 16 * 2**20  # uncompressed
 _BUFFER_BYTES = 2**20
 _TABLES_ARE_READ = (
     "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum "
@@ -134,7 +135,13 @@ def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
         )
     folder = Folder(uri, InputError)
     if folder.is_file():
-        return _single_file(uri)
+        directory, _, name = uri.rstrip("/").rpartition("/")
+        # the directory of `/a.parquet` is `/`, and of `a.parquet` the working directory
+        folder = Folder(directory or ("/" if uri.startswith("/") else "."), InputError)
+        info = folder.info(name)
+        if info is None:
+            raise InputError(f"INPUT {mask(uri)} is gone")
+        return Input(folder, (_input_file(name, info),))
     if listed := scope.list_names(folder):
         files, notes = _choose_files(folder, listed, tables)
         # a link like `latest` would give rows twice, so links to directories are not followed
@@ -228,21 +235,13 @@ def read_schema(root: Folder, path: str) -> pa.Schema:
         return pq.read_schema(stream)
 
 
-def _single_file(uri: str) -> Input:
-    directory, _, name = uri.rstrip("/").rpartition("/")
-    folder = Folder(directory or ("/" if uri.startswith("/") else "."), InputError)
-    info = folder.info(name)
-    if info is None:
-        raise InputError(f"INPUT {mask(uri)} is gone")
-    return Input(folder, (_input_file(name, info),))
-
-
 def _match(uri: str, tables: bool) -> Input:
     """Files of a glob, which may match files or directories.
 
     Its root is the directory before its first part with a wildcard.
     """
     parts = uri.split("/")
+    # listing begins here: of `s3://bucket/2026/dt=*/a.parquet`, at `s3://bucket/2026`
     depth = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     folder = Folder("/".join(parts[:depth]) or ("/" if uri.startswith("/") else "."), InputError)
     pattern = re.compile(glob_translate("/".join(parts[depth:]).rstrip("/")))
@@ -250,9 +249,11 @@ def _match(uri: str, tables: bool) -> Input:
     files: list[InputFile] = []
     below: dict[str, FileInfo] = {}  # files of directories that the glob matches
     for name, info in names.items():
+        # the directories above a file: of `a/b/c`, `a` and `a/b`
+        parents = accumulate(name.split("/")[:-1], "{}/{}".format)
         if pattern.match(name):
             files.append(_input_file(name, info))
-        elif any(map(pattern.match, _parents(name))):
+        elif any(map(pattern.match, parents)):
             below[name] = info
     if not files and not below:
         raise InputError(f"INPUT {mask(uri)} matches no file")
@@ -261,12 +262,6 @@ def _match(uri: str, tables: bool) -> Input:
         chosen, notes = _choose_files(folder, below, tables)
         files += chosen
     return Input(folder, _in_order(files), notes=notes)
-
-
-def _parents(name: str) -> list[str]:
-    """`a/b/c` -> ["a", "a/b"]."""
-    parts = name.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def parquet_files(
@@ -279,8 +274,14 @@ def parquet_files(
     for each such file. Hidden files are left out without a line: their names begin with `_` or `.`,
     or end with one of _TEMPORARY_SUFFIXES.
     """
-    visible = [name for name in listed if not name.lower().endswith(_TEMPORARY_SUFFIXES)]
-    unclear = [name for name in visible if not name.lower().endswith(SUFFIXES)]
+    visible: list[str] = []
+    unclear: list[str] = []  # those of them whose names do not say that they are Parquet
+    for name in listed:
+        if name.lower().endswith(_TEMPORARY_SUFFIXES):
+            continue
+        visible.append(name)
+        if not name.lower().endswith(SUFFIXES):
+            unclear.append(name)
     reasons: dict[str, str] = {}
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         answers = pool.map(lambda name: _why_left_out(folder, name, listed[name].size), unclear)
@@ -343,6 +344,7 @@ def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
 
 
 def _in_order(files: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    # By parts, as a directory tree sorts: `a/x` comes before `a-b/x`, although "-" is before "/".
     return tuple(sorted(files, key=lambda file: file.path.split("/")))
 
 
@@ -397,17 +399,15 @@ def _encrypted_columns(stream: IO[bytes], metadata: pq.FileMetaData) -> frozense
     footer_bytes = int.from_bytes(stream.read(4), "little")
     if footer_bytes == metadata.serialized_size or not metadata.num_row_groups:
         return frozenset()
-    names = metadata.schema.to_arrow_schema().names
-    return frozenset(name for name in names if not _opens(stream, name))
-
-
-def _opens(stream: IO[bytes], name: str) -> bool:
-    try:
-        parquet = pq.ParquetFile(stream, pre_buffer=False)
-        next(parquet.iter_batches(1, row_groups=[0], columns=[name]), None)
-    except OSError as error:
-        return "decrypt" not in str(error).lower()
-    return True
+    encrypted: set[str] = set()
+    for name in metadata.schema.to_arrow_schema().names:
+        try:
+            parquet = pq.ParquetFile(stream, pre_buffer=False)
+            next(parquet.iter_batches(1, row_groups=[0], columns=[name]), None)
+        except OSError as error:  # any other damage is told when the rows are read
+            if "decrypt" in str(error).lower():
+                encrypted.add(name)
+    return frozenset(encrypted)
 
 
 def _row_group(metadata: pq.FileMetaData, index: int) -> RowGroup:

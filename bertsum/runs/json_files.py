@@ -37,16 +37,16 @@ class JsonFiles:
         self._names: dict[str, dict[str, None]] = {}
         for path in paths:
             self._survey(path)
-        self.notes += [
-            f"column {name!r} holds values of several types: read as text, other values as JSON"
-            for name in self._mixed
-        ]
+        for name in self._mixed:
+            self.notes.append(
+                f"column {name!r} holds values of several types: read as text, other values as JSON"
+            )
 
     def types(self) -> dict[str, pa.DataType]:
         """The type of each column, which fits all files."""
         types = dict(self._types)
         for name, data_type in types.items():
-            if _has_no_fields(data_type):
+            if _has_no_fields(data_type):  # `{}` as text, since Parquet has no such column
                 types[name] = pa.string()
         return types
 
@@ -59,7 +59,13 @@ class JsonFiles:
         types = self.types()
         names = [(name, types[name] == pa.string()) for name in self._names[path]]
         for row in _read_rows(self._folder, path):
-            yield [_as_text(row.get(name)) if is_text else row.get(name) for name, is_text in names]
+            values: list[object] = []
+            for name, is_text in names:
+                value = row.get(name)
+                if is_text and value is not None and not isinstance(value, str):
+                    value = json.dumps(value, ensure_ascii=False)
+                values.append(value)
+            yield values
 
     def _survey(self, path: str) -> None:
         """Take in the columns of a file, and their types."""
@@ -69,14 +75,13 @@ class JsonFiles:
             for row in chunk:
                 names.update(dict.fromkeys(row))
             for name in names:
-                self._add(name, _type_of([row.get(name) for row in chunk]))
-
-    def _add(self, name: str, data_type: pa.DataType | None) -> None:
-        known = self._types.get(name, pa.null())
-        common = None if data_type is None else _common_type(known, data_type)
-        if common is None:
-            self._mixed[name] = None
-        self._types[name] = pa.string() if name in self._mixed else common
+                known = self._types.get(name, pa.null())
+                data_type = _type_of([row.get(name) for row in chunk])
+                common = None if data_type is None else _common_type(known, data_type)
+                if common is None:
+                    self._mixed[name] = None
+                # once mixed, always text, whatever the rows to come hold
+                self._types[name] = pa.string() if name in self._mixed else common
 
 
 def _read_rows(folder: Folder, path: str) -> Iterator[Row]:
@@ -84,6 +89,7 @@ def _read_rows(folder: Folder, path: str) -> Iterator[Row]:
     name = f"{folder}/{mask(path)}"
     lines = enumerate(read_lines(folder, path), 1)
     filled = ((number, line) for number, line in lines if line.strip())
+    # The first line with text tells the two kinds of files apart; 0: there is none.
     first, line = next(filled, (0, ""))
     if line.lstrip().startswith("["):
         text = line + "".join(line for _, line in lines)
@@ -113,6 +119,7 @@ def _parse(text: str, name: str, line: int) -> Any:
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> Row:
+    # json keeps the last of two values without a word; so a label would be lost
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -138,12 +145,6 @@ def _mended(value: Any) -> Any:
     return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
-def _as_text(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _type_of(values: Sequence[object]) -> pa.DataType | None:
     """None where the values have no common type."""
     try:
@@ -155,6 +156,7 @@ def _type_of(values: Sequence[object]) -> pa.DataType | None:
 def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     if first == second:
         return first
+    # "permissive" widens: null and int64 to int64, int64 and double to double; not to text
     fields = [pa.schema([pa.field("value", data_type)]) for data_type in (first, second)]
     try:
         return pa.unify_schemas(fields, promote_options="permissive").field(0).type

@@ -5,13 +5,16 @@ A partition is the directory of a file below the root, like `dt=2026-11-22` or
 """
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Self
+from itertools import takewhile
+from typing import Self, TypeVar
 
 from bertsum.errors import ConfigError
 from bertsum.storage.folder import FileInfo, Folder
+
+_Value = TypeVar("_Value")
 
 
 def partition_of(name: str) -> str:
@@ -22,6 +25,13 @@ def partition_of(name: str) -> str:
 def inside(partition: str, name: str) -> str:
     """Name of a file in a partition; an empty partition is the root."""
     return f"{partition}/{name}" if partition else name
+
+
+def select_partitions(
+    by_name: Mapping[str, _Value], partitions: Collection[str]
+) -> dict[str, _Value]:
+    """What a mapping by file name has of these partitions."""
+    return {name: by_name[name] for name in by_name if partition_of(name) in partitions}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,8 @@ class Scope:
         partitions = list(partitions)
         if not partitions:
             raise ValueError("no partition is given")
-        return cls(tuple(glob.escape(partition) for partition in partitions))
+        # a directory may be named `a[1]`, and as a pattern that would match `a1`
+        return cls(tuple(map(glob.escape, partitions)))
 
     @property
     def is_all(self) -> bool:
@@ -61,25 +72,24 @@ class Scope:
 
     def holds(self, partition: str) -> bool:
         parts = partition.split("/") if partition else []
-        return self.is_all or any(_matches(parts, pattern.split("/")) for pattern in self.patterns)
+        for pattern in self.patterns:
+            wanted = pattern.split("/")
+            # `map` ends with the shorter one: directories below those of the pattern match, too
+            if len(parts) >= len(wanted) and all(map(fnmatchcase, parts, wanted)):
+                return True
+        return self.is_all
 
     def list_names(self, folder: Folder, also: str = "") -> dict[str, FileInfo]:
         """Files of these partitions, sorted. No more directories are listed than must be."""
+        starts: set[str] = set()
+        for pattern in self.patterns or ("*",):
+            # the directories before the first one with a wildcard: of `region=eu/dt=*`, `region=eu`
+            fixed = takewhile(lambda part: not glob.has_magic(part), pattern.split("/"))
+            starts.add("/".join(fixed))
         listed: dict[str, FileInfo] = {}
-        for start in sorted({_fixed_start(pattern) for pattern in self.patterns or ("*",)}):
+        for start in sorted(starts):
             listed |= folder.list_names(start, also)
         return {name: listed[name] for name in sorted(listed) if self.holds(partition_of(name))}
 
 
 ALL = Scope()
-
-
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    return len(parts) >= len(pattern) and all(map(fnmatchcase, parts, pattern))
-
-
-def _fixed_start(pattern: str) -> str:
-    """The directories before the first one with a wildcard."""
-    parts = pattern.split("/")
-    depth = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return "/".join(parts[:depth])

@@ -22,7 +22,7 @@ from bertsum.config import OutputConfig
 from bertsum.errors import OutputError
 from bertsum.runs.columns import Check, check_shards
 from bertsum.runs.input import Input, InputFile, Shard, read_footers
-from bertsum.runs.partitions import Scope, inside, partition_of
+from bertsum.runs.partitions import Scope, inside, partition_of, select_partitions
 from bertsum.runs.records import (
     PLAN,
     SUCCESS,
@@ -113,11 +113,15 @@ class Plan:
         return sum(unit.num_rows for name, unit in self.units.items() if name in self.done)
 
     @property
+    def superseded_names(self) -> list[str]:
+        """Names of the files that are superseded."""
+        return [entry.file.name for entry in self.superseded]
+
+    @property
     def changing_partitions(self) -> set[str]:
         """Partitions in which something is missing, wrong or superseded."""
-        superseded = [entry.file.name for entry in self.superseded]
-        names = [*self.missing, *self.expired, *self.repeated, *superseded, *self.problems]
-        return {partition_of(name) for name in names}
+        gone = [*self.expired, *self.repeated, *self.superseded_names]
+        return set(map(partition_of, [*self.missing, *gone, *self.problems]))
 
     @property
     def open_partitions(self) -> list[str]:
@@ -137,13 +141,12 @@ class Plan:
     @property
     def partitions(self) -> set[str]:
         """Those that hold or will hold results."""
-        return {partition_of(name) for name in (*self.units, *self.retained)}
+        return set(map(partition_of, self.expected))
 
     @property
     def outdated(self) -> set[str]:
         """Files in OUTPUT that are no part of the result: other files hold their rows, or will."""
-        superseded = [entry.file.name for entry in self.superseded]
-        return {*self.resting, *self.expired, *self.repeated, *superseded}
+        return {*self.resting, *self.expired, *self.repeated, *self.superseded_names}
 
     def files(self, job: Job) -> dict[str, OutputFile]:
         """The whole result by name, in the order of the input."""
@@ -175,7 +178,9 @@ class Plan:
 
         `parts`: by the name of the unit, the smaller ones that it becomes, by their names.
         """
-        units = {name: unit for name, unit in self.units.items() if name not in parts}
+        units = dict(self.units)
+        for name in parts:
+            units.pop(name, None)
         for smaller in parts.values():
             units |= smaller
         return replace(self, units=dict(sorted(units.items(), key=lambda item: item[1].order)))
@@ -185,9 +190,9 @@ class Plan:
         partitions = frozenset(partitions)
 
         def chosen(by_name: Mapping[str, _Value]) -> dict[str, _Value]:
-            return {name: by_name[name] for name in by_name if partition_of(name) in partitions}
+            return select_partitions(by_name, partitions)
 
-        superseded = []
+        superseded: list[Superseded] = []
         for entry in self.superseded:
             if partition_of(entry.file.name) in partitions:
                 superseded.append(entry)
@@ -212,7 +217,7 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     """
     listed = source.scope.list_names(output, also=SUCCESS)
     present = {name for name in listed if name.rpartition("/")[2] != SUCCESS}
-    published = frozenset(partition_of(name) for name in listed.keys() - present)
+    published = frozenset(map(partition_of, listed.keys() - present))
     known = read_known(output, present, source.scope.is_all)
     retained, candidates = _split_retained(
         existing_files(output, present, known), source.files, known.resting, terms.rules
@@ -231,6 +236,7 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
     usable = {shard.file.path: shard for shard in shards if shard.file.path not in problems}
     units = [*kept, *earlier, *_cut_runs(source.files, usable, covered, terms.limits)]
     units.sort(key=lambda unit: unit.order)
+    # A name is a digest of what the unit holds, so that a file of that name is its result.
     named = {unit_name(unit, job.fingerprint): unit for unit in units}
     done = frozenset(named.keys() & present)
     # a limit never cuts what exists, so that a try-out after a full run changes nothing
@@ -241,6 +247,7 @@ def make_plan(source: Input, output: Folder, job: Job, terms: Terms) -> Plan:
         superseded=superseded,
         problems=problems,
         num_files=len(source.files),
+        # a limit that cuts nothing off is none: the result is whole, and may be published
         limit=None if wanted.keys() == named.keys() else terms.limit,
         retained=retained,
         published=published,
@@ -263,6 +270,7 @@ def plan_json(
     return {
         "input": mask(input_uri),
         "job": job.to_json(),
+        # by which the next run knows whether it would cut units in the same way
         "limits": [limits.num_rows, limits.num_bytes],
         "limit": plan.limit,
         "problems": {mask(path): reason for path, reason in plan.problems.items()},
@@ -302,6 +310,7 @@ def _split_retained(
     retained: dict[str, OutputFile] = {}
     others: list[OutputFile] = []
     for result in existing:
+        # small files go together in a unit: as long as one of them is there, it is not gone
         is_gone = all(part.path not in paths for part in result.unit.slices)
         is_partition_gone = result.unit.partition not in partitions
         is_kept = rules.vanished_input == "keep_files" or (
@@ -339,7 +348,10 @@ def _rest(
     # without a table there are no snapshots, so nobody may still read them
     days = 0 if rules.table == "parquet" else rules.keep_days
     latest = time.time() - days * _DAY_SECONDS
-    still = {name: since for name, since in resting.items() if since > latest}
+    still: dict[str, float] = {}
+    for name, since in resting.items():
+        if since > latest:
+            still[name] = since
     return still, frozenset(resting.keys() - still.keys())
 
 
@@ -369,6 +381,7 @@ def _why_superseded(file: OutputFile, current: Mapping[str, InputFile], job: Job
     if file.job != job.fingerprint:
         model = f"of model {file.model_id}"
         if file.model_id == mask(job.model_id):
+            # the same path may hold another checkpoint today
             model += " with other content or another configuration"
         return model
     if any(part.path not in current for part in file.unit.slices):
@@ -386,12 +399,14 @@ def _earlier_units(
     So two drivers on one OUTPUT work on the same names.
     """
     current = {file.path: file for file in source.files}
-    directories = [""]
-    if not source.scope.is_all:
-        incomplete = [file for file in source.files if not covered.is_complete(file.path)]
-        directories = sorted({file.partition for file in incomplete})
+    directories: set[str] = set()
+    if source.scope.is_all:
+        directories.add("")  # one plan at the top is of all partitions
+    for file in source.files:
+        if not source.scope.is_all and not covered.is_complete(file.path):
+            directories.add(file.partition)
     units: list[Unit] = []
-    for directory in directories:
+    for directory in sorted(directories):
         record = read_json(output, inside(directory, PLAN))
         # a try-out cuts its last unit short, and other limits cut elsewhere
         is_usable = (
@@ -402,6 +417,7 @@ def _earlier_units(
         )
         for entry in record["files"] if record is not None and is_usable else ():
             unit = Unit.from_json(entry["unit"])
+            # a unit of a file that has changed since then is planned anew
             is_current = all(current.get(part.path) == part.file for part in unit.slices)
             if is_current and covered.add(unit):
                 units.append(unit)
@@ -416,6 +432,7 @@ def _cut_runs(
     Only files that follow each other go together, so that no unit reaches over rows of another one.
     """
     units: list[Unit] = []
+    # of files a, b, c with b done already: a is cut alone, then c
     for is_open, run in groupby(files, key=lambda file: file.path in usable):
         if is_open:
             units += cut([usable[file.path] for file in run], covered, limits)

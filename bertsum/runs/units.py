@@ -15,14 +15,11 @@ from itertools import chain, groupby, pairwise
 from math import ceil
 from typing import Any, Self
 
-import pyarrow as pa
-
 from bertsum.config import Config, hashed_values
 from bertsum.runs.input import SUFFIXES, InputFile, Shard
 
-_MAX_STEM_BYTES = (
-    120  # of the 255 that file systems allow a name; the fingerprint keeps names apart
-)
+# Of the 255 that file systems allow a name; the fingerprint keeps names apart.
+_MAX_STEM_BYTES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class Unit:
         for part in self.slices:
             if row < part.stop - part.start:
                 return part.path, part.start + row
-            row -= part.stop - part.start
+            row -= part.stop - part.start  # counted from the beginning of the next slice
         raise IndexError(f"the unit has {self.num_rows} rows")
 
     @property
@@ -115,7 +112,18 @@ def unit_name(unit: Unit, job: str) -> str:
     output files sort in the order of its rows.
     """
     first = unit.slices[0]
-    stem = _stem(first.path.rpartition("/")[2])
+    stem = first.path.rpartition("/")[2]
+    for suffix in SUFFIXES:
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+            break
+    # a name that starts with one of these is hidden from whoever reads OUTPUT
+    stem = stem.lstrip("._") or "part"
+    # cut by bytes, as file systems count; half a character at the end is dropped
+    encoded = stem.encode("utf-8", "surrogatepass")[:_MAX_STEM_BYTES]
+    if len(encoded) == _MAX_STEM_BYTES:
+        stem = encoded.decode("utf-8", "ignore")
+    # 9 digits hold a billion rows a file; names of more sort by row no longer
     name = f"{stem}-{first.start:09d}-{_digest([job, unit.to_json()])[:16]}.parquet"
     return f"{unit.partition}/{name}" if unit.partition else name
 
@@ -134,6 +142,7 @@ class Coverage:
         if any(self._overlaps(part) for part in unit.slices):
             return False
         for part in unit.slices:
+            # kept sorted, so that two neighbours tell whether a range is free
             insort(self._ranges[part.path], (part.start, part.stop))
             self._file_rows[part.path] = part.file_rows
         return True
@@ -184,10 +193,14 @@ def cut(shards: Iterable[Shard], covered: Coverage, limits: Limits) -> list[Unit
     too big. Whole small files that follow each other in a partition and have equal columns go
     together.
     """
+
+    def kind(shard: Shard) -> tuple[str, str]:
+        # files that differ in metadata alone, as pandas writes it, may go together
+        columns = shard.schema.to_string(show_field_metadata=False, show_schema_metadata=False)
+        return shard.file.partition, str(columns)
+
     units: list[Unit] = []
-    for _, group in groupby(
-        shards, key=lambda shard: (shard.file.partition, _columns(shard.schema))
-    ):
+    for _, group in groupby(shards, key=kind):
         together: list[FileSlice] = []
         sizes = Limits(0, 0)
         pieces = chain.from_iterable(_pieces(shard, covered, limits) for shard in group)
@@ -227,6 +240,7 @@ def joined(units: Sequence[Unit]) -> Unit:
 def first_rows(unit: Unit, num_rows: int) -> Unit:
     """The beginning of a unit: its first `num_rows` rows, at least one."""
     slices: list[FileSlice] = []
+    # the first 150 rows of slices of 100, 100 and 100: 100 and 50, and no third slice
     for part in unit.slices:
         taken = min(part.stop - part.start, num_rows)
         slices.append(replace(part, stop=part.start + taken))
@@ -258,10 +272,17 @@ def _cut_range(shard: Shard, low: int, high: int, limits: Limits) -> Iterator[tu
             continue
         if start < first:
             yield start, first, size.num_bytes
-        # all but the last part are full; the last may take in the next row group
-        *parts, (start, stop, rest) = _cut_group(first, last, num_bytes, limits)
-        yield from parts
-        size = Limits(stop - start, rest)
+        # Too big alone: equal parts, as few as the limits allow, of at least one row each. 250 rows
+        # of 1 MB with at most 100 rows and 50 MB a unit: 5 parts of 50, since bytes decide.
+        rows = last - first
+        count = max(ceil(rows / limits.num_rows), ceil(num_bytes / limits.num_bytes), 1)
+        count = min(count, rows)
+        borders = [first + rows * i // count for i in range(count + 1)]
+        for part in pairwise(borders[:-1]):
+            yield *part, num_bytes // count
+        # the last part may take in the next row group
+        start = borders[-2]
+        size = Limits(last - start, num_bytes // count)
     if start < high or low == high:
         yield start, high, size.num_bytes
 
@@ -272,38 +293,13 @@ def _clipped_groups(shard: Shard, low: int, high: int) -> Iterator[tuple[int, in
     for group in shard.row_groups:
         first, last = max(position, low), min(position + group.num_rows, high)
         if first < last:
+            # the share of the group's bytes, as if its rows were of one size
             yield first, last, group.num_bytes * (last - first) // group.num_rows
         position += group.num_rows
 
 
-def _cut_group(first: int, last: int, num_bytes: int, limits: Limits) -> list[tuple[int, int, int]]:
-    """Equal parts of one row group: as few as the limits allow, at least one row each."""
-    rows = last - first
-    # 250 rows of 1 MB with at most 100 rows and 50 MB a unit: 5 parts of 50, since bytes decide
-    count = min(max(ceil(rows / limits.num_rows), ceil(num_bytes / limits.num_bytes), 1), rows)
-    borders = [first + rows * i // count for i in range(count + 1)]
-    return [(start, stop, num_bytes // count) for start, stop in pairwise(borders)]
-
-
 def _within(size: Limits, limits: Limits) -> bool:
     return size.num_rows <= limits.num_rows and size.num_bytes <= limits.num_bytes
-
-
-def _columns(schema: pa.Schema) -> str:
-    return str(schema.to_string(show_field_metadata=False, show_schema_metadata=False))
-
-
-def _stem(file_name: str) -> str:
-    stem = file_name
-    for suffix in SUFFIXES:
-        if file_name.lower().endswith(suffix):
-            stem = file_name[: -len(suffix)]
-            break
-    # a name that starts with one of these is hidden from whoever reads OUTPUT
-    stem = stem.lstrip("._") or "part"
-    # cut by bytes, as file systems count; half a character at the end is dropped
-    encoded = stem.encode("utf-8", "surrogatepass")[:_MAX_STEM_BYTES]
-    return stem if len(encoded) < _MAX_STEM_BYTES else encoded.decode("utf-8", "ignore")
 
 
 def _digest(value: object) -> str:

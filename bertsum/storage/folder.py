@@ -123,8 +123,12 @@ class Folder:
         """
         with self._reporting("list", below):
             files = self._list_local(below, also) if self.is_local else self._list_remote(below)
-        visible = [name for name in files if not _is_hidden(name.removesuffix(also))]
-        return {name: files[name] for name in sorted(visible)}
+        visible: dict[str, FileInfo] = {}
+        for name in sorted(files):
+            # without the part that may begin with `_`: of `dt=1/_SUCCESS`, `dt=1/` is looked at
+            if not _is_hidden(name.removesuffix(also)):
+                visible[name] = files[name]
+        return visible
 
     def info(self, name: str) -> FileInfo | None:
         """Size and version now, or None when there is no such file."""
@@ -132,6 +136,7 @@ class Folder:
             try:
                 if self.is_local:
                     return _stat(Path(self._path(name)))
+                # fsspec remembers listings, which other processes make untrue
                 self._fs.invalidate_cache(self._path(name))
                 entry = self._fs.info(self._path(name))
             except (FileNotFoundError, NotADirectoryError):
@@ -199,6 +204,7 @@ class Folder:
                 is_unsupported = isinstance(cause, NotImplementedError | TypeError | ValueError)
             if not is_unsupported:
                 raise
+            # raises where the store refuses any write: then it is not the condition that fails
             self.write_replace(name, first)
             return False
         finally:
@@ -379,6 +385,7 @@ def _info(entry: dict[str, Any]) -> FileInfo:
     # Some filesystems give a number in a listing, and a date for a single file.
     if isinstance(version, datetime):
         version = version.timestamp()
+    # HTTP puts an ETag into quotation marks; some filesystems take them off, some do not
     return FileInfo(int(entry["size"] or 0), str(version).strip('"'))
 
 

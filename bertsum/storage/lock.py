@@ -29,7 +29,7 @@ from bertsum.errors import OutputError
 from bertsum.storage.folder import Folder
 
 DEAD_SECONDS = 40.0
-_BEAT_SECONDS = 10.0
+_BEAT_SECONDS = 10.0  # so three beats may fail before a run is held for dead
 _LAST_BEAT_SECONDS = 60.0  # for a request to a store that is under way
 _DIRECTORY = "claims"
 _PROC = Path("/proc")
@@ -116,6 +116,7 @@ class Claim:
 
     @property
     def _name(self) -> str:
+        # of fixed width, so that names sort as their numbers do
         return f"{_DIRECTORY}/{self._number:08d}.json"
 
     def _list(self) -> list[str]:
@@ -148,6 +149,7 @@ class Claim:
         deadline = time.monotonic() + DEAD_SECONDS
         while time.monotonic() < deadline:
             time.sleep(1)
+            # any change is a sign of life, since only its own run writes a claim
             if (now := self._read(name)) != first:
                 return not now.ended
         return False

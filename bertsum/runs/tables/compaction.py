@@ -59,6 +59,7 @@ def compact(
             record = _put_together(output, name, job, unit, [records[small] for small in names])
         else:
             record = read_back(output, [name])[0]
+        # from here on the plan is as if the big unit had been planned and done from the start
         for small in names:
             del units[small], records[small]
         units[name], records[name] = unit, record
@@ -79,6 +80,7 @@ def _groups(plan: Plan, records: Mapping[str, FileRecord], file_bytes: int) -> I
             if together and (not is_small or size > file_bytes):
                 yield together
                 together = []
+            # a big file ends the group: files go together only if no row lies between them
             if is_small:
                 together.append(name)
         yield together
@@ -104,6 +106,7 @@ def _put_together(
     metadata.pop(FOOTER_KEY, None)  # of the small file; the big one gets its own
     schema = schema.with_metadata(metadata or None)
     data = write_file(_tables(output, small), schema, unit, job, counts)
+    # another run may have been faster, and its bytes are the record's
     if not output.create_exclusive(name, memoryview(data)):
         return read_back(output, [name])[0]
     return FileRecord(name, data.size, sha256(data).hexdigest(), counts)

@@ -50,6 +50,7 @@ class DeltaBackend:
                 storage_options=self._options,
             )
         except DeltaError as error:
+            # the error is the same whether another writer was faster or the store refuses
             if self._load() is None:
                 raise OutputError(
                     f"cannot make the Delta table in {self._uri}: {describe(error)}"
@@ -82,10 +83,11 @@ class DeltaBackend:
 
     def commit(self, change: Change, note: Mapping[str, str]) -> None:
         assert self._table is not None
-        keys, now = self.keys(), int(time.time() * 1000)
+        keys, now = self.keys(), int(time.time() * 1000)  # milliseconds, as the log has them
         actions: list[AddAction | RemoveAction] = []
         for name, (values, record) in change.add.items():
             by_key = dict(zip(keys, values, strict=True))
+            # the only statistic: with it a count of rows reads no file
             statistics = json.dumps({"numRecords": record.counts.rows})
             actions.append(AddAction(name, record.bytes, by_key, now, True, statistics))
         for name, values in change.remove.items():
@@ -122,8 +124,12 @@ def _store_options(output: Folder) -> dict[str, str]:
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
     )
-    options = {option: given.get(name) for name, option in _S3_OPTIONS.items()}
-    options["aws_endpoint_url"] = endpoint
-    if endpoint and endpoint.startswith("http://"):  # a store of one's own, as in tests
-        options["aws_allow_http"] = "true"
-    return {option: str(value) for option, value in options.items() if value}
+    options: dict[str, str] = {}
+    for name, option in _S3_OPTIONS.items():
+        if value := given.get(name):
+            options[option] = str(value)
+    if endpoint:
+        options["aws_endpoint_url"] = str(endpoint)
+        if endpoint.startswith("http://"):  # a store of one's own, as in tests
+            options["aws_allow_http"] = "true"
+    return options

@@ -29,7 +29,7 @@ from pyiceberg.io.pyarrow import (
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
@@ -82,14 +82,17 @@ class IcebergBackend:
         return [] if self._table is None else [field.name for field in self._table.spec().fields]
 
     def create(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+        from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
+
         # IntegrityError: the catalog in OUTPUT looks, then inserts; another writer came in between
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
             self._catalog.create_namespace(self._name.rpartition(".")[0])
-        columns = _with_ids(schema)
+        columns = assign_fresh_schema_ids(_pyarrow_to_schema_without_ids(schema))
         fields = []
         for partition_id, key in enumerate(keys, _FIRST_PARTITION_ID):
             source_id = columns.find_field(key).field_id
             fields.append(PartitionField(source_id, partition_id, IdentityTransform(), key))
+        # files without Iceberg's field ids, like ours, are read by the names in this mapping
         mapping = {TableProperties.DEFAULT_NAME_MAPPING: columns.name_mapping.model_dump_json()}
         location = f"{self._output.uri}/{_DIRECTORY}"
         try:
@@ -148,11 +151,17 @@ class IcebergBackend:
             stats_columns=compute_statistics_plan(schema, table.properties),
             parquet_column_mapping=parquet_path_to_id_mapping(schema),
         )
+        fields: list[int | str | None] = []
+        for is_day, value in zip(_day_fields(table), values, strict=True):
+            if value is not None and is_day:  # in days since 1970-01-01: 1970-01-03 is 2
+                fields.append((date.fromisoformat(value) - _EPOCH).days)
+            else:
+                fields.append(value)
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=f"{self._output.uri}/{record.name}",
             file_format=FileFormat.PARQUET,
-            partition=_record(table, values),
+            partition=Record(*fields),
             file_size_in_bytes=record.bytes,
             sort_order_id=None,  # rows are in the order of the input
             spec_id=table.spec().spec_id,
@@ -184,6 +193,7 @@ def _catalog(config: OutputConfig, output: Folder) -> Catalog:
         raise ConfigError(f"output.table_name must be NAMESPACE.TABLE, not {config.table_name!r}")
     try:
         if config.catalog is not None:
+            # pyiceberg has filesystems of its own, which know nothing of our `storage_options`
             properties = {} if output.is_local else {"py-io-impl": f"{__name__}.StoreIO"}
             return load_catalog(config.catalog, **properties)
         directory = Path(output.uri, _DIRECTORY)
@@ -212,12 +222,6 @@ def _open_local_catalog(directory: Path) -> Catalog:
         raise
 
 
-def _with_ids(schema: pa.Schema) -> Schema:
-    from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
-
-    return assign_fresh_schema_ids(_pyarrow_to_schema_without_ids(schema))
-
-
 def _values(table: Table, record: Record) -> Values:
     """The partition's values as text, as directories have them."""
     values: list[str | None] = []
@@ -231,17 +235,6 @@ def _values(table: Table, record: Record) -> Values:
         else:
             values.append(str(value))
     return tuple(values)
-
-
-def _record(table: Table, values: Values) -> Record:
-    days = _day_fields(table)
-    fields: list[int | str | None] = []
-    for is_day, value in zip(days, values, strict=True):
-        if value is not None and is_day:
-            fields.append((date.fromisoformat(value) - _EPOCH).days)
-        else:
-            fields.append(value)
-    return Record(*fields)
 
 
 def _day_fields(table: Table) -> list[bool]:

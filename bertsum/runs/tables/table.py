@@ -26,7 +26,7 @@ from bertsum.storage.folder import describe
 
 Values = tuple[str | None, ...]
 T = TypeVar("T")
-_ATTEMPTS = 20
+_ATTEMPTS = 20  # which wait some 18 s in all
 _WAIT_SECONDS = 0.2
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Hive and Spark write a null into a directory's name
 
@@ -85,23 +85,25 @@ class Lake:
         for key in keys:
             wanted[key] = pa.date32() if key in dates else pa.string()
         _refuse_other_case(wanted)
-        with self._reporting("prepare"):
-            until_alone(lambda: self._prepare(wanted, keys))
 
-    def _prepare(self, wanted: Mapping[str, pa.DataType], keys: Sequence[str]) -> None:
-        schema = self._backend.schema()
-        if schema is None:
-            self._backend.create(pa.schema(list(wanted.items())), keys)
-            return
-        if self._backend.keys() != keys:
-            raise InputError(
-                f"the table is partitioned by {self._backend.keys()}, but the files by {keys}"
-            )
-        types = {field.name: table_type(field.name, field.type) for field in schema}
-        _refuse_clashes(wanted, types)
-        _refuse_other_case([*types, *(name for name in wanted if name not in types)])
-        if new := [pa.field(name, wanted[name]) for name in wanted if name not in types]:
-            self._backend.add_columns(new)
+        def attempt() -> None:
+            schema = self._backend.schema()
+            if schema is None:
+                self._backend.create(pa.schema(list(wanted.items())), keys)
+                return
+            if self._backend.keys() != keys:
+                raise InputError(
+                    f"the table is partitioned by {self._backend.keys()}, but the files by {keys}"
+                )
+            types = {field.name: table_type(field.name, field.type) for field in schema}
+            _refuse_clashes(wanted, types)
+            new = [name for name in wanted if name not in types]
+            _refuse_other_case([*types, *new])
+            if new:
+                self._backend.add_columns([pa.field(name, wanted[name]) for name in new])
+
+        with self._reporting("prepare"):
+            until_alone(attempt)
 
     def behind(self, names: Iterable[str], partitions: Iterable[str]) -> set[str]:
         """Partitions whose content in the table is not exactly these files."""
@@ -127,19 +129,17 @@ class Lake:
 
         Raises OutputError when other writers come first again and again.
         """
-        return until_alone(lambda: self._publish(records, partitions, note))
 
-    def _publish(
-        self, records: Mapping[str, FileRecord], partitions: Sequence[str], note: Mapping[str, str]
-    ) -> bool:
-        add, remove = self._difference(records, partitions)
-        if not add and not remove:
-            return False
-        with self._reporting("change"):
-            self._backend.commit(
-                Change({name: (add[name], records[name]) for name in add}, remove), note
-            )
-        return True
+        def attempt() -> bool:
+            add, remove = self._difference(records, partitions)
+            if not add and not remove:
+                return False
+            added = {name: (add[name], records[name]) for name in add}
+            with self._reporting("change"):
+                self._backend.commit(Change(added, remove), note)
+            return True
+
+        return until_alone(attempt)
 
     def _difference(
         self, names: Iterable[str], partitions: Iterable[str]
@@ -148,17 +148,16 @@ class Lake:
         wanted = {name: values_of(partition_of(name)) for name in names}
         with self._reporting("read"):
             present = self._backend.files()
-        chosen = {values_of(partition) for partition in partitions}
-        add = {
-            name: values
-            for name, values in wanted.items()
-            if values in chosen and present.get(name) != values
-        }
-        remove = {
-            name: values
-            for name, values in present.items()
-            if values in chosen and name not in wanted
-        }
+        # other partitions are for other runs, which may be at work on them now
+        chosen = set(map(values_of, partitions))
+        add: dict[str, Values] = {}
+        for name, values in wanted.items():
+            if values in chosen and present.get(name) != values:
+                add[name] = values
+        remove: dict[str, Values] = {}
+        for name, values in present.items():
+            if values in chosen and name not in wanted:
+                remove[name] = values
         return add, remove
 
     @contextmanager
@@ -166,6 +165,7 @@ class Lake:
         """Make an OutputError of the many kinds that table formats, catalogs and stores raise."""
         try:
             yield
+        # the first two say what to do already; the last is a defect of ours
         except (BertsumError, ConflictError, AssertionError):
             raise
         except Exception as error:
@@ -194,8 +194,11 @@ def until_alone(step: Callable[[], T]) -> T:
 
 def values_of(partition: str) -> Values:
     """`dt=2026-11-22/lang=a%2Fb` -> ("2026-11-22", "a/b")."""
-    parts = [unquote(part.partition("=")[2]) for part in partition.split("/") if part]
-    return tuple(None if value == _NO_VALUE else value for value in parts)
+    values: list[str | None] = []
+    for part in filter(None, partition.split("/")):
+        value = unquote(part.partition("=")[2])
+        values.append(None if value == _NO_VALUE else value)
+    return tuple(values)
 
 
 def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
@@ -294,9 +297,10 @@ def _partition_keys(partitions: Iterable[str]) -> tuple[list[str], set[str]]:
 
 
 def _is_date(value: str | None) -> bool:
-    if value is None:
+    if value is None:  # a null fits a column of dates, too
         return True
     try:
+        # written back, since Python also reads `20261122` and `2026-W47-7`, and tables do not
         return date.fromisoformat(value).isoformat() == value
     except ValueError:
         return False
