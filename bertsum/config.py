@@ -133,6 +133,7 @@ class ModelConfig(Config):
     def _labels_differ(self) -> Self:
         for name in ("sentiment_labels", "topic_labels", "token_sentiment_labels"):
             labels = getattr(self, name)
+            # A head with one class has nothing to decide: its softmax is always 1.
             if len(set(labels)) != len(labels) or len(labels) == 1:
                 raise ValueError(f"{name} must be at least two different names, or none: {labels}")
         return self
@@ -375,14 +376,30 @@ def load_config(
     """
     values = _read_yaml(file_path) if file_path else {}
     for override in overrides:
+        # At the first `=`: the value may hold more of them.
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"--set takes key=value, not {override!r}")
         try:
-            _set(values, key.strip().split("."), _parse(text), override)
+            value = _parse(text)
         except _NOT_YAML as error:
             raise ConfigError(f"--set {override!r}: the value is not YAML ({error})") from error
+        # for `a.b.c=1` the sections a and a.b are made where the file lacks them
+        *path, last = key.strip().split(".")
+        section = values
+        for depth, name in enumerate(path, 1):
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ConfigError(
+                    f"--set {override!r}: {'.'.join(path[:depth])} is a value, not a section"
+                )
+        section[last] = value
     return validated(cls, values, f"{file_path} and --set" if file_path else "--set")
+
+
+# A wrong value is shown in a message, but not a whole file that was given in its stead.
+_GIVEN = reprlib.Repr()
+_GIVEN.maxstring = _GIVEN.maxother = 200
 
 
 def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
@@ -390,7 +407,18 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"configuration ({source}):\n{_explain(cls, error)}") from error
+        lines = [f"configuration ({source}):"]
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"]))
+            if problem["type"] == "extra_forbidden":
+                allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
+                lines.append(f"  {key}: there is no such key; allowed here: {allowed}")
+            else:
+                given = "(not shown)"  # storage options hold credentials
+                if not key.startswith("storage_options"):
+                    given = _GIVEN.repr(problem["input"])
+                lines.append(f"  {key or cls.__name__}: {problem['msg']} (given: {given})")
+        raise ConfigError("\n".join(lines)) from error
 
 
 def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
@@ -446,40 +474,10 @@ def _read_yaml(file_path: Path) -> dict[str, Any]:
     return values
 
 
-def _set(values: dict[str, Any], path: list[str], value: object, override: str) -> None:
-    # for `a.b.c=1` the sections a and a.b are made where the file lacks them
-    for depth, key in enumerate(path[:-1]):
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise ConfigError(
-                f"--set {override!r}: {'.'.join(path[: depth + 1])} is a value, not a section"
-            )
-    values[path[-1]] = value
-
-
-# A wrong value is shown in a message, but not a whole file that was given in its stead.
-_GIVEN = reprlib.Repr()
-_GIVEN.maxstring = _GIVEN.maxother = 200
-
-
-def _explain(cls: type[Config], error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
-            lines.append(f"  {key}: there is no such key; allowed here: {allowed}")
-        else:
-            given = "(not shown)"  # storage options hold credentials
-            if not key.startswith("storage_options"):
-                given = _GIVEN.repr(problem["input"])
-            lines.append(f"  {key or cls.__name__}: {problem['msg']} (given: {given})")
-    return "\n".join(lines)
-
-
 def _keys_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for key in location:
         annotation = cls.model_fields[str(key)].annotation if str(key) in cls.model_fields else None
+        # no section, so there are no keys to name
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         cls = annotation

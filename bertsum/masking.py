@@ -68,7 +68,13 @@ def mask(text: str) -> str:
 
     The result is safe to print: undecodable bytes are escaped.
     """
-    for secret in _hidden.union(_from_environment()):
+    secrets = set(_hidden)
+    for name, value in os.environ.items():
+        is_secret = _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET
+        # A variable may name the file with the secret.
+        if is_secret and not os.path.exists(value):  # noqa: PTH110 - a long value is no valid Path
+            secrets.add(value)
+    for secret in secrets:
         text = text.replace(secret, "***")
     text = _USER.sub(_mask_user, text)
     text = _PARAMETER.sub(r"\g<key>***", text)
@@ -103,17 +109,6 @@ def _is_working_directory_gone() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-def _from_environment() -> list[str]:
-    """Values of environment variables with telling names."""
-    secrets = []
-    for name, value in os.environ.items():
-        is_secret = _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET
-        # A variable may name the file with the secret.
-        if is_secret and not os.path.exists(value):  # noqa: PTH110 - a long value is no valid Path
-            secrets.append(value)
-    return secrets
 
 
 def _mask_user(match: re.Match[str]) -> str:

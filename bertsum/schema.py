@@ -72,15 +72,8 @@ PREDICTION_SCHEMA = pa.schema(
 
 def is_binary(data_type: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
-    return any(
-        accepts(data_type)
-        for accepts in (
-            pt.is_binary,
-            pt.is_large_binary,
-            pt.is_binary_view,
-            pt.is_fixed_size_binary,
-        )
-    )
+    is_variable = pt.is_binary(data_type) or pt.is_large_binary(data_type)
+    return bool(is_variable or pt.is_binary_view(data_type) or pt.is_fixed_size_binary(data_type))
 
 
 def fold(name: str) -> str:
@@ -98,6 +91,7 @@ def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
     """Arrow table with PREDICTION_SCHEMA, one row a prediction, in the given order."""
     columns = []
     for field in PREDICTION_SCHEMA:
+        # fields of Prediction and of the schema have the same names
         values = [getattr(prediction, field.name) for prediction in predictions]
         if pa.types.is_map(field.type):  # Arrow takes a map as its pairs
             values = [None if value is None else list(value.items()) for value in values]
@@ -113,11 +107,10 @@ def output_fields(
     Raises ValueError when a kept column is not in the input, or has the name of an output column,
     in upper or lower case.
     """
-    names = (
-        [name for name in input_schema.names if name != text_column]
-        if keep_columns is None
-        else list(keep_columns)
-    )
+    # None keeps all; () keeps none, so the two must not be mixed up
+    names = list(keep_columns or ())
+    if keep_columns is None:
+        names = [name for name in input_schema.names if name != text_column]
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")

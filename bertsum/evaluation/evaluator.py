@@ -177,11 +177,26 @@ class Evaluator:
             model.on_batch(call)
 
     def _evaluate(self, table: pa.Table) -> pa.Table:
-        documents = self._documents(table)
-        answers = self._ask_models(documents)
+        texts = read_texts(table, self.config.text_column)
+        languages = [self.config.language] * len(texts)
+        if self.config.language_column:
+            cells = read_texts(table, self.config.language_column)
+            languages = [cell.text for cell in cells]
+        documents = []
+        for text, language in zip(texts, languages, strict=True):
+            documents.append(replace(text, language=language))
+        answers: list[dict[str, _Answer]] = [{} for _ in documents]  # of each document, by model
+        for name, model in self.models.items():
+            predictions = model.predict_all_heads(documents)
+            for by_model, prediction in zip(answers, predictions, strict=True):
+                by_model[name] = _Answer(*prediction)
+            for stage, seconds in model.stage_seconds.items():
+                self.stage_seconds[stage] += seconds
+            model.stage_seconds.clear()  # they count once, however often this is called
         names = [*label_columns(self.config), *self.config.system_columns]
         summary_columns = [self.config.summary_column, *self.config.system_columns]
         rows = label_rows(table, names, summary_columns)
+        # The models have counted their own stages; what is left is labels and ROUGE.
         start = time.perf_counter()
         measured = []
         for index, (document, row) in enumerate(zip(documents, rows, strict=True)):
@@ -195,34 +210,19 @@ class Evaluator:
             columns.append(pa.array([row[field.name] for row in measured], field.type))
         return pa.Table.from_arrays(columns, schema=result_schema(table.schema, self.config))
 
-    def _documents(self, table: pa.Table) -> list[Document]:
-        """Documents of a table's rows, each with its language."""
-        texts = read_texts(table, self.config.text_column)
-        languages = [self.config.language] * len(texts)
-        if self.config.language_column:
-            cells = read_texts(table, self.config.language_column)
-            languages = [cell.text for cell in cells]
-        pairs = zip(texts, languages, strict=True)
-        return [replace(text, language=language) for text, language in pairs]
-
-    def _ask_models(self, documents: Sequence[Document]) -> list[dict[str, _Answer]]:
-        """What each model says of each document, by model."""
-        answers: list[dict[str, _Answer]] = [{} for _ in documents]
-        for name, model in self.models.items():
-            predictions = model.predict_all_heads(documents)
-            for by_model, prediction in zip(answers, predictions, strict=True):
-                by_model[name] = _Answer(*prediction)
-            for stage, seconds in model.stage_seconds.items():
-                self.stage_seconds[stage] += seconds
-            model.stage_seconds.clear()  # they count once, however often this is called
-        return answers
-
     def _measure(self, document: Document, row: Row, answers: Mapping[str, _Answer]) -> MeasuredRow:
-        predictions = {name: answer.prediction for name, answer in answers.items()}
-        first = next(iter(predictions.values()))
+        predictions: dict[str, Prediction] = {}
         sentiments: ModelScores = {}
-        for name, prediction in predictions.items():
-            sentiments[name] = prediction.sentiment_scores
+        topics: ModelScores = {}
+        for name, answer in answers.items():
+            predictions[name] = answer.prediction
+            sentiments[name] = answer.prediction.sentiment_scores
+            if answer.scores is not None and answer.scores.topic_scores is not None:
+                labels = self.models[name].model.config.topic_labels
+                values = answer.scores.topic_scores.tolist()
+                topics[name] = dict(zip(labels, values, strict=True))
+
+        first = next(iter(predictions.values()))
         expected_words, words = self._words(document, row, answers)
         return {
             "status": first.status,
@@ -232,20 +232,10 @@ class Evaluator:
             "expected_sentiment": sentiment_of(row, self.config),
             "sentiment": _by_model(sentiments),
             "expected_topic": topic_of(row, self.config),
-            "topic": _by_model(self._topics(answers)) if self.config.topic_column else None,
+            "topic": _by_model(topics) if self.config.topic_column else None,
             "expected_words": expected_words,
             "words": words,
         }
-
-    def _topics(self, answers: Mapping[str, _Answer]) -> ModelScores:
-        topics: ModelScores = {}
-        for name, answer in answers.items():
-            topics[name] = None
-            if answer.scores is not None and answer.scores.topic_scores is not None:
-                labels = self.models[name].model.config.topic_labels
-                values = answer.scores.topic_scores.tolist()
-                topics[name] = dict(zip(labels, values, strict=True))
-        return topics
 
     def _words(
         self, document: Document, row: Row, answers: Mapping[str, _Answer]
@@ -256,41 +246,43 @@ class Evaluator:
         starts, tags = word_labels(document.text or "", row, self.config)
         known_starts, expected = [], []
         for start, tag in zip(starts, tags, strict=True):
+            # A word that is not in the text, or that has no label, is not measured.
             if start is not None and tag is not None:
                 known_starts.append(start)
                 expected.append(tag)
         predicted = []
         for name, answer in answers.items():
-            if self.models[name].model.token_sentiment is not None:
-                predicted.append({"model": name, "tags": self._tags(name, answer, known_starts)})
+            model = self.models[name]
+            if model.model.token_sentiment is None:
+                continue
+            labels, scores = model.model.config.token_sentiment_labels, answer.scores
+            tags = [OUTSIDE] * len(known_starts)
+            if answer.encoded is not None and scores and scores.token_labels is not None:
+                # a word has the label of its first token, as in training
+                first_tokens = model.encoder.first_tokens(answer.encoded, known_starts)
+                for index, token in enumerate(first_tokens):
+                    if token is not None:
+                        tags[index] = labels[scores.token_labels[token]]
+            predicted.append({"model": name, "tags": tags})
         return expected, predicted
-
-    def _tags(self, name: str, answer: _Answer, starts: Sequence[int]) -> list[str]:
-        """The model's label of each word, by the offset at which it starts in the text."""
-        scores = answer.scores
-        if answer.encoded is None or scores is None or scores.token_labels is None:
-            return [OUTSIDE] * len(starts)
-        labels = self.models[name].model.config.token_sentiment_labels
-        tags = []
-        # a word has the label of its first token, as in training
-        for token in self.models[name].encoder.first_tokens(answer.encoded, starts):
-            tags.append(OUTSIDE if token is None else labels[scores.token_labels[token]])
-        return tags
 
     def _rouge(
         self, document: Document, row: Row, predictions: Mapping[str, Prediction]
     ) -> list[MeasuredRow] | None:
         """ROUGE of each system. None for a row without text, or without a reference."""
-        if not self.config.summary_column:
+        if not self.config.summary_column or unreadable(document) is not None:
             return None
         size = self.config.num_summary_sentences
-        language, sentences = _split(document)
+        text = document.text or ""
+        language = base_language(document.language) if document.language else detect_language(text)
+        sentences = _sentences(text, language)  # as the models split them
         reference = one_sentence_a_line(row[self.config.summary_column] or "", language)
         if not sentences or not words(reference, language):
             return None
         chosen: dict[str, Sequence[int]] = {}
         for name, prediction in predictions.items():
             chosen[name] = prediction.summary_sentences or ()
+        # a document of two sentences has two in its lead, however many are asked for
         chosen[self.config.lead] = range(min(size, len(sentences)))
         # The text is in the seed, so that the choice does not depend on the rows beside it.
         seed = f"{self.config.seed} {document.text}"
@@ -301,12 +293,14 @@ class Evaluator:
         texts = {}
         for system, indices in chosen.items():
             texts[system] = "\n".join(sentences[index] for index in indices)
+        # summaries that other systems wrote, as texts in the rows
         for column in self.config.system_columns:
             texts[column] = one_sentence_a_line(row[column] or "", language)
         scores = rouge(list(texts.values()), [reference] * len(texts), language)
-        return [
-            {"system": name, **asdict(score)} for name, score in zip(texts, scores, strict=True)
-        ]
+        entries = []
+        for system, score in zip(texts, scores, strict=True):
+            entries.append({"system": system, **asdict(score)})
+        return entries
 
 
 def _by_model(scores: ModelScores) -> list[MeasuredRow]:
@@ -316,18 +310,6 @@ def _by_model(scores: ModelScores) -> list[MeasuredRow]:
         if values:
             entries.append({"model": name, "scores": list(values.items())})
     return entries
-
-
-def _split(document: Document) -> tuple[str, list[str]]:
-    """Language of a document, and its sentences on a line each, as the models split them.
-
-    There are no sentences where the document is not readable text.
-    """
-    text = document.text or ""
-    if unreadable(document) is not None:
-        return "en", []
-    language = base_language(document.language) if document.language else detect_language(text)
-    return language, _sentences(text, language)
 
 
 def _sentences(text: str, language: str) -> list[str]:
@@ -358,6 +340,7 @@ def needed_columns(config: EvaluationConfig) -> list[str]:
     names += [*config.system_columns, *config.keep_columns]
     if config.language_column:
         names.append(config.language_column)
+    # each once and in this order, which a set would lose
     return list(dict.fromkeys(names))
 
 

@@ -58,6 +58,7 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
 
 
 def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
+    # null: a row without text or without a reference
     rows = column.drop_null().combine_chunks()
     if not len(rows):
         return None
@@ -163,6 +164,7 @@ def _word_reports(table: pa.Table, models: Sequence[str]) -> Report:
     labelled = table.filter(pc.is_valid(table["words"])).select(["expected_words", "words"])
     expected = labelled["expected_words"].to_pylist()
     predicted: dict[str, list[list[str]]] = {model: [] for model in models}
+    # an entry a model; models without a head for words have none
     for row in labelled["words"].to_pylist():
         for entry in row:
             predicted[entry["model"]].append(entry["tags"])

@@ -52,6 +52,7 @@ def span_report(
     for expected_tags, predicted_tags in zip(expected, predicted, strict=True):
         expected_spans, predicted_spans = find_spans(expected_tags), find_spans(predicted_tags)
         support.update(kind for kind, _, _ in expected_spans)
+        # a predicted span with one wrong border is no hit: sets compare all three
         num_predicted.update(kind for kind, _, _ in predicted_spans)
         hits.update(kind for kind, _, _ in expected_spans & predicted_spans)
     by_kind = {}

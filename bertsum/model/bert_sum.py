@@ -79,7 +79,17 @@ class BertSum(nn.Module):
         self.config = config
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
-        self.prefix = _make_prefix(encoder, config.prefix_tokens) if config.prefix_tokens else None
+        self.prefix: nn.Parameter | None = None
+        if config.prefix_tokens:
+            if not self.is_packed:
+                raise ModelError(
+                    "prefix_tokens needs an encoder of BERT's family, not "
+                    f"{encoder.config.model_type}"
+                )
+            # [layers, 2, P, H] keys and values (prefix tuning, Li & Liang 2021, section 4). They
+            # begin small, so that at first a token's window decides.
+            shape = (encoder.config.num_hidden_layers, 2, config.prefix_tokens, hidden_size)
+            self.prefix = nn.Parameter(torch.empty(shape).normal_(std=0.02))
         self.summarization = SummarizationLayers(hidden_size, config)
         self.sentiment = _document_head(hidden_size, config, config.sentiment_labels)
         self.topic = _document_head(hidden_size, config, config.topic_labels)
@@ -157,7 +167,17 @@ class BertSum(nn.Module):
         has_segments = getattr(config, "type_vocab_size", 0) > 1  # DistilBERT knows no segments
         vectors = []
         start = 0
-        for lengths in _window_groups(batch.window_lengths, batch.input_ids.is_cuda):
+        # Lengths ascend. Padding and, on a CPU, the size of a group stay small.
+        groups: list[list[int]] = []
+        for length in batch.window_lengths:
+            # The first of a group is its shortest, and the window that comes would be its longest.
+            is_full = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
+            if not is_full and not batch.input_ids.is_cuda:
+                is_full = (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS
+            if is_full:
+                groups.append([])
+            groups[-1].append(length)
+        for lengths in groups:
             stop = start + sum(lengths)
             mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
             mask = mask.to(batch.input_ids.device)
@@ -316,20 +336,6 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
 
 
-def _make_prefix(encoder: Any, num_tokens: int) -> nn.Parameter:
-    """[layers, 2, P, H] keys and values (prefix tuning, Li & Liang 2021, section 4).
-
-    They begin small, so that at first a token's window decides.
-    """
-    config = encoder.config
-    if not can_pack(encoder):
-        raise ModelError(
-            f"prefix_tokens needs an encoder of BERT's family, not {config.model_type}"
-        )
-    shape = (config.num_hidden_layers, 2, num_tokens, config.hidden_size)
-    return nn.Parameter(torch.empty(shape).normal_(std=0.02))
-
-
 def _document_head(
     hidden_size: int, config: ModelConfig, labels: Sequence[str]
 ) -> DocumentHead | None:
@@ -342,18 +348,6 @@ def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
             f"an LSTM head runs both ways, so the hidden size must be even, not {hidden_size}"
         )
     return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
-
-
-def _window_groups(window_lengths: list[int], on_gpu: bool) -> list[list[int]]:
-    """Group ascending lengths so that padding and, on a CPU, the size of a group stay small."""
-    groups: list[list[int]] = []
-    for length in window_lengths:
-        # The first of a group is its shortest, and the window that comes would be its longest.
-        is_full = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
-        if is_full or (not on_gpu and (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS):
-            groups.append([])
-        groups[-1].append(length)
-    return groups
 
 
 def _pad(values: Tensor, mask: Tensor, fill: int) -> Tensor:

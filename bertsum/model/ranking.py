@@ -149,29 +149,24 @@ def make_candidates(
         sentences=document.token_sentences[is_text],
         sentence_tokens=document.sentence_tokens,
     )
-    best_first = np.argsort(-scores, kind="stable")
-    ranked = _without_repeats(text, best_first, size + _MOST_SWAPPED)
-    size = min(size, len(ranked))
-    sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
-    sets = _Sets(sure=sure, others=others, swapped=_swaps(size - len(sure), len(ranked) - size))
-    features = _features(text, scores, sets, vocabulary_size)
-    return Candidates(sure=sure, others=others, swapped=sets.swapped, features=features)
-
-
-def _without_repeats(text: _ReadText, best_first: LongArray, most: int) -> LongArray:
-    """The first `most` sentences, without those that repeat what better ones say."""
+    # the best sentences, without those that repeat what better ones say
     stops = np.cumsum(text.sentence_tokens)
     kept: list[int] = []
     seen: set[tuple[int, ...]] = set()
-    for index in best_first.tolist():
+    for index in np.argsort(-scores, kind="stable").tolist():
         ids = text.ids[stops[index] - text.sentence_tokens[index] : stops[index]].tolist()
         trigrams = set(zip(ids, ids[1:], ids[2:], strict=False))
         if len(trigrams & seen) <= _MOST_REPEATED * len(trigrams):
             kept.append(index)
             seen |= trigrams
-        if len(kept) == most:
+        if len(kept) == size + _MOST_SWAPPED:
             break
-    return np.array(kept, np.int64)
+    ranked = np.array(kept, np.int64)
+    size = min(size, len(ranked))
+    sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
+    sets = _Sets(sure=sure, others=others, swapped=_swaps(size - len(sure), len(ranked) - size))
+    features = _features(text, scores, sets, vocabulary_size)
+    return Candidates(sure=sure, others=others, swapped=sets.swapped, features=features)
 
 
 @cache

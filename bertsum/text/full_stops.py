@@ -172,19 +172,12 @@ def split_at_words(sentence: str, language: str) -> list[str]:
             break
     else:
         return [sentence]
-    edits = [
-        edit
-        for full_stop in _FULL_STOP.finditer(sentence)
-        if (
-            edit := _edit(
-                sentence,
-                full_stop.start(),
-                sentence[full_stop.end() - 1],
-                full_stop.end() - 1,
-                language,
-            )
-        )
-    ]
+    edits = []
+    for full_stop in _FULL_STOP.finditer(sentence):
+        next_start = full_stop.end() - 1  # the match ends with the next word's first character
+        edit = _edit(sentence, full_stop.start(), sentence[next_start], next_start, language)
+        if edit:
+            edits.append(edit)
     if all(replacement == "," for _, _, replacement in edits):
         return [sentence]
     return segment(_replace(sentence, edits), language)
@@ -222,18 +215,17 @@ def _edit(text: str, stop: int, following: str, next_start: int, language: str) 
     previous = words[-2] if len(words) > 1 else ""
     hidden = (stop, stop + 1, ",")
     if word.isdigit():
-        next_word = _LETTERS.match(text, next_start, next_start + 20)
-        return (
-            hidden
-            if _is_ordinal(word, previous, next_word[0] if next_word else "", language)
-            else None
-        )
+        match = _LETTERS.match(text, next_start, next_start + 20)
+        next_word = match[0] if match else ""
+        return hidden if _is_ordinal(word, previous, next_word, language) else None
     if following.isdigit():
         return hidden if word.lower() in _NUMBERED else None
     if following.islower() or not word.isalpha():
         return None
-    if len(word) == 1:
-        return _edit_letter(word, previous, stop, language)
+    if len(word) == 1:  # "J. Smith" goes on; "8 h. Then", "plan B. Then" do not
+        if previous[-1:].isdigit() or previous.lower() in _LETTERED:
+            return (stop - 2, stop, "wj")
+        return None if word.islower() or language == "en" else hidden
     lowered = word.lower()
     if lowered in _TITLES or lowered in _TITLES_OF.get(language, ()) or word in _CAPITALIZED:
         return hidden
@@ -244,15 +236,6 @@ def _edit(text: str, stop: int, following: str, next_start: int, language: str) 
     if not _is_abbreviation(word, language):
         return None
     return (stop - len(word), stop, _WORD[: len(word)])
-
-
-def _edit_letter(letter: str, previous: str, stop: int, language: str) -> Edit | None:
-    """ "J. Smith" goes on; "8 h. Then", "plan B. Then" do not."""
-    if previous[-1:].isdigit() or previous.lower() in _LETTERED:
-        return (stop - 2, stop, "wj")
-    if letter.islower() or language == "en":
-        return None
-    return (stop, stop + 1, ",")
 
 
 def _is_ordinal(number: str, previous: str, following: str, language: str) -> bool:

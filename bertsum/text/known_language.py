@@ -78,22 +78,18 @@ class KnownLanguage:
 
         `ids`: of all texts, one after the other; `bounds`: [N + 1] where those of each text begin.
         """
-        words, unknown = (
-            _sums(kind[ids], bounds) for kind in (self._kinds.is_word, self._kinds.is_unknown)
-        )
+        words = _sums(self._kinds.is_word[ids], bounds)
+        unknown = _sums(self._kinds.is_unknown[ids], bounds)
         result: BoolArray = (unknown > _MAX_UNKNOWN_SHARE * words) | (words == 0)
         if result.any():
-            known, foreign = (
-                _sums(kind[ids], bounds) for kind in (self._kinds.known, self._kinds.foreign)
-            )
-            is_sure = _are_too_many(
-                foreign, known + foreign
-            )  # unless a word became [UNK] by a symbol
-            unsure = [
-                i
-                for i in np.flatnonzero(result).tolist()
-                if not is_sure[i] or _SYMBOL.search(texts[i])
-            ]
+            known = _sums(self._kinds.known[ids], bounds)
+            foreign = _sums(self._kinds.foreign[ids], bounds)
+            # unless a word became [UNK] by a symbol
+            is_sure = _are_too_many(foreign, known + foreign)
+            unsure = []
+            for i in np.flatnonzero(result).tolist():
+                if not is_sure[i] or _SYMBOL.search(texts[i]):
+                    unsure.append(i)
             result[unsure] = self._is_unknown_by_words([texts[i] for i in unsure])
         return result
 
@@ -215,12 +211,14 @@ def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
         letters = token.removeprefix("##")
         script = _script(letters[:1])
         words[script] += not is_piece if script == _EAST_ASIAN else len(letters) > 1
-    least = {script: words["LATIN"] / (20 if script == _EAST_ASIAN else 500) for script in words}
-    return (
-        {script for script in words if script and words[script] < least[script]}
-        if is_wordpiece
-        else set()
-    )
+    foreign: set[str] = set()
+    if is_wordpiece:
+        for script, count in words.items():
+            # a character of East Asia is nearly a word, so there are more of them
+            least = words["LATIN"] / (20 if script == _EAST_ASIAN else 500)
+            if script and count < least:
+                foreign.add(script)
+    return foreign
 
 
 @lru_cache(maxsize=10_000)

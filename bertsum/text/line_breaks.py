@@ -117,7 +117,15 @@ def split_blocks(text: str) -> list[Span]:
         # The ">" of a line without words belongs to what follows it.
         start = line_break.start() if is_mail and ">" in line_break[0] else line_break.end()
     _append_blocks(text, start, len(text), line_breaks, blocks)
-    return _cut_at_bullets(text, blocks) if has_bullets else blocks
+    if not has_bullets:
+        return blocks
+    cut_blocks: list[Span] = []  # also before each bullet that stands inside a line
+    for start, stop in blocks:
+        for bullet in _INLINE_BULLET.finditer(text, start, stop):
+            cut_blocks.append((start, bullet.start()))
+            start = bullet.start()
+        cut_blocks.append((start, stop))
+    return cut_blocks
 
 
 def _append_blocks(
@@ -129,37 +137,32 @@ def _append_blocks(
     """
     if text[start : start + 1] in _UNUSUAL_STARTS and text.find("\n", start, stop) >= 0:
         line_breaks = [line_break.start() for line_break in _ANY_BREAK.finditer(text, start, stop)]
-    line_breaks = [newline for newline in line_breaks if not _is_left_to_sentencex(text, newline)]
-    if line_breaks:
-        for cut in _line_cuts(_Paragraph(text, start, stop), line_breaks):
-            blocks.append((start, cut))
-            start = cut
+    undecided = []
+    for newline in line_breaks:
+        # sentencex sees by itself that a sentence ends here: "it." above "He". A colon nearby may
+        # follow the name of a speaker.
+        is_left_to_sentencex = (
+            text[newline - 1] in ".!?"
+            and text[newline - 2].islower()
+            and text[newline + 1].isupper()
+            and text[newline + 2 : newline + 3].islower()
+            and ":" not in text[newline + 1 : newline + 40]
+        )
+        if not is_left_to_sentencex:
+            undecided.append(newline)
+    if undecided:
+        paragraph = _Paragraph(text, start, stop)
+        line_start = start
+        for newline in undecided:
+            # The line before; lines that were skipped continue one another.
+            line_start = max(line_start, text.rfind("\n", line_start, newline) + 1)
+            line_stop = text.find("\n", newline + 1, stop)
+            line_stop = stop if line_stop < 0 else line_stop
+            if _is_cut(paragraph, (line_start, newline), (newline + 1, line_stop)):
+                blocks.append((start, newline))
+                start = newline
+            line_start = newline + 1
     blocks.append((start, stop))
-
-
-def _is_left_to_sentencex(text: str, newline: int) -> bool:
-    """Whether sentencex sees by itself that a sentence ends at a line break: "it." above "He".
-
-    A colon nearby may follow the name of a speaker.
-    """
-    return (
-        text[newline - 1] in ".!?"
-        and text[newline - 2].islower()
-        and text[newline + 1].isupper()
-        and text[newline + 2 : newline + 3].islower()
-        and ":" not in text[newline + 1 : newline + 40]
-    )
-
-
-def _cut_at_bullets(text: str, blocks: list[Span]) -> list[Span]:
-    """The blocks, cut before each bullet that stands inside a line."""
-    cut_blocks = []
-    for start, stop in blocks:
-        for bullet in _INLINE_BULLET.finditer(text, start, stop):
-            cut_blocks.append((start, bullet.start()))
-            start = bullet.start()
-        cut_blocks.append((start, stop))
-    return cut_blocks
 
 
 class _Paragraph:
@@ -170,25 +173,20 @@ class _Paragraph:
         self._lines = [line.strip() for line in text[start:stop].split("\n")]
         lengths = list(map(len, self._lines))
         self.width = max(lengths)  # characters of the longest line
-        self.is_wrapped = self._is_wrapped(lengths)
         self._siblings: dict[str, int] = {}
-
-    def _is_wrapped(self, lengths: list[int]) -> bool:
-        """Whether lines are broken where they are full, and not where a sentence ends.
-
-        Half of the lines but the last must be nearly as long as the longest. Two or three lines
-        must also have the width of a page.
-        """
         # A Chinese or Japanese character is as wide as two Latin letters.
-        head = self.text[self.start : self.start + 50]
+        head = text[start : start + 50]
         scale = 2 if not head.isascii() and max(head) > _FIRST_WIDE else 1
-        if not 40 <= self.width * scale <= 160:
-            return False
+        # Whether lines are broken where they are full, and not where a sentence ends: two or three
+        # lines must have the width of a page; of more, half of the lines but the last must be
+        # nearly as long as the longest.
+        self.is_wrapped = False
         if len(lengths) <= 3:
-            return 55 <= self.width * scale <= 110
-        full = self.width - 12 // scale
-        num_full = len([length for length in lengths[:-1] if length >= full])
-        return 2 * num_full >= len(lengths) - 1
+            self.is_wrapped = 55 <= self.width * scale <= 110
+        elif 40 <= self.width * scale <= 160:
+            full = self.width - 12 // scale
+            num_full = sum(map(full.__le__, lengths[:-1]))  # lines of at least `full` characters
+            self.is_wrapped = 2 * num_full >= len(lengths) - 1
 
     @cached_property
     def is_cue(self) -> bool:
@@ -212,20 +210,6 @@ class _Paragraph:
         if family not in self._siblings:
             self._siblings[family] = sum(pattern.match(line) is not None for line in self._lines)
         return self._siblings[family]
-
-
-def _line_cuts(paragraph: _Paragraph, line_breaks: list[int]) -> list[int]:
-    text, line_start = paragraph.text, paragraph.start
-    cuts = []
-    for newline in line_breaks:
-        # The line before; lines that were skipped continue one another.
-        line_start = max(line_start, text.rfind("\n", line_start, newline) + 1)
-        line_stop = text.find("\n", newline + 1, paragraph.stop)
-        line_stop = paragraph.stop if line_stop < 0 else line_stop
-        if _is_cut(paragraph, (line_start, newline), (newline + 1, line_stop)):
-            cuts.append(newline)
-        line_start = newline + 1
-    return cuts
 
 
 def _is_cut(paragraph: _Paragraph, above: Span, below: Span) -> bool:

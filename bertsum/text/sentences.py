@@ -89,7 +89,14 @@ def detect_language(text: str) -> str:
     sample = text[:_SAMPLE_CHARACTERS]
     if sample.isascii():
         return "en"
-    counts = _count_scripts(sample)
+    codes = np.frombuffer(sample.encode("utf-32-le", "surrogatepass"), np.uint32)
+    # With edges (start, stop, start, stop ...) the insertion index of a code is odd inside a
+    # script: for Greek (0x370, 0x400), "α" (0x3b1) gets 1, which is script 1 // 2 = 0.
+    edge_indices = np.searchsorted(_SCRIPT_EDGES, codes[codes >= _FIRST_SCRIPT], side="right")
+    counts: Counter[str] = Counter()  # characters, by the language that stands for their script
+    for edge_index, count in enumerate(np.bincount(edge_indices).tolist()):
+        if count and edge_index % 2:
+            counts[_SCRIPTS[edge_index // 2][0]] += count
     if not counts:
         return "en"
     kana, han = counts["ja"], counts["zh"]
@@ -100,19 +107,6 @@ def detect_language(text: str) -> str:
     counts["zh"], counts["ja"] = 2 * han, 2 * counts["ja"]
     best = max(_TIES, key=counts.__getitem__)
     return best if counts[best] > len(_LATIN.findall(sample)) else "en"
-
-
-def _count_scripts(text: str) -> Counter[str]:
-    """Count the characters of each script but Latin, by the language that stands for it."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    # With edges (start, stop, start, stop ...) the insertion index of a code is odd inside a
-    # script: for Greek (0x370, 0x400), "α" (0x3b1) gets 1, which is script 1 // 2 = 0.
-    edge_indices = np.searchsorted(_SCRIPT_EDGES, codes[codes >= _FIRST_SCRIPT], side="right")
-    counts: Counter[str] = Counter()
-    for edge_index, count in enumerate(np.bincount(edge_indices).tolist()):
-        if count and edge_index % 2:
-            counts[_SCRIPTS[edge_index // 2][0]] += count
-    return counts
 
 
 def split_sentences(text: str, language: str) -> list[Span]:
@@ -147,9 +141,10 @@ def _plain_spaces(text: str) -> str:
     """
     spaced = text
     if "\n" in text:
-        spaced = (
-            _QUOTED_LINE_BREAK.sub(_as_spaces, text) if "\n>" in text else text.replace("\n", " ")
-        )
+        if "\n>" in text:
+            spaced = _QUOTED_LINE_BREAK.sub(lambda match: " " * len(match[0]), text)
+        else:
+            spaced = text.replace("\n", " ")
     if not spaced.isascii() and not spaced.isprintable():  # no wide space is printable
         for space in _WIDE_SPACES:
             spaced = spaced.replace(space, " ")
@@ -165,7 +160,10 @@ def _append_long_block(spaced: str, block: Span, language: str, spans: list[Span
     start, stop = block
     is_block_start, is_open = True, False
     while start < stop:
-        chunk_stop = _chunk_stop(spaced, start, stop)
+        chunk_stop = min(start + _CHUNK_CHARACTERS, stop)
+        if chunk_stop < stop:  # end behind the last space, so that no word or number is cut
+            space = spaced.rfind(" ", start, chunk_stop)
+            chunk_stop = space + 1 if space > start else chunk_stop
         chunk = hide_markers(spaced[start:chunk_stop], is_block_start=is_block_start)
         sentences: list[Span] = []
         _append_sentences(chunk, start, language, sentences)
@@ -222,10 +220,6 @@ def _goes_on(chunk: str, position: int, language: str) -> bool:
     )
 
 
-def _as_spaces(match: re.Match[str]) -> str:
-    return " " * len(match[0])
-
-
 def _with_quote_marks(text: str, spans: list[Span]) -> list[Span]:
     """Copy the spans of an e-mail, each with the "> " that stand before it.
 
@@ -245,15 +239,6 @@ def _with_quote_marks(text: str, spans: list[Span]) -> list[Span]:
     return marked
 
 
-def _chunk_stop(text: str, start: int, stop: int) -> int:
-    """End a chunk behind its last space, so that no word or number is cut."""
-    limit = start + _CHUNK_CHARACTERS
-    if limit >= stop:
-        return stop
-    space = text.rfind(" ", start, limit)
-    return space + 1 if space > start else limit
-
-
 def _append_stripped(text: str, start: int, stop: int, spans: list[Span]) -> None:
     stripped = text[start:stop].rstrip()
     if stripped:
@@ -266,24 +251,20 @@ def _append_stripped(text: str, start: int, stop: int, spans: list[Span]) -> Non
 def _cut_long(text: str, spans: list[Span], share: int) -> list[Span]:
     """Copy the spans, with those that are too long for a sentence cut into parts."""
     parts: list[Span] = []
+    longest = LONGEST_PART // share
     for start, stop in spans:
-        if stop - start > LONGEST_SENTENCE // share:
-            while stop - start > LONGEST_PART // share:
-                end = _pause(text, start, LONGEST_PART // share)
-                _append_stripped(text, start, end, parts)
-                start = end
-            _append_stripped(text, start, stop, parts)
-        else:
+        if stop - start <= LONGEST_SENTENCE // share:
             parts.append((start, stop))
+            continue
+        while stop - start > longest:
+            end = start + longest
+            # A part ends at the last of the best pauses behind its first third.
+            for pattern in _PAUSES:
+                pauses = list(pattern.finditer(text, start + longest // 3, end))
+                if pauses:
+                    end = pauses[-1].end()
+                    break
+            _append_stripped(text, start, end, parts)
+            start = end
+        _append_stripped(text, start, stop, parts)
     return parts
-
-
-def _pause(text: str, start: int, longest: int) -> int:
-    """End the part that begins at `start` at the last of the best pauses behind its first third."""
-    for pattern in _PAUSES:
-        pauses = [
-            pause.end() for pause in pattern.finditer(text, start + longest // 3, start + longest)
-        ]
-        if pauses:
-            return pauses[-1]
-    return start + longest

@@ -254,12 +254,9 @@ def _cuts(data: ByteArray, sentence_bytes: LongArray) -> LongArray:
     is_cut[0] = True
     is_cut[sentence_bytes[sentence_bytes < len(data)]] = True
     cuts = np.append(np.flatnonzero(is_cut), len(data))
-    return _cut_long(data, cuts) if (np.diff(cuts) > _TOKENIZE_CHARACTERS).any() else cuts
-
-
-def _cut_long(data: ByteArray, cuts: LongArray) -> LongArray:
-    """Add cuts inside pieces that are too long."""
-    added: list[int] = []
+    if not (np.diff(cuts) > _TOKENIZE_CHARACTERS).any():
+        return cuts
+    added: list[int] = []  # cuts inside pieces that are too long
     for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
         for offset in range(start + _TOKENIZE_CHARACTERS, stop, _TOKENIZE_CHARACTERS):
             while data[offset] & 0xC0 == 0x80:  # back to the first byte of the character

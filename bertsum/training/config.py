@@ -46,6 +46,7 @@ class SourceConfig(LabelsConfig):
     @classmethod
     def _can_be_compiled(cls, value: str | None) -> str | None:
         try:
+            # here, before any file is read
             re.compile(value or "")
         except re.error as error:
             raise ValueError(f"{value!r} is no regular expression: {error}") from error
@@ -290,6 +291,7 @@ class TrainingConfig(Config):
 
         It is half as much again as that which it ends with (12 and 8 in Zhang et al. 2023).
         """
+        # 8 -> 12, 3 -> 5: ranks are whole
         return math.ceil(1.5 * (self.lora_rank or 1))
 
     @property
@@ -298,10 +300,13 @@ class TrainingConfig(Config):
 
         None: it has no bound, as with loha, lokr and dora, and where all weights learn.
         """
+        # the encoder stays as it is: there is no difference to save
         if self.trained != "all" or self.adapter == "prefix":
             return 0
         if self.adapter == "adalora" and self.lora_rank:
             return self.first_rank
+        # loha multiplies low-rank matrices element by element, lokr makes a Kronecker product of
+        # them, and dora scales the whole weight: what they add may have any rank
         return self.lora_rank if self.adapter == "lora" else None
 
     @model_validator(mode="after")
@@ -321,6 +326,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
+        # measures and the model card know a source by its name alone
         names = [source.name for source in self.sources]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -331,6 +337,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _tokens_are_computed(self) -> Self:
+        # sentence vectors are computed once and kept; of tokens there are many times as many
         if self.trained != "all" and self.model.token_sentiment_labels:
             raise ValueError(
                 f"the head over tokens cannot learn with trained={self.trained}, "
@@ -358,6 +365,7 @@ class TrainingConfig(Config):
             raise ValueError(
                 "repeats and patience do not go together: patience would end the first of them"
             )
+        # weights of other shapes have no mean
         if self.repeats > 1 and self.lora_rank and self.adapter == "adalora":
             raise ValueError(
                 "repeats and adapter=adalora do not go together: each repeat would end with other "
@@ -369,6 +377,7 @@ class TrainingConfig(Config):
     def _best_can_be_kept(self) -> Self:
         if self.patience and not self.best_metric:
             raise ValueError("patience needs best_metric: which measure has to become better?")
+        # a run resumes from the newest, which need not be the best
         if self.best_metric and self.kept_checkpoints < 2:
             raise ValueError(
                 "best_metric needs kept_checkpoints of at least 2: the newest and the best"

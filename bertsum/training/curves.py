@@ -85,8 +85,16 @@ def draw_curves(log: Sequence[LogLine]) -> bytes:
             if panel.is_loss:
                 axes.plot(steps, _smooth(values), label=name.replace("_", " "), linewidth=1.2)
             else:
-                style: dict[str, Any] = {"marker": "o", **_style(name)}
-                axes.plot(steps, values, label=_readable(name), markersize=3, **style)
+                style: dict[str, Any] = {"marker": "o"}
+                if name.startswith("lead."):  # what a run is compared with is grey
+                    style = {"color": "#666666", "linestyle": "--", "marker": ""}
+                elif name.endswith("macro_f1"):  # it may lie on accuracy
+                    style["linestyle"] = ":"
+                # `rouge.rouge_1` and `sentiment.macro_f1` as people write them
+                label = name.replace("rouge.", "").replace("lead.", "LEAD ")
+                label = label.replace("rouge_lsum", "ROUGE-Lsum").replace("rouge_", "ROUGE-")
+                label = label.replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
+                axes.plot(steps, values, label=label, markersize=3, **style)
         axes.set_title(panel.title)
         axes.set_xlabel("step")
         axes.set_ylabel(panel.unit)
@@ -113,20 +121,6 @@ def _panels(log: Sequence[LogLine]) -> list[_Panel]:
         if shares:
             panels.append(_Panel(f"{source}: shares and losses", "share, or nats", shares))
     return panels
-
-
-def _readable(name: str) -> str:
-    """`rouge.rouge_1` and `sentiment.macro_f1` as people write them."""
-    name = name.replace("rouge.", "").replace("lead.", "LEAD ")
-    name = name.replace("rouge_lsum", "ROUGE-Lsum").replace("rouge_", "ROUGE-")
-    return name.replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
-
-
-def _style(name: str) -> dict[str, Any]:
-    """What a run is compared with is grey, and macro F1 is dotted, since it may lie on accuracy."""
-    if name.startswith("lead."):
-        return {"color": "#666666", "linestyle": "--", "marker": ""}
-    return {"linestyle": ":"} if name.endswith("macro_f1") else {}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

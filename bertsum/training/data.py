@@ -194,7 +194,11 @@ def _read_rows(
     # One list of columns for all files, so the column is read only if each file has it.
     if all(is_prepared(shard.schema) for shard in shards):
         columns.append(PREPARED_COLUMN)
-    numbers = _choose_rows(sum(shard.num_rows for shard in shards), sampling)
+    numbers: Sequence[int] = range(sum(shard.num_rows for shard in shards))
+    if sampling.max_rows is not None and len(numbers) > sampling.max_rows:
+        # Drawn before the rows are shared out: the same rows for any number of workers.
+        numbers = sorted(random.Random(sampling.seed).sample(numbers, sampling.max_rows))
+    numbers = numbers[slice(*part(len(numbers)))]  # this worker's, ascending
     stop = 0
     for shard in shards:
         first, stop = stop, stop + shard.num_rows  # rows of all shards are numbered in one sequence
@@ -206,21 +210,13 @@ def _read_rows(
         for table in stream_rows(root, shard.file, number - first, last + 1 - first, columns):
             rows = label_rows(table, columns, [source.summary_column])
             in_table = _between(wanted, number, number + len(rows))
+            chosen = [rows[wanted_number - number] for wanted_number in in_table]
             yield _Rows(
                 file=mask(f"{root.uri}/{shard.file.path}"),
                 first_number=first,
-                rows={chosen: rows[chosen - number] for chosen in in_table},
+                rows=dict(zip(in_table, chosen, strict=True)),
             )
             number += len(rows)
-
-
-def _choose_rows(num_rows: int, sampling: Sampling) -> Sequence[int]:
-    """Return the ascending numbers of the rows that this worker reads."""
-    kept: Sequence[int] = range(num_rows)
-    if sampling.max_rows is not None and num_rows > sampling.max_rows:
-        # Drawn before the rows are shared out: the same rows for any number of workers.
-        kept = sorted(random.Random(sampling.seed).sample(kept, sampling.max_rows))
-    return kept[slice(*part(len(kept)))]
 
 
 def _between(numbers: Sequence[int], start: int, stop: int) -> Sequence[int]:
@@ -266,9 +262,13 @@ class _RowEncoder:
         """
         rows: dict[int, Row] = {}
         for number, row in table.rows.items():
-            cleaned = self._remove_pattern(row)
-            if (cleaned[self.source.text_column] or "").strip():
-                rows[number] = cleaned
+            text = row[self.source.text_column] or ""
+            if self.source.removed_pattern:
+                text = re.sub(self.source.removed_pattern, "", text)
+                row = {**row, self.source.text_column: text}
+                row.pop(PREPARED_COLUMN, None)  # what a training shard says of the text as it was
+            if text.strip():
+                rows[number] = row
             else:
                 yield None
         documents, labels = self._encode(rows)
@@ -284,15 +284,6 @@ class _RowEncoder:
                 where = f"{table.file}, row {number - table.first_number} (from 0)"
                 raise InputError(f"source {self.source.name}: {where}: {error}") from error
 
-    def _remove_pattern(self, row: Row) -> Row:
-        """Take out of the text what `removed_pattern` matches."""
-        if not self.source.removed_pattern:
-            return row
-        text = row[self.source.text_column] or ""
-        cleaned = {**row, self.source.text_column: re.sub(self.source.removed_pattern, "", text)}
-        cleaned.pop(PREPARED_COLUMN, None)  # what a training shard says of the text as it was
-        return cleaned
-
     def _encode(
         self, rows: Mapping[int, Row]
     ) -> tuple[list[EncodedDocument], Sequence[npt.NDArray[np.float32] | None]]:
@@ -302,7 +293,18 @@ class _RowEncoder:
             prepared = [PreparedDocument.from_row(row[PREPARED_COLUMN]) for row in rows.values()]
             documents = encode_prepared(prepared, texts, self.encoder, self.max_windows)
             if not self.source.excerpt_sentences:
-                return documents, list(map(_shard_labels, documents, prepared))
+                labels: list[npt.NDArray[np.float32] | None] = []  # [S] of each document
+                for document, shard_row in zip(documents, prepared, strict=True):
+                    if document.num_read_sentences < len(document.spans):
+                        # The summary's sentences may all lie beyond what is read, so that labels
+                        # must be made of what is read.
+                        labels.append(None)
+                    elif shard_row.sentence_labels is None:
+                        # `bertsum prepare` saw nothing to learn in the row
+                        labels.append(np.full(document.num_read_sentences, IGNORE, np.float32))
+                    else:
+                        labels.append(shard_row.sentence_labels)
+                return documents, labels
         else:
             documents = self.encoder.encode(texts, [None] * len(texts), self.max_windows)
         if self.source.excerpt_sentences:
@@ -328,23 +330,21 @@ class _RowEncoder:
         self, document: EncodedDocument, known_labels: npt.NDArray[np.float32] | None, row: Row
     ) -> Example:
         source, model = self.source, self.model
+        spans = document.spans[: document.num_read_sentences]
+        labels = known_labels  # [S]
+        if labels is None:
+            labels = sentence_labels(document.text, spans, document.language, row, source)
+        if labels is None:  # the source has none, or the row nothing to make them of
+            labels = np.full(len(spans), IGNORE, np.float32)
         return Example(
             document=document,
-            sentence_labels=(
-                self._sentence_labels(document, row) if known_labels is None else known_labels
-            ),
+            sentence_labels=labels,
             sentiment_label=_class_index(sentiment_of(row, source), model.sentiment_labels),
             summary=row[source.summary_column] if source.summary_column else None,
             topic_label=_class_index(topic_of(row, source), model.topic_labels),
             token_labels=self._token_labels(document, row),
             summary_size=source.num_summary_sentences,
         )
-
-    def _sentence_labels(self, document: EncodedDocument, row: Row) -> npt.NDArray[np.float32]:
-        """Make the labels of the sentences that are read: [S]."""
-        spans = document.spans[: document.num_read_sentences]
-        labels = sentence_labels(document.text, spans, document.language, row, self.source)
-        return np.full(len(spans), IGNORE, np.float32) if labels is None else labels
 
     def _token_labels(self, document: EncodedDocument, row: Row) -> npt.NDArray[np.int64] | None:
         """Put the label of each word on its first token, IGNORE on all others: [T].
@@ -361,21 +361,6 @@ class _RowEncoder:
             if token is not None:  # None: the word is not in the text, or lies beyond the windows
                 labels[token] = _class_index(word_label, self.model.token_sentiment_labels)
         return labels if (labels != IGNORE).any() else None
-
-
-def _shard_labels(
-    document: EncodedDocument, prepared: PreparedDocument
-) -> npt.NDArray[np.float32] | None:
-    """Return the sentence labels of a training shard: [S].
-
-    None if the document is not read to its end: the summary's sentences may all lie beyond, so that
-    labels must be made of what is read.
-    """
-    if document.num_read_sentences < len(document.spans):
-        return None
-    if prepared.sentence_labels is None:  # `bertsum prepare` saw nothing to learn in the row
-        return np.full(document.num_read_sentences, IGNORE, np.float32)
-    return prepared.sentence_labels
 
 
 def _class_index(label: str | None, labels: Sequence[str]) -> int:

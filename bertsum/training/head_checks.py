@@ -66,6 +66,7 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
     heads = [SUMMARIZATION, *labels_of]
     if model.rank_candidates:
         heads.append(CANDIDATES)
+    # otherwise `trained` is the name of the only head that learns
     learning = heads if config.trained in ("all", "heads") else [config.trained]
     if not any(counts[head, ANY] for head in learning):
         raise ConfigError(f"no training row has a label for what learns: {', '.join(learning)}")

@@ -81,8 +81,11 @@ def _part(name: str) -> str:
 
 
 def _weights_without(model: BertSum, parts: Set[str]) -> dict[str, Tensor]:
-    weights = model.state_dict().items()
-    return {name: weight for name, weight in weights if _part(name) not in parts}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        if _part(name) not in parts:
+            weights[name] = weight
+    return weights
 
 
 def open_encoder(model: BertSum, config: TrainingConfig) -> None:
@@ -235,7 +238,12 @@ class _Run:
         number = self.state.step
         step_of_repeat = number % self.plan.steps_a_repeat
         if number and not step_of_repeat:
-            self._reset_weights()
+            # Each repeat starts from the first weights: only weights that start together can be
+            # averaged (Wortsman et al. 2022, "Model soups").
+            self.optimizer.state.clear()
+            with torch.no_grad():
+                for weight, first in zip(self.trained, self.first_weights, strict=True):
+                    weight.copy_(first)
         # Random numbers of dropout are a function of the step and the worker, so that a run can
         # resume at any step: the seed has bits for 2^32 steps and 4096 workers.
         torch.manual_seed(((self.config.seed << 32) + number) * 4096 + rank())
@@ -248,7 +256,12 @@ class _Run:
         losses = train_step(self.module, batches, self.optimizer, self.config, penalize)
         self.state.step = number + 1
         if "skipped" in losses:
-            self._count_skipped()
+            self.state.skipped_steps += 1
+            if self.state.skipped_steps == _MAX_SKIPPED_STEPS:
+                raise FloatingPointError(
+                    f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row"
+                    f"{DIVERGED_ADVICE}"
+                )
         else:
             self.state.skipped_steps = 0
             if self.ranks:
@@ -260,24 +273,6 @@ class _Run:
         tokens_per_second = round(self.num_tokens / self.step_seconds)
         progress = {"step": self.state.step, "num_steps": self.plan.num_steps}
         self._log({**progress, "tokens_per_second": tokens_per_second, **losses})
-
-    @torch.no_grad()
-    def _reset_weights(self) -> None:
-        """Start the next repeat from the first weights.
-
-        Only weights that start together can be averaged (Wortsman et al. 2022, "Model soups").
-        """
-        self.optimizer.state.clear()
-        for weight, first in zip(self.trained, self.first_weights, strict=True):
-            weight.copy_(first)
-
-    def _count_skipped(self) -> None:
-        self.state.skipped_steps += 1
-        if self.state.skipped_steps == _MAX_SKIPPED_STEPS:
-            raise FloatingPointError(
-                f"the gradient was not finite in {_MAX_SKIPPED_STEPS} steps in a row"
-                f"{DIVERGED_ADVICE}"
-            )
 
     def _validate(self) -> None:
         score = self._score()

@@ -44,6 +44,7 @@ def model_card(
     by_name = {source.name: source for source in config.sources}
     sources = []
     for name, source in by_name.items():
+        # A source may be there only to measure on.
         if counts.get(name):
             row = f"| {name} | {counts[name]:,} | {source.weight:g} | {_labels(source)} |"
             sources.append(row)
@@ -118,6 +119,7 @@ def _summary_row(source: SourceConfig, result: Measures) -> str:
 def _class_row(name: str, report: Measures) -> str:
     recalls = []
     for label, recall in report["recall"].items():
+        # Of a label without rows the recall says nothing.
         if report["support"][label]:
             recalls.append(f"{label} {recall:.3f}")
     rows = sum(report["support"].values())

@@ -12,7 +12,6 @@ from bertsum.training.config import NewEncoderConfig
 
 if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
-    from transformers import PreTrainedTokenizerFast
 
 # [PAD] comes first, so that its id is 0, as BERT has it
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -27,9 +26,24 @@ def make_encoder(
     is none. The most frequent ones make the vocabulary. Raises InputError where the texts hold no
     character.
     """
-    from transformers import BertConfig, BertModel
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    tokenizer = _tokenizer(count_characters(texts), config.max_vocabulary)
+    counts = count_characters(texts)
+    if not counts:
+        raise InputError("the sources hold no text to take characters from")
+    # equally frequent ones by code point, so that the same texts give the same vocabulary
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    vocabulary = [*_SPECIAL.values(), *ordered][: config.max_vocabulary]
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    backend = Tokenizer(models.WordLevel(ids, unk_token=_SPECIAL["unk_token"]))
+    backend.normalizer = _normalizer()
+    # white space has no token, and each other character is a piece
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
+    )
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # carries no types
+    tokenizer = make(tokenizer_object=backend, **_SPECIAL)
     sizes = config.model_dump(exclude={"max_vocabulary"})
     torch.manual_seed(seed)
     encoder = BertModel(
@@ -54,22 +68,3 @@ def _normalizer() -> "Normalizer":
     from tokenizers import normalizers
 
     return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-
-
-def _tokenizer(counts: Counter[str], max_vocabulary: int) -> "PreTrainedTokenizerFast":
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    if not counts:
-        raise InputError("the sources hold no text to take characters from")
-    # equally frequent ones by code point, so that the same texts give the same vocabulary
-    ordered = sorted(counts, key=lambda character: (-counts[character], character))
-    vocabulary = [*_SPECIAL.values(), *ordered][:max_vocabulary]
-    ids = {token: index for index, token in enumerate(vocabulary)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token=_SPECIAL["unk_token"]))
-    backend.normalizer = _normalizer()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
-    )
-    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # carries no types
-    return make(tokenizer_object=backend, **_SPECIAL)

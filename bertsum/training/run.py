@@ -89,9 +89,14 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
     if output.create_exclusive(RUN_FILE, _dump(record)):
         return True
     # OUTPUT is claimed already: by this run, when it resumes, or by another one
-    differing = _differing_keys(_read_record(output), record)
-    if differing and not is_finished and _is_untouched(output):
-        # the configuration was mended before the first checkpoint
+    recorded = _read_record(output)
+    differing = []  # keys that decide what a run makes
+    for key in sorted((recorded.keys() | record.keys()) - set(_FREE_KEYS)):
+        if recorded.get(key) != record.get(key):
+            differing.append(key)
+    may_be_untouched = bool(differing) and not is_finished
+    if may_be_untouched and StateStore(output, 2).latest() is None and not _has_encoder(output):
+        # nothing was written yet: the configuration was mended before the first checkpoint
         output.write_replace(RUN_FILE, _dump(record))
     elif differing:
         raise OutputError(
@@ -110,17 +115,6 @@ def _read_record(output: Folder) -> dict[str, Any]:
             f"{output}/{RUN_FILE} is damaged: {error}. It says of which configuration the "
             "checkpoints are; put it back, or give another directory"
         ) from error
-
-
-def _differing_keys(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
-    """Keys, in order, of which the values decide what a run makes and are not the same."""
-    keys = sorted((theirs.keys() | ours.keys()) - set(_FREE_KEYS))
-    return [key for key in keys if theirs.get(key) != ours.get(key)]
-
-
-def _is_untouched(output: Folder) -> bool:
-    """Whether the run that claimed OUTPUT has written nothing yet."""
-    return StateStore(output, 2).latest() is None and not _has_encoder(output)
 
 
 def _has_encoder(output: Folder) -> bool:
@@ -278,7 +272,10 @@ def _round(model: BertSum, base: BaseEncoder, delta_rank: int, say: Report) -> D
 def _start(
     config: TrainingConfig, output: Folder, base: tuple[BaseEncoder, int] | None, say: Report
 ) -> tuple[BertSum, Tokenizer]:
-    """The model before the first step, and its tokenizer."""
+    """The model before the first step, and its tokenizer.
+
+    Raises ConfigError where other classes are asked for than a head of `start_from` has.
+    """
     torch.manual_seed(config.seed)
     if config.start_from is None:
         is_new = config.encoder == NEW_ENCODER
@@ -286,7 +283,14 @@ def _start(
         encoder, tokenizer = load_encoder(encoder_uri)
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve(config.start_from))
-    _check_labels(config, model.config)
+    defaults, available = head_labels(ModelConfig()), head_labels(model.config)
+    for head, asked in head_labels(config.model).items():
+        if head not in config.new_heads and asked not in (defaults[head], available[head]):
+            raise ConfigError(
+                f"model.{head}_labels asks for {list(asked)}, and start_from has "
+                f"{list(available[head])}, which count: leave the key out, or let the head begin "
+                f"anew (new_heads: [{head}])"
+            )
     if base:
         check_base(model, base[0])
     if config.new_heads:
@@ -296,18 +300,6 @@ def _start(
     elif base:
         _round(model, *base, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
-
-
-def _check_labels(config: TrainingConfig, model: ModelConfig) -> None:
-    """Raise ConfigError where other classes are asked for than a head of `start_from` has."""
-    defaults, available = head_labels(ModelConfig()), head_labels(model)
-    for head, asked in head_labels(config.model).items():
-        if head not in config.new_heads and asked not in (defaults[head], available[head]):
-            raise ConfigError(
-                f"model.{head}_labels asks for {list(asked)}, and start_from has "
-                f"{list(available[head])}, which count: leave the key out, or let the head begin "
-                f"anew (new_heads: [{head}])"
-            )
 
 
 def _read_sources(
@@ -356,6 +348,7 @@ def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:
     """A sentence of the counts of all workers; rows are left out of it where there are none."""
     totals: Counter[str] = Counter()
     for worker_counts in gather(dict(counts)):
+        # Counter.update adds, where that of dict replaces
         totals.update(worker_counts)
     parts = []
     for kind, count in totals.items():
@@ -382,8 +375,10 @@ def _check_losses(results: Mapping[str, Any]) -> None:
 
     One step that is far too long makes such a model.
     """
-    losses = {name: value for name, value in numbers(results) if name.endswith("_loss")}
-    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    wrong = []
+    for name, value in numbers(results):
+        if name.endswith("_loss") and not math.isfinite(value):
+            wrong.append(name)
     if wrong:
         raise FloatingPointError(
             f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}"
@@ -423,6 +418,7 @@ def _copy(directory: Path, output: Folder, prefix: str = "") -> None:
 
 def _facts(command: str, seconds: float) -> list[str]:
     """Paragraphs of the model card that only the run knows."""
+    # 3,725 seconds -> 1:02:05
     minutes, rest = divmod(round(seconds), 60)
     duration = f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
     workers = f"{world_size()} workers of " if world_size() > 1 else ""

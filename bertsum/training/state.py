@@ -62,7 +62,13 @@ class StateStore:
         self._folder.write_replace(_name(state.step, "json"), state.model_dump_json().encode())
         # only now: a run that is killed between the writes has the checkpoints before it
         self._remove_old(state.step)
-        self._remove_halves()
+        # tensors without a JSON file: a run was killed before it wrote that file, or after it had
+        # removed it
+        names = self._folder.list_names(_DIRECTORY)
+        for name in names:
+            stem = name.removesuffix(".safetensors")
+            if name != stem and f"{stem}.json" not in names:
+                self._folder.remove(name)
 
     def latest(self, on_damage: Callable[[str], None] = lambda text: None) -> RunState | None:
         """The newest checkpoint that is whole; None where there is none.
@@ -154,22 +160,12 @@ class StateStore:
             state = self._read(step)
             if state and step < newest:
                 usable.append(state)
+        # the newest is kept besides, so that one less is left to choose
         usable.sort(key=_rank, reverse=True)
         kept = {state.step for state in usable[: self._num_kept - 1]}
         for step in steps - kept:
             for suffix in ("json", "safetensors"):
                 self._folder.remove(_name(step, suffix))
-
-    def _remove_halves(self) -> None:
-        """Remove tensors without a JSON file.
-
-        A run was killed before it wrote that file, or after it had removed it.
-        """
-        names = self._folder.list_names(_DIRECTORY)
-        for name in names:
-            stem = name.removesuffix(".safetensors")
-            if name != stem and f"{stem}.json" not in names:
-                self._folder.remove(name)
 
 
 def _rank(state: RunState) -> tuple[bool, float, int]:
@@ -209,7 +205,19 @@ def restore(
     restore_weights(tensors, model)
     trained = trained_weights(model)
     for key, value in tensors.items():
-        _check_moment(key, value, trained)
+        if key.startswith(_AVERAGE):
+            name = key.removeprefix(_AVERAGE)
+        elif key.startswith(_OPTIMIZER):
+            name = key.split("/", 2)[2]
+        else:
+            continue
+        if name not in trained:
+            raise OutputError(
+                f"the checkpoint is of another model: it has {key}, and no such weight learns"
+            )
+        # Adam's count of steps is a number
+        if value.shape not in (trained[name].shape, torch.Size()):
+            raise _other_shape(key, value, trained[name])
     average.means = []
     for name, weight in trained.items():
         if _AVERAGE + name in tensors:
@@ -240,22 +248,6 @@ def restore_weights(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
             raise _other_shape(name, tensors[name], weight)
     for name, weight in trained.items():
         weight.copy_(tensors[name])
-
-
-def _check_moment(key: str, value: Tensor, trained: Mapping[str, Tensor]) -> None:
-    """Raise OutputError for the mean or moment of no weight that learns, or of another shape."""
-    if key.startswith(_AVERAGE):
-        name = key.removeprefix(_AVERAGE)
-    elif key.startswith(_OPTIMIZER):
-        name = key.split("/", 2)[2]
-    else:
-        return
-    if name not in trained:
-        raise OutputError(
-            f"the checkpoint is of another model: it has {key}, and no such weight learns"
-        )
-    if value.shape not in (trained[name].shape, torch.Size()):  # Adam's count of steps is a number
-        raise _other_shape(key, value, trained[name])
 
 
 def _other_shape(name: str, tensor: Tensor, weight: Tensor) -> OutputError:

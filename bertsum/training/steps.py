@@ -56,7 +56,16 @@ class StepPlan:
             self._held.append((range(start, start + len(examples)), examples))
             self._lengths.append(np.concatenate(lengths))
             first += len(self._lengths[-1])
-        self.steps_a_repeat = config.max_steps or self._count_steps()
+        self.steps_a_repeat = config.max_steps or 0
+        if not self.steps_a_repeat:
+            # of 2.5 epochs, the steps of two and half of those of the third
+            whole, rest = divmod(config.epochs, 1)
+            num_steps = 0
+            for number in range(int(whole)):
+                num_steps += sum(1 for _ in self.epoch(number))
+            if rest:
+                num_steps += round(rest * sum(1 for _ in self.epoch(int(whole))))
+            self.steps_a_repeat = max(1, num_steps)
         self.num_steps = config.repeats * self.steps_a_repeat
 
     @property
@@ -76,7 +85,7 @@ class StepPlan:
             for indices in islice(self.epoch(epoch), self.num_steps - step):
                 if step >= first_step:
                     num_tokens = int(lengths[indices].sum())
-                    yield Step(self._batches(self._read(indices)), num_tokens)
+                    yield Step(self._batches(indices), num_tokens)
                 step += 1
             epoch += 1
 
@@ -85,6 +94,7 @@ class StepPlan:
 
         A source of weight 2.3 is gone through twice, and 3 of 10 of its rows are drawn beside that.
         """
+        # the same on every worker, and in a run that resumes: no state of a generator to save
         generator = random.Random(self._config.seed + number)
         order = array("q")  # 8 bytes a row
         first = 0
@@ -100,31 +110,18 @@ class StepPlan:
         groups = _cut(np.concatenate(self._lengths)[order], self._config.max_batch_tokens)
         return (order[group.start : group.stop] for group in groups)
 
-    def _read(self, indices: Iterable[int]) -> list[Example]:
-        """The examples with these indices that this worker holds."""
+    def _batches(self, indices: Iterable[int]) -> list[LabelledBatch]:
+        """Batches, that each fit on the device at once, of the examples that this worker holds."""
         examples = []
         for index in indices:
             for held, source_examples in self._held:
                 if index in held:
                     examples.append(source_examples[index - held.start])
-        return examples
 
-    def _batches(self, examples: list[Example]) -> list[LabelledBatch]:
-        """Batches that each fit on the device at once."""
         lengths = [len(example.document.input_ids) for example in examples]
         budget = self._config.max_micro_batch_tokens or self._config.max_batch_tokens
         groups = _cut(lengths, budget)
         return [labelled_batch(examples[group.start : group.stop]) for group in groups]
-
-    def _count_steps(self) -> int:
-        """Steps of `epochs`: of 2.5 epochs, those of two and half of those of the third."""
-        whole, rest = divmod(self._config.epochs, 1)
-        num_steps = 0
-        for number in range(int(whole)):
-            num_steps += sum(1 for _ in self.epoch(number))
-        if rest:
-            num_steps += round(rest * sum(1 for _ in self.epoch(int(whole))))
-        return max(1, num_steps)
 
 
 def _cut(lengths: Iterable[int], max_tokens: int) -> Iterator[range]:

@@ -28,6 +28,7 @@ class RangeConfig(Config):
             raise ValueError(
                 f"low must be below high, and above 0 with log: {self.low} to {self.high}"
             )
+        # the remainder of 2.5 by 1 is 0.5, which counts as true; that of 2.0 is 0
         if self.whole and (self.low % 1 or self.high % 1):
             raise ValueError(f"low and high must be whole numbers: {self.low} to {self.high}")
         return self
@@ -78,6 +79,7 @@ class TuningConfig(Config):
     def _choices_differ(self) -> Self:
         for key, values in self.space.items():
             if isinstance(values, tuple) and (
+                # repr, since 1, 1.0 and True are equal and yet three choices
                 not values or len({repr(value) for value in values}) < len(values)
             ):
                 raise ValueError(
@@ -91,6 +93,7 @@ class TuningConfig(Config):
         choices = [
             len(values) if isinstance(values, tuple) else math.inf for values in self.space.values()
         ]
+        # a range has no end of values: the product is infinite with one
         return int(min(self.num_trials, math.prod(choices)))
 
     def read_training(self) -> TrainingConfig:
@@ -104,15 +107,25 @@ class TuningConfig(Config):
             raise ConfigError(
                 "the training configuration has no best_metric: say which measure is sought"
             )
+        # Trials already share out the cluster, each on its part.
         if base.resources.replicas != 1:
             raise ConfigError(
                 "a trial runs in one process: resources.replicas must be 1, "
                 f"not {base.resources.replicas}; best.yaml can be trained with more"
             )
         # Every choice, and both ends of every range, stand in one of these combinations at least.
-        most_values = max(len(v) if isinstance(v, tuple) else 2 for v in self.space.values())
+        most_values = 1
+        for values in self.space.values():
+            most_values = max(most_values, len(values) if isinstance(values, tuple) else 2)
         for index in range(most_values):
-            with_values(base, {key: _example_value(v, index) for key, v in self.space.items()})
+            example: dict[str, Value] = {}
+            for key, values in self.space.items():
+                if isinstance(values, tuple):
+                    example[key] = values[index % len(values)]
+                else:
+                    end = (values.low, values.high)[index % 2]
+                    example[key] = int(end) if values.whole else end
+            with_values(base, example)
         for key, values in self.space.items():
             if isinstance(values, RangeConfig) and not values.whole:
                 _check_fractions(base, key, values)
@@ -125,8 +138,10 @@ def with_values(base: TrainingConfig, values: Mapping[str, Value]) -> TrainingCo
     A source goes by its name, as in `sources.news.weight`.
     Raises ConfigError for a key or value that the configuration refuses.
     """
+    # A frozen configuration cannot be changed: it is written out, changed and validated anew.
     changed = base.model_dump(mode="json")
     for key, value in values.items():
+        # `sources.news.weight` -> sections sources and news, and key weight
         *path, last = key.split(".")
         section: object = changed
         for name in path:
@@ -163,11 +178,3 @@ def _check_fractions(base: TrainingConfig, key: str, values: RangeConfig) -> Non
         raise ConfigError(
             f"space.{key}: {inner:g} lies in the range; with `whole: true` it would not. {error}"
         ) from error
-
-
-def _example_value(values: RangeConfig | tuple[Value, ...], index: int) -> Value:
-    """Return the choices in turn, or the ends of a range by turns."""
-    if isinstance(values, tuple):
-        return values[index % len(values)]
-    end = (values.low, values.high)[index % 2]
-    return int(end) if values.whole else end

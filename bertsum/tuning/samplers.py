@@ -4,7 +4,7 @@ import math
 import random
 from typing import TYPE_CHECKING, Protocol
 
-from bertsum.tuning.config import RangeConfig, TuningConfig, Value
+from bertsum.tuning.config import TuningConfig, Value
 from bertsum.tuning.trials import Trial
 
 if TYPE_CHECKING:
@@ -47,7 +47,21 @@ class RandomSampler:
     def draw(self, number: int, attempt: int) -> dict[str, Value]:
         """Draw the values of a trial."""
         generator = random.Random(f"{self._config.seed} {number} {attempt}")
-        return {key: _draw(values, generator) for key, values in self._config.space.items()}
+        drawn: dict[str, Value] = {}
+        for key, values in self._config.space.items():
+            if isinstance(values, tuple):
+                drawn[key] = generator.choice(values)
+                continue
+            # Whole numbers are rounded down: from [1, 4) comes 1, 2 or 3, each as often.
+            high = values.high + 1 if values.whole else values.high
+            if values.log:
+                value = math.exp(generator.uniform(math.log(values.low), math.log(high)))
+            else:
+                value = generator.uniform(values.low, high)
+            # exp(log(x)) may be a little beyond x
+            value = min(max(value, values.low), values.high)
+            drawn[key] = int(value) if values.whole else value
+        return drawn
 
     def learn(self, trial: Trial) -> None:
         """Learn nothing: every draw is independent."""
@@ -72,7 +86,19 @@ class OptunaSampler:
             seed=config.seed + num_known, n_startup_trials=first_random
         )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._space = {key: _distribution(values) for key, values in config.space.items()}
+        # choices and ranges in Optuna's words
+        self._space: dict[str, BaseDistribution] = {}
+        for key, values in config.space.items():
+            if isinstance(values, tuple):
+                self._space[key] = optuna.distributions.CategoricalDistribution(values)
+            elif values.whole:
+                self._space[key] = optuna.distributions.IntDistribution(
+                    int(values.low), int(values.high), log=values.log
+                )
+            else:
+                self._space[key] = optuna.distributions.FloatDistribution(
+                    values.low, values.high, log=values.log
+                )
 
     def draw(self, number: int, attempt: int) -> dict[str, Value]:
         """Draw the values of a trial; each call gives others."""
@@ -87,28 +113,3 @@ class OptunaSampler:
                 params=trial.values, distributions=self._space, value=trial.best.score
             )
             self._study.add_trial(known)
-
-
-def _draw(values: RangeConfig | tuple[Value, ...], generator: random.Random) -> Value:
-    """Draw one of the choices, or a number of the range."""
-    if isinstance(values, tuple):
-        return generator.choice(values)
-    # Whole numbers are rounded down: from [1, 4) comes 1, 2 or 3, each as often.
-    high = values.high + 1 if values.whole else values.high
-    if values.log:
-        number = math.exp(generator.uniform(math.log(values.low), math.log(high)))
-    else:
-        number = generator.uniform(values.low, high)
-    number = min(max(number, values.low), values.high)  # exp(log(x)) may be a little beyond x
-    return int(number) if values.whole else number
-
-
-def _distribution(values: RangeConfig | tuple[Value, ...]) -> "BaseDistribution":
-    """Say choices or a range in Optuna's words."""
-    from optuna import distributions
-
-    if isinstance(values, tuple):
-        return distributions.CategoricalDistribution(values)
-    if values.whole:
-        return distributions.IntDistribution(int(values.low), int(values.high), log=values.log)
-    return distributions.FloatDistribution(values.low, values.high, log=values.log)

@@ -4,6 +4,7 @@
 these files alone. Beside each of them lies the trial's training run.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,7 @@ class Score(NamedTuple):
 class Trial(BaseModel):
     """Content of `trial.json`. A trial without an outcome has to go on."""
 
+    # An unknown key is that of a later version, which may mean something by it.
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     number: int
@@ -61,19 +63,20 @@ class TrialStore:
 
     def read(self) -> list[Trial]:
         """Read all trials by number. Raises OutputError for a damaged file."""
-        names = [name for name in self._output.list_names(DIRECTORY) if name.endswith(f"/{_FILE}")]
-        return sorted(map(self._read, names), key=lambda trial: trial.number)
-
-    def _read(self, name: str) -> Trial:
-        try:
-            return Trial.model_validate_json(self._output.read_bytes(name))
-        except ValidationError as error:
-            reason = error.errors()[0]
-            key = ".".join(map(str, reason["loc"]))
-            raise OutputError(
-                f"{self._output}/{name} is damaged or of another version of bertsum "
-                f"({key}: {reason['msg']}); remove its directory, and it is drawn anew"
-            ) from error
+        trials = []
+        for name in self._output.list_names(DIRECTORY):
+            if not name.endswith(f"/{_FILE}"):  # of the trial's training run
+                continue
+            try:
+                trials.append(Trial.model_validate_json(self._output.read_bytes(name)))
+            except ValidationError as error:
+                reason = error.errors()[0]
+                key = ".".join(map(str, reason["loc"]))
+                raise OutputError(
+                    f"{self._output}/{name} is damaged or of another version of bertsum "
+                    f"({key}: {reason['msg']}); remove its directory, and it is drawn anew"
+                ) from error
+        return sorted(trials, key=lambda trial: trial.number)
 
     def write(self, trial: Trial) -> None:
         """Write the trial's file, replacing what there is."""
@@ -94,13 +97,9 @@ class TrialStore:
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Sort trials: the best first, those without a score last."""
-    return sorted(trials, key=_rank)
-
-
-def _rank(trial: Trial) -> tuple[bool, float, int]:
-    """Return a sort key: scored trials first, then by score, then by number."""
-    best = trial.best
-    return best is None, -best.score if best else 0.0, trial.number
+    # equally good ones by number, so that the order does not change from call to call
+    by_number = sorted(trials, key=lambda trial: trial.number)
+    return sorted(by_number, key=lambda trial: -trial.best.score if trial.best else math.inf)
 
 
 def show_values(trial: Trial) -> str:
