@@ -167,7 +167,10 @@ def run(
     model.to(device)
     if config.trained != "all":
         training.freeze(model, config.trained)
-        sources = [_with_vectors(model, source, config.dtype) for source in sources]
+        for index, source in enumerate(sources):
+            train = training.compute_vectors(model, source.train, config.dtype)
+            validation = training.compute_vectors(model, source.validation, config.dtype)
+            sources[index] = LabelledSource(source.config, train, validation)
     store = StateStore(output, config.kept_checkpoints)
     log = Log(output, store, config, say)
     try:
@@ -362,12 +365,6 @@ def _source_uri(config: TrainingConfig, uri: str) -> str:
     if "://" in uri or uri.startswith("/"):
         return uri
     return f"{config.data_root}/{uri}"
-
-
-def _with_vectors(model: BertSum, source: LabelledSource, dtype: str) -> LabelledSource:
-    train = training.compute_vectors(model, source.train, dtype)
-    validation = training.compute_vectors(model, source.validation, dtype)
-    return LabelledSource(source.config, train, validation)
 
 
 def _check_losses(results: Mapping[str, Any]) -> None:
