@@ -212,19 +212,17 @@ def _days(plan: Plan, dates: Sequence[date], config: JobConfig) -> list[Day]:
             day.units_left += 1
     for day in days:
         day.to_publish = [name for name in day.partitions if name in open_partitions]
-        if day.partitions:
-            day.state = _state(day, superseded)
+        # Some rows are made, or some of the day's partitions are published.
+        is_begun = day.rows_left < day.rows or day.to_publish != day.partitions
+        if not day.partitions:
+            continue  # it stays a day without input
+        if not day.to_publish:
+            day.state = "done"
+        elif not superseded.isdisjoint(day.partitions):  # results that must be replaced first
+            day.state = "old"
+        else:
+            day.state = "partly" if is_begun else "to do"
     return days
-
-
-def _state(day: Day, superseded: set[str]) -> str:
-    """The state of a day that has partitions. `superseded`: those with results to be replaced."""
-    if not day.to_publish:
-        return "done"
-    if not superseded.isdisjoint(day.partitions):
-        return "old"
-    begun = day.rows_left < day.rows or day.to_publish != day.partitions
-    return "partly" if begun else "to do"
 
 
 def _within(days: Sequence[Day], max_documents: int | None) -> list[Day]:

@@ -109,6 +109,7 @@ def benchmark(options: BenchmarkOptions) -> int:
     tables = list(_sample(source, usable, options.documents, config))
     measured, job = _measure(options, config, tables)
     corpus = options.corpus or sum(shard.num_rows for shard in usable)
+    # With Ray and files, where that was measured: it is what a run would have.
     rate = job.documents_per_second if job else measured.end_to_end_documents
     hours = corpus / rate / 3600
     cost = None if options.price is None else hours * options.price
@@ -205,11 +206,13 @@ def measure_job(
     def note(
         output: Folder, plan: Plan, counts: Counts, reports: Sequence[UnitReport], seconds: float
     ) -> None:
+        # From the first unit on: the start of Ray and of the model is not part of the rate.
         begin = min(report.begun for report in reports)
         end = max(report.begun + report.wall_seconds for report in reports)
         rate = counts.rows / (end - begin)
         measured.append(JobMeasured(documents_per_second=rate, startup_seconds=begin - start))
 
+    # With --json, stdout has the result alone.
     with redirect_stdout(sys.stderr):
         complete(run, run.plan(), note)
     return measured[0]
@@ -217,6 +220,7 @@ def measure_job(
 
 def repeated(tables: Sequence[pa.Table], documents_per_second: float) -> pa.Table:
     """The rows again and again: enough for a job of some 20 s at that rate, unless too big."""
+    # 256 rows at 100 documents a second: 20 s are 2,000 rows, which 8 times 256 make.
     rows = pa.concat_tables(tables)
     wanted = math.ceil(_JOB_SECONDS * documents_per_second / rows.num_rows)
     return pa.concat_tables([rows] * max(1, min(wanted, _JOB_BYTES // rows.nbytes)))

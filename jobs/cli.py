@@ -11,7 +11,7 @@ from bertsum import __version__
 from jobs.terminal.exit_codes import guard
 
 COMMANDS = {
-    "summarize": "Parquet files of documents in, summaries and sentiment out, on Ray",
+    "summarize": "documents in (Parquet, CSV or JSON), summaries and sentiment out, on Ray",
     "nightly": "summarize the partition of one day: yesterday's, if no other is given",
     "backfill": "summarize the partitions of many days, in waves, within a budget",
     "text": "one document, without a cluster",

@@ -33,6 +33,7 @@ from jobs.options import (
     find_address,
     overrides,
     parse,
+    split_name,
 )
 from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
@@ -40,6 +41,7 @@ from jobs.terminal.plots import check_installed, draw
 from jobs.terminal.tables import Report, show_report
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
+# What the report is made of; `num_...` are the sizes of a row's text, which it does not need.
 _REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
 
 
@@ -97,6 +99,7 @@ def evaluate(options: EvaluateOptions) -> int:
         show_plan(plan, output)
         return 0
     complete(run, plan, _show_counts)
+    # A second plan: units of several files, one of them damaged, were split while they were made.
     _report(run, list(run.plan(options.limit).units), models, config.evaluation)
     return 0
 
@@ -141,17 +144,18 @@ def name_models(models: Sequence[str | None]) -> dict[str, str | None]:
     """
     named: dict[str, str | None] = {}
     for model in models:
-        given, separator, uri = (model or "").partition("=")
-        # `x=/c/d` has a name; in `https://host/m?token=x` the sign is part of the URI's query.
-        is_named = bool(separator) and "/" not in given
-        name = given if is_named else mask((model or SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
+        given, uri = split_name(model or "")
+        name = given
+        if name is None:
+            # Masked: the last part of a URI may have a query with a token.
+            name = mask((model or SHIPPED_MODEL).rstrip("/").rpartition("/")[2])
         if name in named:
             shown = mask(str(model))
             raise ConfigError(
                 f"--model {shown}: {name!r} is the name of two models; give one with "
                 f"--model NAME={shown}"
             )
-        named[name] = (uri if is_named else model) or None  # `base=` is the shipped one, too
+        named[name] = uri or None  # `base=` is the shipped one, too
     return named
 
 
@@ -168,10 +172,9 @@ def _check_systems(models: Sequence[str], config: EvaluationConfig) -> None:
                 f"{name!r} names two of the systems {names}; name a model with --model NAME=M, or "
                 "rename a column"
             )
+    # A try with one sentence: a baseline whose package is missing says so now, not on a replica.
     for baseline in baselines:
-        choose(
-            baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed=""
-        )  # says what it lacks
+        choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")
 
 
 def missing_measures(report: Report, models: Sequence[str], config: EvaluationConfig) -> list[str]:

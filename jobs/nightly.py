@@ -129,6 +129,7 @@ def _run(options: NightlyOptions, config: JobConfig, night: Night) -> None:
         return
     prepare(run, plan)
     publisher = publish(run, plan)
+    # Noted before failures end the run: the line of a failed night says what is there, too.
     counts = publisher.counts
     night.rows, night.statuses = counts.rows, dict(counts.statuses)
     night.rows_made = publisher.rows_made

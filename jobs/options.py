@@ -47,6 +47,20 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """What `train` and `tune` are given.
+
+    - `settings`: the values of `--set`, as KEY=VALUE.
+    - `address`: of Ray; None: see `find_address`.
+    """
+
+    config: Path
+    output: str
+    settings: Sequence[str] = ()
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentOptions(RunOptions):
     """What `summarize`, `nightly` and `backfill` are given. None: the default of the configuration.
 
@@ -107,6 +121,13 @@ def add_config_options(
 ) -> None:
     """Add `--config` and `--set`; `config` and `setting` are their help."""
     parser.add_argument("--config", metavar="FILE", type=Path, help=config)
+    add_set_option(parser, setting)
+
+
+def add_set_option(
+    parser: argparse.ArgumentParser, setting: str = "one configuration value"
+) -> None:
+    """Add `--set`; `setting` is its help."""
     parser.add_argument(
         "--set",
         dest="settings",
@@ -185,8 +206,16 @@ def overrides(options: RunOptions, short: Mapping[str, object]) -> list[str]:
 
     `short` holds the values of the short options by key; None: not given.
     """
+    # The last of two values for a key holds, so that the short options win.
     given = {"on_existing": options.on_existing, **short}
     return [*options.settings, *(f"{key}={v}" for key, v in given.items() if v is not None)]
+
+
+def split_name(model: str) -> tuple[str | None, str]:
+    """Split `NAME=M` of `evaluate --model` into the name, None if there is none, and M."""
+    name, separator, uri = model.partition("=")
+    # `x=/c/d` has a name; in `https://host/m?token=x` the sign is part of the URI's query.
+    return (name, uri) if separator and "/" not in name else (None, model)
 
 
 def find_address(address: str | None) -> str:

@@ -96,6 +96,7 @@ def _show(
     for status, reason in LEFT_OUT.items():
         if rows := counts.statuses.get(status, 0):
             table.add_row(f"  left out: {status}", f"{rows:,} ({reason})")
+    # Others were there already, or another run at the same time was faster.
     made = sum(report.created for report in reports)
     duration = format_seconds(seconds)
     files = f"{len(plan.units):,}, {made:,} of them made in this run in {duration}"

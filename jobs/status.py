@@ -183,6 +183,7 @@ def describe_run(output: Folder) -> RunStatus:
     failed_names = {failure["unit"] for failure in failures}
     units = dict.fromkeys(("done", "missing", "failed"), 0)
     rows = dict(units)
+    # By the plan's names, so that files of an earlier model in OUTPUT do not count.
     for entry in plan["files"]:
         name = entry["name"]
         if name in present or partition_of(name) in published:
@@ -200,6 +201,7 @@ def describe_run(output: Folder) -> RunStatus:
         "units": units,
         "rows": rows,
         "statuses": manifest["statuses"] if complete and manifest else None,
+        # they are in no unit, and so not among the units that failed
         "unreadable_files": sum(not failure["unit"] for failure in failures),
         "failures": failures,
     }

@@ -26,7 +26,7 @@ import bertsum
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
 from bertsum.storage.folder import Folder, mask
 from jobs.cli import COMMANDS
-from jobs.options import amount, count
+from jobs.options import amount, count, split_name
 from jobs.shipped import ENVIRONMENT_FILE
 from jobs.status import describe_output
 from jobs.terminal.exit_codes import guard
@@ -169,8 +169,12 @@ def make_request(job: str, rest: Sequence[str], variables: Sequence[str]) -> Req
         if name not in os.environ:
             raise ConfigError(f"--env {name}: there is no such variable in this environment")
     for key in ("input", "output", "model"):
-        if parsed.get(key) is not None:
-            _refuse_relative(key, str(parsed[key]))
+        value = parsed.get(key)
+        if isinstance(value, list):  # models of `evaluate`, perhaps as NAME=M; M may be left out
+            paths = [split_name(model)[1] for model in value]
+            _refuse_relative(key, [path for path in paths if path])
+        elif value is not None:
+            _refuse_relative(key, [str(value)])
     config_path = Path(parsed["config"]) if parsed.get("config") else None
     if config_path is not None and not config_path.is_file():
         raise ConfigError(f"there is no configuration file {config_path}")
@@ -225,15 +229,16 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def _refuse_relative(key: str, path: str) -> None:
+def _refuse_relative(key: str, paths: Sequence[str]) -> None:
     """Raise ConfigError for a path that means another file on the cluster."""
-    if "://" in path or path.startswith("/"):
-        return
-    if key != "model" or Path(path).exists():  # a model may be the name of one on a hub
-        raise ConfigError(
-            f"{key} {path!r} is a path on this machine; give a URI or an absolute path that all of "
-            "the cluster sees"
-        )
+    for path in paths:
+        if "://" in path or path.startswith("/"):
+            continue
+        if key != "model" or Path(path).exists():  # a model may be the name of one on a hub
+            raise ConfigError(
+                f"{key} {path!r} is a path on this machine; give a URI or an absolute path that "
+                "all of the cluster sees"
+            )
 
 
 def _on_the_cluster(token: str, config_path: Path | None) -> str:
@@ -378,7 +383,7 @@ def _exit_code(job: "JobDetails") -> int | None:
     """
     if job.status == "SUCCEEDED":
         return 0
-    if job.error_type in _LOST:
+    if job.error_type in _LOST:  # before the state, which is FAILED for these, too
         return None
     if job.status == "STOPPED":
         raise IncompleteError(
@@ -393,7 +398,7 @@ def _exit_code(job: "JobDetails") -> int | None:
 
 def _progress(request: Request) -> str:
     """How far the job is by its OUTPUT, where that can be read from here."""
-    if request.output is None:
+    if request.output is None:  # as of `benchmark`
         return "what it had done stays"
     output = mask(request.output)
     try:

@@ -108,6 +108,7 @@ def look_up(
     from bertsum.checkpoints.config import model_digest
     from bertsum.checkpoints.locate import SHIPPED_MODEL, resolve
 
+    # First: a storage needs its options before anything in it is opened.
     configure(config.storage_options)
     output = Folder(options.output)
     source = find_input(options.input, output, scope=scope, dry_run=dry_run)

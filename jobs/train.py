@@ -6,7 +6,6 @@ configuration, and under `checkpoints/` the states from which the same command g
 
 import argparse
 import importlib.util
-import os
 import shlex
 import sys
 import time
@@ -25,12 +24,19 @@ from bertsum.training.config import TrainingConfig
 from bertsum.training.run import claim_output, prepare_encoder
 from bertsum.training.tracking import check_trackers
 from jobs.learning.news import News
+from jobs.options import (
+    TrainingOptions,
+    add_address_option,
+    add_set_option,
+    find_address,
+    parse,
+)
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.progress import Bar, format_seconds
 
 _RESUMES = "the same command goes on from the last checkpoint"
 _BEGIN_ANEW = ". Another configuration needs another OUTPUT"
-_PLAIN_WIDTH = 120
+_PLAIN_WIDTH = 120  # of a report that goes to a file or a pipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,38 +45,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done or nothing to do. 1: failed, and the same command goes on. 2: command or configuration
     wrong.
     """
-    return guard(lambda: train(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
+    return guard(lambda: train(parse(TrainingOptions, parser(), argv)), f"interrupted; {_RESUMES}")
 
 
-def train(arguments: argparse.Namespace) -> int:
-    """Run the command behind its options."""
-    _check_extra()
-    config = absolute(load_config(TrainingConfig, arguments.config, arguments.set))
+def train(options: TrainingOptions) -> int:
+    """Run the command; returns its exit code."""
+    missing = [name for name in ("peft", "rouge_score") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"training needs {', '.join(missing)}: pip install 'bertsum[train]'")
+    config = absolute(load_config(TrainingConfig, options.config, options.settings))
     if config.start_from is None and (
         config.saved_rank or config.encoder.startswith(PACKAGE_PREFIX)
     ):
-        package_encoder(
-            config.encoder
-        )  # a delta is saved on a package's encoder: better known now than at the end
-    output = Folder(arguments.output)
+        # A delta is saved on a package's encoder: better known now than at the end.
+        package_encoder(config.encoder)
+    output = Folder(options.output)
     check_trackers(config.tracking, output)
     if output.info(CONFIG_FILE) is None:
         with Claim(output, say_aside) as claim:
-            _train(arguments, config, output, Lines(claim.check))
+            _train(options, config, output, Lines(claim.check))
     elif not claim_output(output, config):
         print(f"nothing to do: {output} holds the checkpoint of this configuration")
     return 0
 
 
 def _train(
-    arguments: argparse.Namespace, config: TrainingConfig, output: Folder, lines: "Lines"
+    options: TrainingOptions, config: TrainingConfig, output: Folder, lines: "Lines"
 ) -> None:
     if not claim_output(output, config):
         return  # it has ended since we looked
     prepare_encoder(config, output)
-    settings = "".join(f" --set {shlex.quote(mask(value))}" for value in arguments.set)
-    command = f"bertsum train {arguments.config} {mask(arguments.output)}{settings}"
-    address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+    # For the model card, which others may read: without secrets, and as a shell takes it.
+    settings = "".join(f" --set {shlex.quote(mask(value))}" for value in options.settings)
+    command = f"bertsum train {options.config} {mask(options.output)}{settings}"
+    address = find_address(options.address)
     if address == "local" and config.resources.replicas == 1:
         run_here(config, output, command, lines)
     else:
@@ -84,6 +92,7 @@ def say_aside(text: str) -> None:
 
 def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines") -> None:
     """Train in this process, without Ray. Raises what ended it."""
+    # Here, since it takes seconds: a wrong configuration is refused before.
     import torch
 
     from bertsum.training.run import run
@@ -94,7 +103,7 @@ def run_here(config: TrainingConfig, output: Folder, command: str, lines: "Lines
     try:
         with lines:
             run(config, output, torch.device("cuda" if has_gpu else "cpu"), command, lines.show)
-    except FloatingPointError as error:
+    except FloatingPointError as error:  # losses are no numbers; the same run would end the same
         raise ConfigError(f"{error}{_BEGIN_ANEW}") from error
 
 
@@ -114,7 +123,7 @@ def run_on_cluster(
         shape = reserve(
             config.resources, config.resources.replicas or sys.maxsize, can_grow=address != "local"
         )
-        if shape.num_gpus % 1:
+        if shape.num_gpus % 1:  # NCCL refuses two workers on one GPU
             raise ConfigError(
                 f"resources.num_gpus must be a whole number in training, not {shape.num_gpus:g}"
             )
@@ -161,22 +170,24 @@ class Lines(Bar):
 
     def _show_step(self, news: News) -> None:
         now = time.monotonic()
+        # A step that is not later than the first one: workers have started again, from a checkpoint.
         if self._start is None or news["step"] <= self._start[0]:
             self._start = (news["step"], now)
         done, num_steps = news["step"] - self._start[0], news["num_steps"]
         parts = [f"step {news['step']:,}/{num_steps:,}"]
-        if done:
+        if done:  # the first report alone gives no rate
             seconds_a_step = (now - self._start[1]) / done
             parts.append(f"{format_seconds(seconds_a_step * (num_steps - news['step']))} left")
         parts.append(f"{news['tokens_per_second']:,} tokens/s")
         for name, value in news.items():
-            if name.endswith("_loss") and value:
+            if name.endswith("_loss") and value:  # 0: the step had no label for it
                 parts.append(f"{name.replace('_', ' ')} {value:.4f}")
         text = "  ".join(parts)
         if news["step"] < num_steps:
             self.move(news["step"], num_steps, text)
         else:
             self.say(text)
+            # what follows the last step may take minutes, and has no steps to count
             self.move(num_steps, num_steps, "measuring and saving")
 
 
@@ -217,12 +228,6 @@ def absolute(config: TrainingConfig) -> TrainingConfig:
     return TrainingConfig.model_validate(values)
 
 
-def _check_extra() -> None:
-    missing = [name for name in ("peft", "rouge_score") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"training needs {', '.join(missing)}: pip install 'bertsum[train]'")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
@@ -239,18 +244,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="OUTPUT",
         help="directory of the checkpoint, local or remote; workers must reach it too",
     )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one configuration value; repeatable",
-    )
-    add(
-        "--address",
-        metavar="A",
-        help="local, auto, HOST:PORT or ray://HOST:PORT (default: RAY_ADDRESS, else local)",
-    )
+    add_set_option(options)
+    add_address_option(options)
     return options
 
 

@@ -9,11 +9,9 @@ import csv
 import importlib.util
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.box import SIMPLE_HEAD
@@ -27,6 +25,7 @@ from bertsum.storage.lock import Claim
 from bertsum.training.config import TrainingConfig, WorkersConfig
 from bertsum.tuning.config import TuningConfig, with_values
 from bertsum.tuning.trials import Trial, TrialStore, ranked, short
+from jobs.options import TrainingOptions, add_set_option, find_address, parse
 from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.plots import draw_trials
@@ -52,29 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done or nothing to do. 1: trials are missing, and the same command goes on. 2: configuration
     wrong.
     """
-    return guard(lambda: tune(parser().parse_args(argv)), f"interrupted; {_RESUMES}")
+    return guard(lambda: tune(parse(TrainingOptions, parser(), argv)), f"interrupted; {_RESUMES}")
 
 
-def tune(arguments: argparse.Namespace) -> int:
-    """Run the command behind its options."""
-    config = load_config(TuningConfig, arguments.config, arguments.set)
-    _check_extras(config)
+def tune(options: TrainingOptions) -> int:
+    """Run the command; returns its exit code."""
+    config = load_config(TuningConfig, options.config, options.settings)
+    needed = ["peft", "rouge_score", "pandas", "tensorboardX"]  # the last two are Ray Tune's
+    if config.searcher == "optuna":
+        needed.append("optuna")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"tuning needs {', '.join(missing)}: pip install 'bertsum[train,tune]'")
     base = absolute(config.read_training())
-    output = Folder(arguments.output)
-    address = arguments.address or os.environ.get("RAY_ADDRESS") or "local"
+    output = Folder(options.output)
+    address = find_address(options.address)
     with Claim(output, say_aside) as claim:
         _begin(output, config, base)
         trials = TrialStore(output).read()
-        if _is_done(trials, config):
+        # A trial without an outcome was broken off, and goes on.
+        if sum(trial.outcome is not None for trial in trials) >= config.most_trials:
             print(f"nothing to do: {output} holds all {config.most_trials} trials")
         else:
             trials = _search(config, base, output, trials=trials, address=address, claim=claim)
         _finish(config, base, output, trials)
     return 0
-
-
-def _is_done(trials: Sequence[Trial], config: TuningConfig) -> bool:
-    return sum(trial.outcome is not None for trial in trials) >= config.most_trials
 
 
 def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
@@ -85,10 +85,22 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
     ours = config.model_dump(mode="json", exclude=set(_FREE_KEYS))
     ours["training"] = base.model_dump(mode="json", exclude=set(_FREE_TRAINING_KEYS))
     written, store = json.dumps(ours, indent=1).encode(), TrialStore(output)
+    # Exclusively: of two searches that start at once, one sees the other's file.
     if output.create_exclusive(_CONFIG_FILE, written):
         return
-    theirs = _read_record(output)
+    try:
+        # with the defaults of keys that came later than it
+        theirs = with_defaults(TuningConfig, json.loads(output.read_bytes(_CONFIG_FILE)))
+    except ValueError as error:
+        raise OutputError(
+            f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory"
+        ) from error
+    if isinstance(theirs.get("training"), dict):
+        # what an earlier version wrote may hold keys that are free by now
+        for key in _FREE_TRAINING_KEYS:
+            theirs["training"].pop(key, None)
     keys = [key for key in ours if ours[key] != theirs.get(key)]
+    # A first try with, say, a wrong path: all its trials failed without a score, and nothing is lost.
     if keys and all(trial.outcome == "failed" and not trial.scores for trial in store.read()):
         store.clear()
         output.write_replace(_CONFIG_FILE, written)
@@ -97,21 +109,6 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
             f"{output} holds a search with another configuration; these differ: "
             f"{', '.join(keys)}. Give another directory"
         )
-
-
-def _read_record(output: Folder) -> dict[str, Any]:
-    """Read which search OUTPUT holds, with the defaults of keys that came later than it."""
-    try:
-        record = with_defaults(TuningConfig, json.loads(output.read_bytes(_CONFIG_FILE)))
-    except ValueError as error:
-        raise OutputError(
-            f"{output}/{_CONFIG_FILE} is damaged: {error}; give another directory"
-        ) from error
-    if isinstance(record.get("training"), dict):
-        record["training"] = {
-            k: v for k, v in record["training"].items() if k not in _FREE_TRAINING_KEYS
-        }
-    return record
 
 
 def _search(
@@ -131,9 +128,11 @@ def _search(
         )
     bar = Bar(Console(stderr=True))
     bar.say(f"starting Ray ({mask(address)})")
+    # They import Ray and torch, which takes seconds: a finished search needs neither.
     from jobs.engine.cluster import connected, reserve
     from jobs.learning.trials import Search, run_trials
 
+    # How many trials run at once is the search's own choice, not that of its training runs.
     wanted = WorkersConfig.model_validate({**base.resources.model_dump(), "replicas": None})
     with connected(address):
         shape = reserve(wanted, config.most_trials, can_grow=address != "local")
@@ -167,6 +166,7 @@ def _finish(
         output.write_replace(
             _BEST_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
         )
+    # After best.yaml is written: a search that is interrupted before that still has them all.
     for trial in trials:
         if trial.outcome is not None:
             TrialStore(output).remove_checkpoints(trial)
@@ -220,14 +220,6 @@ def _show(keys: Sequence[str], trials: Sequence[Trial], metric: str) -> None:
     console.print(table)
 
 
-def _check_extras(config: TuningConfig) -> None:
-    needed = ["peft", "rouge_score", "pandas", "tensorboardX"]  # the last two are Ray Tune's
-    if config.searcher == "optuna":
-        needed.append("optuna")
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"tuning needs {', '.join(missing)}: pip install 'bertsum[train,tune]'")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; `bertsum submit` looks them up before it sends a job away."""
     options = argparse.ArgumentParser(
@@ -242,13 +234,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "output", metavar="OUTPUT", help="directory for trials and results; all nodes must reach it"
     )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one configuration value; repeatable",
-    )
+    add_set_option(options)
+    # Without ray://, which tuning refuses: see `_search`.
     add(
         "--address", metavar="A", help="local, auto or HOST:PORT (default: RAY_ADDRESS, else local)"
     )

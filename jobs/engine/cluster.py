@@ -121,13 +121,19 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
 
 def _start(num_cpus: int | None) -> None:
     directory = temp_dir()
+    # Ray would take 30 % of the memory for its object store, and write to disk where shared memory
+    # is small (containers)
+    store_bytes, shared_memory = _MIN_STORE_BYTES, "/dev/shm"
+    if os.path.isdir(shared_memory):  # noqa: PTH112 - a string
+        free = shutil.disk_usage(shared_memory).free
+        store_bytes = max(_MIN_STORE_BYTES, min(_MAX_STORE_BYTES, free // 2))
     try:
         with silent_stderr(), start_in_time(start_seconds()):
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
                 include_dashboard=False,
-                object_store_memory=_store_bytes(),
+                object_store_memory=store_bytes,
                 job_config=CodePathConfig(),
                 _temp_dir=directory,
                 **_QUIET,
@@ -194,17 +200,13 @@ def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape
     nodes = _nodes()
     shape = fit(resources, nodes, num_units)
     if shape is None:
-        more_nodes_help = can_grow and _lacks_only_nodes(resources, nodes)
-        kind = UnavailableError if more_nodes_help else ResourceError
+        # where a replica fits on some node, or no worker has joined yet, more nodes would do
+        least = _least_shape(resources, nodes)
+        workers = [node for node in nodes if node.num_cpus]
+        lacks_only_nodes = not workers or any(_capacity(node, least) for node in workers)
+        kind = UnavailableError if can_grow and lacks_only_nodes else ResourceError
         raise kind(_describe_missing(resources, nodes))
     return shape
-
-
-def _lacks_only_nodes(resources: ResourcesConfig, nodes: Sequence[Node]) -> bool:
-    """Whether a replica fits on some node, or no worker has joined yet: then more may come."""
-    shape = _least_shape(resources, nodes)
-    workers = [node for node in nodes if node.num_cpus]
-    return not workers or any(_capacity(node, shape) for node in workers)
 
 
 def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Shape | None:
@@ -363,18 +365,6 @@ def beside_the_driver() -> DriverNodeOptions:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return {"num_cpus": 0, "scheduling_strategy": here}
-
-
-def _store_bytes() -> int:
-    """Return the size of a local Ray's object store.
-
-    Ray would take 30 % of the memory, and write to disk where shared memory is small (containers).
-    """
-    shared_memory = "/dev/shm"
-    if not os.path.isdir(shared_memory):  # noqa: PTH112 - a string
-        return _MIN_STORE_BYTES
-    free = shutil.disk_usage(shared_memory).free
-    return max(_MIN_STORE_BYTES, min(_MAX_STORE_BYTES, free // 2))
 
 
 def _check_reachable(address: str) -> None:

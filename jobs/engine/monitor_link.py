@@ -11,7 +11,7 @@ from bertsum.runs.units import Unit
 from jobs.engine.monitor import ActorHandle
 from jobs.engine.suspects import Advice
 
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0  # time enough for Ray to start the Monitor again
 # A message costs its sender a quarter of a millisecond, and the Monitor as much.
 _SEND_SECONDS = 0.5
 
@@ -61,10 +61,12 @@ class MonitorLink:
 
     def park(self, unit: str) -> None:
         """Say that the unit is prepared, and waits for the device."""
+        # not waited for: Ray keeps the order of a process's calls, and `start_unit` comes later
         self._monitor.park.remote(unit)
 
     def mark_running(self, unit: str, start: int, stop: int) -> None:
         """Say that rows [start, stop) of the unit are computed next; wait until that is known."""
+        # waited for: a process that dies in the next moment takes an unsent message with it
         ray.get(self._monitor.mark_running.remote(unit, start, stop), timeout=_ANSWER_SECONDS)
 
     def send(self, work: UnitInWork, stage: str, documents: int = 0, tokens: int = 0) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.util.client import ray as ray_client
@@ -15,9 +15,6 @@ from jobs.engine.ray_workarounds import prepare_ray_data
 from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.unit_maker import ReplicaSpec
-
-if TYPE_CHECKING:
-    import ray.data
 
 # Of one replica: it computes one, while the other one is read and prepared, or written.
 _UNITS_AT_ONCE = 2
@@ -51,41 +48,42 @@ class Driver:
     """Builds the dataset and iterates over it: in this process, or as an actor in its stead."""
 
     def __init__(self, units: Mapping[str, Unit], pool: Pool) -> None:
-        self._rows = iter(_dataset(units, pool).iter_rows())
+        # before the import, at which Ray Data reads what this sets
+        prepare_ray_data()
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # a block is a unit; one without a report is tried again
+        # a unit may take long; `waves` watches documents
+        context.execution_no_progress_timeout_s = -1
+        items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
+        shape = pool.shape
+        # Ray Data takes this option only if it has a value; it goes to `ray.remote`, untyped
+        gpu_type: dict[str, Any] = (
+            {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}
+        )
+        # a block for each unit: what goes to a replica at once, or is lost, is one unit
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            Replica,
+            fn_constructor_args=(pool.spec, pool.monitor),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(
+                size=min(shape.replicas, len(items)),
+                max_tasks_in_flight_per_actor=_UNITS_AT_ONCE,
+                max_concurrent_calls_per_actor=_UNITS_AT_ONCE,
+                # `Replica` locks what must not happen twice at once
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=shape.num_cpus,
+            num_gpus=shape.num_gpus,
+            **gpu_type,
+        )
+        self._rows = iter(dataset.iter_rows())
 
     def next_report(self) -> str | None:
         """Return the JSON of a UnitReport, or None after the last."""
         row = next(self._rows, None)
         return None if row is None else str(row["report"])
-
-
-def _dataset(units: Mapping[str, Unit], pool: Pool) -> "ray.data.Dataset":
-    prepare_ray_data()
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a block is a unit; one without a report is tried again
-    context.execution_no_progress_timeout_s = -1  # a unit may take long; `waves` watches documents
-    items = [{"name": name, "unit": json.dumps(unit.to_json())} for name, unit in units.items()]
-    shape = pool.shape
-    # Ray Data takes this option only if it has a value; it goes to `ray.remote`, and has no type
-    gpu_type: dict[str, Any] = (
-        {"accelerator_type": shape.accelerator_type} if shape.accelerator_type else {}
-    )
-    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        Replica,
-        fn_constructor_args=(pool.spec, pool.monitor),
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(
-            size=min(shape.replicas, len(items)),
-            max_tasks_in_flight_per_actor=_UNITS_AT_ONCE,
-            max_concurrent_calls_per_actor=_UNITS_AT_ONCE,
-            enable_true_multi_threading=True,  # `Replica` locks what must not happen twice at once
-        ),
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-        **gpu_type,
-    )

@@ -59,7 +59,7 @@ def complete(run: Run, plan: Plan, show: Show) -> None:
     publisher = publish(run, plan)
     reports, seconds = list(publisher.reports.values()), time.monotonic() - start
     if publisher.failures:
-        show_incomplete(plan, reports, seconds)
+        show_incomplete(plan, reports, seconds)  # before the error, which is the last on the screen
     publisher.refuse_failures()
     show(run.output, publisher.plan, publisher.counts, reports, seconds)
 
@@ -87,7 +87,7 @@ def prepare(run: Run, plan: Plan) -> None:
 def publish(run: Run, plan: Plan) -> "Publisher":
     """Make what is missing and publish every group of the plan; what failed is in the Publisher."""
     publisher = Publisher(run, plan)
-    publisher.publish_ready()
+    publisher.publish_ready()  # it needs no Ray, whose start takes seconds
     if publisher.waiting:
         with start_replicas(run, plan) as replicas:
             publisher.make(publisher.waiting, replicas)
@@ -162,6 +162,7 @@ class Publisher:
     def add(self, report: UnitReport) -> None:
         """The file of a unit is there."""
         group = self.plan.group_of(report.name)
+        # Ray Data may make a unit twice, where it took its replica for lost
         if report.record is not None and report.name not in self.reports:
             self.reports[report.name], self._records[report.name] = report, report.record
             self._missing[group].discard(report.name)

@@ -14,7 +14,6 @@ from bertsum.storage.folder import describe, mask
 from jobs.engine.monitor import ActorHandle
 from jobs.engine.monitor_link import MonitorLink, UnitInWork
 from jobs.engine.reports import UnitReport
-from jobs.engine.suspects import Advice
 from jobs.engine.unit_maker import ReplicaSpec, UnitMaker
 
 _TRY_SECONDS = 0.05  # between two tries to get the device
@@ -84,18 +83,14 @@ class Replica:
                 replica = self._link.replica
                 return UnitReport(name=work.name, replica=replica, error=advice.refusal)
             if advice.is_isolated:
-                return self._make_isolated(work, advice)
+                # both locks: another unit in this process could end it, and this one be blamed
+                with self._host:
+                    return self._maker.write(work, self._maker.compute(work, advice))
             tables = self._maker.compute(work, advice, opened)
         finally:
             self._device.release()
         # the device is free: the next unit is computed while this one is written
         with self._host:
-            return self._maker.write(work, tables)
-
-    def _make_isolated(self, work: UnitInWork, advice: Advice) -> UnitReport:
-        """Make the unit while it holds both locks."""
-        with self._host:
-            tables = self._maker.compute(work, advice)
             return self._maker.write(work, tables)
 
     def _acquire_device(self, work: UnitInWork) -> Iterator[pa.Table] | None:

@@ -58,7 +58,17 @@ class Run:
         Raises ConfigError for a limit with a choice of partitions, InputError and OutputError as
         `make_plan` does.
         """
-        _refuse_nesting(self.source, self.output)
+        # where a walk of INPUT would come upon results, now or at the next run
+        source, output = self.source, self.output
+        is_nested = source.is_directory and output.is_below(source.root)
+        if not is_nested and source.files:  # any file stands for all
+            file = Folder(f"{source.root.uri}/{source.files[0].path}")
+            is_nested = file.is_below(output)
+        if is_nested:
+            raise InputError(
+                f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read "
+                "its own results"
+            )
         if limit is not None and not self.source.scope.is_all:
             raise ConfigError(
                 "--limit does not go with a choice of partitions: a try-out publishes none"
@@ -133,17 +143,4 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
             shape=shape,
             max_attempts=run.config.max_unit_attempts,
             timeout_seconds=run.config.replica_timeout_seconds,
-        )
-
-
-def _refuse_nesting(source: Input, output: Folder) -> None:
-    """Raise InputError where a walk of INPUT would come upon results, now or at the next run."""
-    is_nested = source.is_directory and output.is_below(source.root)
-    if not is_nested and source.files:  # any file stands for all
-        file = Folder(f"{source.root.uri}/{source.files[0].path}")
-        is_nested = file.is_below(output)
-    if is_nested:
-        raise InputError(
-            f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read its "
-            "own results"
         )

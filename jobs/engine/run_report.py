@@ -75,6 +75,7 @@ def show_result(
     - `table_format`: of OUTPUT; parquet, iceberg or delta.
     """
     table = grid()
+    # the most frequent one first, which is nearly always `ok`
     for status, count in sorted(counts.statuses.items(), key=lambda entry: -entry[1]):
         table.add_row(f"rows {status}", f"{count:,}")
     table.add_row("rows in all", f"{counts.rows:,} in {len(plan.units):,} units")
@@ -146,8 +147,12 @@ def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:
     table.add_column("summary", overflow="ellipsis", no_wrap=True, width=summary_width)
     table.add_column("sentiment", no_wrap=True, width=_SENTIMENT_WIDTH)
     for row in _first_rows(output, names, num_rows):
+        # all on one line, whatever white space the texts have
+        label, summary = _label(row), " ".join((row["summary"] or "").split())
+        if row["status"] != Status.OK:
+            summary = f"[{row['status']}] {row['error'] or summary}".rstrip()
         sentiment = sentiment_text(row["sentiment"], row["sentiment_scores"])
-        table.add_row(_label(row), _summary(row), sentiment)
+        table.add_row(label, summary, sentiment)
     console.print(table)
 
 
@@ -171,11 +176,3 @@ def _label(row: _Row) -> str:
         if name in of_input:
             return "" if row[name] is None else " ".join(str(row[name]).split())
     return ""
-
-
-def _summary(row: _Row) -> str:
-    """Return the summary on one line; for a row that is not ok with its status, or its error."""
-    summary = " ".join((row["summary"] or "").split())
-    if row["status"] == Status.OK:
-        return summary
-    return f"[{row['status']}] {row['error'] or summary}".rstrip()

@@ -156,10 +156,12 @@ class UnitMaker:
 
     def _load(self) -> Stream:
         if self._stream is None:
-            self._stream = self._spec.work.load(self._spec.num_threads)
-            self._stream.on_batch(self._send_sign_of_life)
-        return self._stream
 
-    def _send_sign_of_life(self) -> None:
-        if self._computed is not None:
-            self._link.send(self._computed, "forward")
+            def send_sign_of_life() -> None:
+                # none is computed yet while the first documents are prepared
+                if self._computed is not None:
+                    self._link.send(self._computed, "forward")
+
+            self._stream = self._spec.work.load(self._spec.num_threads)
+            self._stream.on_batch(send_sign_of_life)
+        return self._stream

@@ -32,6 +32,10 @@ _STALL_SECONDS = 1800.0
 # More between two polls is a driver that was held up, and not silence.
 _LONGEST_PAUSE_SECONDS = 2 * _POLL_SECONDS
 
+_NOT_REPORTED = (
+    "no replica reported this unit: a node or process was lost more often than Ray retries"
+)
+
 _Events: TypeAlias = "queue.SimpleQueue[UnitReport | BaseException | None]"  # None: the end
 
 
@@ -119,7 +123,8 @@ def run_waves(
         for name in waiting:
             if name in outcome.reports:
                 continue
-            report = reports.get(name) or _lost(name)
+            lost = UnitReport(name=name, replica="", error=_NOT_REPORTED)
+            report = reports.get(name, lost)
             attempts = outcome.add_error(report)
             failed.append(report)
             limit = replicas.max_attempts
@@ -163,15 +168,6 @@ def _split_damaged(
     return parts
 
 
-def _lost(name: str) -> UnitReport:
-    return UnitReport(
-        name=name,
-        replica="",
-        error="no replica reported this unit: a node or process was lost more often than Ray "
-        "retries",
-    )
-
-
 def _run_wave(
     units: Mapping[str, Unit],
     replicas: Replicas,
@@ -187,10 +183,18 @@ def _run_wave(
     monitor = start_monitor()
     events: _Events = queue.SimpleQueue()
     pool = Pool(spec=replicas.spec, shape=replicas.shape, monitor=monitor)
-    stream = stream_reports(units, pool)  # a generator: the pipeline starts in the thread
+
+    def put_reports() -> None:
+        try:
+            for report in stream_reports(units, pool):
+                events.put(report)
+            events.put(None)
+        # every kind: an error that stayed in the thread would leave the main thread waiting
+        except BaseException as error:
+            events.put(error)
+
     # Ray Data works in this thread, so that the main thread can draw, poll and be interrupted.
-    thread = threading.Thread(target=_put_reports, args=(stream, events), daemon=True)
-    thread.start()
+    threading.Thread(target=put_reports, daemon=True).start()
     reports: dict[str, UnitReport] = {}
     watch = Watch(monitor, display, replicas.timeout_seconds, reports)
     try:
@@ -205,15 +209,6 @@ def _run_wave(
         # the thread ends with the process, or with Ray: nothing can interrupt it
         ray.kill(monitor)
     return reports
-
-
-def _put_reports(reports: Iterator[UnitReport], events: _Events) -> None:
-    try:
-        for report in reports:
-            events.put(report)
-        events.put(None)
-    except BaseException as error:
-        events.put(error)
 
 
 def _reports(events: _Events, watch: "Watch", outcome: Outcome) -> Iterator[UnitReport]:
@@ -273,7 +268,12 @@ class Watch:
         in_work = self._in_work()
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
-        self._display.show(tally, _activity(in_work.values()))
+        # what is shown until the first document is counted
+        stages = {progress.stage for progress in in_work.values()}
+        activity = "reading the first documents" if stages else "starting replicas"
+        if stages == {"load"}:
+            activity = "loading the model"
+        self._display.show(tally, activity)
         now = time.monotonic()
         self._silent_seconds += min(now - self._polled_at, _LONGEST_PAUSE_SECONDS)
         self._polled_at = now
@@ -309,19 +309,16 @@ class Watch:
             self._pending = self._monitor.resume.remote(units, starts)
             return
         self._units = snapshot.units
-        self._say_deaths(snapshot.starts)
+        for name, num_starts in snapshot.starts.items():
+            # the first start is no death; each one is said once
+            if num_starts > self._starts.get(name, 1):
+                self._display.say(f"a replica's process died; {name} is done again")
+                self._starts[name] = num_starts
         self._replace_hanging()
 
     def _in_work(self) -> dict[str, UnitProgress]:
         units = self._units.items()
         return {name: progress for name, progress in units if name not in self._reports}
-
-    def _say_deaths(self, restarted: Mapping[str, int]) -> None:
-        for name, starts in restarted.items():
-            # the first start is no death; each one is said once
-            if starts > self._starts.get(name, 1):
-                self._display.say(f"a replica's process died; {name} is done again")
-                self._starts[name] = starts
 
     def _replace_hanging(self) -> None:
         """End each process that is silent for too long, even if it does not react to signals.
@@ -344,14 +341,6 @@ class Watch:
                     "replaced"
                 )
                 ray.kill(self._units[name].handle, no_restart=False)
-
-
-def _activity(in_work: Iterable[UnitProgress]) -> str:
-    """Return what goes on before the first document is counted."""
-    stages = {progress.stage for progress in in_work}
-    if not stages:
-        return "starting replicas"
-    return "loading the model" if stages == {"load"} else "reading the first documents"
 
 
 def start_monitor() -> ActorHandle:

@@ -138,6 +138,7 @@ class EvaluateWork:
         summarizers = {}
         for name, model in self.models.items():
             config, max_batch_tokens = self.config.summarizer, self.max_batch_tokens
+            # all of them in the memory of one device: the same rows go through each
             summarizers[name] = Summarizer(model, config, max_batch_tokens=max_batch_tokens)
         return Evaluator(summarizers, self.config)
 
@@ -168,5 +169,6 @@ def set_threads(num_threads: int) -> None:
         os.environ[variable] = str(num_threads)
     import torch
 
+    # where torch was imported before, the variables came too late for it
     torch.set_num_threads(num_threads)
     pa.set_cpu_count(num_threads)

@@ -143,10 +143,8 @@ class Search:
                 f"no trial ({running}) has said anything for {silence}; "
                 f"silence_seconds is {self.config.silence_seconds:g}"
             )
-        if self.shares:
-            self._show(now)
-
-    def _show(self, now: float) -> None:
+        if not self.shares:
+            return
         ended = len(self.ended())
         total = max(self.config.most_trials, ended)
         # A running trial counts by its share, so that the remaining time is known before any ends.
@@ -271,28 +269,24 @@ def run_trial(config: dict[str, Any], task: TrialTask) -> None:
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _LEAVE_SECONDS
     torch.set_num_threads(task.num_threads)
     try:
-        _train(Trial(**config), task)
+        trial = Trial(**config)
+        training = with_values(task.base, trial.values)
+        output = Folder(f"{task.output_uri}/{trial.directory}")
+        is_unfinished = claim_output(output, training)
+        news = _Reports()
+        state = StateStore(output, training.kept_checkpoints).latest()
+        # What is known already is reported again, so that ASHA and the table are as if the run had
+        # not been interrupted.
+        for line in read_log(output, LOG_FILE, state.step if state else 0):
+            news.report(line)
+        if is_unfinished:
+            prepare_encoder(training, output)
+            has_gpu = torch.cuda.is_available() and training.resources.num_gpus != 0
+            device = torch.device("cuda" if has_gpu else "cpu")
+            run(training, output, device, f"bertsum tune, trial {trial.number}", news.report)
+        ray.tune.report({"outcome": "finished"})
     except (BertsumError, FloatingPointError) as error:  # the same would happen again
         ray.tune.report({"outcome": "failed", "error": str(error)})
-
-
-def _train(trial: Trial, task: TrialTask) -> None:
-    config = with_values(task.base, trial.values)
-    output = Folder(f"{task.output_uri}/{trial.directory}")
-    is_unfinished = claim_output(output, config)
-    news = _Reports()
-    state = StateStore(output, config.kept_checkpoints).latest()
-    # What is known already is reported again, so that ASHA and the table are as if the run had
-    # not been interrupted.
-    for line in read_log(output, LOG_FILE, state.step if state else 0):
-        news.report(line)
-    if is_unfinished:
-        prepare_encoder(config, output)
-        device = "cuda" if torch.cuda.is_available() and config.resources.num_gpus != 0 else "cpu"
-        run(
-            config, output, torch.device(device), f"bertsum tune, trial {trial.number}", news.report
-        )
-    ray.tune.report({"outcome": "finished"})
 
 
 class _Reports:

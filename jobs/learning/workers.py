@@ -24,18 +24,12 @@ from bertsum.training.run import run
 from jobs.engine.cluster import Shape
 from jobs.learning.news import News
 
-_COLLECTIVE_SECONDS = (
-    1800  # how long a worker waits for the others, who may be reading or measuring
-)
-
+# How long a worker waits for the others, who may be reading or measuring.
+_COLLECTIVE_SECONDS = 1800
 _POLL_SECONDS = 0.3
-
 _LOOPBACK = "127.0.0.1"
-
-_START_SECONDS, _MAX_STARTS = (
-    "300",
-    3,
-)  # until all workers run, which takes long where a machine is busy
+# Until all workers run, which takes long where a machine is busy; a string for the environment.
+_START_SECONDS, _MAX_STARTS = "300", 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +82,8 @@ class Coordinator:
         backend = "cpu:gloo,cuda:nccl" if shape.num_gpus else "gloo"
         me = ray.get_runtime_context().current_actor
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
-        with (
-            tempfile.TemporaryDirectory() as directory
-        ):  # Ray Train keeps no checkpoint here: the run has its own
+        # Ray Train keeps no checkpoint here: the run has its own.
+        with tempfile.TemporaryDirectory() as directory:
             TorchTrainer(
                 work,
                 train_loop_config={
@@ -184,6 +177,7 @@ def _meet_on_loopback(backend: str) -> None:
     )
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
+    # The first worker takes a free port, which the others learn from it before they connect.
     listener = socket.create_server((_LOOPBACK, 0)) if rank == 0 else None
     port = broadcast_from_rank_zero(listener.getsockname()[1] if listener else 0)
     timeout = timedelta(seconds=_COLLECTIVE_SECONDS)

@@ -1,7 +1,6 @@
 """How long a run would take, from a few rows measured here and now."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -53,7 +52,17 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     from bertsum.inference.summarizer import Summarizer
 
     summarizer = Summarizer(model, config.summarizer, max_batch_tokens=config.max_batch_tokens)
-    tables = list(_sample(plan, source, config))
+    tables: list[pa.Table] = []
+    units = [unit for unit in plan.missing.values() if unit.num_rows]
+    # Of 20 units every third, the first six: 0, 3, 6, 9, 12, 15.
+    chosen = units[:: max(1, len(units) // _SAMPLE_UNITS)][:_SAMPLE_UNITS]
+    for unit in chosen:
+        # A unit may begin with slices of empty files.
+        part = next(part for part in unit.slices if part.stop > part.start)
+        columns = needed_columns(read_schema(source.root, part.path), config.summarizer)
+        # Of six units 8 rows each, of one unit 48.
+        stop = min(part.stop, part.start + _SAMPLE_ROWS // len(chosen))
+        tables += stream_rows(source.root, part.file, part.start, stop, columns)
     list(summarizer.stream([tables[0].slice(0, 2)]))  # the first call allocates and compiles
     start = time.perf_counter()
     rows = sum(table.num_rows for table in summarizer.stream(tables))
@@ -62,16 +71,3 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     if summarizer.device.type == "cuda":
         device = torch.cuda.get_device_name()
     return Rate(documents_per_second=rows / seconds, rows=rows, device=device)
-
-
-def _sample(plan: Plan, source: Input, config: JobConfig) -> Iterator[pa.Table]:
-    """Some rows each of units spread over what is missing."""
-    units = [unit for unit in plan.missing.values() if unit.num_rows]
-    # Of 20 units every third, the first six: 0, 3, 6, 9, 12, 15.
-    chosen = units[:: max(1, len(units) // _SAMPLE_UNITS)][:_SAMPLE_UNITS]
-    for unit in chosen:
-        # A unit may begin with slices of empty files.
-        part = next(part for part in unit.slices if part.stop > part.start)
-        columns = needed_columns(read_schema(source.root, part.path), config.summarizer)
-        stop = min(part.stop, part.start + _SAMPLE_ROWS // len(chosen))
-        yield from stream_rows(source.root, part.file, part.start, stop, columns)

@@ -24,7 +24,7 @@ except ImportError as error:
         "submitting needs Ray's job client: pip install 'bertsum[cluster]'"
     ) from error
 
-_REQUEST_SECONDS = 30.0
+_REQUEST_SECONDS = 30.0  # of silence; a whole upload may take longer
 _NOT_NOW = range(500, 600)  # a head that starts, an agent that is gone, a proxy in between
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -110,7 +110,7 @@ class JobServer(JobSubmissionClient):
         Raises ConfigError for one that the server does not know.
         """
         job = self.find(submission_id)
-        if job is None:
+        if job is None:  # mistyped, or of another cluster, or from before the head's restart
             raise ConfigError(f"{self.address} knows no submission {submission_id!r}")
         log = self.read_log(job).splitlines()
         return {
@@ -155,6 +155,7 @@ class JobServer(JobSubmissionClient):
         """Raise what an answer that is an error means: LookupError for a submission unknown."""
         if response.status_code == 404:
             raise LookupError(response.text)
+        # Ray answers with a traceback, whose last line has the reason.
         text = mask(response.text.strip()).splitlines() or [""]
         if response.status_code in _NOT_NOW:
             raise UnreachableError(

@@ -75,7 +75,7 @@ def days_between(first: date, last: date) -> list[date]:
 
     Raises ConfigError when `last` comes before `first`.
     """
-    if last < first:
+    if last < first:  # most likely swapped; a range of no days would look like "nothing to do"
         raise ConfigError(f"--from {first} lies after --to {last}")
     return [first + timedelta(days=i) for i in range((last - first).days + 1)]
 

@@ -99,20 +99,19 @@ class Display(Bar):
         text = activity
         if self._start is not None:
             text = f"{completed:,}/{self._total:,} documents"
-            text += self._rates(tally, now - self._start, self._total - completed)
+            seconds = now - self._start
+            documents = tally.documents - self._base.documents  # since the first progress
+            # Rates, and the time left by them, are unsure in the first second.
+            if seconds >= 1 and documents > 0:
+                rate = documents / seconds
+                text += f", {rate:,.1f} documents/s"
+                token_rate = (tally.tokens - self._base.tokens) / seconds
+                if token_rate:  # not all work has tokens
+                    text += f", {token_rate / 1000:,.1f}k tokens/s"
+                text += f", {format_seconds((self._total - completed) / rate)} left"
         self.move(
             completed, self._total, text, f"{100 * completed // max(self._total, 1):3d}% {text}"
         )
-
-    def _rates(self, tally: Tally, seconds: float, documents_left: int) -> str:
-        """The rates since the first progress, and the time left; nothing while they are unsure."""
-        documents = tally.documents - self._base.documents
-        if seconds < 1 or documents <= 0:
-            return ""
-        rate = documents / seconds
-        token_rate = (tally.tokens - self._base.tokens) / seconds
-        tokens = f", {token_rate / 1000:,.1f}k tokens/s" if token_rate else ""  # not all work has
-        return f", {rate:,.1f} documents/s{tokens}, {format_seconds(documents_left / rate)} left"
 
 
 def format_seconds(seconds: float) -> str:

@@ -38,6 +38,7 @@ from bertsum.runs.records import MANIFEST, PLAN, Job, encode
 from bertsum.runs.units import Unit
 from bertsum.schema import Prediction, Status
 from bertsum.storage.folder import Folder
+from jobs.engine.publisher import Publisher
 from jobs.engine.reports import UnitReport
 from jobs.engine.run import Run, start_replicas
 
@@ -134,7 +135,7 @@ def compute(run: Run) -> tuple[list[Any], list[float]]:
 
     plan = run.plan()
     with start_replicas(run, plan) as replicas, Display(plan.num_rows, 0) as display:
-        run.committer.begin(plan)
+        Publisher(run, plan).committer.begin(plan)
         listener = MemoryListener([_resident()])
         outcome = run_waves(plan.missing, replicas, display, listener)
     assert len(outcome.reports) == len(plan.units), outcome.failures
@@ -198,14 +199,15 @@ def measure_rerun(num_units: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         run = make_run(Path(name), num_units, seconds=0.0)
         plan = run.plan()
-        run.committer.begin(plan)
+        committer = Publisher(run, plan).committer
+        committer.begin(plan)
         row = pq.read_table(run.input_uri).slice(0, 1)
         for unit_name, unit in plan.units.items():
             tables = list(Asleep(0.0).stream([row]))
             data, _ = encode(tables, run.work.output_schema(row.schema), unit, run.job)
             run.output.create_exclusive(unit_name, memoryview(data))
         start = time.perf_counter()
-        run.committer.commit(plan, {})
+        committer.commit(plan, {})
         seconds = time.perf_counter() - start
         sizes = [
             (Path(name) / "output" / record).stat().st_size / num_units

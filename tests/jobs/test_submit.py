@@ -255,6 +255,14 @@ def test_arguments_that_cannot_hold_on_a_cluster(arguments: list[str], message: 
         make_request("summarize", arguments, [])
 
 
+@pytest.mark.parametrize("model", ["tests", "mine=tests"])
+def test_each_model_of_evaluate_holds_on_the_cluster(model: str) -> None:
+    arguments = ["/in", "/out", "--model", "base=", "--model", "a-name-on-a-hub"]
+    make_request("evaluate", [*arguments, "--model", "mine=/on/all/nodes"], [])
+    with pytest.raises(ConfigError, match="model 'tests' is a path on this machine"):
+        make_request("evaluate", [*arguments, "--model", model], [])
+
+
 def test_jobs_and_variables_that_do_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"no job 'text' to submit; there are summarize"):
         make_request("text", ["-"], [])

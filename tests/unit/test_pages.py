@@ -108,7 +108,7 @@ def test_commands_are_taken(command: str, line: str) -> None:
         command = submitted.job
     arguments = PARSERS[command].parse_args(words)
     known = {key.name for key in keys(CONFIGS[command])} if command in CONFIGS else set()
-    for value in getattr(arguments, "set", []):
+    for value in getattr(arguments, "settings", []):
         assert value.partition("=")[0] in known | {"KEY"}, value
 
 
