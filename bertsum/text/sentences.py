@@ -186,12 +186,18 @@ def _append_sentences(chunk: str, offset: int, language: str, spans: list[Span])
     - `offset`: where the chunk begins in the text.
     - `spans`: those of all sentences before.
     """
+    sentences = segment(chunk, language)
+    if len(sentences) == 1 and ". " not in chunk:  # most paragraphs of a story
+        words = chunk.rstrip()
+        if words:
+            spans.append((offset + len(words) - len(words.lstrip()), offset + len(words)))
+        return
     position = offset
     words = ""  # of the sentence before
-    for sentence in segment(chunk, language):
+    for sentence in sentences:
         start = position
         position += len(sentence)
-        may_go_on = words[-1:] == "." and words.rsplit(" ", 1)[-1] in OPEN_ENDS
+        may_go_on = words[-1:] == "." and words[words.rfind(" ") + 1 :] in OPEN_ENDS
         is_after_words = words != ""
         words = sentence.rstrip()
         span_start = start
