@@ -140,7 +140,10 @@ def hide_markers(block: str, *, is_block_start: bool) -> str:
     In the copy a full stop in brackets follows them, so that the sentence ends there: "(It was.)"
     -> "(It was)."
     """
-    marker = _BLOCK_MARKER.match(block) if is_block_start else None
+    marker = None
+    # Each marker begins with a sign, or has a "." or ")" among its first 17 characters.
+    if is_block_start and (not block[:1].isalnum() or "." in block[:17] or ")" in block[:17]):
+        marker = _BLOCK_MARKER.match(block)
     if not marker and ")" not in block:
         return block
     edits: list[Edit] = []
