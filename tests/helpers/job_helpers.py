@@ -66,6 +66,8 @@ def start_summarize(
         text=True,
         env=environment,
         start_new_session=True,
+        # a shell in the background has Ctrl-C ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
