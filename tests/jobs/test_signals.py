@@ -113,4 +113,5 @@ def test_a_signal_ends_all(
     assert not left, printed
     assert "Traceback" not in printed
     assert "Ray cluster" not in printed  # a thread that still works must not join another one
-    assert "the same command goes on from there" in printed, (code, printed)
+    # a second signal may take the last word from the command, but leaves no process behind
+    assert again or "the same command goes on from there" in printed, (code, printed)
