@@ -60,6 +60,7 @@ test-oldest: setup
 	$(OLDEST)/bin/python -m pytest tests/faults/test_object_store.py -k "makes_an_object or writers or configuration or node"
 
 model: setup
+	$(BIN)/python -m jobs.learning.short_texts $(MODEL)/short_texts
 	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)
 	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
 	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2

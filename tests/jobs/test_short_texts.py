@@ -1,0 +1,96 @@
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.learning import short_texts
+
+LANGUAGES = sorted(short_texts.ROWS)
+KINDS = {
+    "comparisons", "emoji", "facts", "finance", "mixed", "negation", "opinions", "questions", "ratings", "requests",
+    "small_talk", "typos", "words",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def texts(request):
+    return short_texts.short_texts(request.param, short_texts.ROWS[request.param])
+
+
+def test_no_text_comes_twice(texts):
+    assert len({text.document for text in texts}) == len(texts)
+    assert len({text.id for text in texts}) == len(texts)
+
+
+def test_each_kind_has_as_many_rows_and_all_three_sentiments(texts):
+    share = short_texts.ROWS[texts[0].language] // len(KINDS)
+    assert Counter(text.kind for text in texts) == dict.fromkeys(KINDS, share)
+    pairs = {(text.kind, text.sentiment) for text in texts}
+    assert pairs == {
+        (kind, sentiment) for kind in KINDS for sentiment in ("negative", "neutral", "positive")
+    }
+
+
+def test_no_sentiment_dominates(texts):
+    counts = Counter(text.sentiment for text in texts)
+    assert max(counts.values()) < 0.45 * len(texts)
+
+
+def test_no_slot_is_left_and_no_text_is_empty(texts):
+    for text in texts:
+        assert text.document.strip() == text.document != ""
+        assert not set("{}|") & set(text.document), text.document
+
+
+def test_the_same_seed_gives_the_same_rows(texts):
+    language = texts[0].language
+    assert short_texts.short_texts(language, len(texts)) == texts
+    assert short_texts.short_texts(language, len(texts), seed=1) != texts
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tables_name_each_slot_and_repeat_nothing(language):
+    slots = short_texts.read_slots(language)
+    used = set()
+    for kind in short_texts.kinds(language):
+        frames = short_texts.read_frames(short_texts.PHRASES / language / f"{kind}.yaml")
+        texts = [frame.text for frame in frames]
+        assert len(set(texts)) == len(texts), kind
+        used |= set(short_texts.SLOT.findall(" ".join(texts)))
+    assert used == slots.keys()
+    for name, fillers in slots.items():
+        assert len(set(fillers)) == len(fillers), name
+
+
+def test_a_text_has_one_sentiment_in_all_kinds(texts):
+    """Also where only case and the full stop differ."""
+    sentiments = {}
+    for text in texts:
+        bare = text.document.lower().rstrip(".!。！")
+        assert sentiments.setdefault(bare, text.sentiment) == text.sentiment, text.document
+
+
+def test_equal_slots_get_unequal_fillers():
+    frame = short_texts.Frame("{a} is not {a} but {b}", "neutral")
+    rng = short_texts.random.Random(0)
+    texts = {frame.fill({"a": ["x", "y"], "b": ["z"]}, rng) for _ in range(20)}
+    assert texts == {"X is not y but z", "Y is not x but z"}
+
+
+def test_a_slip_changes_the_inside_of_one_long_word():
+    rng = short_texts.random.Random(0)
+    typed = {short_texts.slip("a word", rng) for _ in range(20)}
+    assert typed == {"a word"}
+    typed = {short_texts.slip("to write", rng) for _ in range(50)}
+    assert {"to wirte", "to wrte", "to wriite"} & typed
+    assert all(text.startswith("to w") and text.endswith("e") for text in typed)
+
+
+def test_command_writes_a_file_for_each_language(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["short_texts", str(tmp_path / "new")])
+    short_texts.main()
+    for language in LANGUAGES:
+        rows = pq.read_table(tmp_path / "new" / f"short_texts_{language}.parquet").to_pylist()
+        assert list(rows[0]) == ["id", "document", "sentiment", "kind", "language"]
+        assert {row["language"] for row in rows} == {language}
+        assert len(rows) == short_texts.ROWS[language] // len(KINDS) * len(KINDS)
