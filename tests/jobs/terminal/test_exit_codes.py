@@ -161,11 +161,12 @@ def test_a_signal_is_answered_where_stderr_is_no_file(capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_print(number: signal.Signals) -> None:
-    """The print waits for its reader, and holds its stream."""
+    """The print waits for its reader, and holds the buffer of its stream."""
     action = "lambda: print('x' * 10**7, file=sys.stderr) or 0"
     program = f"import sys; from jobs.terminal.exit_codes import guard; sys.exit(guard({action}))"
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT, env=buffered
     ) as process:
         # A pipe holds fewer bytes than the print has: once the first are there, the print waits.
         assert process.stderr is not None
