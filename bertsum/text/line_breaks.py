@@ -78,7 +78,6 @@ _WEAK_MARKERS = {
     "label": _LABEL,
 }
 _WEAK_MARKER = re.compile("|".join(f"(?:{pattern.pattern})" for pattern in _WEAK_MARKERS.values()))
-_BYLINE = re.compile(r"(?:by|von|par|por|di|da|автор)[: ]\s*[^\W\d_a-zа-яß-ÿ]", re.IGNORECASE)
 
 _ENDS = frozenset(".!?…。！？।؟۔:;：；")
 _CLOSING = "\"'”’»)]」』"
@@ -285,17 +284,16 @@ def _is_heading(line: str, following: str, length: int, is_full: bool) -> bool:
         return False
     if line[0] in "|#" or _CUE_TIME.match(line):
         return True
-    # A line of prose. None of the rules below but that of bylines can hold for it, and they are
-    # slow.
+    # A line of prose. None of the rules below can hold for it, and they are slow.
     if _LOWERCASE_WORD.search(line):
-        return not is_full and not _is_ended(line) and _BYLINE.match(line) is not None
+        return False
     if not any(map(str.isalnum, line)):
         return True
     if _ONLY_NUMBER.match(line):
         return not is_full
     if _is_ended(line):
         return line[-1] in ".:" and _LABEL.fullmatch(line[:-1]) is not None
-    if _LABEL.fullmatch(line) or (_BYLINE.match(line) and not is_full):
+    if _LABEL.fullmatch(line):
         return True
     if line.isupper() and not following.isupper():
         return True

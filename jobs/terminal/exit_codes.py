@@ -29,20 +29,24 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
 
     - An error raised on purpose: a message, and its exit code.
     - A bug: a traceback, and 1. Secrets are masked in both.
-    - SIGTERM: 1. Ctrl-C: 130. A reader that left its pipe: 1.
+    - SIGTERM: 1. Ctrl-C: 130. `after_interrupt` is said first, before anything is closed.
+    - A reader that left its pipe: 1.
     """
     prepare_streams()
+    farewell = _Farewell(after_interrupt)
     try:
-        with _terminated_by_signal():
+        with _ended_by_signals(farewell):
             code = action()
             sys.stdout.flush()  # at exit Python would complain of a pipe whose reader has left
             return code
     except BertsumError as error:
         return _say(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        return _say(f"\n{after_interrupt}", INTERRUPTED)
+        farewell.say("interrupted")
+        return INTERRUPTED
     except Terminated:
-        return _say(after_interrupt.replace("interrupted", "terminated"), 1)
+        farewell.say("terminated")
+        return 1
     except BrokenPipeError:
         return 1
     except SystemExit as error:
@@ -83,26 +87,88 @@ def is_unicode(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("_", "-").startswith("utf")
 
 
-@contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    """SIGTERM raises Terminated, once.
+class _Farewell:
+    """What a command says when a signal ends it: once, on stderr."""
 
-    The process is then on its way out, and a second one changes nothing.
+    def __init__(self, text: str) -> None:
+        """`text`: holds the word `interrupted`, unless it says the same of every signal."""
+        self._text = text
+        self._is_said = False
+        self._descriptor: int | None = None  # a duplicate of stderr's
+
+    @contextmanager
+    def with_descriptor(self) -> Iterator[None]:
+        """Keep a descriptor of stderr of its own: while Ray starts, stderr leads to nowhere."""
+        try:
+            self._descriptor = os.dup(sys.stderr.fileno())
+        except OSError:  # a stream in memory, as a notebook's
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def say_at_once(self, ending: str) -> None:
+        """Say it in a signal handler; a stream that has no descriptor waits for `say`.
+
+        The signal may have come in the middle of a print, and that stream takes no other one
+        before it is finished.
+
+        `ending`: the word in place of `interrupted`.
+        """
+        if self._descriptor is not None and not self._is_said:
+            self._is_said = True
+            # ^C, or a moving bar, stands on the line
+            line = "\n" * os.isatty(self._descriptor) + self._line(ending) + "\n"
+            with suppress(OSError):  # its reader has left
+                os.write(self._descriptor, line.encode())
+
+    def say(self, ending: str) -> None:
+        """Say it, unless that was done.
+
+        `ending`: the word in place of `interrupted`.
+        """
+        if not self._is_said:
+            self._is_said = True
+            _say("\n" * sys.stderr.isatty() + self._line(ending), 0)
+
+    def _line(self, ending: str) -> str:
+        return self._text.replace("interrupted", ending)
+
+
+@contextmanager
+def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, and SIGTERM Terminated, once the farewell is said.
+
+    A second SIGTERM changes nothing: the process is on its way out. A second Ctrl-C breaks off
+    what is being closed, unless that ignores it.
     """
     # Python sets signal handlers in the main thread alone; tests run commands in others.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(*_: object) -> None:
+    def interrupt(*_: object) -> None:
+        farewell.say_at_once("interrupted")
+        raise KeyboardInterrupt
+
+    def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        farewell.say_at_once("terminated")
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    handlers = {signal.SIGTERM: terminate}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a job of `command &`
+        handlers[signal.SIGINT] = interrupt
+    with farewell.with_descriptor():
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _say(text: str, code: int) -> int:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 _MARK = "BERTSUM_TEST_RUN"
 _LEAVE_SECONDS = 60  # a few on a machine at rest
-_START_SECONDS = 240
+_START_SECONDS = 900  # ten or twenty on a machine at rest
 
 
 def with_mark(mark: str) -> list[int]:
@@ -113,5 +113,4 @@ def test_a_signal_ends_all(
     assert not left, printed
     assert "Traceback" not in printed
     assert "Ray cluster" not in printed  # a thread that still works must not join another one
-    # a second signal may take the last word from the command, but leaves no process behind
-    assert again or "the same command goes on from there" in printed, (code, printed)
+    assert printed.count("the same command goes on from there") == 1, (code, printed)

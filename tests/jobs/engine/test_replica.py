@@ -338,29 +338,12 @@ def test_a_unit_is_read_while_another_is_computed_and_computed_while_it_is_writt
     ]
 
 
+@pytest.mark.parametrize("isolated", [0, 1], ids=["the first", "the second"])
 def test_while_a_unit_is_made_isolated_nothing_else_is_done(
-    steps_spec: ReplicaSpec, monitor: Any
+    isolated: int, steps_spec: ReplicaSpec, monitor: Any
 ) -> None:
     first, second = units_of(steps_spec)
-    ray.get(monitor.start_unit.remote("dead", first["name"][0], None))
-    two_at_once(steps_spec, monitor, first, second)
-    assert steps_of(steps_spec) == [
-        "read 0",
-        "begin 0",
-        "end 0",
-        "write",
-        "read 6",
-        "begin 6",
-        "end 6",
-        "write",
-    ]
-
-
-def test_a_unit_that_is_made_isolated_waits_until_the_other_is_written(
-    steps_spec: ReplicaSpec, monitor: Any
-) -> None:
-    first, second = units_of(steps_spec)
-    ray.get(monitor.start_unit.remote("dead", second["name"][0], None))
+    ray.get(monitor.start_unit.remote("dead", (first, second)[isolated]["name"][0], None))
     two_at_once(steps_spec, monitor, first, second)
     assert steps_of(steps_spec) == [
         "read 0",

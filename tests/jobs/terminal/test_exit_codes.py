@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -128,15 +129,65 @@ def test_exit_codes(
     assert said in capsys.readouterr().err
 
 
-def test_sigterm_is_an_end_with_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "ending"),
+    [(signal.SIGTERM, 1, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_is_answered_once_and_before_anything_is_closed(
+    number: signal.Signals, code: int, ending: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def action() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            return 0
+        finally:
+            print("closing", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), number)
+
+    before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    assert guard(action, "interrupted; goes on") == code
+    assert capfd.readouterr().err == f"{ending}; goes on\nclosing\n"
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == before
+
+
+def test_a_signal_is_answered_where_stderr_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     def action() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
-    before = signal.getsignal(signal.SIGTERM)
     assert guard(action, "interrupted; goes on") == 1
     assert capsys.readouterr().err == "terminated; goes on\n"
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_print(number: signal.Signals) -> None:
+    """The print waits for its reader, and holds the buffer of its stream."""
+    action = "lambda: print('x' * 10**7, file=sys.stderr) or 0"
+    program = f"import sys; from jobs.terminal.exit_codes import guard; sys.exit(guard({action}))"
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT, env=buffered
+    ) as process:
+        # A pipe holds fewer bytes than the print has: once the first are there, the print waits.
+        assert process.stderr is not None
+        assert select.select([process.stderr], [], [], 120)[0]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == (130 if number == signal.SIGINT else 1)
+    assert said.count(b"interrupted" if number == signal.SIGINT else b"terminated") == 1
+    assert b"Error" not in said
+
+
+def test_ctrl_c_that_the_shell_has_turned_off_stays_off() -> None:
+    def action() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert guard(action) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_option_that_is_wrong_is_returned_and_help_exits(
