@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import yaml
 
 PHRASES = Path(__file__).parent / "phrases"
-ROWS = {"en": 6000, "zh": 5000}
+ROWS_PER_KIND = {"en": 461, "zh": 384}
+MORE_ROWS = {("service_posts", "en"): 2500, ("service_posts", "zh"): 800}
 SEED = 16
 SLOT = re.compile(r"\{(\w+)\}")
 VERSIONS_WITHOUT_SLOTS = 4  # of a frame that has nothing to fill: as written, and typed differently
@@ -96,7 +97,9 @@ def retype(text: str, *, emphatic: bool, language: str, rng: random.Random) -> s
     """
     bare = text.rstrip(".。!！")
     ways = [bare, bare.lower()] if language == "en" else [bare, bare.replace("，", " ")]
-    is_sentence = bare[-1].isalnum()  # not a question or an emoji, which need no full stop
+    last_word = bare.split(" ")[-1]
+    # Questions, emoji, @names and #topics need no full stop.
+    is_sentence = last_word[-1].isalnum() and last_word[0] not in "@#"
     if is_sentence:
         ways.append(bare + ("." if language == "en" else "。"))
     if is_sentence and emphatic:
@@ -126,8 +129,12 @@ def documents(kind: str, language: str, rng: random.Random) -> Iterator[tuple[st
             yield text, frame.sentiment
 
 
-def short_texts(language: str, rows: int, seed: int = SEED) -> list[ShortText]:
-    """Returns about `rows` texts, as many of each kind, none twice, in random order."""
+def rows_of_kind(kind: str, language: str) -> int:
+    return MORE_ROWS.get((kind, language), ROWS_PER_KIND[language])
+
+
+def short_texts(language: str, seed: int = SEED) -> list[ShortText]:
+    """Returns `rows_of_kind` texts of each kind, none twice, in random order."""
     rng = random.Random(f"{language} {seed}")
     seen: set[str] = set()
     texts = []
@@ -141,7 +148,7 @@ def short_texts(language: str, rows: int, seed: int = SEED) -> list[ShortText]:
                 ShortText(f"{language}-{kind}-{count}", document, sentiment, kind, language)
             )
             count += 1
-            if count == rows // len(kinds(language)):
+            if count == rows_of_kind(kind, language):
                 break
     rng.shuffle(texts)
     return texts
@@ -152,8 +159,8 @@ def main() -> None:
     options.add_argument("directory", type=Path)
     directory: Path = options.parse_args().directory
     directory.mkdir(parents=True, exist_ok=True)
-    for language, rows in ROWS.items():
-        table = pa.Table.from_pylist([asdict(text) for text in short_texts(language, rows)])
+    for language in ROWS_PER_KIND:
+        table = pa.Table.from_pylist([asdict(text) for text in short_texts(language)])
         pq.write_table(table, directory / f"short_texts_{language}.parquet")
 
 

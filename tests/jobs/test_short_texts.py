@@ -5,16 +5,16 @@ import pytest
 
 from jobs.learning import short_texts
 
-LANGUAGES = sorted(short_texts.ROWS)
+LANGUAGES = sorted(short_texts.ROWS_PER_KIND)
 KINDS = {
     "comparisons", "emoji", "facts", "finance", "mixed", "negation", "opinions", "questions", "ratings", "requests",
-    "small_talk", "typos", "words",
+    "service_posts", "small_talk", "typos", "words",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
 def texts(request):
-    return short_texts.short_texts(request.param, short_texts.ROWS[request.param])
+    return short_texts.short_texts(request.param)
 
 
 def test_no_text_comes_twice(texts):
@@ -22,9 +22,13 @@ def test_no_text_comes_twice(texts):
     assert len({text.id for text in texts}) == len(texts)
 
 
-def test_each_kind_has_as_many_rows_and_all_three_sentiments(texts):
-    share = short_texts.ROWS[texts[0].language] // len(KINDS)
-    assert Counter(text.kind for text in texts) == dict.fromkeys(KINDS, share)
+def expected_rows(language):
+    usual, service_posts = {"en": (461, 2500), "zh": (384, 800)}[language]
+    return dict.fromkeys(KINDS, usual) | {"service_posts": service_posts}
+
+
+def test_each_kind_has_its_number_of_rows_and_all_three_sentiments(texts):
+    assert Counter(text.kind for text in texts) == expected_rows(texts[0].language)
     pairs = {(text.kind, text.sentiment) for text in texts}
     assert pairs == {
         (kind, sentiment) for kind in KINDS for sentiment in ("negative", "neutral", "positive")
@@ -44,8 +48,8 @@ def test_no_slot_is_left_and_no_text_is_empty(texts):
 
 def test_the_same_seed_gives_the_same_rows(texts):
     language = texts[0].language
-    assert short_texts.short_texts(language, len(texts)) == texts
-    assert short_texts.short_texts(language, len(texts), seed=1) != texts
+    assert short_texts.short_texts(language) == texts
+    assert short_texts.short_texts(language, seed=1) != texts
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -77,6 +81,15 @@ def test_equal_slots_get_unequal_fillers():
     assert texts == {"X is not y but z", "Y is not x but z"}
 
 
+@pytest.mark.parametrize(
+    "text", ["no answer from @NordRail", "late again #fail", "see my DM @AirVela"]
+)
+def test_a_name_or_topic_at_the_end_gets_no_full_stop(text):
+    rng = short_texts.random.Random(0)
+    typed = {short_texts.retype(text, emphatic=True, language="en", rng=rng) for _ in range(50)}
+    assert typed == {text, text.lower()}
+
+
 def test_a_slip_changes_the_inside_of_one_long_word():
     rng = short_texts.random.Random(0)
     typed = {short_texts.slip("a word", rng) for _ in range(20)}
@@ -93,4 +106,4 @@ def test_command_writes_a_file_for_each_language(tmp_path, monkeypatch):
         rows = pq.read_table(tmp_path / "new" / f"short_texts_{language}.parquet").to_pylist()
         assert list(rows[0]) == ["id", "document", "sentiment", "kind", "language"]
         assert {row["language"] for row in rows} == {language}
-        assert len(rows) == short_texts.ROWS[language] // len(KINDS) * len(KINDS)
+        assert len(rows) == sum(expected_rows(language).values())
