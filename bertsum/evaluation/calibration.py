@@ -16,8 +16,7 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 
 NUM_BINS = 15  # as Guo et al. have them
-# A set with all answers right has its best temperature at 0, and one with random answers at
-# infinity. Nothing is learned from such a set beyond these.
+# The best temperature of random answers is infinite.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _HALVINGS = 60  # of an interval of 20: it is then narrower than a float64 can tell
 
@@ -104,15 +103,19 @@ def error_by_chance(
 
 
 def fit_temperature(sets: Sequence[tuple[FloatArray, IntArray]]) -> float:
-    """The temperature T with the least mean negative log likelihood of softmax(logits / T).
+    """The temperature T with the least mean cross-entropy of softmax(logits / T).
 
     `sets`: [N, C] logits and [N] classes of each. Each set weighs the same, however many rows it
     has. The result is within MIN_TEMPERATURE and MAX_TEMPERATURE. Raises ValueError for a set
     without rows, and for none.
+
+    Of N rows, 1 / (N + 2) is spread over all classes (Platt 1999, "Probabilistic Outputs for
+    Support Vector Machines", section 2.2): that 12 of 12 rows are right does not mean that all are,
+    and without it the temperature would be 0.
     """
     if not sets or not all(len(expected) for _, expected in sets):
         raise ValueError("a temperature of no rows is undefined")
-    # The likelihood is convex in b = 1 / T, so its slope has one zero: it is halved towards it.
+    # The cross-entropy is convex in b = 1 / T: its slope rises, and its zero is sought by halving.
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -124,15 +127,18 @@ def fit_temperature(sets: Sequence[tuple[FloatArray, IntArray]]) -> float:
 
 
 def _slope(logits: FloatArray, expected: IntArray, inverse: float) -> float:
-    """Derivative of the mean negative log likelihood of softmax(b * logits) with respect to b.
+    """Derivative of the mean cross-entropy of softmax(b * logits) with respect to b.
 
-    That is the mean over rows of (the logit that the probabilities expect) - (that of the right
-    class). With logits 2 and 0, the first of them right, and b = 0: 1 - 2 = -1, so b has to rise.
+    That is the mean over rows of (the logit that the probabilities expect) - (the logit that the
+    labels expect). Logits 2 and 0, the first of them right, and b = 0: 1 - 2 = -1, b has to rise.
     """
     values = logits.astype(np.float64)
     weights = np.exp(inverse * (values - values.max(1, keepdims=True)))  # no overflow: at most 1
-    means = (weights * values).sum(1) / weights.sum(1)
-    return float((means - values[np.arange(len(values)), expected]).mean())
+    by_model = (weights * values).sum(1) / weights.sum(1)
+    doubt = 1 / (len(values) + 2)
+    right = values[np.arange(len(values)), expected]
+    by_labels = (1 - doubt) * right + doubt * values.mean(1)
+    return float((by_model - by_labels).mean())
 
 
 def _answers(probabilities: FloatArray, expected: IntArray) -> tuple[FloatArray, FloatArray]:
