@@ -193,6 +193,9 @@ def missing_measures(report: Report, models: Sequence[str], config: EvaluationCo
         if not num_labelled:
             sentences.append(f"{head}: no row has a label, so there is nothing to compare with")
             continue
+        if num_labelled < rows:
+            missing = f"{rows - num_labelled:,} of {rows:,} rows"
+            sentences.append(f"{head}: {missing} have no label and are left out")
         for model in models:
             measured = report[head].get(model, {"rows": 0})["rows"]
             if measured < num_labelled:

@@ -147,6 +147,7 @@ def load_checkpoint(directory: Path) -> "tuple[BertSum, PreTrainedTokenizerBase]
     check_shapes(config_path, values, shapes_of(first_weights), shapes_of(weights))
     # copied into float32, whatever the precision of the file
     model.load_state_dict(weights, assign=False)
+    model.temperatures = dict(config.temperatures)
     if config.weights_sha256 is not None:
         digest = sha256_of(weights_path)
         if digest != config.weights_sha256:
@@ -170,7 +171,12 @@ def save_checkpoint(
     # What differs from the defaults of its type, and the type.
     encoder_config = model.encoder.config.to_diff_dict()
     encoder_config["model_type"] = model.encoder.config.model_type
-    config = CheckpointConfig(bertsum_version=version, model=model.config, encoder=encoder_config)
+    config = CheckpointConfig(
+        bertsum_version=version,
+        model=model.config,
+        temperatures=model.temperatures,
+        encoder=encoder_config,
+    )
     weights = {}
     for name, tensor in model.state_dict().items():  # clones: safetensors refuses shared memory
         weights[name] = tensor.detach().cpu().contiguous().clone()
@@ -191,7 +197,12 @@ def make_delta(model: BertSum, base: BaseEncoder, rank: int) -> Delta:
 def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, *, version: str) -> None:
     """Write a delta of the model. `version`: of bertsum."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = CheckpointConfig(bertsum_version=version, model=model.config, base_encoder=delta.base)
+    config = CheckpointConfig(
+        bertsum_version=version,
+        model=model.config,
+        temperatures=model.temperatures,
+        base_encoder=delta.base,
+    )
     _write(directory, config, delta.weights, card)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -48,11 +48,19 @@ class BaseEncoder(Config):
         return Path(spec.submodule_search_locations[0]) / self.directory
 
 
+ClassHead = Annotated[str, Field(pattern=r"^(sentiment|topic|token_sentiment)$")]
+# A wider range than training fits; beyond it probabilities would all be equal, or 0 and 1.
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+
+
 class CheckpointConfig(Config):
     """Content of `config.json`, with one of `encoder` and `base_encoder`."""
 
     bertsum_version: str
     model: ModelConfig
+    temperatures: dict[ClassHead, Temperature] = Field(
+        {}, description="what the logits of a head are divided by before the softmax; default: 1"
+    )
     encoder: dict[str, Any] | None = None  # a configuration of Transformers
     base_encoder: BaseEncoder | None = None
     weights_sha256: str | None = Field(

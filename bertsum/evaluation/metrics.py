@@ -1,5 +1,6 @@
 """Measures of a model: ROUGE of summaries, accuracy and F1 of classes, signs of collapse."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,10 +121,16 @@ def mean_difference(
     return gain, paired_bootstrap(differences)
 
 
-def bootstrap_intervals(
+def bootstrap_intervals(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[K, 2] 95 % intervals of the means of [N, K] values. Raises ValueError for no rows."""
+    means = resampled_means(values)
+    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
+
+
+def resampled_means(
     values: npt.NDArray[np.float64], seed: int = 0, num_samples: int = 2000
 ) -> npt.NDArray[np.float64]:
-    """[K, 2] 95 % intervals of the means of [N, K] values, by resampling the N rows.
+    """[samples, K] means of [N, K] values over N rows that are drawn with replacement.
 
     The samples are the same for all K columns. Raises ValueError for no rows.
     """
@@ -136,7 +143,25 @@ def bootstrap_intervals(
         # How often each row was drawn weighs it in the mean: no copy of the values is needed.
         counts = np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
         means[sample] = counts @ values / num_rows
-    return np.asarray(np.quantile(means, [0.025, 0.975], axis=0).T)
+    return means
+
+
+def share_interval(is_right: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % interval of the share of right ones among [N] (Wilson 1927).
+
+    Unlike a bootstrap, it does not end at 1 where all of few rows are right. Raises ValueError for
+    no rows.
+    """
+    count = len(is_right)
+    if count == 0:
+        raise ValueError("an interval of no rows is undefined")
+    share = float(is_right.mean())
+    z_squared = 1.959964**2  # 95 % of a normal distribution lie within this many deviations
+    middle = (share + z_squared / (2 * count)) / (1 + z_squared / count)
+    variance = share * (1 - share) / count + z_squared / (4 * count**2)
+    half = math.sqrt(z_squared * variance) / (1 + z_squared / count)
+    # For a share of 0 or 1 rounding may go beyond it.
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def classification_report(
@@ -167,6 +192,21 @@ def classification_report(
     )
 
 
+def answers_among_present(
+    scores: npt.NDArray[np.floating], expected: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """[N] the class with the highest of [N, C] scores, of those that occur among [N] expected ones.
+
+    A set may have two of a model's three classes: so it is asked for one of these two. Expected
+    classes from C on are not known to the model; it is asked for any where none is known.
+    """
+    present = np.unique(expected[expected < scores.shape[1]])
+    if not len(present):
+        present = np.arange(scores.shape[1])
+    answers: npt.NDArray[np.int64] = present[scores[:, present].argmax(1)]
+    return answers
+
+
 def confusion_matrix(
     predicted: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], num_labels: int
 ) -> npt.NDArray[np.int64]:
@@ -194,45 +234,3 @@ def spread(
     if not cosines:
         return Spread(0.0, 0.0)
     return Spread(float(np.mean(cosines)), float(np.mean(deviations)))
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Whether probabilities are as high as the share of right answers.
-
-    After Guo et al. 2017, "On Calibration of Modern Neural Networks". Bins have equal width; the
-    lists have an entry for each bin that holds rows.
-
-    - `error`: mean over rows of |accuracy - confidence| of the row's bin.
-    - `counts`: rows of the bin.
-    - `confidences`: their mean confidence.
-    - `accuracies`: their accuracy.
-    """
-
-    error: float
-    counts: list[int]
-    confidences: list[float]
-    accuracies: list[float]
-
-
-def calibration(
-    scores: npt.NDArray[np.float64], expected: npt.NDArray[np.int64], num_bins: int = 15
-) -> Calibration:
-    """Calibration of [B, C] probabilities, given [B] classes. Raises ValueError for no rows."""
-    if len(expected) == 0:
-        raise ValueError("the calibration of no rows is undefined")
-    # the confidence of a row is the probability of its most likely class
-    confidence, is_correct = scores.max(1), scores.argmax(1) == expected
-    # a confidence of exactly 1 belongs to the last bin
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    counts, confidences, accuracies = [], [], []
-    for index in range(num_bins):
-        in_bin = bins == index
-        if in_bin.any():
-            counts.append(int(in_bin.sum()))
-            confidences.append(float(confidence[in_bin].mean()))
-            accuracies.append(float(is_correct[in_bin].mean()))
-    # each bin's gap counts as often as the bin has rows
-    gaps = np.abs(np.array(confidences) - np.array(accuracies))
-    error = float(gaps @ np.array(counts) / len(expected))
-    return Calibration(error, counts, confidences, accuracies)

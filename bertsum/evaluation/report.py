@@ -10,11 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.evaluation.calibration import calibration, calibration_interval, error_by_chance
 from bertsum.evaluation.metrics import (
+    answers_among_present,
     bootstrap_intervals,
-    calibration,
     classification_report,
     confusion_matrix,
+    share_interval,
 )
 from bertsum.evaluation.word_spans import OUTSIDE, span_report, word_report
 from bertsum.labels.labels import known_class
@@ -125,11 +127,8 @@ def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> R
     # [N, known labels]
     probabilities = np.array([[row[label] for label in known] for row in predictions])
     predicted = probabilities.argmax(1)
-    # A set with two of a model's three classes: the answer among these two, as if asked for them.
-    present = np.unique(wanted[wanted < len(known)])
-    restricted = present[probabilities[:, present].argmax(1)] if len(present) else predicted
-    is_right = np.stack([predicted == wanted, restricted == wanted], 1).astype(float)
-    (low, high), (low_present, high_present) = bootstrap_intervals(is_right)
+    among_present = answers_among_present(probabilities, wanted)
+    present_report = classification_report(among_present, wanted, labels)
     return {
         "rows": len(predictions),
         "rows_without_prediction": len(scores) - len(predictions),
@@ -137,11 +136,16 @@ def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> R
         "unknown_labels": unknown,
         "rows_with_unknown_label": sum(unknown.values()),
         **asdict(classification_report(predicted, wanted, labels)),
-        "accuracy_95": [float(low), float(high)],
-        "accuracy_among_present_labels": float((restricted == wanted).mean()),
-        "accuracy_among_present_labels_95": [float(low_present), float(high_present)],
+        "accuracy_95": list(share_interval(predicted == wanted)),
+        "accuracy_among_present_labels": present_report.accuracy,
+        "accuracy_among_present_labels_95": list(share_interval(among_present == wanted)),
+        "macro_f1_among_present_labels": present_report.macro_f1,
         "confusion": confusion_matrix(predicted, wanted, len(labels)).tolist(),
-        "calibration": asdict(calibration(probabilities, wanted)),
+        "calibration": {
+            **asdict(calibration(probabilities, wanted)),
+            "error_95": list(calibration_interval(probabilities, wanted)),
+            "error_by_chance": error_by_chance(probabilities),
+        },
     }
 
 

@@ -60,8 +60,10 @@ class Running:
             indices=batch.documents,
             num_sentences=batch.num_sentences,
             sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
-            sentiment_scores=_probabilities(logits.sentiment_logits),
-            topic_scores=_probabilities(logits.topic_logits),
+            sentiment_scores=_probabilities(
+                logits.sentiment_logits, logits.temperatures.get("sentiment", 1.0)
+            ),
+            topic_scores=_probabilities(logits.topic_logits, logits.temperatures.get("topic", 1.0)),
             documents=documents,
         )
         if logits.token_sentiment_logits is not None:
@@ -100,9 +102,9 @@ class Running:
         return results
 
 
-def _probabilities(logits: Tensor | None) -> Tensor | None:
+def _probabilities(logits: Tensor | None, temperature: float) -> Tensor | None:
     """[B, C] -> [B, C] on the host."""
-    return None if logits is None else to_host(logits.float().softmax(1))
+    return None if logits is None else to_host((logits.float() / temperature).softmax(1))
 
 
 def _row(scores: Tensor | None, row: int) -> npt.NDArray[np.float32] | None:

@@ -17,8 +17,8 @@ sentences of all documents, H hidden size, C classes, F surface features.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -50,13 +50,17 @@ _CPU_GROUP_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logits:
-    """Raw scores of a batch, before sigmoid and softmax."""
+    """Raw scores of a batch, before sigmoid and softmax.
+
+    The probabilities of a head are softmax(logits / T), with its T among `temperatures` or 1.
+    """
 
     sentence_logits: Tensor  # [S]
     sentiment_logits: Tensor | None  # [B, C]
     sentence_vectors: Tensor  # [S, H] float32, what the heads saw
     topic_logits: Tensor | None = None  # [B, C]
     token_sentiment_logits: Tensor | None = None  # [T, C]
+    temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
 
 class BertSum(nn.Module):
@@ -77,6 +81,8 @@ class BertSum(nn.Module):
         if hasattr(encoder, "pooler"):  # DistilBERT has none
             encoder.pooler = None  # a layer over the first [CLS] that no head reads
         self.config = config
+        # By head, such as `sentiment`; training fits them (see evaluation/calibration.py).
+        self.temperatures: dict[str, float] = {}
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
         self.prefix: nn.Parameter | None = None
@@ -118,6 +124,7 @@ class BertSum(nn.Module):
             sentiment_logits=None if self.sentiment is None else self.sentiment(vectors, counts),
             sentence_vectors=vectors,
             topic_logits=None if self.topic is None else self.topic(vectors, counts),
+            temperatures=self.temperatures,
         )
 
     def sentence_vectors(self, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ A head that learns from no row would answer at random.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -66,8 +66,7 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
     heads = [SUMMARIZATION, *labels_of]
     if model.rank_candidates:
         heads.append(CANDIDATES)
-    # otherwise `trained` is the name of the only head that learns
-    learning = heads if config.trained in ("all", "heads") else [config.trained]
+    learning = _learning(config, heads)
     if not any(counts[head, ANY] for head in learning):
         raise ConfigError(f"no training row has a label for what learns: {', '.join(learning)}")
     warnings = []
@@ -91,6 +90,18 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
                     f"model.{head}_labels."
                 )
     return warnings
+
+
+def learned_classes(config: TrainingConfig, model: ModelConfig, counts: LabelCounts) -> list[str]:
+    """The heads with classes that learned from a row. `counts` are of all sources and workers."""
+    heads = [head for head, labels in head_labels(model).items() if labels]
+    return [head for head in _learning(config, heads) if counts[head, ANY]]
+
+
+def _learning(config: TrainingConfig, heads: Sequence[str]) -> list[str]:
+    """Those of `heads` that a run lets learn."""
+    # else `trained` is the name of the only head that learns
+    return [head for head in heads if config.trained in ("all", "heads", head)]
 
 
 def _complaint(head: str, learns: bool) -> str:

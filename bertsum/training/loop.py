@@ -72,6 +72,9 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
             f"start_from has {heads} of another shape than `model` asks for: add to new_heads"
         )
     renewed.load_state_dict(kept, strict=False)
+    for head, temperature in model.temperatures.items():
+        if head not in config.new_heads:
+            renewed.temperatures[head] = temperature
     return renewed
 
 

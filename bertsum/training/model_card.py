@@ -18,8 +18,13 @@ _SUMMARY_LEGEND = (
     "would be a collapse); deviation: of the sentence scores in a document (0 would be)."
 )
 _CLASS_HEADER = (
-    "| source | {unit} | accuracy | among the set's labels | macro F1 | recall by label |\n"
-    "|---|---|---|---|---|---|"
+    "| source | {unit} | accuracy (95 % interval) | among the set's labels (95 % interval) | "
+    "macro F1 | macro F1 among the set's labels | ECE | recall by label |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+_CLASS_LEGEND = (
+    "ECE: expected calibration error in 15 bins, how far the probability of an answer is from the "
+    "share of right ones. Few rows alone make some."
 )
 # title and what is counted, by head
 _CLASS_HEADS = {
@@ -65,7 +70,8 @@ def model_card(
             if head in result:
                 rows.append(_class_row(name, result[head]))
         if rows:
-            parts.append(f"{title}:\n\n{_table(_CLASS_HEADER.format(unit=unit), rows)}")
+            header = _CLASS_HEADER.format(unit=unit)
+            parts.append(f"{title}. {_CLASS_LEGEND}\n\n{_table(header, rows)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -123,8 +129,20 @@ def _class_row(name: str, report: Measures) -> str:
         if report["support"][label]:
             recalls.append(f"{label} {recall:.3f}")
     rows = sum(report["support"].values())
-    return (
-        f"| {name} | {rows:,} | {report['accuracy']:.3f} | "
-        f"{report['accuracy_among_present_labels']:.3f} | {report['macro_f1']:.3f} | "
-        f"{', '.join(recalls)} |"
-    )
+    cells = [
+        name,
+        f"{rows:,}",
+        _share(report, "accuracy"),
+        _share(report, "accuracy_among_present_labels"),
+        f"{report['macro_f1']:.3f}",
+        f"{report['macro_f1_among_present_labels']:.3f}",
+        f"{report['calibration_error']:.3f}",
+        ", ".join(recalls),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(report: Measures, name: str) -> str:
+    """`0.750 (0.610 0.850)`: a share and its interval."""
+    low, high = report[f"{name}_95"]
+    return f"{report[name]:.3f} ({low:.3f} {high:.3f})"

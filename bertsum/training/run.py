@@ -45,13 +45,18 @@ from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
 from bertsum.training.examples import ExampleFile, labelled, measurable
-from bertsum.training.head_checks import LabelCounts, check_heads, count_labels
+from bertsum.training.head_checks import (
+    LabelCounts,
+    check_heads,
+    count_labels,
+    learned_classes,
+)
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
 from bertsum.training.state import LogLine, StateStore, read_log
 from bertsum.training.tracking import Tracking, finite_values, numbers
-from bertsum.training.validation import LabelledSource, validate
+from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
 CURVES_FILE = "curves.png"
@@ -181,10 +186,17 @@ def run(
     merge_adapter(model)
     # rounded before it is measured, so that the measures are of what users load
     delta = _round(model, *base, say) if base else None
-    results = validate(model, sources, None, config.dtype)
+    answered = answer(model, sources, None, config.dtype)
+    # What was not trained on shows how the probabilities are elsewhere, so it must not decide them.
+    trained_on = {source.name for source in config.sources if source.train_uri is not None}
+    fitted_on = {name: parts for name, parts in answered.items() if name in trained_on}
+    temperatures = calibrate(model, fitted_on, learned_classes(config, model.config, counts))
+    for sentence in temperatures:
+        say({"message": sentence})
+    results = {name: measures_of(model, parts) for name, parts in answered.items()}
     _check_losses(results)
     if rank() == 0:
-        facts = [*_facts(command, time.monotonic() - start), *warnings]
+        facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures]
         card = model_card(config, num_rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))

@@ -13,6 +13,7 @@ import torch
 from bertsum.config import ModelConfig
 from bertsum.errors import ConfigError
 from bertsum.evaluation import metrics
+from bertsum.evaluation.calibration import calibration, fit_temperature
 from bertsum.evaluation.rouge import Rouge, mean_rouge
 from bertsum.model.batches import group_by_length, group_documents
 from bertsum.model.bert_sum import BertSum
@@ -87,12 +88,54 @@ def validate(
     - `max_rows`: of each source, drawn at random, always the same ones.
     - `dtype`: number format of the products.
     """
-    results = {}
+    answered = answer(model, sources, max_rows, dtype)
+    return {name: measures_of(model, parts) for name, parts in answered.items()}
+
+
+def answer(
+    model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str
+) -> dict[str, list[Part]]:
+    """What the model says of each source with validation rows, as `validate` measures it.
+
+    Returns the parts of all workers by source, the same on every worker. Every worker must call it.
+    """
+    answered = {}
     for source in sources:
         if sum(gather(len(source.validation))):
             examples = _draw(source, max_rows)
-            results[source.config.name] = measure_examples(model, examples, source.config, dtype)
-    return results
+            answered[source.config.name] = gather(
+                _measure_part(model, examples, source.config, dtype)
+            )
+    return answered
+
+
+def calibrate(
+    model: BertSum, answered: Mapping[str, Sequence[Part]], heads: Iterable[str]
+) -> list[str]:
+    """Fit the temperature of each of `heads`, in place. Returns a sentence on each, for people.
+
+    It is fitted on the labelled rows of all sources, which weigh the same. A head without such rows
+    keeps its temperature.
+    """
+    sentences = []
+    for head in heads:
+        sets = []
+        for parts in answered.values():
+            rows = _join([part.classes[head] for part in parts])
+            if len(rows.labels):
+                sets.append((rows.logits, rows.labels))
+        if sets:
+            model.temperatures[head] = fit_temperature(sets)
+            num_rows = sum(len(labels) for _, labels in sets)
+            origin = f"fitted on {num_rows:,} validation rows of {len(sets)} sources"
+        else:
+            origin = (
+                "not fitted: no source that is trained on has validation rows with its labels, so "
+                "its probabilities may be too high or too low"
+            )
+        temperature = model.temperatures.get(head, 1.0)
+        sentences.append(f"Temperature of {head}: {temperature:.3f}, {origin}.")
+    return sentences
 
 
 def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
@@ -155,7 +198,14 @@ def measure_examples(
     Returns ROUGE beside the lead's and the oracle's, spread, losses (means), and reports on
     sentiment, topic and words; each where there are labels for it.
     """
-    parts = gather(_measure_part(model, examples, source, dtype))
+    return measures_of(model, gather(_measure_part(model, examples, source, dtype)))
+
+
+def measures_of(model: BertSum, parts: Sequence[Part]) -> Measures:
+    """Measures of what all workers' parts of a source hold; see `measure_examples`.
+
+    Probabilities are those that the model's temperatures give.
+    """
     measured: list[ExampleMeasures] = []
     for part in parts:
         measured += part.examples
@@ -167,7 +217,8 @@ def measure_examples(
     for head, labels in head_labels(model.config).items():
         if labels:
             rows = _join([part.classes[head] for part in parts])
-            result |= _measure_classes(head, rows.logits, rows.labels, labels)
+            scaled = rows.logits / model.temperatures.get(head, 1.0)
+            result |= _measure_classes(head, scaled, rows.labels, labels)
     return result
 
 
@@ -329,9 +380,17 @@ def _measure_classes(
     """
     if not len(expected):
         return {}
-    report = asdict(metrics.classification_report(logits.argmax(1), expected, labels))
-    present = np.unique(expected)
-    restricted = present[logits[:, present].argmax(1)]
-    report["accuracy_among_present_labels"] = float((restricted == expected).mean())
+    predicted = logits.argmax(1)
+    among_present = metrics.answers_among_present(logits, expected)
+    present_report = metrics.classification_report(among_present, expected, labels)
+    probabilities = torch.from_numpy(logits).softmax(1).numpy()
+    report = {
+        **asdict(metrics.classification_report(predicted, expected, labels)),
+        "accuracy_95": metrics.share_interval(predicted == expected),
+        "accuracy_among_present_labels": present_report.accuracy,
+        "accuracy_among_present_labels_95": metrics.share_interval(among_present == expected),
+        "macro_f1_among_present_labels": present_report.macro_f1,
+        "calibration_error": calibration(probabilities, expected).error,
+    }
     loss = class_loss(torch.from_numpy(logits), torch.from_numpy(expected))
     return {head: report, f"{head}_loss": float(loss.total) / loss.count}

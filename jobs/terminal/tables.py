@@ -54,11 +54,16 @@ def _interval(value: Mapping[str, float], sign: str = "") -> str:
 def _show_classes(head: str, model: str, values: Report) -> None:
     """Print a table of a head that gives one label a document, and what the model cannot know."""
     low, high = values["accuracy_95"]
+    present_low, present_high = values["accuracy_among_present_labels_95"]
+    calibration = values["calibration"]
+    error_low, error_high = calibration["error_95"]
     table = _label_table(
         f"{head} by {model}, {values['rows']:,} rows: accuracy {values['accuracy']:.3f} "
-        f"({low:.3f} {high:.3f}), {values['accuracy_among_present_labels']:.3f} among the labels "
-        f"of the data; macro-F1 {values['macro_f1']:.3f}; calibration error "
-        f"{values['calibration']['error']:.3f}",
+        f"({low:.3f} {high:.3f}), {values['accuracy_among_present_labels']:.3f} "
+        f"({present_low:.3f} {present_high:.3f}) among the labels of the data; macro-F1 "
+        f"{values['macro_f1']:.3f}, {values['macro_f1_among_present_labels']:.3f} among them; "
+        f"calibration error {calibration['error']:.3f} ({error_low:.3f} {error_high:.3f}), by "
+        f"chance {calibration['error_by_chance']:.3f}",
         values,
         num_unknown=len(values["unknown_labels"]),
     )

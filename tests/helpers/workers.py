@@ -10,7 +10,7 @@ from bertsum.training.config import SourceConfig
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
-from bertsum.training.validation import LabelledSource, validate
+from bertsum.training.validation import LabelledSource, answer, calibrate, validate
 from helpers import tiny
 from helpers.rows import training_config
 
@@ -38,7 +38,9 @@ def train_part(directory: Path, values: dict) -> dict:
     sources = read_sources(directory, config)
     log: list[dict] = []
     training.train(model, sources, config, log.append)
+    calibrate(model, answer(model, sources, None, "float32"), ["sentiment"])
     return {
+        "temperature": model.temperatures["sentiment"],
         "rows": [len(source.train) for source in sources],
         "losses": [[line[key] for key in _LOGGED] for line in log],
         "measures": validate(model, sources, 3, "float32"),

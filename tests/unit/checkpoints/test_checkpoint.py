@@ -94,6 +94,33 @@ def test_every_head_comes_back(changes, tmp_path):
     assert torch.equal(logits(loaded, tokenizer), logits(model, tiny.wordpiece()))
 
 
+@pytest.mark.parametrize("kind", ["whole", "delta"])
+def test_temperatures_come_back(kind, base, tmp_path):
+    encoder, tokenizer = load_encoder("package:tiny_base/model")
+    model = BertSum(encoder, tiny.model_config())
+    model.temperatures = {"sentiment": 1.25}
+    if kind == "whole":
+        save(tmp_path, model, tokenizer)
+    else:
+        save_as_delta(tmp_path, model, base, 1)
+    assert load_checkpoint(tmp_path)[0].temperatures == {"sentiment": 1.25}
+
+
+def test_a_checkpoint_without_temperatures_has_none(copy):
+    values = json.loads((copy / "config.json").read_text())
+    assert values.pop("temperatures") == {}
+    (copy / "config.json").write_text(json.dumps(values))  # as earlier versions wrote it
+    assert load_checkpoint(copy)[0].temperatures == {}
+
+
+@pytest.mark.parametrize(
+    "temperatures", [{"sentiment": 0}, {"topic": 1e9}, {"summary": 1.5}, {"sentiment": "hot"}]
+)
+def test_a_temperature_that_is_none_is_refused(temperatures, copy):
+    with pytest.raises(ModelError, match=r"config\.json.*temperatures"):
+        load_checkpoint(edit_config(copy, temperatures=temperatures))
+
+
 def test_settings_of_the_encoder_come_back(tmp_path):
     changes = {
         "hidden_act": "gelu_new",
@@ -630,11 +657,13 @@ def test_a_digest_changes_with_a_weight_a_setting_and_the_tokenizer(copy, checkp
     digests.add(model_digest(copy))
     edit_config(copy, bertsum_version="0.0.1")
     digests.add(model_digest(copy))
+    edit_config(copy, temperatures={"sentiment": 1.5})
+    digests.add(model_digest(copy))
     (copy / "tokenizer.json").write_text(
         (copy / "tokenizer.json").read_text().replace("##a", "##ä")
     )
     digests.add(model_digest(copy))
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_a_digest_of_a_delta_covers_its_base(base, tmp_path):

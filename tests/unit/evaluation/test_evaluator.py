@@ -242,6 +242,13 @@ def test_models_that_do_not_know_all_labels_are_measured_over_the_same_rows(head
     is_positive = scores["less"]["positive"] > scores["less"]["negative"]
     right = sum((expected[place] == "positive") == is_positive[place] for place in known)
     assert less["accuracy_among_present_labels"] == pytest.approx(right / 60)
+    asked = np.where(is_positive, "positive", "negative").tolist()
+    assert less["macro_f1_among_present_labels"] == pytest.approx(
+        f1_score(expected, asked, labels=sorted(set(expected)), average="macro", zero_division=0)
+    )
+    low, high = less["calibration"]["error_95"]
+    assert 0 < low < less["calibration"]["error"] < high
+    assert 0 < less["calibration"]["error_by_chance"] < high
 
 
 def test_a_column_without_a_known_label_is_reported():

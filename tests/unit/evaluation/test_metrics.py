@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from helpers import tiny
+from scipy.stats import binomtest
 from sklearn import metrics as sk
-from sklearn.calibration import calibration_curve
 
 from bertsum.evaluation import metrics
 from bertsum.evaluation.rouge import Rouge, rouge
@@ -102,28 +102,21 @@ def test_confusion_equals_scikit_learn():
     assert np.array_equal(found, sk.confusion_matrix(expected, predicted, labels=[0, 1, 2]))
 
 
-def test_calibration_equals_scikit_learn():
-    generator = np.random.default_rng(0)
-    scores = generator.dirichlet([1, 1, 1], 300)
-    expected = np.where(
-        generator.random(300) < 0.5, scores.argmax(1), generator.integers(0, 3, 300)
-    )
-    found = metrics.calibration(scores, expected)
-    correct = scores.argmax(1) == expected
-    accuracies, confidences = calibration_curve(correct, scores.max(1), n_bins=15)
-    assert found.accuracies == pytest.approx(list(accuracies))
-    assert found.confidences == pytest.approx(list(confidences))
-    assert sum(found.counts) == 300
-    gap = sum(
-        count / 300 * abs(accuracy - confidence)
-        for count, accuracy, confidence in zip(found.counts, accuracies, confidences, strict=True)
-    )
-    assert found.error == pytest.approx(gap)
-    assert (
-        metrics.calibration(np.array([[1.0, 0.0]]), np.array([0])).error == 0
-    )  # the edge of the last bin
+def test_the_interval_of_a_share_is_wilsons():
+    for right, count in ((8, 10), (0, 3), (12, 12), (431, 500)):
+        is_right = np.arange(count) < right
+        wanted = binomtest(right, count).proportion_ci(method="wilson")
+        assert metrics.share_interval(is_right) == pytest.approx((wanted.low, wanted.high))
     with pytest.raises(ValueError, match="no rows"):
-        metrics.calibration(np.zeros((0, 2)), np.zeros(0, np.int64))
+        metrics.share_interval(np.zeros(0, bool))
+
+
+def test_an_answer_is_asked_for_among_the_labels_of_the_data():
+    scores = np.array([[0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+    assert metrics.answers_among_present(scores, np.array([0, 2, 2])).tolist() == [0, 2, 2]
+    # The label 3 is none of the model's: only class 1 is left, then any.
+    assert metrics.answers_among_present(scores, np.array([1, 3, 3])).tolist() == [1, 1, 1]
+    assert metrics.answers_among_present(scores, np.array([3, 3, 3])).tolist() == [1, 1, 2]
 
 
 def test_spread_is_the_mean_over_pairs_of_sentences():

@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import weakref
@@ -128,6 +130,22 @@ def test_a_prediction_is_complete(summarizer):
     assert prediction.num_sentences == 30
     assert prediction.num_tokens == 30 * 9
     assert not prediction.truncated
+
+
+def test_probabilities_are_those_of_the_temperature(summarizer, checkpoint, tmp_path):
+    """softmax(z / 2) is the square root of softmax(z), divided by the sum of such roots."""
+    directory = tmp_path / "model"
+    shutil.copytree(checkpoint, directory)
+    values = json.loads((directory / "config.json").read_text())
+    values["temperatures"] = {"sentiment": 2.0}
+    (directory / "config.json").write_text(json.dumps(values))
+    scaled, plain = make(directory)(TEXTS[2]), summarizer(TEXTS[2])
+    roots = np.sqrt(list(plain.sentiment_scores.values()))
+    assert list(scaled.sentiment_scores.values()) == pytest.approx(roots / roots.sum(), abs=1e-6)
+    assert scaled.sentiment == plain.sentiment
+    assert scaled.summary_scores == plain.summary_scores
+    make(directory).save_pretrained(tmp_path / "saved")
+    assert make(tmp_path / "saved")(TEXTS[2]) == scaled
 
 
 def test_the_best_sentences_are_chosen(summarizer):

@@ -70,6 +70,8 @@ def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) 
             torch.testing.assert_close(
                 weight, alone["weights"][name], rtol=1e-3, atol=1e-5, msg=name
             )
+        assert part["temperature"] == found[0]["temperature"]
+        assert part["temperature"] == pytest.approx(alone["temperature"], rel=1e-2)
         assert part["measures"].keys() == {"news", "reviews", "remark"}
         assert part["measures"]["news"]["rows"] == 3
         assert part["measures"]["news"]["rouge"] == pytest.approx(

@@ -617,7 +617,22 @@ def test_mlflow_takes_all_names_of_classes_inside_another_run(tmp_path: Path) ->
 def test_measures_that_cannot_be_had_are_told(report: dict, expected: str) -> None:
     from bertsum.evaluation.evaluator import EvaluationConfig
 
-    values = {"rows": 6, "rouge": {"rows": 2}, "topic": {}} | report
+    rows = report["labelled_rows"]["sentiment"] or 6
+    values = {"rows": rows, "rouge": {"rows": rows - 4}, "topic": {}} | report
     config = EvaluationConfig(sentiment_column="s", summary_column="y")
-    rouge = "ROUGE leaves out 4 of 6 rows, which lack a text or a reference"
+    rouge = f"ROUGE leaves out 4 of {rows} rows, which lack a text or a reference"
     assert missing_measures(values, ["m"], config) == [rouge, expected]
+
+
+def test_rows_without_a_label_are_counted() -> None:
+    from bertsum.evaluation.evaluator import EvaluationConfig
+
+    report = {
+        "rows": 1900,
+        "rouge": None,
+        "labelled_rows": {"sentiment": 1808, "topic": 0},
+        "sentiment": {"m": {"rows": 1808}},
+    }
+    assert missing_measures(report, ["m"], EvaluationConfig(sentiment_column="s")) == [
+        "sentiment: 92 of 1,900 rows have no label and are left out"
+    ]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,11 +21,13 @@ from bertsum.checkpoints.checkpoint import (
     save_delta,
 )
 from bertsum.errors import ConfigError, ModelError
+from bertsum.evaluation.calibration import calibration, fit_temperature
 from bertsum.inference.summarizer import document_encoder
 from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
+from bertsum.training.loop import renew_heads
 from bertsum.training.run import run
-from bertsum.training.validation import LabelledSource, validate
+from bertsum.training.validation import LabelledSource, predict_examples, validate
 
 START_RANK = 3
 
@@ -207,6 +210,65 @@ def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) 
     assert not any(
         "warning" in line for line in train(data, sources=sources("news"), start_from=str(start))
     )
+
+
+def raw_reviews(data: Path, output: str = "out") -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the checkpoint in DATA/OUTPUT for the reviews, and their classes."""
+    model, tokenizer = load_checkpoint(data / output)
+    (config,) = training_config(sources=sources("reviews")).sources
+    encoder = document_encoder(model, tokenizer)
+    uri = str(data / "reviews.parquet")
+    examples = read_examples(uri, config, encoder, model.config, max_windows=9)
+    rows = predict_examples(model, examples, "float32").classes["sentiment"]
+    return rows.logits, rows.labels
+
+
+def temperatures(directory: Path) -> dict[str, float]:
+    return json.loads((directory / "config.json").read_text())["temperatures"]
+
+
+def test_a_run_ends_with_the_temperature_of_what_it_saves(data: Path, base) -> None:
+    said = train(data)
+    logits, labels = raw_reviews(data)
+    fitted = fit_temperature([(logits, labels)])
+    assert temperatures(data / "out") == {"sentiment": pytest.approx(fitted, rel=1e-3)}
+    sentence = f"Temperature of sentiment: {fitted:.3f}, fitted on 12 validation rows of 1 sources."
+    assert sentence in said
+    assert sentence in (data / "out" / "model_card.md").read_text()
+    measured = json.loads((data / "out" / "validation.json").read_text())["reviews"]
+    probabilities = torch.from_numpy(logits / fitted).softmax(1)
+    wanted = calibration(probabilities.numpy(), labels).error
+    assert measured["sentiment"]["calibration_error"] == pytest.approx(wanted, abs=1e-3)
+    likelihood = probabilities[torch.arange(12), torch.from_numpy(labels)]
+    assert measured["sentiment_loss"] == pytest.approx(-likelihood.log().mean().item(), rel=1e-3)
+
+
+def test_a_source_that_is_not_trained_on_does_not_decide_the_temperature(data: Path, base) -> None:
+    only_measured = sources("reviews")[0] | {"name": "elsewhere", "train_uri": None}
+    only_trained = sources("reviews")[0] | {"validation_uri": None}
+    said = train(data, sources=[*sources("news"), only_trained, only_measured])
+    assert temperatures(data / "out") == {}
+    (sentence,) = [line for line in said if line.startswith("Temperature")]
+    assert sentence.startswith("Temperature of sentiment: 1.000, not fitted: no source")
+    assert "calibration_error" in (data / "out" / "validation.json").read_text()
+
+
+def test_a_head_that_does_not_learn_keeps_its_temperature(data: Path, base, start: Path) -> None:
+    values = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(values | {"temperatures": {"sentiment": 1.75}}))
+    said = train(data, start_from=str(start), trained="summarization")
+    assert temperatures(data / "out") == {"sentiment": 1.75}
+    assert not [line for line in said if line.startswith("Temperature")]
+
+
+@pytest.mark.parametrize(
+    ("new_heads", "kept"), [(["sentiment"], {}), (["topic"], {"sentiment": 1.75})]
+)
+def test_a_new_head_has_no_temperature_of_the_old_one(new_heads: list[str], kept: dict) -> None:
+    model = tiny.model()
+    model.temperatures = {"sentiment": 1.75}
+    config = training_config(model={"topic_labels": ["a", "b"]}, new_heads=["topic", *new_heads])
+    assert renew_heads(model, config).temperatures == kept
 
 
 def test_a_model_without_summaries_says_so(data: Path, base) -> None:
