@@ -29,6 +29,7 @@ from bertsum.checkpoints.config import (
 )
 from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
 from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.q4_encoder import load_q4_encoder, load_q4_tokenizer, read_q4_config
 from bertsum.checkpoints.size_checks import (
     Shapes,
     check_amount,
@@ -60,6 +61,8 @@ def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it is not typed
 
     directory = _directory(source)
+    if directory.is_file():
+        return load_q4_encoder(directory)
     try:
         config = _bare_encoder_config(directory)
         # before Transformers takes memory for what a damaged or hostile configuration asks for
@@ -101,13 +104,15 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
     Raises ModelError.
     """
     directory = _directory(source)
+    if directory.is_file():
+        return load_q4_tokenizer(directory)
     try:
         # a bare encoder's configuration lacks this key
         if b'"bertsum_version"' not in (directory / CONFIG_FILE).read_bytes():
             return _load_tokenizer(directory, _bare_encoder_config(directory))
         checkpoint = read_config(directory)
         if checkpoint.base_encoder is not None:
-            return load_tokenizer(str(checkpoint.base_encoder.path))
+            return load_tokenizer(_source(checkpoint.base_encoder))
         check_numbers(directory / CONFIG_FILE, checkpoint.model_dump(), {})
         return _load_tokenizer(directory, _encoder_config(checkpoint))
     except Exception as error:  # Transformers has no error of its own for what is damaged
@@ -190,7 +195,7 @@ def make_delta(model: BertSum, base: BaseEncoder, rank: int) -> Delta:
     Raises ModelError where the encoder does not fit.
     """
     check_base(model, base)
-    encoder, _ = load_encoder(str(base.path))
+    encoder, _ = load_encoder(_package_source(base))
     return delta_of(model.state_dict(), encoder.state_dict(), base, rank)
 
 
@@ -208,7 +213,7 @@ def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, *, vers
 
 def check_base(model: BertSum, base: BaseEncoder) -> None:
     """Raise ModelError where the model's encoder is of another shape than the base encoder."""
-    config = _bare_encoder_config(base.path)
+    config = read_q4_config(base.path) if base.file else _bare_encoder_config(base.path)
     base_shapes = skeleton(lambda: _build(config))
     for name, shape in shapes_of(model.encoder.state_dict()).items():
         if shape != base_shapes.get(name):
@@ -274,13 +279,26 @@ def _refuse_other_models(values: Mapping[str, object]) -> None:
 
 
 def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    digest = sha256_of(base.path / WEIGHTS_FILE)
-    if digest != base.sha256:
-        raise ModelError(
-            f"the encoder in {base.path} has the digest {digest[:12]}; "
-            f"this delta was trained on {base.sha256[:12]}"
-        )
-    return load_encoder(str(base.path))
+    source = _source(base)
+    if source != base.hub_name:
+        digest = sha256_of(base.weights_path)
+        if digest != base.sha256:
+            raise ModelError(
+                f"the encoder in {base.path} has the digest {digest[:12]}; "
+                f"this delta was trained on {base.sha256[:12]}"
+            )
+    return load_encoder(source)
+
+
+def _source(base: BaseEncoder) -> str:
+    """What `load_encoder` takes for a base encoder: the package, or else its name on the hub."""
+    if base.hub_name is not None and not base.is_installed:
+        return base.hub_name
+    return _package_source(base)
+
+
+def _package_source(base: BaseEncoder) -> str:
+    return f"{PACKAGE_PREFIX}{base.package}/{base.directory or base.file}"
 
 
 def _empty_encoder(

