@@ -28,7 +28,7 @@ from bertsum.checkpoints.config import (
     sha256_of,
 )
 from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
-from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.checkpoints.size_checks import (
     Shapes,
     check_amount,
@@ -221,7 +221,7 @@ def _directory(source: str) -> Path:
     """Where the encoder or checkpoint is, fetched if it is elsewhere."""
     if source.startswith(PACKAGE_PREFIX):
         return package_encoder(source).path
-    return resolve(source)
+    return resolve_checkpoint(source)
 
 
 def _bare_encoder_config(directory: Path) -> "PreTrainedConfig":

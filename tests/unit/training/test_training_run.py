@@ -20,7 +20,7 @@ from bertsum.checkpoints.checkpoint import (
     save_delta,
 )
 from bertsum.errors import ConfigError, ModelError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
 from bertsum.training.run import run
