@@ -9,10 +9,10 @@ from bertsum.text.sentences import detect_language
 # All that is written in their scripts is read by one model: there is no second language of weight.
 _TOLD_BY_SCRIPT = frozenset({"zh", "ja", "ko", "th", "el"})
 _SAMPLE_CHARACTERS = 200  # of 3,000 English texts and 72 others: no worse than 300, at 2/3 the time
-# English words stand in the texts of many languages and names in English ones: "Lupin Q2 net dips"
-# is Italian to the detector by 0.24 to 0.21. In 5,000 English texts of 20 letters or more the
-# errors fall by half with this preference, and of 200 texts in 22 other languages none is lost.
-# A shorter text may be one word that several languages share.
+# To the detector "Prices of base metals move up on global cues" is Spanish by 0.33 to 0.30: names and
+# figures say little of a language. This preference halves the errors in English headlines and in
+# five words of English, and of 200 sentences in 22 other languages none becomes English by it. A
+# shorter text may be a word that several languages share.
 _ENGLISH_PREFERENCE = 3.0
 _MIN_LETTERS = 20
 
