@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bertsum.errors import ConfigError
-from bertsum.schema import TEXT_COLUMN
+from bertsum.schema import DEFAULT_OUTPUTS, TEXT_COLUMN, OutputGroup
 
 _TOO_LARGE = 2**63  # the first number that a signed integer of 64 bits cannot hold
 
@@ -202,8 +202,23 @@ class SummarizerConfig(Config):
         None,
         description="keys to the text in a JSON document, joined by dots, like `payload.body`",
     )
+    outputs: tuple[OutputGroup, ...] | None = Field(
+        None,
+        description="groups of columns to write, beside summary and sentiment, which always are; "
+        "default: what the model gives, which is the language for a family of checkpoints",
+    )
 
-    added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path"})
+    added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path", "outputs"})
+
+    @field_validator("outputs", mode="after")
+    @classmethod
+    def _outputs_in_order(
+        cls, groups: tuple[OutputGroup, ...] | None
+    ) -> tuple[OutputGroup, ...] | None:
+        """One order and no repetition, so that equal columns have one fingerprint."""
+        if groups is None:
+            return None
+        return tuple(group for group in OutputGroup if group in (*DEFAULT_OUTPUTS, *groups))
 
     @model_validator(mode="after")
     def _path_fits_format(self) -> Self:

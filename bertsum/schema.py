@@ -3,7 +3,7 @@
 A `Document` goes in, a `Prediction` comes out; `predictions_to_table` is the border to Arrow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +23,18 @@ class Status(StrEnum):
     ERROR = "error"
 
 
+class OutputGroup(StrEnum):
+    """Columns that are written together: what `summarizer.outputs` chooses among."""
+
+    SUMMARY = "summary"
+    SENTIMENT = "sentiment"
+    LANGUAGE = "language"
+
+
+DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
+"""The groups that are always written; their columns are in PREDICTION_SCHEMA."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One text to read.
@@ -39,7 +51,8 @@ class Document:
 class Prediction:
     """One output row.
 
-    Scores are probabilities in [0, 1]. Indices count the document's sentences from 0.
+    Scores are probabilities in [0, 1]. Indices count the document's sentences from 0. The language
+    is None where the text has none, and where nobody asked for it.
     """
 
     status: Status
@@ -52,6 +65,7 @@ class Prediction:
     num_sentences: int = 0
     num_tokens: int = 0
     truncated: bool = False
+    language: str | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -68,6 +82,24 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("truncated", pa.bool_(), nullable=False),
     ]
 )
+"""The columns that are always written."""
+
+_OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
+    OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
+}
+"""Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
+
+
+def prediction_schema(outputs: Collection[OutputGroup] | None) -> pa.Schema:
+    """Columns of predictions: those that are always written, then those of the chosen groups.
+
+    `outputs`: None stands for DEFAULT_OUTPUTS.
+    """
+    fields = list(PREDICTION_SCHEMA)
+    for group, group_fields in _OPTIONAL_FIELDS.items():
+        if group in (outputs or ()):
+            fields += group_fields
+    return pa.schema(fields)
 
 
 def is_binary(data_type: pa.DataType) -> bool:
@@ -87,22 +119,28 @@ def same_names(names: Iterable[str], others: Iterable[str]) -> list[str]:
     return [name for name in names if fold(name) in folded]
 
 
-def predictions_to_table(predictions: Sequence[Prediction]) -> pa.Table:
-    """Arrow table with PREDICTION_SCHEMA, one row a prediction, in the given order."""
+def predictions_to_table(
+    predictions: Sequence[Prediction], outputs: Collection[OutputGroup] | None = None
+) -> pa.Table:
+    """Arrow table with `prediction_schema(outputs)`, one row a prediction, in the given order."""
+    schema = prediction_schema(outputs)
     columns = []
-    for field in PREDICTION_SCHEMA:
+    for field in schema:
         # fields of Prediction and of the schema have the same names
         values = [getattr(prediction, field.name) for prediction in predictions]
         if pa.types.is_map(field.type):  # Arrow takes a map as its pairs
             values = [None if value is None else list(value.items()) for value in values]
         columns.append(pa.array(values, type=field.type))
-    return pa.Table.from_arrays(columns, schema=PREDICTION_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def output_fields(
-    input_schema: pa.Schema, text_column: str, keep_columns: Sequence[str] | None
+    input_schema: pa.Schema,
+    text_column: str,
+    keep_columns: Sequence[str] | None,
+    outputs: Collection[OutputGroup] | None = None,
 ) -> list[pa.Field]:
-    """Fields of an output file: the input columns that pass through, then PREDICTION_SCHEMA.
+    """Fields of an output file: the input columns that pass through, then those of predictions.
 
     Raises ValueError when a kept column is not in the input, or has the name of an output column,
     in upper or lower case.
@@ -114,9 +152,12 @@ def output_fields(
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
-    if clashes := same_names(names, PREDICTION_SCHEMA.names):
+    predicted = prediction_schema(outputs)
+    if clashes := same_names(names, predicted.names):
+        is_optional = not same_names(clashes, PREDICTION_SCHEMA.names)
+        choice = "leave that group out of outputs, " if is_optional else ""
         raise ValueError(
             f"input columns {clashes} have the names of output columns (most readers ignore case); "
-            "leave them out with keep_columns, or rename them in the input"
+            f"leave them out with keep_columns, {choice}or rename them in the input"
         )
-    return [input_schema.field(name) for name in names] + list(PREDICTION_SCHEMA)
+    return [input_schema.field(name) for name in names] + list(predicted)

@@ -106,6 +106,7 @@ def look_up(
     """
     # Imported here so that `--help` is quick.
     from bertsum.checkpoints.config import model_digest
+    from bertsum.checkpoints.family import with_outputs
     from bertsum.checkpoints.locate import SHIPPED_MODEL, resolve
 
     # First: a storage needs its options before anything in it is opened.
@@ -113,15 +114,15 @@ def look_up(
     output = Folder(options.output)
     source = find_input(options.input, output, scope=scope, dry_run=dry_run)
     say_notes(source)
-    job = Job(
-        options.model or SHIPPED_MODEL, model_digest(resolve(options.model)), config.summarizer
-    )
+    directory = resolve(options.model)
+    summarizer = with_outputs(config.summarizer, directory)
+    job = Job(options.model or SHIPPED_MODEL, model_digest(directory), summarizer)
     return Run(
         input_uri=options.input,
         source=source,
         output=output,
         job=job,
-        work=SummarizeWork(options.model, job, config.summarizer, config.max_batch_tokens),
+        work=SummarizeWork(options.model, job, summarizer, config.max_batch_tokens),
         config=config,
         address=find_address(options.address),
         lake=open_table(config.output, output),

@@ -43,6 +43,7 @@ def text(options: TextOptions) -> int:
     document = _read(options.file)
     start = time.perf_counter()
     # It imports torch, which takes seconds: only once the options are known to be right.
+    from bertsum.inference.routing import names_language
     from bertsum.inference.summarizer import Summarizer
 
     summarizer = Summarizer(options.model, config)
@@ -54,6 +55,8 @@ def text(options: TextOptions) -> int:
         # What an encoding other than UTF-8 lacks must be written as JSON's own escapes.
         ascii_only = not is_unicode(sys.stdout.encoding)
         record = asdict(prediction) | {"seconds": rounded}
+        if not names_language(summarizer.config):
+            del record["language"]
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)
@@ -89,6 +92,8 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
         scores = sorted(prediction.sentiment_scores.items(), key=lambda entry: -entry[1])
         shown = ", ".join(f"{label} {score:.2f}" for label, score in scores)
         console.print(f"sentiment  {shown}")
+    if prediction.language is not None:
+        console.print(f"language   {prediction.language}")
     num_chosen = len(prediction.summary_sentences or ())
     length, full_length = len(prediction.summary or ""), len(document.text or "")
     cut = " (only the beginning: longer than max_windows allows)" if prediction.truncated else ""

@@ -28,7 +28,7 @@ from bertsum.checkpoints.config import (
     sha256_of,
 )
 from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
-from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.checkpoints.q4_encoder import load_q4_encoder, load_q4_tokenizer, read_q4_config
 from bertsum.checkpoints.size_checks import (
     Shapes,
@@ -237,7 +237,7 @@ def _directory(source: str) -> Path:
     """Where the encoder or checkpoint is, fetched if it is elsewhere."""
     if source.startswith(PACKAGE_PREFIX):
         return package_encoder(source).path
-    return resolve(source)
+    return resolve_checkpoint(source)
 
 
 def _bare_encoder_config(directory: Path) -> "PreTrainedConfig":

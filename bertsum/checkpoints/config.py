@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from bertsum import __version__
+from bertsum.checkpoints.family import FAMILY_FILE, read_family
 from bertsum.config import Config, ModelConfig
 from bertsum.errors import ModelError
 
@@ -131,9 +132,18 @@ def package_encoder(name: str) -> BaseEncoder:
 
 
 def model_digest(directory: Path) -> str:
-    """SHA-256 over the files that decide what the model computes, wherever they are."""
-    config = read_config(directory)
+    """SHA-256 over the files that decide what the model computes, wherever they are.
+
+    Of a family: over `family.json` and the digests of all members.
+    """
+    family = read_family(directory)
     digest = hashlib.sha256()
+    if family is not None:
+        digest.update(f"{FAMILY_FILE}\0{sha256_of(directory / FAMILY_FILE)}\n".encode())
+        for name in sorted(family.members):
+            digest.update(f"{name}\0{model_digest(directory / name)}\n".encode())
+        return digest.hexdigest()
+    config = read_config(directory)
     # names and contents, but no directory: a copy elsewhere is the same model
     for path in sorted(directory.iterdir()):
         if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:

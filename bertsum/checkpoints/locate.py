@@ -1,6 +1,7 @@
 """Name of a model -> a local directory.
 
-A model is the shipped one, a directory, a URI in object storage, or a hub name.
+A model is the shipped one, a directory, a URI in object storage, or a hub name. It is a checkpoint
+or a family of them.
 """
 
 import fcntl
@@ -15,8 +16,9 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
+from bertsum.checkpoints.family import FAMILY_FILE, parse_family, read_family
 from bertsum.errors import BertsumError, ModelError
-from bertsum.storage.folder import FileInfo, Folder, describe
+from bertsum.storage.folder import FileInfo, Folder, describe, mask
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "model_default"
 SHIPPED_MODEL = "bertsum-default"  # its name, wherever a model is asked for
@@ -27,9 +29,10 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 def resolve(model: str | None) -> Path:
-    """Local directory of a checkpoint, which is fetched where it is elsewhere.
+    """Local directory of a checkpoint or a family, which is fetched where it is elsewhere.
 
-    `model`: None or `bertsum-default` for the shipped one, a directory, a URI, or a hub name.
+    `model`: None or `bertsum-default` for the shipped one, `bertsum-default/NAME` for a member of
+    it, a directory, a URI, or a hub name.
     """
     if model is None:
         return DEFAULT_MODEL
@@ -40,11 +43,44 @@ def resolve(model: str | None) -> Path:
         return path
     if model == SHIPPED_MODEL:
         return DEFAULT_MODEL
+    if model.startswith(f"{SHIPPED_MODEL}/"):
+        return _shipped_member(model.removeprefix(f"{SHIPPED_MODEL}/"))
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(
             f"model {model!r}: there is no such directory; give a directory, a URI, or a hub name"
         )
     return _download_from_hub(model)
+
+
+def resolve_checkpoint(model: str | None) -> Path:
+    """The same as `resolve`, for where one checkpoint is needed.
+
+    Raises ModelError for a family, which names its members.
+    """
+    directory = resolve(model)
+    family = read_family(directory)
+    if family is None:
+        return directory
+    name = model or SHIPPED_MODEL
+    # a hub has no name for a part of a model, but its copy here has
+    base = name.rstrip("/") if name == SHIPPED_MODEL or "://" in name else str(directory)
+    members = ", ".join(f"{base}/{member}" for member in family.members)
+    raise ModelError(
+        f"model {mask(name)!r} is a family of checkpoints, and one is needed here: {mask(members)}"
+    )
+
+
+def _shipped_member(name: str) -> Path:
+    """Directory of a member of the shipped family. Raises ModelError where there is none."""
+    family = read_family(DEFAULT_MODEL)
+    members = list(family.members) if family else []
+    if name not in members:
+        known = ", ".join(f"{SHIPPED_MODEL}/{member}" for member in members)
+        raise ModelError(
+            f"model {SHIPPED_MODEL}/{name}: there is no such member of the shipped model; "
+            + (f"there is: {known}" if known else f"it is one checkpoint: {SHIPPED_MODEL}")
+        )
+    return DEFAULT_MODEL / name
 
 
 def _download(uri: str) -> Path:
@@ -72,13 +108,19 @@ def _download(uri: str) -> Path:
 
 
 def _list(folder: Folder) -> dict[str, FileInfo]:
-    """The files of a checkpoint.
+    """The files of a checkpoint, or of a family and its members.
 
-    It is flat; what else is in its directory (the state of a training run) may be large.
+    A checkpoint is flat; what else is in its directory (the state of a training run) may be large.
     """
+    listing = folder.list_names()
+    directories = {""}
+    if FAMILY_FILE in listing:
+        data = folder.read_bytes(FAMILY_FILE)
+        directories |= parse_family(data, f"{folder}/{FAMILY_FILE}").members.keys()
     wanted = {}
-    for name, info in folder.list_names().items():
-        if "/" not in name and any(fnmatch(name, pattern) for pattern in _FILES):
+    for name, info in listing.items():
+        directory, _, file_name = name.rpartition("/")
+        if directory in directories and any(fnmatch(file_name, pattern) for pattern in _FILES):
             wanted[name] = info
     return wanted
 
@@ -142,6 +184,7 @@ def _fetch_whole(folder: Folder, listing: dict[str, FileInfo], target: Path) -> 
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
         for name in listing:
+            (partial / name).parent.mkdir(exist_ok=True)
             with folder.open(name) as source, (partial / name).open("wb") as copy:
                 shutil.copyfileobj(source, copy)
         # a file may have been replaced after it was copied, and before the last one was

@@ -217,9 +217,11 @@ class Evaluator:
         for name, answer in answers.items():
             predictions[name] = answer.prediction
             sentiments[name] = answer.prediction.sentiment_scores
-            if answer.scores is not None and answer.scores.topic_scores is not None:
-                labels = self.models[name].model.config.topic_labels
-                values = answer.scores.topic_scores.tolist()
+            encoded, scores = answer.encoded, answer.scores
+            if encoded is not None and scores is not None and scores.topic_scores is not None:
+                reader = self.models[name].router.reader_for(encoded.language)
+                labels = reader.model.config.topic_labels
+                values = scores.topic_scores.tolist()
                 topics[name] = dict(zip(labels, values, strict=True))
 
         first = next(iter(predictions.values()))
@@ -252,14 +254,15 @@ class Evaluator:
                 expected.append(tag)
         predicted = []
         for name, answer in answers.items():
-            model = self.models[name]
-            if model.model.token_sentiment is None:
+            router, scores = self.models[name].router, answer.scores
+            if all(reader.model.token_sentiment is None for reader in router.readers.values()):
                 continue
-            labels, scores = model.model.config.token_sentiment_labels, answer.scores
             tags = [OUTSIDE] * len(known_starts)
             if answer.encoded is not None and scores and scores.token_labels is not None:
+                reader = router.reader_for(answer.encoded.language)
+                labels = reader.model.config.token_sentiment_labels
                 # a word has the label of its first token, as in training
-                first_tokens = model.encoder.first_tokens(answer.encoded, known_starts)
+                first_tokens = reader.encoder.first_tokens(answer.encoded, known_starts)
                 for index, token in enumerate(first_tokens):
                     if token is not None:
                         tags[index] = labels[scores.token_labels[token]]

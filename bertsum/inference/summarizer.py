@@ -1,13 +1,13 @@
-"""Documents -> predictions with a trained model: prepare (CPU), forward (device), finish (CPU).
+"""Documents -> predictions with trained models: prepare (CPU), forward (device), finish (CPU).
 
 The three steps are separate, so that the host prepares the next documents while the device is
-computing.
+computing. Each document goes to the model for its language, where there are several.
 """
 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,27 +15,23 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self, overload
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import nn
 
 import bertsum
-from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from bertsum.checkpoints.checkpoint import save_checkpoint
+from bertsum.checkpoints.family import save_family, with_outputs
 from bertsum.checkpoints.locate import resolve
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.inference.arguments import check_arguments, choose_device, choose_dtype
 from bertsum.inference.arrow import output_table, read_documents, read_sequence, unreadable
-from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
+from bertsum.inference.device_batches import Running, Scores, one_line
 from bertsum.inference.heap import HeapTrimmer
+from bertsum.inference.reader import Reader
+from bertsum.inference.routing import Router, names_language
 from bertsum.inference.stream import Progress, read_ahead
-from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
-from bertsum.model.cpu_linear import reorder_weights
-from bertsum.model.ranking import choose_sentences
-from bertsum.model.selection import join_sentences
 from bertsum.schema import Document, Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
@@ -54,6 +50,7 @@ class Prepared:
 
     encoded: list[EncodedDocument | None]  # [N]
     predictions: list[Prediction | None]  # [N]
+    languages: list[str | None]  # [N] None without text, or where the script decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,13 @@ class Finished:
 
 
 class Summarizer:
-    """A model with its tokenizer and configuration, for texts, lists of texts and Arrow tables."""
+    """A checkpoint or a family of them, for texts, lists of texts and Arrow tables.
+
+    - `config`: as given, with the groups of columns that the model writes
+    - `router`: the models, and which of them reads which language
+    - `device`, `dtype`: where they compute, and the number format of their encoders
+    - `stage_seconds`: seconds spent on preparing, forward and finishing
+    """
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Summarizer:
         device: str | torch.device | None = None,
         max_batch_tokens: int = 16384,
     ):
-        """Load a checkpoint.
+        """Load a checkpoint, or all members of a family.
 
         - `model`: a directory, a URI, a hub name, or None for the model that ships with bertsum
         - `config`: what a prediction holds; by default three sentences and the sentiment
@@ -90,29 +93,44 @@ class Summarizer:
         argument that is not as described.
         """
         check_arguments(model, config, max_batch_tokens)
-        self.config = config or SummarizerConfig()
         self.max_batch_tokens = max_batch_tokens
         self.device = choose_device(device)
         source = None if model is None else str(model)
         directory = resolve(source)
-        self.model, self.tokenizer = load_checkpoint(directory)
+        self.config = with_outputs(config or SummarizerConfig(), directory)
+        self.dtype = choose_dtype(self.config.dtype, self.device)
+        self.router = Router(directory, self.device, self.dtype)
         if source is not None and Path(source).expanduser().is_dir():
             source = str(directory.absolute())  # another process may have another working directory
         self._source, self._given_device = source, device
-        self.encoder = document_encoder(self.model, self.tokenizer)
-        self.dtype = choose_dtype(self.config.dtype, self.device)
-        self.model.to(self.device).encoder.to(self.dtype)
-        if self.model.candidates is not None:
-            # it reads what the host has counted, while the device computes
-            self.model.candidates.cpu()
-        if self.device.type == "cpu" and self.model.is_packed:
-            reorder_weights(self.model.encoder)
+        if self.router.needs_language(self.config):
+            self.router.detect_language(" ")  # loads it: an error here is no document's fault
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
         self._trim_heap = HeapTrimmer()
         # two streams may be at work, and the encoder's memory of words is one
         self._preparing = Lock()
         # A GPU has the batches of the next pool before the scores of the last one are waited for.
         self._pools_ahead = 1 if self.device.type == "cuda" else 0
+
+    @property
+    def model(self) -> BertSum:
+        """The model. Raises ModelError for a family, which has several: see `readers`."""
+        return self.router.only_reader.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, of Transformers. Raises ModelError for a family."""
+        return self.router.only_reader.tokenizer
+
+    @property
+    def encoder(self) -> DocumentEncoder:
+        """What encodes documents for the model. Raises ModelError for a family."""
+        return self.router.only_reader.encoder
+
+    @property
+    def readers(self) -> Mapping[str, Reader]:
+        """The models by the name of the member; a checkpoint has one, of the name ""."""
+        return self.router.readers
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         """Pickle the arguments of the constructor; unpickling and copying load the model again.
@@ -138,10 +156,17 @@ class Summarizer:
         return cls(model, config)
 
     def save_pretrained(self, directory: str | Path, card: str = "") -> None:
-        """Write the model as a whole checkpoint, in the precision that it runs in."""
-        save_checkpoint(
-            Path(directory), self.model, self.tokenizer, card, version=bertsum.__version__
-        )
+        """Write each model as a whole checkpoint, in the precision that it runs in."""
+        for name, reader in self.readers.items():
+            save_checkpoint(
+                Path(directory, name),
+                reader.model,
+                reader.tokenizer,
+                card,
+                version=bertsum.__version__,
+            )
+        if self.router.family is not None:
+            save_family(Path(directory), self.router.family)
 
     @overload
     def __call__(self, documents: str) -> Prediction: ...
@@ -219,20 +244,27 @@ class Summarizer:
     def prepare(self, documents: Sequence[Document]) -> Prepared:
         """Split, tokenize and window; a document that is not text gets its prediction here."""
         predictions = [unreadable(document) for document in documents]
+        languages: list[str | None] = [None] * len(documents)
         readable: list[int] = []
         for index, prediction in enumerate(predictions):
-            if prediction is None:
+            if prediction is not None:
+                continue
+            try:
+                languages[index] = self.router.language_of(documents[index], self.config)
                 readable.append(index)
-        results = self._encode([documents[index] for index in readable])
+            except Exception as error:  # whatever a hostile text makes the detector raise
+                reason = f"preparing failed: {one_line(error)}"
+                predictions[index] = Prediction(Status.ERROR, error=reason)
         encoded: list[EncodedDocument | None] = [None] * len(documents)
-        for index, result in zip(readable, results, strict=True):
-            if isinstance(result, Prediction):
-                predictions[index] = result
-            elif result.is_unknown_language:
-                predictions[index] = self._predict_lead(result)
-            else:
-                encoded[index] = result
-        return Prepared(encoded, predictions)
+        for reader, indices in self.router.split(readable, languages):
+            texts = [documents[index].text or "" for index in indices]
+            results = reader.encode(texts, [languages[index] for index in indices], self.config)
+            for index, result in zip(indices, results, strict=True):
+                if isinstance(result, Prediction):
+                    predictions[index] = result
+                else:
+                    encoded[index] = result
+        return Prepared(encoded, predictions, languages)
 
     def forward(
         self, prepared: Prepared, on_progress: Progress | None = None
@@ -246,38 +278,17 @@ class Summarizer:
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
         """Select sentences and name the sentiment: [N] predictions, in the order of `prepared`."""
         predictions = list(prepared.predictions)
-        indices: list[int] = []
-        documents: list[EncodedDocument] = []
-        document_scores: list[Scores] = []
-        sentence_scores: list[npt.NDArray[np.float32]] = []  # [S] a document
-        for index, (document, score) in enumerate(zip(prepared.encoded, scores, strict=True)):
-            if document is None or predictions[index] is not None:
-                continue
-            sentences = score.sentence_scores if score else None
-            # damaged weights, or numbers out of their format's range, give NaN or infinity
-            if score is not None and sentences is not None and np.isfinite(sentences).all():
-                indices.append(index)
-                documents.append(document)
-                document_scores.append(score)
-                sentence_scores.append(sentences)
-            else:
-                reason = score.error if score else "the model gave no scores"
-                predictions[index] = Prediction(
-                    Status.ERROR,
-                    error=reason or "the model gave scores that are not numbers",
-                    num_sentences=len(document.spans),
-                    num_tokens=document.num_tokens,
-                    truncated=document.truncated,
-                )
-        # of all documents at once, since the ranker compares their candidates in one batch
-        summaries = choose_sentences(
-            documents, sentence_scores, self.config.selection, self.model.candidates
-        )
-        for row, chosen in enumerate(summaries):
-            predictions[indices[row]] = self._predict_one(
-                documents[row], document_scores[row], sentence_scores[row], chosen
-            )
-        return [prediction for prediction in predictions if prediction is not None]
+        for reader, indices, encoded in self._read_documents(prepared):
+            read_scores = [scores[index] for index in indices]
+            results = reader.finish(encoded, read_scores, self.config.selection)
+            for index, result in zip(indices, results, strict=True):
+                predictions[index] = result
+        finished: list[Prediction] = []
+        for prediction, language in zip(predictions, prepared.languages, strict=True):
+            if prediction is not None:
+                is_asked = language is not None and names_language(self.config)
+                finished.append(replace(prediction, language=language) if is_asked else prediction)
+        return finished
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
         """A row of status `error` for each row of the table, without computing anything."""
@@ -289,7 +300,8 @@ class Summarizer:
 
         Progress is told pool by pool, and a pool may take minutes.
         """
-        self.model.register_forward_hook(lambda *_: call())
+        for reader in self.readers.values():
+            reader.model.register_forward_hook(lambda *_: call())
 
     def _run(
         self, pools: Iterable[Sequence[Document]], on_progress: Progress | None
@@ -339,21 +351,31 @@ class Summarizer:
         return Finished(prepared.encoded, scores, predictions)
 
     def _start(self, prepared: Prepared) -> Iterable[Running]:
-        """Batches that a GPU has been given; on a CPU each is computed when it is asked for."""
-        indices: list[int] = []  # in `prepared` of each document that the model reads
-        documents: list[EncodedDocument] = []
-        for index, document in enumerate(prepared.encoded):
-            if document is not None:
-                indices.append(index)
-                documents.append(document)
+        """Batches that a GPU has been given; on a CPU each is computed when it is asked for.
+
+        The documents of each reader are batched apart. So a pool has at most one batch a reader
+        that is not full.
+        """
 
         def batches() -> Iterator[Running]:
-            for group in group_documents(documents, self.max_batch_tokens):
-                for running in self._start_group(documents, group):
-                    # from indices among the documents that are read to those among all
+            for reader, indices, encoded in self._read_documents(prepared):
+                for running in reader.start(encoded, self.max_batch_tokens):
+                    # from indices among the reader's documents to those among all
                     yield replace(running, indices=[indices[index] for index in running.indices])
 
         return list(batches()) if self._pools_ahead else batches()
+
+    def _read_documents(
+        self, prepared: Prepared
+    ) -> Iterator[tuple[Reader, list[int], list[EncodedDocument]]]:
+        """What each reader is to read: indices in `prepared`, and the documents there."""
+        documents = {
+            index: document
+            for index, document in enumerate(prepared.encoded)
+            if document is not None
+        }
+        for reader, indices in self.router.split(documents, prepared.languages):
+            yield reader, indices, [documents[index] for index in indices]
 
     def _collect(
         self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
@@ -378,98 +400,6 @@ class Summarizer:
             yield
         finally:
             self.stage_seconds[stage] += time.perf_counter() - start
-
-    def _encode(self, documents: Sequence[Document]) -> list[EncodedDocument | Prediction]:
-        """Encodings; for a text that the tokenizer fails at, a prediction that says so."""
-        texts = [document.text or "" for document in documents]
-        languages = [document.language or self.config.language for document in documents]
-        try:
-            return list(self.encoder.encode(texts, languages, self.config.max_windows))
-        except Exception as error:
-            # whatever a hostile text makes a tokenizer raise: search that text, keep the others
-            if len(documents) == 1:
-                return [Prediction(Status.ERROR, error=f"preparing failed: {one_line(error)}")]
-            half = len(documents) // 2
-            return self._encode(documents[:half]) + self._encode(documents[half:])
-
-    def _start_group(
-        self, documents: Sequence[EncodedDocument], group: Sequence[int]
-    ) -> list[Running]:
-        """Start a batch. Where the device fails at it, halve it, so that other documents stay."""
-        try:
-            return [self._start_batch(documents, group)]
-        except Exception as error:  # a device out of memory, or a kernel that fails
-            refuse_lost_device(error)
-            reason = one_line(error)
-        # outside of the handler: the error's traceback holds the tensors of the failed batch
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(group) == 1:
-            return [Running(indices=list(group), error=f"the model failed: {reason}")]
-        half = len(group) // 2
-        first = self._start_group(documents, group[:half])
-        return first + self._start_group(documents, group[half:])
-
-    # A function of its own, so that its tensors are gone when `_start_group` halves the batch.
-    @torch.inference_mode()
-    def _start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
-        batch = make_batch(documents, group)
-        logits = self.model(batch.to(self.device))
-        return Running.of(batch, logits, [documents[index] for index in batch.documents])
-
-    def _predict_one(
-        self,
-        document: EncodedDocument,
-        scores: Scores,
-        sentences: npt.NDArray[np.float32],
-        chosen: list[int],
-    ) -> Prediction:
-        """The prediction of a document with scores. `sentences`: [S] their probabilities."""
-        sentiment: str | None = None
-        sentiment_scores: dict[str, float] | None = None
-        if scores.sentiment_scores is not None:
-            labels = self.model.config.sentiment_labels
-            sentiment_scores = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
-            sentiment = max(sentiment_scores, key=sentiment_scores.__getitem__)
-        return Prediction(
-            Status.OK,
-            summary=join_sentences(document.text, document.spans, chosen, document.language),
-            summary_sentences=chosen,
-            summary_scores=sentences[chosen].tolist(),
-            sentiment=sentiment,
-            sentiment_scores=sentiment_scores,
-            num_sentences=len(document.spans),
-            num_tokens=document.num_tokens,
-            truncated=document.truncated,
-        )
-
-    def _predict_lead(self, document: EncodedDocument) -> Prediction:
-        """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
-        # the earlier a sentence, the higher its score: [0, -1, -2, ...]
-        by_index = -np.arange(len(document.spans), dtype=np.float32)
-        (chosen,) = choose_sentences([document], [by_index], self.config.selection, None)
-        return Prediction(
-            Status.UNKNOWN_LANGUAGE,
-            summary=join_sentences(document.text, document.spans, chosen, document.language),
-            summary_sentences=chosen,
-            num_sentences=len(document.spans),
-            num_tokens=document.num_tokens,
-            truncated=document.truncated,
-        )
-
-
-def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
-    """The DocumentEncoder with as many positions and segments as the model has embeddings for."""
-    num_positions = int(getattr(model.encoder.config, "max_position_embeddings", 512))
-    for name, module in model.encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count positions from the padding id + 1.
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            num_positions = module.num_embeddings - unused
-    num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
-    return DocumentEncoder(
-        tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
-    )
 
 
 def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:

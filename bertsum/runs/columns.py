@@ -9,7 +9,7 @@ import pyarrow.types as pt
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.runs.input import Shard
-from bertsum.schema import PREDICTION_SCHEMA, is_binary, output_fields, same_names
+from bertsum.schema import is_binary, output_fields, prediction_schema, same_names
 from bertsum.storage.folder import mask
 
 Check = Callable[[Shard], str | None]
@@ -57,7 +57,7 @@ def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
 
 def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
     """Schema of the output of a file with `schema`."""
-    return pa.schema(output_fields(schema, config.text_column, config.keep_columns))
+    return pa.schema(output_fields(schema, config.text_column, config.keep_columns, config.outputs))
 
 
 def is_text(data_type: pa.DataType) -> bool:
@@ -147,7 +147,7 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
             keys.append(key)
     for index, key in enumerate(keys):
         # readers of partitioned directories make a column of each key, beside those of the file
-        if same_names([key], PREDICTION_SCHEMA.names):
+        if same_names([key], prediction_schema(config.outputs).names):
             raise InputError(
                 f"{path}: partition key {key!r} has the name of an output column (most readers "
                 "ignore case); rename the directory"

@@ -30,10 +30,10 @@ from bertsum.checkpoints.checkpoint import (
 )
 from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
 from bertsum.checkpoints.encoder_delta import Delta
-from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.config import ModelConfig, SummarizerConfig, with_defaults
 from bertsum.errors import ConfigError, OutputError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.masking import describe, mask_values
 from bertsum.model.bert_sum import BertSum
 from bertsum.storage.folder import Folder
@@ -263,7 +263,7 @@ def _base(config: TrainingConfig) -> tuple[BaseEncoder, int] | None:
     """
     base, first_rank = None, 0
     if config.start_from is not None:
-        base, first_rank = read_base(resolve(config.start_from))
+        base, first_rank = read_base(resolve_checkpoint(config.start_from))
     elif config.encoder.startswith(PACKAGE_PREFIX):
         base = package_encoder(config.encoder)
     if config.saved_rank:
@@ -297,7 +297,7 @@ def _start(
         encoder_uri = f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder
         encoder, tokenizer = load_encoder(encoder_uri)
         return training.build_model(encoder, config), tokenizer
-    model, tokenizer = load_checkpoint(resolve(config.start_from))
+    model, tokenizer = load_checkpoint(resolve_checkpoint(config.start_from))
     defaults, available = head_labels(ModelConfig()), head_labels(model.config)
     for head, asked in head_labels(config.model).items():
         if head not in config.new_heads and asked not in (defaults[head], available[head]):

@@ -11,7 +11,7 @@ from rich.table import Table
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan
 from bertsum.runs.records import Counts
-from bertsum.schema import PREDICTION_SCHEMA, Status
+from bertsum.schema import OutputGroup, Status, prediction_schema
 from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import STAGES, UnitReport
 from jobs.terminal.console import console, grid, sentiment_text
@@ -171,7 +171,8 @@ def _first_rows(output: Folder, names: Iterable[str], num_rows: int) -> list[_Ro
 
 def _label(row: _Row) -> str:
     """Return the title or id of the document, or else the first column of INPUT, on one line."""
-    of_input = [name for name in row if name not in PREDICTION_SCHEMA.names]
+    predicted = prediction_schema(tuple(OutputGroup)).names
+    of_input = [name for name in row if name not in predicted]
     for name in ("title", "id", *of_input):
         if name in of_input:
             return "" if row[name] is None else " ".join(str(row[name]).split())

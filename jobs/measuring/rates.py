@@ -6,6 +6,7 @@ so that what else runs on the machine weighs on both.
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -18,6 +19,9 @@ from bertsum.errors import InputError
 from bertsum.storage.folder import configure
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from bertsum.inference.reader import Reader
     from bertsum.inference.summarizer import Summarizer
     from bertsum.schema import Document
     from bertsum.text.encoder import EncodedDocument
@@ -84,12 +88,12 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
     if not encoded:
         raise InputError("no document of the sample is text in a language of the model")
     tokens = sum(len(document.input_ids) for document in encoded)
-    operations = _operations(summarizer, encoded)
+    operations, config = _operations(summarizer, encoded)
     products, shares, engines, cores, walls = [], [], [], [], []
     for _ in range(repetitions + 1):  # the first one allocates and compiles
-        before = _product_rate(summarizer)
+        before = _product_rate(summarizer, config)
         engine = _seconds(lambda: summarizer.forward(prepared))
-        product = (before + _product_rate(summarizer)) / 2
+        product = (before + _product_rate(summarizer, config)) / 2
         products.append(product)
         engines.append(engine)
         shares.append(operations / engine / product)
@@ -131,28 +135,37 @@ def _seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _operations(summarizer: "Summarizer", documents: Sequence["EncodedDocument"]) -> float:
-    """Multiplications and additions that the encoder needs for these tokens, without padding."""
-    config = summarizer.model.encoder.config
-    hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
-    inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    tokens = pairs = 0.0
+def _operations(
+    summarizer: "Summarizer", documents: Sequence["EncodedDocument"]
+) -> "tuple[float, PreTrainedConfig]":
+    """Multiplications and additions that the encoders need for these tokens, without padding.
+
+    And the configuration of the encoder that needs most of them, which is the only one of a
+    checkpoint.
+    """
+    by_reader: dict[Reader, float] = defaultdict(float)
     for document in documents:
-        lengths = document.window_lengths.astype("int64")  # [W], tokens of each window
-        tokens += float(lengths.sum())
-        pairs += float((lengths**2).sum())  # every token attends to all of its window
-    # For a token: query, key, value and output of hidden x hidden, and the two of the inner layer.
-    products = tokens * (4 * hidden**2 + 2 * hidden * inner)
-    # For a pair of tokens: its score, and its part in the weighted sum, of `hidden` each.
-    attention = 2 * pairs * hidden
-    return 2 * layers * (products + attention)  # a product is a multiplication and an addition
+        reader = summarizer.router.reader_for(document.language)
+        config = reader.model.encoder.config
+        hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
+        inner = int(getattr(config, "intermediate_size", 4 * hidden))
+        lengths = document.window_lengths.astype("float64")  # [W], tokens of each window
+        # For a token: query, key, value and output of hidden x hidden, and the two of the inner
+        # layer.
+        products = lengths.sum() * (4 * hidden**2 + 2 * hidden * inner)
+        # Every token attends to all of its window. For a pair of tokens: its score, and its part
+        # in the weighted sum, of `hidden` each.
+        attention = 2 * (lengths**2).sum() * hidden
+        # a product is a multiplication and an addition
+        by_reader[reader] += 2 * layers * float(products + attention)
+    busiest = max(by_reader, key=by_reader.__getitem__)
+    return sum(by_reader.values()), busiest.model.encoder.config
 
 
-def _product_rate(summarizer: "Summarizer") -> float:
-    """Operations a second of products of the encoder's shapes, in its number format."""
+def _product_rate(summarizer: "Summarizer", config: "PreTrainedConfig") -> float:
+    """Operations a second of products of an encoder's shapes, in its number format."""
     import torch
 
-    config = summarizer.model.encoder.config
     hidden = int(config.hidden_size)
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
     device, rows = summarizer.device, _PRODUCT_ROWS.get(summarizer.device.type, 4096)

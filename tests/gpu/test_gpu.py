@@ -6,7 +6,8 @@ from helpers import tiny
 
 from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
-from bertsum.inference.summarizer import Summarizer, document_encoder
+from bertsum.inference.reader import document_encoder
+from bertsum.inference.summarizer import Summarizer
 from bertsum.model.attention import packed_attention
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
@@ -94,11 +95,11 @@ def test_the_host_never_waits_while_it_gives_work_to_the_device(checkpoint):
     documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
     groups = group_documents(documents, 256)
     expected = [
-        summarizer._start_batch(documents, group).results() for group in groups
+        summarizer.readers[""].start_batch(documents, group).results() for group in groups
     ]  # also warms the kernels up
     torch.cuda.set_sync_debug_mode("error")
     try:
-        running = [summarizer._start_batch(documents, group) for group in groups]
+        running = [summarizer.readers[""].start_batch(documents, group) for group in groups]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for batch, scores in zip(running, expected, strict=True):

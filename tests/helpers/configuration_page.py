@@ -7,6 +7,7 @@ import argparse
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -107,6 +108,8 @@ def _values(annotation: Any) -> str:
         return f"list of {_values(arguments[0])}"
     if origin is dict:
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(f"`{choice}`" for choice in annotation)
     names = {str: "text", bool: "`true`, `false`", int: "whole number", float: "number"}
     return names.get(annotation, "mapping")
 

@@ -1,5 +1,6 @@
 """Tokenizers of a few hundred tokens and encoders of two layers with random weights, made in milliseconds."""
 
+import json
 import string
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import bertsum
+from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import ModelConfig
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
@@ -183,6 +186,25 @@ def save(directory: Path, base, tokenizer) -> Path:
     """A bare encoder directory, as a hub has it."""
     base.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+    return directory
+
+
+def family(directory: Path, **changes) -> Path:
+    """A family: English by a WordPiece model, all other languages by a Unigram one."""
+    values = {
+        "bertsum_version": bertsum.__version__,
+        "members": {"english": ["en"], "multilingual": []},
+        "others": "multilingual",
+    }
+    for name, kind in (("english", "bert"), ("multilingual", "xlm-roberta")):
+        save_checkpoint(
+            directory / name,
+            model(kind),
+            ENCODER_TOKENIZERS[kind](),
+            f"# {name}\n",
+            version=bertsum.__version__,
+        )
+    (directory / "family.json").write_text(json.dumps(values | changes))
     return directory
 
 

@@ -30,6 +30,12 @@ def checkpoint(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="session")
+def family(tmp_path_factory):
+    """Directory of a family with tiny random models; not to be written to."""
+    return tiny.family(tmp_path_factory.mktemp("family") / "model")
+
+
 @pytest.fixture
 def base(tmp_path, monkeypatch):
     """An installed package `tiny_base` that carries an encoder in its folder `model`."""

@@ -23,7 +23,7 @@ from bertsum.checkpoints.checkpoint import (
 )
 from bertsum.checkpoints.config import BaseEncoder, model_digest, read_config
 from bertsum.errors import ModelError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.training.adapters import merge_adapter

@@ -68,7 +68,7 @@ WATCH = """
 import json, os, sys
 from bertsum.checkpoints.checkpoint import load_checkpoint, load_encoder, load_tokenizer
 from bertsum.errors import ModelError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 def read(path):
     try:
         if path.endswith("whole"):

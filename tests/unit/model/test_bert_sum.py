@@ -11,7 +11,7 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import nn
 
 from bertsum.errors import ModelError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.model import bert_sum as model_module
 from bertsum.model.attention import packed_attention
 from bertsum.model.batches import make_batch

@@ -13,7 +13,7 @@ from helpers.rows import sentiment_rows, summary_rows, training_config
 from pydantic import ValidationError
 
 from bertsum.errors import InputError, ModelError
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.model.batches import make_batch
 from bertsum.model.losses import IGNORE
 from bertsum.training import loop as training

@@ -22,7 +22,7 @@ from bertsum.checkpoints.checkpoint import (
 )
 from bertsum.errors import ConfigError, ModelError
 from bertsum.evaluation.calibration import calibration, fit_temperature
-from bertsum.inference.summarizer import document_encoder
+from bertsum.inference.reader import document_encoder
 from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
 from bertsum.training.loop import renew_heads

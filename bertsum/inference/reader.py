@@ -1,0 +1,180 @@
+"""One model with its tokenizer on a device: documents -> batches in computation -> predictions.
+
+A Reader knows neither tables nor streams, and no other model. `Summarizer` gives it the documents
+that it is to read.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bertsum.checkpoints.checkpoint import load_checkpoint
+from bertsum.config import SelectionConfig, SummarizerConfig
+from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
+from bertsum.model.batches import group_documents, make_batch
+from bertsum.model.bert_sum import BertSum
+from bertsum.model.cpu_linear import reorder_weights
+from bertsum.model.ranking import choose_sentences
+from bertsum.model.selection import join_sentences
+from bertsum.schema import Prediction, Status
+from bertsum.text.encoder import DocumentEncoder, EncodedDocument
+
+
+class Reader:
+    """A model on its device, and what it makes of documents."""
+
+    def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype):
+        """Load a checkpoint. `dtype`: number format of its encoder. Raises ModelError."""
+        self.device = device
+        self.model, self.tokenizer = load_checkpoint(directory)
+        self.encoder = document_encoder(self.model, self.tokenizer)
+        self.model.to(device).encoder.to(dtype)
+        if self.model.candidates is not None:
+            # it reads what the host has counted, while the device computes
+            self.model.candidates.cpu()
+        if device.type == "cpu" and self.model.is_packed:
+            reorder_weights(self.model.encoder)
+
+    def encode(
+        self, texts: Sequence[str], languages: Sequence[str | None], config: SummarizerConfig
+    ) -> list[EncodedDocument | Prediction]:
+        """Split, tokenize and window texts, in order.
+
+        A text that the tokenizer fails at or does not know gets its prediction here.
+        """
+        try:
+            encoded = self.encoder.encode(texts, languages, config.max_windows)
+        except Exception as error:
+            # whatever a hostile text makes a tokenizer raise: search that text, keep the others
+            if len(texts) == 1:
+                return [Prediction(Status.ERROR, error=f"preparing failed: {one_line(error)}")]
+            half = len(texts) // 2
+            first = self.encode(texts[:half], languages[:half], config)
+            return first + self.encode(texts[half:], languages[half:], config)
+        results: list[EncodedDocument | Prediction] = []
+        for document in encoded:
+            is_unknown = document.is_unknown_language
+            results.append(_predict_lead(document, config.selection) if is_unknown else document)
+        return results
+
+    def start(
+        self, documents: Sequence[EncodedDocument], max_batch_tokens: int
+    ) -> Iterator[Running]:
+        """Give batches to the device, each when it is asked for; `indices` are in `documents`."""
+        for group in group_documents(documents, max_batch_tokens):
+            yield from self._start_group(documents, group)
+
+    def finish(
+        self,
+        documents: Sequence[EncodedDocument],
+        scores: Sequence[Scores | None],
+        selection: SelectionConfig,
+    ) -> list[Prediction]:
+        """Select sentences and name the sentiment: a prediction for each document, in order."""
+        predictions: list[Prediction | None] = [None] * len(documents)
+        indices: list[int] = []
+        sentence_scores: list[npt.NDArray[np.float32]] = []  # [S] a document
+        for index, (document, score) in enumerate(zip(documents, scores, strict=True)):
+            sentences = score.sentence_scores if score else None
+            # damaged weights, or numbers out of their format's range, give NaN or infinity
+            if sentences is not None and np.isfinite(sentences).all():
+                indices.append(index)
+                sentence_scores.append(sentences)
+            else:
+                reason = score.error if score else "the model gave no scores"
+                predictions[index] = Prediction(
+                    Status.ERROR,
+                    error=reason or "the model gave scores that are not numbers",
+                    num_sentences=len(document.spans),
+                    num_tokens=document.num_tokens,
+                    truncated=document.truncated,
+                )
+        # of all documents at once, since the ranker compares their candidates in one batch
+        scored = [documents[index] for index in indices]
+        summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
+        for row, (index, chosen) in enumerate(zip(indices, summaries, strict=True)):
+            sentiments = self._sentiments(scores[index])
+            predictions[index] = Prediction(
+                Status.OK,
+                summary=_join(scored[row], chosen),
+                summary_sentences=chosen,
+                summary_scores=sentence_scores[row][chosen].tolist(),
+                sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
+                sentiment_scores=sentiments,
+                num_sentences=len(scored[row].spans),
+                num_tokens=scored[row].num_tokens,
+                truncated=scored[row].truncated,
+            )
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def _sentiments(self, scores: Scores | None) -> dict[str, float] | None:
+        """Probabilities by label; None where the model has no head for them."""
+        if scores is None or scores.sentiment_scores is None:
+            return None
+        labels = self.model.config.sentiment_labels
+        return dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
+
+    def _start_group(
+        self, documents: Sequence[EncodedDocument], group: Sequence[int]
+    ) -> list[Running]:
+        """Start a batch. Where the device fails at it, halve it, so that other documents stay."""
+        try:
+            return [self.start_batch(documents, group)]
+        except Exception as error:  # a device out of memory, or a kernel that fails
+            refuse_lost_device(error)
+            reason = one_line(error)
+        # outside of the handler: the error's traceback holds the tensors of the failed batch
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(group) == 1:
+            return [Running(indices=list(group), error=f"the model failed: {reason}")]
+        half = len(group) // 2
+        first = self._start_group(documents, group[:half])
+        return first + self._start_group(documents, group[half:])
+
+    # A function of its own, so that its tensors are gone when `_start_group` halves the batch.
+    @torch.inference_mode()
+    def start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
+        """Give one batch to the device: the documents with the indices in `group`."""
+        batch = make_batch(documents, group)
+        logits = self.model(batch.to(self.device))
+        return Running.of(batch, logits, [documents[index] for index in batch.documents])
+
+
+def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
+    """The DocumentEncoder with as many positions and segments as the model has embeddings for."""
+    num_positions = int(getattr(model.encoder.config, "max_position_embeddings", 512))
+    for name, module in model.encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from the padding id + 1.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            num_positions = module.num_embeddings - unused
+    num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
+    return DocumentEncoder(
+        tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
+    )
+
+
+def _predict_lead(document: EncodedDocument, selection: SelectionConfig) -> Prediction:
+    """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
+    # the earlier a sentence, the higher its score: [0, -1, -2, ...]
+    by_index = -np.arange(len(document.spans), dtype=np.float32)
+    (chosen,) = choose_sentences([document], [by_index], selection, None)
+    return Prediction(
+        Status.UNKNOWN_LANGUAGE,
+        summary=_join(document, chosen),
+        summary_sentences=chosen,
+        num_sentences=len(document.spans),
+        num_tokens=document.num_tokens,
+        truncated=document.truncated,
+    )
+
+
+def _join(document: EncodedDocument, chosen: Sequence[int]) -> str:
+    """The text of the chosen sentences."""
+    return join_sentences(document.text, document.spans, chosen, document.language)

@@ -1,0 +1,88 @@
+"""Which model reads which document: the readers of a checkpoint or a family, and the languages."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from bertsum.checkpoints.family import read_family
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ModelError
+from bertsum.inference.reader import Reader
+from bertsum.schema import Document, OutputGroup
+from bertsum.text.encoder import base_language
+from bertsum.text.language import LanguageDetector
+
+_NO_LANGUAGE = frozenset({"", "und", "mul"})  # BCP 47: undetermined, several
+
+
+class Router:
+    """The readers of a model, and which of them reads a document.
+
+    - `family`: which member reads which language; None for a checkpoint.
+    - `readers`: by the name of the member; a checkpoint has one, of the name "".
+    """
+
+    def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype):
+        """Load a checkpoint, or all members of a family. Raises ModelError."""
+        self.family = read_family(directory)
+        members = {"": directory}
+        if self.family is not None:
+            members = {name: directory / name for name in self.family.members}
+        self.readers: dict[str, Reader] = {}
+        for name, member in members.items():
+            self.readers[name] = Reader(member, device, dtype)
+
+    @property
+    def only_reader(self) -> Reader:
+        """The reader of a checkpoint. Raises ModelError for a family, which has several."""
+        if self.family is not None:
+            names = ", ".join(map(repr, self.readers))
+            raise ModelError(
+                "a family has a model, a tokenizer and an encoder for each member: "
+                f"summarizer.readers[NAME], where NAME is one of {names}"
+            )
+        return self.readers[""]
+
+    def reader_for(self, language: str | None) -> Reader:
+        """What reads documents in a language, which may be None for a checkpoint."""
+        return self.readers[self.family.member_for(language) if self.family else ""]
+
+    def split(
+        self, indices: Iterable[int], languages: Sequence[str | None]
+    ) -> list[tuple[Reader, list[int]]]:
+        """Split indices of documents by the reader for the language of each, in order.
+
+        `languages`: of all documents.
+        """
+        parts: dict[Reader, list[int]] = {reader: [] for reader in self.readers.values()}
+        for index in indices:
+            parts[self.reader_for(languages[index])].append(index)
+        return [(reader, part) for reader, part in parts.items() if part]
+
+    def needs_language(self, config: SummarizerConfig) -> bool:
+        """Whether the language of every text must be known: it decides something, or is asked."""
+        return self.family is not None or names_language(config)
+
+    def language_of(self, document: Document, config: SummarizerConfig) -> str | None:
+        """Language by which a document is split into sentences, and its reader is chosen.
+
+        It is that of its row, else the configured one, else what the detector says. None leaves it
+        to the script of the text where no language is needed.
+        """
+        given = document.language or config.language
+        if not self.needs_language(config):
+            return given
+        tag = base_language(given or "").strip()
+        return self.detect_language(document.text or "") if tag in _NO_LANGUAGE else tag
+
+    @cached_property
+    def detect_language(self) -> LanguageDetector:
+        """The detector, which is loaded where it is first asked for."""
+        return LanguageDetector()
+
+
+def names_language(config: SummarizerConfig) -> bool:
+    """Whether the language is an output."""
+    return OutputGroup.LANGUAGE in (config.outputs or ())
