@@ -21,7 +21,7 @@ help:
 	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the library, the main job and S3 with the oldest versions that pyproject.toml claims"
-	@echo "make model        train the model that ships, from DATA ($(DATA)), in four steps"
+	@echo "make model        train the models that ship, from DATA ($(DATA)), in seven steps"
 	@echo "make docs         write jobs/docs/configuration.md from the code"
 	@echo "make lint         ruff and mypy"
 
@@ -59,12 +59,24 @@ test-oldest: setup
 	$(OLDEST)/bin/python -m pytest -m "not slow and not faults and not gpu" tests/unit tests/jobs/test_summarize.py
 	$(OLDEST)/bin/python -m pytest tests/faults/test_object_store.py -k "makes_an_object or writers or configuration or node"
 
+# A step that is finished is not done again, and one that was killed goes on.
+train = $(BIN)/bertsum train jobs/configs/$(1).yaml $(MODEL)/$(1) --set data_root=$(MODEL)/data $(if $(2),--set start_from=$(MODEL)/$(2))
+MEMBER_FILES := config.json model.safetensors model_card.md
+
 model: setup
-	$(BIN)/python -m jobs.learning.short_texts $(MODEL)/short_texts
-	$(BIN)/bertsum train jobs/configs/default_model.yaml $(MODEL)/step_1 --set data_root=$(DATA)
-	$(BIN)/bertsum train jobs/configs/default_model_2.yaml $(MODEL)/step_2 --set data_root=$(DATA) --set start_from=$(MODEL)/step_1
-	$(BIN)/bertsum train jobs/configs/default_model_3.yaml $(MODEL)/step_3 --set data_root=$(DATA) --set start_from=$(MODEL)/step_2
-	$(BIN)/bertsum train jobs/configs/default_model_4.yaml $(MODEL)/step_4 --set data_root=$(DATA) --set start_from=$(MODEL)/step_3
+	mkdir -p $(MODEL)/data $(MODEL)/family/english $(MODEL)/family/multilingual
+	ln -sfn $(abspath $(DATA))/* $(MODEL)/data
+	$(BIN)/python -m jobs.learning.short_texts $(MODEL)/data/short_texts
+	$(call train,english_1)
+	$(call train,english_2,english_1)
+	$(call train,english_3,english_2)
+	$(call train,english_4,english_3)
+	$(call train,english_5,english_4)
+	$(call train,multilingual_1)
+	$(call train,multilingual_2,multilingual_1)
+	cp $(addprefix $(MODEL)/english_5/,$(MEMBER_FILES)) $(MODEL)/family/english
+	cp $(addprefix $(MODEL)/multilingual_2/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
+	cp bertsum/model_default/family.json $(MODEL)/family
 
 docs: setup
 	$(BIN)/python tests/helpers/configuration_page.py
