@@ -352,15 +352,10 @@ def _weights(file: _Q4File) -> dict[str, Tensor]:
     for name, (target, shape) in _layout(file.sizes).items():
         entry = file.tensors[name]
         data = file.data[entry.offset : entry.offset + entry.num_bytes]
-        if entry.dtype == _Q4:
-            blocks = np.frombuffer(data, _BLOCK_TYPE)
-            is_finite = np.isfinite(blocks["scale"]).all()
-            numbers = _unpack(blocks)
-        else:
-            numbers = np.frombuffer(data.tobytes(), "<f4").astype(np.float32)
-            is_finite = np.isfinite(numbers).all()
-        if not is_finite:
+        blocks = np.frombuffer(data, _BLOCK_TYPE if entry.dtype == _Q4 else "<f4")
+        if not np.isfinite(blocks["scale"] if entry.dtype == _Q4 else blocks).all():
             raise ModelError(f"{file.path}: {name} holds what is no finite number")
+        numbers = _unpack(blocks) if entry.dtype == _Q4 else blocks.astype(np.float32)
         weights[target] = torch.from_numpy(numbers).reshape(shape)
     return weights
 
