@@ -129,7 +129,9 @@ def test_another_file_than_the_delta_was_trained_on_is_refused(base, tmp_path):
     model = BertSum(encoder, MODEL)
     delta = make_delta(model, base, 1)
     save_delta(tmp_path / "delta", model, delta, "", version=bertsum.__version__)
-    base.path.write_bytes(build()[:-1] + b"\0")
+    raw = bytearray(build())
+    raw[-1] ^= 1
+    base.path.write_bytes(raw)
     with pytest.raises(ModelError, match=r"weights\.bin has the digest"):
         load_checkpoint(tmp_path / "delta")
 
