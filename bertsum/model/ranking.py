@@ -34,7 +34,7 @@ IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
 # Of the ranked sentences, the last few inside the summary and the first few outside may be swapped.
-# 5 and 3 make 226 candidates of a summary of 5 sentences or more.
+# 5 and 3 make 226 candidates of a summary of 5 sentences or more, and 381 with a sentence fewer.
 _MOST_SWAPPED = 5  # sentences on each side
 _MOST_SWAPS = 3  # at once
 _MOST_REPEATED = 1 / 3  # share of the trigrams of a sentence that better ones may have
@@ -98,9 +98,10 @@ class CandidateRanker(nn.Module):
     The number is right up to a constant of the document.
     """
 
-    def __init__(self, vocabulary_size: int, dropout: float):
+    def __init__(self, vocabulary_size: int, dropout: float, fewer_sentences: int = 0):
         super().__init__()
         self.vocabulary_size = vocabulary_size
+        self.fewer_sentences = fewer_sentences  # that a candidate may have, below the budget
         self.layers = nn.Sequential(
             nn.Linear(len(_FEATURES), _HIDDEN_SIZE),
             nn.GELU("tanh"),
@@ -137,11 +138,18 @@ class _ReadText:
 
 
 def make_candidates(
-    document: EncodedDocument, scores: FloatArray, size: int, vocabulary_size: int
+    document: EncodedDocument,
+    scores: FloatArray,
+    size: int,
+    vocabulary_size: int,
+    *,
+    fewer_sentences: int = 0,
 ) -> Candidates:
-    """Make the sets of `size` sentences to compare; a single one where there is nothing to choose.
+    """Make the sets of sentences to compare; a single one where there is nothing to choose.
 
     `scores`: [S] probabilities of the sentences that were read, at least one.
+    `size`: sentences of a set, at least one.
+    `fewer_sentences`: also sets with up to so many fewer, but at least one.
     """
     is_text = document.is_text
     text = _ReadText(
@@ -164,32 +172,35 @@ def make_candidates(
     ranked = np.array(kept, np.int64)
     size = min(size, len(ranked))
     sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
-    sets = _Sets(sure=sure, others=others, swapped=_swaps(size - len(sure), len(ranked) - size))
+    swapped = _swaps(size - len(sure), len(ranked) - size, min(fewer_sentences, size - 1))
+    sets = _Sets(sure=sure, others=others, swapped=swapped)
     features = _features(text, scores, sets, vocabulary_size)
-    return Candidates(sure=sure, others=others, swapped=sets.swapped, features=features)
+    return Candidates(sure=sure, others=others, swapped=swapped, features=features)
 
 
 @cache
-def _swaps(num_in: int, num_out: int) -> FloatArray:
-    """[N, num_in + num_out] sets that differ from the first `num_in` in at most _MOST_SWAPS.
+def _swaps(num_in: int, num_out: int, fewer: int) -> FloatArray:
+    """[N, num_in + num_out] sets that the first `num_in` become when up to _MOST_SWAPS of them go.
 
-    Of 2 in and 1 out: [1, 1, 0], [0, 1, 1], [1, 0, 1].
+    As many others come as go, or up to `fewer` less. Of 2 in and 1 out: [1, 1, 0], [0, 1, 1],
+    [1, 0, 1]; with `fewer` 1 also [0, 1, 0], [1, 0, 0], [0, 0, 1].
     """
     rows = []
-    for count in range(min(_MOST_SWAPS, num_in, num_out) + 1):
-        leaving = combinations(range(num_in), count)
-        coming = combinations(range(num_in, num_in + num_out), count)
-        for removed, added in product(leaving, coming):
-            row = np.repeat(np.array([1, 0], np.float32), [num_in, num_out])
-            row[list(removed)] = 0
-            row[list(added)] = 1
-            rows.append(row)
+    for missing in range(fewer + 1):
+        for num_added in range(min(_MOST_SWAPS - missing, num_in - missing, num_out) + 1):
+            leaving = combinations(range(num_in), num_added + missing)
+            coming = combinations(range(num_in, num_in + num_out), num_added)
+            for removed, added in product(leaving, coming):
+                row = np.repeat(np.array([1, 0], np.float32), [num_in, num_out])
+                row[list(removed)] = 0
+                row[list(added)] = 1
+                rows.append(row)
     return np.stack(rows)
 
 
 def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size: int) -> FloatArray:
     """[N, F] features of each set; see _FEATURES."""
-    size = len(sets.sure) + sets.swapped[0].sum()
+    size = len(sets.sure) + sets.swapped.sum(axis=1, dtype=np.float64)  # [N]
     num_others = len(sets.others)
 
     # What adds up over sentences: of the others, those that are swapped in, and all sure ones.
@@ -223,7 +234,7 @@ def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size:
         cover.topicality / np.maximum(tokens, 1),
         cover.lead_rarity / cover.of_document[2],
         math.log(len(scores)),
-        math.log(size),
+        np.log(size),
         math.log(max(1, len(text.ids))),
     )
     features = np.empty((len(sets.swapped), len(_FEATURES)), np.float32)
@@ -320,7 +331,13 @@ def choose_sentences(
         return chosen
     candidates = []
     for document, values in scored:
-        size = sentence_budget(len(document.spans), config)
-        candidates.append(make_candidates(document, values, size, ranker.vocabulary_size))
+        sets = make_candidates(
+            document,
+            values,
+            sentence_budget(len(document.spans), config),
+            ranker.vocabulary_size,
+            fewer_sentences=0 if config.exact_size else ranker.fewer_sentences,
+        )
+        candidates.append(sets)
     best = ranker.best(candidates)
     return [sets.sentences(index) for sets, index in zip(candidates, best, strict=True)]

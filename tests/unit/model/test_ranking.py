@@ -65,18 +65,20 @@ def feature(candidates, name):
     return candidates.features[:, index] * spread + centre
 
 
+@pytest.mark.parametrize("fewer", [0, 1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 12, 40])
 def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(
-    document, size
+    document, size, fewer
 ):
-    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
+    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE, fewer_sentences=fewer))
     order = np.argsort(-SCORES).tolist()
     size = min(size, len(order))
     best, border = order[:size], order[max(0, size - 5) : size + 5]
     sure = set(best) - set(border)
     expected = {
         frozenset(sure | set(chosen))
-        for chosen in itertools.combinations(border, size - len(sure))
+        for smaller in range(max(1, size - fewer), size + 1)
+        for chosen in itertools.combinations(border, smaller - len(sure))
         if len(set(best) - sure - set(chosen)) <= 3
     }
     assert found[0] == sorted(best)
@@ -84,9 +86,9 @@ def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_t
     assert set(map(frozenset, found)) == expected
 
 
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_features_are_what_their_names_say(document, size):
-    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE)
+@pytest.mark.parametrize(("size", "fewer"), [(1, 0), (3, 0), (3, 2), (7, 1)])
+def test_features_are_what_their_names_say(document, size, fewer):
+    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE, fewer_sentences=fewer)
     backend = tiny.wordpiece().backend_tokenizer
     tokens = [backend.encode(sentence, add_special_tokens=False).ids for sentence in SENTENCES]
     occurrences = Counter(token for sentence in tokens for token in sentence)
@@ -104,14 +106,14 @@ def test_features_are_what_their_names_say(document, size):
             math.log(length),
             np.mean([math.log(1 + index) for index in chosen]),
             math.log(1 + chosen[0]),
-            sum(index < 3 for index in chosen) / size,
+            sum(index < 3 for index in chosen) / len(chosen),
             whole / sum(rarity[token] for index in chosen for token in set(tokens[index])),
             math.log(1 + whole),
             sum(topicality[token] for token in union) / sum(topicality.values()),
             sum(topicality[token] for token in union) / length,
             sum(rarity[token] for token in union & lead) / sum(rarity[token] for token in lead),
             math.log(len(SENTENCES)),
-            math.log(size),
+            math.log(len(chosen)),
             math.log(sum(map(len, tokens))),
         ]
         _, centre, spread = zip(*_FEATURES, strict=True)
@@ -166,8 +168,8 @@ class Shortest(CandidateRanker):
         return -features[:, [title for title, _, _ in _FEATURES].index("log(tokens)")]
 
 
-def ranker():
-    return Shortest(VOCABULARY_SIZE, 0.0).eval()
+def ranker(fewer_sentences=0):
+    return Shortest(VOCABULARY_SIZE, 0.0, fewer_sentences).eval()
 
 
 @pytest.mark.parametrize("selection", [{"size": 3}, {"size": 0.25, "unit": "share"}])
@@ -180,6 +182,18 @@ def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(docum
     assert both[0] == shortest != sorted(np.argsort(-SCORES)[:3].tolist())
     assert len(both[1]) == (2 if config.unit == "sentences" else 1)
     assert choose_sentences([], [], config, ranker()) == []
+
+
+@pytest.mark.parametrize(
+    ("fewer", "selection", "expected"),
+    [(0, {}, 3), (1, {}, 2), (2, {}, 1), (3, {}, 1), (2, {"exact_size": True}, 3)],
+)
+def test_a_summary_has_fewer_sentences_where_the_model_may_take_fewer(
+    document, fewer, selection, expected
+):
+    config = SelectionConfig(size=3, **selection)
+    (chosen,) = choose_sentences([document], [SCORES], config, ranker(fewer))
+    assert len(chosen) == expected
 
 
 @pytest.mark.parametrize(
