@@ -103,6 +103,11 @@ class ModelConfig(Config):
         description="compare summaries with up to so many sentences below the budget too "
         "(rank_candidates)",
     )
+    candidate_text_features: bool = Field(
+        False,
+        description="compare summaries also by their numbers, names and quotations, and by first "
+        "words such as He or But (rank_candidates)",
+    )
     dropout: float = Field(
         0.1, ge=0, lt=1, description="share of features dropped in the heads during training"
     )

@@ -101,7 +101,10 @@ class BertSum(nn.Module):
         self.candidates: CandidateRanker | None = None
         if config.rank_candidates:
             self.candidates = CandidateRanker(
-                encoder.config.vocab_size, config.dropout, config.fewer_sentences
+                encoder.config.vocab_size,
+                config.dropout,
+                fewer_sentences=config.fewer_sentences,
+                reads_text=config.candidate_text_features,
             )
 
     def forward(self, batch: Batch) -> Logits:

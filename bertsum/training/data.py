@@ -148,6 +148,7 @@ def labelled_candidates(
             example.summary_size,
             ranker.vocabulary_size,
             fewer_sentences=ranker.fewer_sentences,
+            reads_text=ranker.reads_text,
         )
         # ROUGE is computed among the few sentences that any candidate has, so they are numbered
         # anew: of sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].

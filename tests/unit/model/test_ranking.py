@@ -18,7 +18,13 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.oracle import best_combination, rouge_of_sets
-from bertsum.model.ranking import _FEATURES, CandidateRanker, choose_sentences, make_candidates
+from bertsum.model.ranking import (
+    _FEATURES,
+    _TEXT_FEATURES,
+    CandidateRanker,
+    choose_sentences,
+    make_candidates,
+)
 from bertsum.model.selection import select_sentences
 from bertsum.schema import Document
 
@@ -122,11 +128,53 @@ def test_features_are_what_their_names_say(document, size, fewer):
         )
 
 
-def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features():
+# Sentences, and what is counted in them: numbers, capitalized words, and whether they quote or lean.
+MARKED = [
+    ("The dog runs to the house of Ann Lee.", 0, 2, 0, 0),
+    ('He said "no" to Ann in 2020.', 1, 1, 1, 1),
+    ("But I say 'no' to 3 dogs and 20 cats.", 2, 0, 1, 1),
+    ("Prices fall.", 0, 0, 0, 0),
+    ("It's the dog's house.", 0, 0, 0, 1),
+    ("Hero was a cat of Rome and Paris until 7 May.", 1, 3, 0, 0),
+    ("“No bird sees the river.”", 0, 0, 1, 0),
+    ("We see 1,500 birds.", 2, 0, 0, 1),
+    ("the city is old.", 0, 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("size", "fewer"), [(1, 0), (3, 2), (7, 1)])
+def test_text_features_are_what_their_names_say(size, fewer):
+    (document,) = encode(" ".join(sentence for sentence, *_ in MARKED))
+    assert document.num_read_sentences == len(MARKED)
+    scores = SCORES[: len(MARKED)]
+    plain, candidates = (
+        make_candidates(
+            document, scores, size, VOCABULARY_SIZE, fewer_sentences=fewer, reads_text=reads_text
+        )
+        for reads_text in (False, True)
+    )
+    assert sets(candidates) == sets(plain)
+    assert np.array_equal(candidates.features[:, : len(_FEATURES)], plain.features)
+    _, centre, spread = zip(*_TEXT_FEATURES, strict=True)
+    found = candidates.features[:, len(_FEATURES) :] * np.array(spread) + np.array(centre)
+    for row, chosen in zip(found, sets(candidates), strict=True):
+        tokens = document.sentence_tokens[chosen].sum()
+        numbers, capitalized, quoting, leaning = np.sum([MARKED[i][1:] for i in chosen], axis=0)
+        expected = [
+            numbers / tokens,
+            capitalized / tokens,
+            quoting / len(chosen),
+            leaning / len(chosen),
+        ]
+        assert row == pytest.approx(np.array(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("reads_text", [False, True])
+def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features(reads_text):
     for text in ("A cat.", ".", "A. A. A. A. A."):
         (document,) = encode(text)
         scores = np.full(document.num_read_sentences, 1.0, np.float32)
-        candidates = make_candidates(document, scores, 3, VOCABULARY_SIZE)
+        candidates = make_candidates(document, scores, 3, VOCABULARY_SIZE, reads_text=reads_text)
         assert np.isfinite(candidates.features).all()
 
 
@@ -169,7 +217,7 @@ class Shortest(CandidateRanker):
 
 
 def ranker(fewer_sentences=0):
-    return Shortest(VOCABULARY_SIZE, 0.0, fewer_sentences).eval()
+    return Shortest(VOCABULARY_SIZE, 0.0, fewer_sentences=fewer_sentences).eval()
 
 
 @pytest.mark.parametrize("selection", [{"size": 3}, {"size": 0.25, "unit": "share"}])
@@ -231,8 +279,9 @@ def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
     assert blocked == [0, 2, 8]
 
 
-def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path):
-    model = tiny.model(rank_candidates=True)
+@pytest.mark.parametrize("more", [{}, {"fewer_sentences": 1, "candidate_text_features": True}])
+def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path, more):
+    model = tiny.model(rank_candidates=True, **more)
     save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
     summarizer = Summarizer(tmp_path, device="cpu")
     texts = [" ".join(SENTENCES[index:] + SENTENCES[:index]) for index in range(0, 12, 2)]
@@ -263,8 +312,9 @@ def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
     assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
 
 
-def test_a_network_of_equal_layers_has_a_weight_for_each_feature():
-    network = CandidateRanker(VOCABULARY_SIZE, 0.5)
+@pytest.mark.parametrize(("reads_text", "num_features"), [(False, 14), (True, 18)])
+def test_a_network_of_equal_layers_has_a_weight_for_each_feature(reads_text, num_features):
+    network = CandidateRanker(VOCABULARY_SIZE, 0.5, reads_text=reads_text)
     linear = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
-    assert [layer.in_features for layer in linear] == [len(_FEATURES), 64, 64]
-    assert network(torch.zeros(5, len(_FEATURES))).shape == (5,)
+    assert [layer.in_features for layer in linear] == [num_features, 64, 64]
+    assert network(torch.zeros(5, num_features)).shape == (5,)
