@@ -96,6 +96,18 @@ class ModelConfig(Config):
         description="choose among whole summaries by a network that predicts their ROUGE, "
         "instead of sentence by sentence",
     )
+    fewer_sentences: int = Field(
+        0,
+        ge=0,
+        le=3,
+        description="compare summaries with up to so many sentences below the budget too "
+        "(rank_candidates)",
+    )
+    candidate_text_features: bool = Field(
+        False,
+        description="compare summaries also by their numbers, names and quotations, and by first "
+        "words such as He or But (rank_candidates)",
+    )
     dropout: float = Field(
         0.1, ge=0, lt=1, description="share of features dropped in the heads during training"
     )
@@ -153,6 +165,12 @@ class SelectionConfig(Config):
         "Japanese and Thai) with a chosen one; default: yes, unless the model compares whole "
         "summaries, which it does where `unit` is sentences or share",
     )
+    exact_size: bool = Field(
+        False,
+        description="take as many sentences as the budget allows, also where a model that "
+        "compares whole summaries finds one with fewer better",
+    )
+    added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size"})
 
     @property
     def counts_sentences(self) -> bool:

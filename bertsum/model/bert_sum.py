@@ -106,7 +106,12 @@ class BertSum(nn.Module):
         # The ranker reads scores on the host, not vectors: see `ranking.choose_sentences`.
         self.candidates: CandidateRanker | None = None
         if config.rank_candidates:
-            self.candidates = CandidateRanker(encoder.config.vocab_size, config.dropout)
+            self.candidates = CandidateRanker(
+                encoder.config.vocab_size,
+                config.dropout,
+                fewer_sentences=config.fewer_sentences,
+                reads_text=config.candidate_text_features,
+            )
 
     def forward(self, batch: Batch) -> Logits:
         """Score all sentences, documents and, with a head for them, tokens of a batch."""

@@ -7,13 +7,15 @@ are compared as wholes (the candidates of Zhong et al. 2020, "Extractive Summari
 Matching"), by a small network that has learned the ROUGE of such sets. It reads the scores, and
 what can be counted in the tokens: length, position, and how much of what the document repeats, and
 of its lead, the set covers (Lin & Bilmes 2011, "A Class of Submodular Functions for Document
-Summarization"). So it costs no second pass of an encoder, and no GPU waits for it.
+Summarization"). It may also read which sentences state facts, and which quote or lean on others. So
+it costs no second pass of an encoder, and no GPU waits for it.
 
 Shapes: S sentences, K + M of them ranked, N candidates, T tokens, V distinct tokens of a document,
 F features.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +36,7 @@ IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
 # Of the ranked sentences, the last few inside the summary and the first few outside may be swapped.
-# 5 and 3 make 226 candidates of a summary of 5 sentences or more.
+# 5 and 3 make 226 candidates of a summary of 5 sentences or more, and 381 with a sentence fewer.
 _MOST_SWAPPED = 5  # sentences on each side
 _MOST_SWAPS = 3  # at once
 _MOST_REPEATED = 1 / 3  # share of the trigrams of a sentence that better ones may have
@@ -88,8 +90,19 @@ _FEATURES = (
     ("log(sentences of the summary)", 1.7, 0.4),
     ("log(tokens of the document)", 6.3, 0.5),
 )
-_CENTRE = np.array([centre for _, centre, _ in _FEATURES], np.float32)
-_SPREAD = np.array([spread for _, _, spread in _FEATURES], np.float32)
+# Of the text itself; see `_text_marks`.
+_TEXT_FEATURES = (
+    ("numbers / tokens", 0.015, 0.02),
+    ("capitalized words / tokens", 0.1, 0.05),
+    ("share of sentences that quote", 0.25, 0.3),
+    ("share of sentences that lean on the one before", 0.15, 0.2),
+)
+_NUMBER = re.compile(r"\d+")
+# A quotation mark; of apostrophes those before a word, not within one. All marks come first in the
+# pattern, so that a sentence without any is left quickly.
+_QUOTATION = re.compile(r"[\"“”„«»「『'‘](?:(?<!['‘])|(?<!\w.)\w)")
+# English first words of sentences that say little alone.
+_LEANING = re.compile(r"(?:He|She|It|They|But|And|This|That|These|His|Her|I|We|You)\b")
 
 
 class CandidateRanker(nn.Module):
@@ -98,11 +111,21 @@ class CandidateRanker(nn.Module):
     The number is right up to a constant of the document.
     """
 
-    def __init__(self, vocabulary_size: int, dropout: float):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        dropout: float,
+        *,
+        fewer_sentences: int = 0,
+        reads_text: bool = False,
+    ):
+        """Set up for candidates as `make_candidates` makes them with the same values."""
         super().__init__()
         self.vocabulary_size = vocabulary_size
+        self.fewer_sentences = fewer_sentences
+        self.reads_text = reads_text
         self.layers = nn.Sequential(
-            nn.Linear(len(_FEATURES), _HIDDEN_SIZE),
+            nn.Linear(len(_feature_scales(reads_text)), _HIDDEN_SIZE),
             nn.GELU("tanh"),
             nn.Dropout(dropout),
             nn.Linear(_HIDDEN_SIZE, _HIDDEN_SIZE),
@@ -137,11 +160,20 @@ class _ReadText:
 
 
 def make_candidates(
-    document: EncodedDocument, scores: FloatArray, size: int, vocabulary_size: int
+    document: EncodedDocument,
+    scores: FloatArray,
+    size: int,
+    vocabulary_size: int,
+    *,
+    fewer_sentences: int = 0,
+    reads_text: bool = False,
 ) -> Candidates:
-    """Make the sets of `size` sentences to compare; a single one where there is nothing to choose.
+    """Make the sets of sentences to compare; a single one where there is nothing to choose.
 
     `scores`: [S] probabilities of the sentences that were read, at least one.
+    `size`: sentences of a set, at least one.
+    `fewer_sentences`: also sets with up to so many fewer, but at least one.
+    `reads_text`: with the features of the text itself.
     """
     is_text = document.is_text
     text = _ReadText(
@@ -164,32 +196,51 @@ def make_candidates(
     ranked = np.array(kept, np.int64)
     size = min(size, len(ranked))
     sure, others = np.split(ranked, [max(0, size - _MOST_SWAPPED)])
-    sets = _Sets(sure=sure, others=others, swapped=_swaps(size - len(sure), len(ranked) - size))
-    features = _features(text, scores, sets, vocabulary_size)
-    return Candidates(sure=sure, others=others, swapped=sets.swapped, features=features)
+    swapped = _swaps(size - len(sure), len(ranked) - size, min(fewer_sentences, size - 1))
+    sets = _Sets(sure=sure, others=others, swapped=swapped)
+    columns = _features(text, scores, sets, vocabulary_size)
+    if reads_text:
+        columns += _text_features(document, sets)
+    features = np.empty((len(swapped), len(columns)), np.float32)
+    for index, column in enumerate(columns):
+        features[:, index] = column
+    scales = _feature_scales(reads_text)
+    features = (features - scales[:, 0]) / scales[:, 1]
+    return Candidates(sure=sure, others=others, swapped=swapped, features=features)
 
 
 @cache
-def _swaps(num_in: int, num_out: int) -> FloatArray:
-    """[N, num_in + num_out] sets that differ from the first `num_in` in at most _MOST_SWAPS.
+def _swaps(num_in: int, num_out: int, fewer: int) -> FloatArray:
+    """[N, num_in + num_out] sets that the first `num_in` become when up to _MOST_SWAPS of them go.
 
-    Of 2 in and 1 out: [1, 1, 0], [0, 1, 1], [1, 0, 1].
+    As many others come as go, or up to `fewer` less. Of 2 in and 1 out: [1, 1, 0], [0, 1, 1],
+    [1, 0, 1]; with `fewer` 1 also [0, 1, 0], [1, 0, 0], [0, 0, 1].
     """
     rows = []
-    for count in range(min(_MOST_SWAPS, num_in, num_out) + 1):
-        leaving = combinations(range(num_in), count)
-        coming = combinations(range(num_in, num_in + num_out), count)
-        for removed, added in product(leaving, coming):
-            row = np.repeat(np.array([1, 0], np.float32), [num_in, num_out])
-            row[list(removed)] = 0
-            row[list(added)] = 1
-            rows.append(row)
+    for missing in range(fewer + 1):
+        for num_added in range(min(_MOST_SWAPS - missing, num_in - missing, num_out) + 1):
+            leaving = combinations(range(num_in), num_added + missing)
+            coming = combinations(range(num_in, num_in + num_out), num_added)
+            for removed, added in product(leaving, coming):
+                row = np.repeat(np.array([1, 0], np.float32), [num_in, num_out])
+                row[list(removed)] = 0
+                row[list(added)] = 1
+                rows.append(row)
     return np.stack(rows)
 
 
-def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size: int) -> FloatArray:
-    """[N, F] features of each set; see _FEATURES."""
-    size = len(sets.sure) + sets.swapped[0].sum()
+@cache
+def _feature_scales(reads_text: bool) -> FloatArray:
+    """[F, 2] centre and spread of each feature."""
+    features = _FEATURES + _TEXT_FEATURES if reads_text else _FEATURES
+    return np.array([(centre, spread) for _, centre, spread in features], np.float32)
+
+
+def _features(
+    text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size: int
+) -> list[FloatArray | float]:
+    """[N] or a number for all sets: what _FEATURES names."""
+    size = len(sets.sure) + sets.swapped.sum(axis=1, dtype=np.float64)  # [N]
     num_others = len(sets.others)
 
     # What adds up over sentences: of the others, those that are swapped in, and all sure ones.
@@ -210,7 +261,7 @@ def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size:
     first = other_indices.min(axis=1, initial=first_sure)
 
     cover = _cover(text, sets, len(scores), vocabulary_size)
-    columns = (
+    return [
         logits / size,
         score_sum / size,
         np.log(np.maximum(tokens, 1)),
@@ -223,13 +274,40 @@ def _features(text: _ReadText, scores: FloatArray, sets: _Sets, vocabulary_size:
         cover.topicality / np.maximum(tokens, 1),
         cover.lead_rarity / cover.of_document[2],
         math.log(len(scores)),
-        math.log(size),
+        np.log(size),
         math.log(max(1, len(text.ids))),
+    ]
+
+
+def _text_features(document: EncodedDocument, sets: _Sets) -> list[FloatArray]:
+    """[N] each: what _TEXT_FEATURES names."""
+    marks = []
+    for index in [*sets.others.tolist(), *sets.sure.tolist()]:
+        start, stop = document.spans[index]
+        marks.append(_text_marks(document.text[start:stop], int(document.sentence_tokens[index])))
+    single = np.array(marks, np.float32)  # [M + K, 6]
+    num_others = len(sets.others)
+    sums = sets.swapped @ single[:num_others] + single[num_others:].sum(axis=0)  # [N, 6]
+    sentences, tokens, numbers, capitalized, quoting, leaning = sums.T
+    tokens = np.maximum(tokens, 1)
+    return [numbers / tokens, capitalized / tokens, quoting / sentences, leaning / sentences]
+
+
+def _text_marks(sentence: str, num_tokens: int) -> tuple[int, ...]:
+    """What _TEXT_FEATURES count in a sentence, after the sentence itself and its tokens.
+
+    'He said "no" to Ann Lee in 2020.' of 12 tokens: 1, 12, 1, 2, 1, 1.
+    """
+    # The first word of a sentence has a capital anyway, and so has "I".
+    capitalized = [word for word in sentence.split()[1:] if len(word) > 1 and word[0].isupper()]
+    return (
+        1,
+        num_tokens,
+        len(_NUMBER.findall(sentence)),
+        len(capitalized),
+        _QUOTATION.search(sentence) is not None,
+        _LEANING.match(sentence) is not None,
     )
-    features = np.empty((len(sets.swapped), len(_FEATURES)), np.float32)
-    for index, column in enumerate(columns):
-        features[:, index] = column
-    return (features - _CENTRE) / _SPREAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +398,14 @@ def choose_sentences(
         return chosen
     candidates = []
     for document, values in scored:
-        size = sentence_budget(len(document.spans), config)
-        candidates.append(make_candidates(document, values, size, ranker.vocabulary_size))
+        sets = make_candidates(
+            document,
+            values,
+            sentence_budget(len(document.spans), config),
+            ranker.vocabulary_size,
+            fewer_sentences=0 if config.exact_size else ranker.fewer_sentences,
+            reads_text=ranker.reads_text,
+        )
+        candidates.append(sets)
     best = ranker.best(candidates)
     return [sets.sentences(index) for sets, index in zip(candidates, best, strict=True)]

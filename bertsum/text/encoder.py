@@ -112,12 +112,13 @@ class DocumentEncoder:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # an author's "[SEP]" is text
+        # first, since the next line may round scores of its vocabulary
+        self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
         self._backend, self._tokenizer = backend, Tokenizer(backend)
         self._has_segments = config.segments and num_segments > 1
         self._has_surface = config.surface_features
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
         self._known_language = KnownLanguage(backend, self._tokenizer, tokenizer.unk_token_id)
-        self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
     def encode(
         self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int

@@ -5,12 +5,14 @@ alone. Words repeat (Zipf 1949). So the UTF-8 of all texts is cut at once, Arrow
 pieces, the tokenizer sees each of them once, and numpy gathers their ids: no Python object stands
 for a token.
 
-Vocabularies of other kinds (byte-level BPE, Unigram) get the tokenizer itself. So does any
-tokenizer whose ids for a probe text are not the same both ways.
+Unigram tokenizers like XLM-R's are asked in the same way; `unigram` says where a text is cut for
+them. Vocabularies of other kinds (byte-level BPE) get the tokenizer itself. So does any tokenizer
+whose ids for a probe text are not the same both ways.
 
 Shapes: N bytes of all texts, S sentences, P pieces, T ids.
 """
 
+import json
 import string
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,7 @@ import tokenizers
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bertsum.text.ragged import bounds, ranges
+from bertsum.text.unigram import UnigramCuts
 
 IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
@@ -38,7 +41,7 @@ _TOKENIZE_CHARACTERS = 500_000
 _MAX_PIECES = 300_000
 _MAX_PIECE_CHARACTERS = 20_000_000
 
-# Short pieces are tokenized together, with a mark after each.
+# Short pieces are tokenized together, with a mark after each. This one is for BERT's tokenizers.
 _MARK = "|"
 _JOINED_PIECES = 64
 _MAX_JOINED_CHARACTERS = 100
@@ -61,8 +64,14 @@ class Tokenizer:
         """`backend` neither pads nor truncates, and reads special tokens as text."""
         self._backend = backend
         self._lock = threading.Lock()
-        mark_ids, _ = self._encode([_MARK])
-        self._mark_id = int(mark_ids[0]) if len(mark_ids) == 1 else -1
+        self._unigram = _unigram_cuts(backend)
+        self._mark = self._unigram.mark if self._unigram else _MARK
+        mark_ids, _ = self._encode([self._mark])
+        self._mark_id = int(mark_ids[-1]) if len(mark_ids) else -1
+        # What is not the beginning of a word for a Unigram tokenizer must not be alone: a mark goes
+        # before it, and the ids of "▁" and the mark are left out.
+        self._lead = self._mark if self._unigram else ""
+        self._num_lead_ids = len(mark_ids) if self._unigram else 0
         # The memory: ids of piece p are _ids[_starts[row]:][:_lengths[row]] with row = _rows[p].
         self._rows: dict[str, int] = {}
         self._num_characters = 0
@@ -90,8 +99,9 @@ class Tokenizer:
         return self._tokenize_by_sentences(sentences)
 
     def _can_cut_by_pieces(self) -> bool:
-        """Whether the tokenizer cuts texts as BERT's does; a probe text must agree."""
-        if not isinstance(self._backend.pre_tokenizer, BertPreTokenizer):
+        """Whether pieces of texts get the ids of the whole; a probe text must agree."""
+        is_bert = isinstance(self._backend.pre_tokenizer, BertPreTokenizer)
+        if not is_bert and self._unigram is None:
             return False
         for token in self._backend.get_added_tokens_decoder().values():
             if not token.special:  # searched for before a text is cut, so it may span pieces
@@ -112,12 +122,12 @@ class Tokenizer:
         return ids, np.bincount(part_sentences, lengths, len(sentences)).astype(np.int32)
 
     def _tokenize_by_pieces(self, texts: Sequence[str], spans: Spans) -> tuple[IntArray, IntArray]:
-        joined = "".join(texts)
-        if not joined:
+        if not any(texts):
             return np.zeros(0, np.int32), np.zeros(sum(map(len, spans)), np.int32)
-        data = np.frombuffer(joined.encode("utf-8"), np.uint8)
-        sentence_bytes = _byte_bounds(data, joined.isascii(), texts, spans)  # [S, 2]
-        cuts = _cuts(data, sentence_bytes)  # [P + 1]
+        # [N] bytes, [P + 1] cuts, [S, 2] bytes of the sentences
+        cut = self._unigram.cut if self._unigram else _cut_as_bert
+        data, cuts, sentence_bytes = cut(texts, spans)
+        cuts = _cut_long_pieces(data, cuts)
         rows = self._look_up(data, cuts)  # [P]
         # Each bound of a sentence is a cut, so that a sentence is the pieces first:last.
         first = np.searchsorted(cuts, sentence_bytes[:, 0])
@@ -154,10 +164,12 @@ class Tokenizer:
         short: list[str] = []
         others: list[str] = []
         for piece in pieces:
-            can_be_joined = len(piece) <= _MAX_JOINED_CHARACTERS and _MARK not in piece
+            can_be_joined = len(piece) <= _MAX_JOINED_CHARACTERS and self._mark not in piece
+            if can_be_joined and self._unigram:
+                can_be_joined = self._unigram.can_end(piece)
             (short if can_be_joined else others).append(piece)
         short_ids, short_lengths = self._encode_joined(short)
-        other_ids, other_lengths = self._encode(others)
+        other_ids, other_lengths = self._encode_led(others)
         first_row = len(self._rows)
         rows = range(first_row, first_row + len(pieces))
         self._rows.update(zip(chain(short, others), rows, strict=True))
@@ -181,12 +193,21 @@ class Tokenizer:
         texts = []
         for start in range(0, len(pieces), _JOINED_PIECES):
             group = pieces[start : start + _JOINED_PIECES]
-            texts.append(_MARK.join([*group, ""]))
-        ids, _ = self._encode(texts)
+            texts.append(self._mark.join([*group, ""]))
+        ids, _ = self._encode_led(texts)
         marks = np.flatnonzero(ids == self._mark_id)
         if len(marks) != len(pieces):  # a piece has become the mark, or a mark something else
-            return self._encode(pieces)
+            return self._encode_led(pieces)
         return np.delete(ids, marks), np.diff(marks, prepend=-1).astype(np.int32) - 1
+
+    def _encode_led(self, texts: list[str]) -> tuple[IntArray, IntArray]:
+        """Do the same as `_encode` for texts that may begin inside a word."""
+        if not self._lead:
+            return self._encode(texts)
+        ids, lengths = self._encode([self._lead + text for text in texts])
+        stops = bounds(lengths)[1:]
+        lengths -= self._num_lead_ids
+        return ids[ranges(stops - lengths, stops)], lengths
 
     def _encode(self, texts: list[str]) -> tuple[IntArray, IntArray]:
         """Ids of all texts, and the number of each text's, by the tokenizer itself."""
@@ -200,6 +221,20 @@ class Tokenizer:
             ids.append(np.fromiter(chain.from_iterable(part_ids), np.int32, num_ids))
             lengths.append(part_lengths)
         return np.concatenate(ids), np.concatenate(lengths)
+
+
+def _unigram_cuts(backend: tokenizers.Tokenizer) -> UnigramCuts | None:
+    if not isinstance(backend.model, tokenizers.models.Unigram):
+        return None
+    return UnigramCuts.of(backend, json.loads(backend.to_str()))
+
+
+def _cut_as_bert(texts: Sequence[str], spans: Spans) -> tuple[ByteArray, LongArray, LongArray]:
+    """[N] the UTF-8 of all texts, [P + 1] where pieces begin, and [S, 2] the bytes of sentences."""
+    joined = "".join(texts)
+    data = np.frombuffer(joined.encode("utf-8"), np.uint8)
+    sentence_bytes = _byte_bounds(data, joined.isascii(), texts, spans)
+    return data, _cuts(data, sentence_bytes), sentence_bytes
 
 
 def _byte_bounds(data: ByteArray, is_ascii: bool, texts: Sequence[str], spans: Spans) -> LongArray:
@@ -232,8 +267,6 @@ def _cuts(data: ByteArray, sentence_bytes: LongArray) -> LongArray:
         kinds     0 0 0 2 0 1 1 2 0
         before    0 0 0 0 2 0 1 1 2     the kind of what ends before the byte
         is_cut    1 0 0 1 1 1 0 0 1     pieces "don", "'", "t", "  ,", "a"
-
-    No piece is longer than the tokenizer may see at once.
     """
     kinds = np.frombuffer(data.tobytes().translate(_KIND_OF_BYTE), np.uint8)
     before = np.zeros(len(data) + 1, np.uint8)
@@ -253,7 +286,11 @@ def _cuts(data: ByteArray, sentence_bytes: LongArray) -> LongArray:
     is_cut = (before == _ALONE) | ((kinds != 0) & (before != _WHITE))
     is_cut[0] = True
     is_cut[sentence_bytes[sentence_bytes < len(data)]] = True
-    cuts = np.append(np.flatnonzero(is_cut), len(data))
+    return np.append(np.flatnonzero(is_cut), len(data))
+
+
+def _cut_long_pieces(data: ByteArray, cuts: LongArray) -> LongArray:
+    """Add cuts, so that no piece is longer than the tokenizer may see at once."""
     if not (np.diff(cuts) > _TOKENIZE_CHARACTERS).any():
         return cuts
     added: list[int] = []  # cuts inside pieces that are too long

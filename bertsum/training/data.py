@@ -27,7 +27,7 @@ from bertsum.labels.shards import (
 )
 from bertsum.model.batches import Batch, make_batch, packed_order
 from bertsum.model.losses import IGNORE
-from bertsum.model.ranking import make_candidates
+from bertsum.model.ranking import CandidateRanker, make_candidates
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard, list_input, read_footers, stream_rows
 from bertsum.storage.folder import Folder, mask
@@ -129,9 +129,9 @@ def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
 
 
 def labelled_candidates(
-    batch: LabelledBatch, scores: npt.NDArray[np.float32], vocabulary_size: int
+    batch: LabelledBatch, scores: npt.NDArray[np.float32], ranker: CandidateRanker
 ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Make the candidate summaries of each document that has a reference summary.
+    """Make the candidates of each document that has a reference summary, for `ranker` to learn.
 
     `scores`: [S] probabilities of all sentences. Returns for each of these documents the features
     of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N].
@@ -143,7 +143,12 @@ def labelled_candidates(
             continue
         document = example.document
         candidates = make_candidates(
-            document, document_scores, example.summary_size, vocabulary_size
+            document,
+            document_scores,
+            example.summary_size,
+            ranker.vocabulary_size,
+            fewer_sentences=ranker.fewer_sentences,
+            reads_text=ranker.reads_text,
         )
         # ROUGE is computed among the few sentences that any candidate has, so they are numbered
         # anew: of sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].

