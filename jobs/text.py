@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.padding import Padding
 
+from bertsum.checkpoints.locate import resolve
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
@@ -43,10 +44,11 @@ def text(options: TextOptions) -> int:
     document = _read(options.file)
     start = time.perf_counter()
     # It imports torch, which takes seconds: only once the options are known to be right.
-    from bertsum.inference.routing import names_language
+    from bertsum.inference.routing import names_language, only_member
     from bertsum.inference.summarizer import Summarizer
 
-    summarizer = Summarizer(options.model, config)
+    model, config = only_member(resolve(options.model), document, config)
+    summarizer = Summarizer(model, config)
     loaded = time.perf_counter()
     prediction = summarizer.predict([document])[0]
     seconds = {"load": loaded - start, "predict": time.perf_counter() - loaded}
@@ -128,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         "YAML file with configuration values of the summarizer",
         "one value, e.g. selection.size=5",
     )
-    add("--language", metavar="CODE", help="ISO 639-1 code (default: from the script of the text)")
+    add("--language", metavar="CODE", help="ISO 639-1 code (default: it is detected)")
     add("--json", action="store_true", help="everything, for machines")
     return options
 
