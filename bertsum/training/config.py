@@ -105,8 +105,8 @@ class TrainingConfig(Config):
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     start_from: str | None = Field(
         None,
-        description="checkpoint to start from; its `model` replaces the one here; bertsum-default: "
-        "the shipped checkpoint",
+        description="checkpoint to start from; its `model` replaces the one here; "
+        "bertsum-default/english and bertsum-default/multilingual are the shipped ones",
     )
     new_heads: tuple[
         Literal["summarization", "sentiment", "topic", "token_sentiment", "candidates"], ...

@@ -333,7 +333,7 @@ def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
     )
     for name in committed.stdout.split():
         assert name in built or name.endswith(".md"), name
-    assert "bertsum/model_default/config.json" in built
+    assert "bertsum/model_default/english/config.json" in built
 
 
 def test_all_that_the_image_installs_is_pinned() -> None:
