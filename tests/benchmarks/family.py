@@ -4,8 +4,9 @@
 
 The family is made here, of the shipped checkpoint and a second one with random weights of the size
 of a multilingual encoder (12 layers, hidden 384, 250,037 tokens), unless `--family` names one. The
-two take turns in one process, after one run of each that is not counted. Memory is that of a fresh
-process which loads one of them and reads ten rows.
+two take turns in one process, after one run of each that is not counted. Time is that of all
+threads on their cores, so that what else runs on the machine hardly counts. Memory is that of a
+fresh process which loads one of them and reads ten rows.
 """
 
 import argparse
@@ -108,14 +109,14 @@ def main() -> None:
         for repetition in range(options.repetitions + 1):
             # in turn first and second, so that what else runs on the machine weighs on both
             for name in sorted(seconds, reverse=bool(repetition % 2)):
-                start = time.perf_counter()
+                start = time.process_time()
                 result = summarizers[name](table)
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(time.process_time() - start)
         languages = result["language"].value_counts() if "language" in result.column_names else ""
         print(f"{table.num_rows} rows, {torch.get_num_threads()} threads, {options.dtype}")
         for name, times in seconds.items():
             rate = table.num_rows / median(times[1:])
-            print(f"{name:14} {rate:8.2f} documents/s")
+            print(f"{name:14} {rate:8.2f} documents a core second")
         ratios = [
             a / b for a, b in zip(seconds["member alone"][1:], seconds["family"][1:], strict=True)
         ]
