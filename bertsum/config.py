@@ -198,7 +198,7 @@ class SummarizerConfig(Config):
         None, description="input columns that pass through; default: all but the text"
     )
     language: str | None = Field(
-        None, description="ISO 639-1 code of all documents; default: from the script of each"
+        None, description="ISO 639-1 code of all documents; default: detected, or from the script"
     )
     language_column: str | None = Field(
         None, description="input column with the ISO 639-1 code of each document"

@@ -155,7 +155,11 @@ def output_fields(
     predicted = prediction_schema(outputs)
     if clashes := same_names(names, predicted.names):
         is_optional = not same_names(clashes, PREDICTION_SCHEMA.names)
-        choice = "leave that group out of outputs, " if is_optional else ""
+        choice = (
+            "leave that group out of summarizer.outputs ([] leaves out all), "
+            if is_optional
+            else ""
+        )
         raise ValueError(
             f"input columns {clashes} have the names of output columns (most readers ignore case); "
             f"leave them out with keep_columns, {choice}or rename them in the input"

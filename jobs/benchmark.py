@@ -21,6 +21,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bertsum.checkpoints.family import with_outputs
+from bertsum.checkpoints.locate import resolve
 from bertsum.config import JobConfig, OutputConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
 from bertsum.runs.columns import check_documents, needed_columns
@@ -96,12 +98,13 @@ def benchmark(options: BenchmarkOptions) -> int:
     text_column = [f"summarizer.text_column={options.text_column}"] if options.text_column else []
     config = load_config(JobConfig, options.config, [*options.settings, *text_column])
     configure(config.storage_options)
+    summarizer = with_outputs(config.summarizer, resolve(options.model))
     source = list_input(options.input)
     say_notes(source)
     shards, problems = read_footers(source, source.files)
     usable = []
     for shard in shards:
-        if check_documents(shard, config.summarizer) is None and shard.num_rows:
+        if check_documents(shard, summarizer) is None and shard.num_rows:
             usable.append(shard)
     if not usable:
         reason = next(iter(problems.values()), "no rows")

@@ -166,7 +166,7 @@ def add_document_options(parser: argparse.ArgumentParser, limit: bool) -> None:
     add(
         "--language",
         metavar="CODE",
-        help="ISO 639-1 code of all documents (default: from the script of each)",
+        help="ISO 639-1 code of all documents (default: detected, or from the script of each)",
     )
     add(
         "--sentences",

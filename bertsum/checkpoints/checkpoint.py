@@ -28,6 +28,7 @@ from bertsum.checkpoints.config import (
     sha256_of,
 )
 from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
+from bertsum.checkpoints.family import FAMILY_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.checkpoints.q4_encoder import load_q4_encoder, load_q4_tokenizer, read_q4_config
 from bertsum.checkpoints.size_checks import (
@@ -287,7 +288,14 @@ def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizer
                 f"the encoder in {base.path} has the digest {digest[:12]}; "
                 f"this delta was trained on {base.sha256[:12]}"
             )
-    return load_encoder(source)
+        return load_encoder(source)
+    try:
+        return load_encoder(source)
+    except ModelError as error:
+        raise ModelError(
+            f"the model's encoder is in the package {base.package}, which is not installed; "
+            f"in its place: {error}"
+        ) from error
 
 
 def _source(base: BaseEncoder) -> str:
@@ -386,6 +394,8 @@ def _load_tokenizer(directory: Path, config: "PreTrainedConfig") -> "PreTrainedT
 def _write(
     directory: Path, config: CheckpointConfig, weights: dict[str, Tensor], card: str
 ) -> None:
+    if (directory / FAMILY_FILE).exists():  # which would be read, and not this checkpoint
+        raise ModelError(f"{directory} holds a family of checkpoints; give another directory")
     weights_path = directory / WEIGHTS_FILE
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, weights_path)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")

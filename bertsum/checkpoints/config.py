@@ -137,19 +137,27 @@ def model_digest(directory: Path) -> str:
     Of a family: over `family.json` and the digests of all members.
     """
     family = read_family(directory)
-    digest = hashlib.sha256()
     if family is not None:
+        digest = hashlib.sha256()
         digest.update(f"{FAMILY_FILE}\0{sha256_of(directory / FAMILY_FILE)}\n".encode())
         for name in sorted(family.members):
-            digest.update(f"{name}\0{model_digest(directory / name)}\n".encode())
+            digest.update(f"{name}\0{_checkpoint_digest(directory / name)}\n".encode())
         return digest.hexdigest()
+    return _checkpoint_digest(directory)
+
+
+def _checkpoint_digest(directory: Path) -> str:
     config = read_config(directory)
+    digest = hashlib.sha256()
     # names and contents, but no directory: a copy elsewhere is the same model
     for path in sorted(directory.iterdir()):
         if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-    if config.base_encoder is not None:
-        digest.update(config.base_encoder.sha256.encode())
+    base = config.base_encoder
+    if base is not None:
+        digest.update(base.sha256.encode())
+        if base.hub_name is not None and not base.is_installed:
+            digest.update(f"\0{base.hub_name}".encode())  # the same encoder, unquantized
     return digest.hexdigest()
 
 

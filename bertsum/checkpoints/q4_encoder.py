@@ -262,7 +262,9 @@ def _read_normalization(reader: _Reader) -> dict[int, str]:
         code, length = reader.unpack("<IB", "its normalization")
         codes = reader.unpack(f"<{length}I", "its normalization")
         try:
-            normalization[code] = "".join(map(chr, codes))
+            characters = "".join(map(chr, codes))
+            characters.encode()  # which half of a pair has no form in
+            normalization[code] = characters
         except (OverflowError, ValueError) as error:
             raise ModelError(
                 f"{reader.path}: its normalization maps U+{code:04X} to no character: {error}"
@@ -303,6 +305,9 @@ def _read_directory(reader: _Reader, sizes: _Sizes) -> dict[str, _TensorEntry]:
                 f"{expected:,} bytes, in a file of {len(reader.data):,}"
             )
         tensors[name] = _TensorEntry(dtype=dtype, offset=offset, num_bytes=num_bytes)
+    # else a small file could ask for any amount of memory
+    if sum(entry.num_bytes for entry in tensors.values()) > len(reader.data) - reader.offset:
+        raise ModelError(f"{path}: its tensors take more bytes than are left: some overlap")
     missing = sorted(shapes.keys() - tensors.keys())
     if missing:
         raise ModelError(f"{path} lacks {len(missing)} tensors: {', '.join(missing[:5])}")

@@ -98,8 +98,11 @@ def only_member(
 
 def _given_language(document: Document, config: SummarizerConfig) -> str | None:
     """The base language of a document's tag, or of the configured one; None where it says none."""
-    tag = base_language(document.language or config.language or "").strip()
-    return None if tag in _NO_LANGUAGE else tag
+    for tag in (document.language, config.language):
+        language = base_language(tag or "").strip()
+        if language not in _NO_LANGUAGE:
+            return language
+    return None
 
 
 def names_language(config: SummarizerConfig) -> bool:

@@ -9,7 +9,13 @@ import pyarrow.types as pt
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.runs.input import Shard
-from bertsum.schema import is_binary, output_fields, prediction_schema, same_names
+from bertsum.schema import (
+    PREDICTION_SCHEMA,
+    is_binary,
+    output_fields,
+    prediction_schema,
+    same_names,
+)
 from bertsum.storage.folder import mask
 
 Check = Callable[[Shard], str | None]
@@ -148,9 +154,11 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
     for index, key in enumerate(keys):
         # readers of partitioned directories make a column of each key, beside those of the file
         if same_names([key], prediction_schema(config.outputs).names):
+            is_optional = not same_names([key], PREDICTION_SCHEMA.names)
+            choice = ", or leave that group out of summarizer.outputs" if is_optional else ""
             raise InputError(
                 f"{path}: partition key {key!r} has the name of an output column (most readers "
-                "ignore case); rename the directory"
+                f"ignore case); rename the directory{choice}"
             )
         if columns := same_names(names, [key]):
             raise InputError(

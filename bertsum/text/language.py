@@ -33,10 +33,11 @@ class LanguageDetector:
         that script (see `detect_language`). Any other text has the likeliest language of its first
         characters, or English where that is nearly as likely.
         """
+        text = text.strip()
         language = detect_language(text)
         if language in _TOLD_BY_SCRIPT:
             return language
-        sample = text.strip()[:_SAMPLE_CHARACTERS]
+        sample = text[:_SAMPLE_CHARACTERS]
         # "lite": the model in the package; any other would be fetched
         best, *others = self._detector.detect(sample, model="lite", k=2)
         for other in others:

@@ -17,6 +17,7 @@ import string
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 from unicodedata import category
 
 import numpy as np
@@ -40,6 +41,9 @@ _TOKENIZE_CHARACTERS = 500_000
 # pieces a million words.
 _MAX_PIECES = 300_000
 _MAX_PIECE_CHARACTERS = 20_000_000
+
+# Score of a piece, below the sum of any split of a special token into its letters.
+_NEVER_CHOSEN = -100.0
 
 # Short pieces are tokenized together, with a mark after each. This one is for BERT's tokenizers.
 _MARK = "|"
@@ -226,7 +230,35 @@ class Tokenizer:
 def _unigram_cuts(backend: tokenizers.Tokenizer) -> UnigramCuts | None:
     if not isinstance(backend.model, tokenizers.models.Unigram):
         return None
-    return UnigramCuts.of(backend, json.loads(backend.to_str()))
+    settings = json.loads(backend.to_str())
+    _hide_special_pieces(backend, settings["model"])
+    return UnigramCuts.of(backend, settings)
+
+
+def _hide_special_pieces(backend: tokenizers.Tokenizer, model: dict[str, Any]) -> None:
+    """Keep a Unigram model from choosing special tokens, so that an author's "<s>" is text.
+
+    `encode_special_tokens` only stops the search for them before a text is cut. They are pieces of
+    the vocabulary, too, with the best of all scores.
+
+    The score of an unknown character lies below that of any piece, so it sinks along. That changes
+    nothing where each character of a piece is a piece itself; other vocabularies stay as they are.
+
+    `model`: the part of the tokenizer's JSON; its scores change along.
+    """
+    added = backend.get_added_tokens_decoder().values()
+    special = {token.content for token in added if token.special}
+    pieces = {piece for piece, _ in model["vocab"]}
+    if not set("".join(pieces)) <= pieces:
+        return
+    for entry in model["vocab"]:
+        if entry[0] in special:
+            entry[1] = _NEVER_CHOSEN
+    backend.model = tokenizers.models.Unigram(
+        [(piece, score) for piece, score in model["vocab"]],
+        unk_id=model["unk_id"],
+        byte_fallback=model["byte_fallback"],
+    )
 
 
 def _cut_as_bert(texts: Sequence[str], spans: Spans) -> tuple[ByteArray, LongArray, LongArray]:

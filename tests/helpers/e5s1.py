@@ -74,13 +74,14 @@ def build(**changes) -> bytes:
         del shapes[name]
     directory_bytes = 4 + sum(2 + len(name) + 21 for name in shapes)
     offset = len(head) + directory_bytes + changes.get("shift", 0)
+    step = changes.get("step", 1)  # 0: all tensors lie at one offset
     directory, data = struct.pack("<i", changes.get("num_tensors", len(shapes))), b""
     for name, shape in shapes.items():
         is_q4 = len(shape) == 2 and name not in ("emb.pos", "emb.type")
         values = numbers(name, shape)
         raw = blocks(values, 0.5) if is_q4 else (values / 2).astype("<f4").tobytes()
         directory += struct.pack("<H", len(name)) + name.encode()
-        directory += struct.pack("<BIQQ", is_q4, values.size, offset + len(data), len(raw))
+        directory += struct.pack("<BIQQ", is_q4, values.size, offset + step * len(data), len(raw))
         data += raw
     return head + directory + data
 

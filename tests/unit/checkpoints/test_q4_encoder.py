@@ -191,6 +191,7 @@ NUM_TENSORS = len(e5s1.tensors())
         ({"shapes": {"l7.q.w": (32, 32)}}, "'l7.q.w' which its sizes do not ask for"),
         ({"without": ["l0.v.b"]}, "lacks 1 tensors: l0.v.b"),
         ({"shift": 2**40}, "lies at bytes"),
+        ({"mapping": {65: "\ud800"}}, r"maps U\+0041 to no character"),
     ],
 )  # fmt: skip
 def test_damage_is_named(tmp_path, changes, message):
@@ -199,6 +200,13 @@ def test_damage_is_named(tmp_path, changes, message):
     with pytest.raises(ModelError, match=message) as caught:
         load_q4_encoder(path)
     assert str(path) in str(caught.value)
+
+
+def test_tensors_that_overlap_are_an_error(tmp_path):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(build(step=0)[:-1])
+    with pytest.raises(ModelError, match="some overlap"):
+        load_q4_encoder(path)
 
 
 def test_a_file_that_ends_early_is_an_error_wherever_it_ends(tmp_path):

@@ -153,6 +153,8 @@ def test_the_column_goes_before_the_configuration_and_that_before_the_detector(f
     configured = make(family, language="zh", language_column="lang")
     found = configured(table([*ENGLISH[:2], None], lang=["fr", None, "en"]))
     assert found["language"].to_pylist() == ["fr", "zh", None]
+    found = configured(table([*ENGLISH[:1] * 3], lang=["und", " ", "mul"]))
+    assert found["language"].to_pylist() == ["zh"] * 3
 
 
 def test_one_checkpoint_names_languages_where_it_is_asked(checkpoint):
@@ -167,7 +169,9 @@ def test_one_checkpoint_names_languages_where_it_is_asked(checkpoint):
 
 def test_a_column_of_the_input_with_that_name(family, checkpoint):
     given = table(ENGLISH, language=["a", "b", "c"])
-    message = r"\['[lL]anguage'\] .*keep_columns, leave that group out of outputs, or rename"
+    message = (
+        r"\['[lL]anguage'\] .*keep_columns, leave that group out of summarizer.outputs .*or rename"
+    )
     with pytest.raises(InputError, match=message):
         make(family)(given)
     with pytest.raises(InputError, match=message):

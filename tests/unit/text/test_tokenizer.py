@@ -289,6 +289,16 @@ def test_any_text_by_the_vocabulary_of_xlm_r(xlm_r, texts, data):
     check(xlm_r, texts, draw_spans(texts, data))
 
 
+@pytest.mark.parametrize("token", ["<s>", "</s>", "<pad>", "<unk>", "<mask>"])
+def test_a_special_token_that_an_author_writes_is_text(xlm_r, token):
+    vocabulary = xlm_r._backend.get_vocab()
+    for text in (token, f"the {token} cat", f"cat{token}cat"):
+        by_pieces, _ = xlm_r.tokenize([text], [[(0, len(text))]])
+        by_sentences, _ = xlm_r._tokenize_by_sentences([text])
+        assert by_pieces.tolist() == by_sentences.tolist()
+        assert vocabulary[token] not in by_pieces.tolist()
+
+
 def test_words_of_a_unigram_vocabulary_are_cut_where_no_piece_spans(small_unigram):
     assert small_unigram.is_by_pieces
     text = "今天天气很好, the cat"
