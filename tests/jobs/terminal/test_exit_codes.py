@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +19,14 @@ from jobs.terminal.exit_codes import guard
 
 ROOT = Path(__file__).parents[3]
 TEXT = "\u201cQuoted\u201d caf\u00e9 \U0001f600. It was nice."
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C reaches the tests, and what they start, also where a background shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run(*arguments: object, **variables: str) -> "subprocess.CompletedProcess[bytes]":
