@@ -122,4 +122,6 @@ def test_a_family_is_measured(
         scores = dict(row[0]["scores"])
         assert scores == pytest.approx(prediction.sentiment_scores, abs=1e-2)
     capsys.readouterr()
-    assert command(benchmark, tmp_path / "rows.parquet", "--model", family) == 0
+    rows = tmp_path / "texts.parquet"
+    write(pa.table({"document": texts}), rows)
+    assert command(benchmark, rows, "--model", family) == 0
