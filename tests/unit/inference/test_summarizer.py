@@ -449,7 +449,12 @@ def shipped():
     return Summarizer(device="cpu")
 
 
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def shipped_english():
+    return Summarizer("bertsum-default/english", device="cpu")
+
+
+FOREIGN = pytest.mark.parametrize(
     "text",
     [
         "中国人民大学。",
@@ -464,15 +469,25 @@ def shipped():
         "αβγ",
     ],
 )
-def test_the_shipped_model_makes_no_guess_on_a_script_of_which_it_knows_some_letters(shipped, text):
-    prediction = shipped(text)
+
+
+@FOREIGN
+def test_no_guess_is_made_on_a_script_of_which_a_model_knows_some_letters(shipped_english, text):
+    prediction = shipped_english(text)
     assert prediction.status == Status.UNKNOWN_LANGUAGE
     assert prediction.sentiment is None
 
 
-def test_the_shipped_model_reads_english_with_foreign_names(shipped):
+@FOREIGN
+def test_the_shipped_family_reads_all_scripts(shipped, text):
+    prediction = shipped(text)
+    assert prediction.status == Status.OK
+    assert prediction.language in ("zh", "ja", "ru", "uk", "bg", "el")
+
+
+def test_english_with_foreign_names_is_read(shipped_english):
     text = "The author 莫言 was born in the county of Gaomi and won the prize for literature in the autumn of 2012."
-    assert shipped(text).status == Status.OK
+    assert shipped_english(text).status == Status.OK
 
 
 def test_batches_change_bfloat16_only_in_its_last_digits(shipped):
