@@ -10,7 +10,7 @@ from bertsum.schema import Document, Status
 
 @pytest.fixture(scope="module")
 def shipped() -> Summarizer:
-    return Summarizer(device="cpu")
+    return Summarizer("bertsum-default/english", device="cpu")
 
 
 def is_known(summarizer: Summarizer, text: str) -> bool:
