@@ -2,18 +2,15 @@
 
     python tests/benchmarks/family.py ../shared/data/documents/news_2000.parquet --rows 200
 
-The family is made here, of the shipped checkpoint and a second one with random weights of the size
-of a multilingual encoder (12 layers, hidden 384, 250,037 tokens), unless `--family` names one. The
-two take turns in one process, after one run of each that is not counted. Time is that of all
-threads on their cores, so that what else runs on the machine hardly counts. Memory is that of a
-fresh process which loads one of them and reads ten rows.
+The family is the shipped one, unless `--family` names another. The two take turns in one process,
+after one run of each that is not counted. Time is that of all threads on their cores, so that what
+else runs on the machine hardly counts. Memory is that of a fresh process which loads one of them
+and reads ten rows.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -21,50 +18,11 @@ from statistics import median
 import psutil
 import pyarrow.parquet as pq
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-import bertsum
 from bertsum import Summarizer
-from bertsum.checkpoints.checkpoint import save_checkpoint
-from bertsum.checkpoints.family import FamilyConfig, read_family, save_family
+from bertsum.checkpoints.family import read_family
 from bertsum.checkpoints.locate import resolve
-from bertsum.config import ModelConfig, SummarizerConfig
-from bertsum.model.bert_sum import BertSum
-
-VOCABULARY = 250_037
-
-
-def second_member(directory: Path) -> None:
-    """Save a checkpoint of the size of multilingual-e5-small with random weights."""
-    specials = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
-    pieces = [(token, 0.0) for token in specials.values()]
-    pieces += [(f"▁{number:x}", -10.0) for number in range(VOCABULARY - len(pieces))]
-    backend = Tokenizer(models.Unigram(pieces, unk_id=3, byte_fallback=False))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=1536,
-        pad_token_id=1,
-    )
-    model = BertSum(transformers.BertModel(config, add_pooling_layer=False), ModelConfig())
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **specials)
-    save_checkpoint(directory, model.eval(), tokenizer, "", version=bertsum.__version__)
-
-
-def make_family(directory: Path) -> Path:
-    """The shipped checkpoint for English, and a second one for all other languages."""
-    shutil.copytree(resolve(None), directory / "english")
-    second_member(directory / "multilingual")
-    members: dict[str, tuple[str, ...]] = {"english": ("en",), "multilingual": ()}
-    family = FamilyConfig(
-        bertsum_version=bertsum.__version__, members=members, others="multilingual"
-    )
-    save_family(directory, family)
-    return directory
+from bertsum.config import SummarizerConfig
 
 
 def memory(model: str, dtype: str) -> float:
@@ -96,39 +54,38 @@ def main() -> None:
     if options.memory_of:
         print_memory(options.memory_of, options.dtype)
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = resolve(options.family) if options.family else make_family(Path(scratch))
-        family = read_family(directory)
-        assert family is not None, f"{options.family} is no family"
-        alone = str(directory / family.member_for("en"))
-        config = SummarizerConfig(dtype=options.dtype)
-        table = pq.read_table(options.documents).slice(0, options.rows).combine_chunks()
-        seconds: dict[str, list[float]] = {"member alone": [], "family": []}
-        summarizers = {"member alone": Summarizer(alone, config, device="cpu")}
-        summarizers["family"] = Summarizer(str(directory), config, device="cpu")
-        for repetition in range(options.repetitions + 1):
-            # in turn first and second, so that what else runs on the machine weighs on both
-            for name in sorted(seconds, reverse=bool(repetition % 2)):
-                start = time.process_time()
-                result = summarizers[name](table)
-                seconds[name].append(time.process_time() - start)
-        languages = result["language"].value_counts() if "language" in result.column_names else ""
-        print(f"{table.num_rows} rows, {torch.get_num_threads()} threads, {options.dtype}")
-        for name, times in seconds.items():
-            rate = table.num_rows / median(times[1:])
-            print(f"{name:14} {rate:8.2f} documents a core second")
-        ratios = [
-            a / b for a, b in zip(seconds["member alone"][1:], seconds["family"][1:], strict=True)
-        ]
-        shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
-        print(f"ratio          {median(ratios):8.3f} (of each repetition: {shown})")
-        print(f"languages      {languages}")
-        both = {"member alone": alone, "family": str(directory)}
-        used = {name: memory(model, options.dtype) for name, model in both.items()}
-        difference = used["family"] - used["member alone"]
-        print(
-            f"memory         {used['member alone']:.2f} GB, {used['family']:.2f} GB: +{difference:.2f}"
-        )
+    directory = resolve(options.family)
+    family = read_family(directory)
+    assert family is not None, f"{options.family} is no family"
+    alone = str(directory / family.member_for("en"))
+    config = SummarizerConfig(dtype=options.dtype)
+    table = pq.read_table(options.documents).slice(0, options.rows).combine_chunks()
+    seconds: dict[str, list[float]] = {"member alone": [], "family": []}
+    summarizers = {"member alone": Summarizer(alone, config, device="cpu")}
+    summarizers["family"] = Summarizer(str(directory), config, device="cpu")
+    for repetition in range(options.repetitions + 1):
+        # in turn first and second, so that what else runs on the machine weighs on both
+        for name in sorted(seconds, reverse=bool(repetition % 2)):
+            start = time.process_time()
+            result = summarizers[name](table)
+            seconds[name].append(time.process_time() - start)
+    languages = result["language"].value_counts() if "language" in result.column_names else ""
+    print(f"{table.num_rows} rows, {torch.get_num_threads()} threads, {options.dtype}")
+    for name, times in seconds.items():
+        rate = table.num_rows / median(times[1:])
+        print(f"{name:14} {rate:8.2f} documents a core second")
+    ratios = [
+        a / b for a, b in zip(seconds["member alone"][1:], seconds["family"][1:], strict=True)
+    ]
+    shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
+    print(f"ratio          {median(ratios):8.3f} (of each repetition: {shown})")
+    print(f"languages      {languages}")
+    both = {"member alone": alone, "family": str(directory)}
+    used = {name: memory(model, options.dtype) for name, model in both.items()}
+    difference = used["family"] - used["member alone"]
+    print(
+        f"memory         {used['member alone']:.2f} GB, {used['family']:.2f} GB: +{difference:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,10 @@ def test_values_are_yaml() -> None:
         ("rows_per_unti=1", ["rows_per_unti", "no such key", "rows_per_unit"]),
         (
             "summarizer.selection.count=1",
-            ["summarizer.selection.count", "allowed here: exact_size, size, trigram_blocking, unit"],
+            [
+                "summarizer.selection.count",
+                "allowed here: exact_size, size, trigram_blocking, unit",
+            ],
         ),
         ("rows_per_unit=0", ["rows_per_unit", "greater than or equal to 1", "given: 0"]),
         ("rows_per_unit=many", ["rows_per_unit", "'many'"]),
