@@ -142,21 +142,25 @@ class _Farewell:
 def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt, and SIGTERM Terminated, once the farewell is said.
 
-    A second SIGTERM changes nothing: the process is on its way out. A second Ctrl-C breaks off
-    what is being closed, unless that ignores it.
+    A second signal changes nothing: the process is on its way out. If it broke off what is being
+    closed, Ray would end under threads that still use it, and they end the process with 1.
     """
     # Python sets signal handlers in the main thread alone; tests run commands in others.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    def leave(ending: str) -> None:
+        for number in handlers:
+            signal.signal(number, signal.SIG_IGN)
+        farewell.say_at_once(ending)
+
     def interrupt(*_: object) -> None:
-        farewell.say_at_once("interrupted")
+        leave("interrupted")
         raise KeyboardInterrupt
 
     def terminate(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        farewell.say_at_once("terminated")
+        leave("terminated")
         raise Terminated
 
     handlers = {signal.SIGTERM: terminate}
