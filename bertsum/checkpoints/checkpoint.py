@@ -23,7 +23,7 @@ from bertsum.checkpoints.config import (
     WEIGHTS_FILE,
     BaseEncoder,
     CheckpointConfig,
-    package_encoder,
+    package_path,
     read_config,
     sha256_of,
 )
@@ -237,7 +237,7 @@ def read_base(directory: Path) -> tuple[BaseEncoder | None, int]:
 def _directory(source: str) -> Path:
     """Where the encoder or checkpoint is, fetched if it is elsewhere."""
     if source.startswith(PACKAGE_PREFIX):
-        return package_encoder(source).path
+        return package_path(source)
     return resolve_checkpoint(source)
 
 

@@ -116,19 +116,28 @@ def package_encoder(name: str) -> BaseEncoder:
 
     The encoder of a known package needs only NAME. Raises ModelError where there is none.
     """
+    base = _named_encoder(name)
+    return base.model_copy(update={"sha256": sha256_of(base.weights_path)})
+
+
+def package_path(name: str) -> Path:
+    """Where the encoder of `package_encoder` lies, without a look at its weights."""
+    return _named_encoder(name).path
+
+
+def _named_encoder(name: str) -> BaseEncoder:
+    """The encoder of a name, with a digest of zeros. Raises ModelError for another form."""
     package, _, entry = name.removeprefix(PACKAGE_PREFIX).partition("/")
     entry = entry or _ENTRIES.get(package, "model")
     values = {"package": package, "hub_name": _HUB_NAMES.get((package, entry))}
     values["file" if entry.endswith(".bin") else "directory"] = entry
     try:
-        # The digest is not known before the name was checked.
-        base = BaseEncoder.model_validate(values | {"sha256": "0" * 64})
+        return BaseEncoder.model_validate(values | {"sha256": "0" * 64})
     except ValidationError as error:
         raise ModelError(
             f"{name} is not of the form {PACKAGE_PREFIX}NAME/DIRECTORY or "
             f"{PACKAGE_PREFIX}NAME/FILE.bin"
         ) from error
-    return base.model_copy(update={"sha256": sha256_of(base.weights_path)})
 
 
 def model_digest(directory: Path) -> str:
