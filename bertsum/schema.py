@@ -6,6 +6,7 @@ A `Document` goes in, a `Prediction` comes out; `predictions_to_table` is the bo
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -29,6 +30,7 @@ class OutputGroup(StrEnum):
     SUMMARY = "summary"
     SENTIMENT = "sentiment"
     LANGUAGE = "language"
+    SPANS = "spans"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -45,6 +47,13 @@ class Document:
     text: str | None
     language: str | None = None
     problem: str | None = None
+
+
+class TextSpan(TypedDict):
+    """A part of the text: `text[start : start + length]`, in Unicode code points."""
+
+    start: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class Prediction:
     num_tokens: int = 0
     truncated: bool = False
     language: str | None = None
+    summary_spans: Sequence[TextSpan] | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -84,8 +94,13 @@ PREDICTION_SCHEMA = pa.schema(
 )
 """The columns that are always written."""
 
+_SPAN_FIELDS = [
+    pa.field("start", pa.int32(), nullable=False),
+    pa.field("length", pa.int32(), nullable=False),
+]
 _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
+    OutputGroup.SPANS: [pa.field("summary_spans", pa.list_(pa.struct(_SPAN_FIELDS)))],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 

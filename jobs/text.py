@@ -15,7 +15,7 @@ from bertsum.checkpoints.locate import resolve
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
-from bertsum.schema import Document, Prediction, Status
+from bertsum.schema import Document, Prediction, Status, prediction_schema
 from jobs.options import add_config_options, add_model_option, parse
 from jobs.terminal.exit_codes import guard, is_unicode
 
@@ -44,7 +44,7 @@ def text(options: TextOptions) -> int:
     document = _read(options.file)
     start = time.perf_counter()
     # It imports torch, which takes seconds: only once the options are known to be right.
-    from bertsum.inference.routing import names_language, only_member
+    from bertsum.inference.routing import only_member
     from bertsum.inference.summarizer import Summarizer
 
     model, config = only_member(resolve(options.model), document, config)
@@ -56,9 +56,9 @@ def text(options: TextOptions) -> int:
         rounded = {name: round(value, 3) for name, value in seconds.items()}
         # What an encoding other than UTF-8 lacks must be written as JSON's own escapes.
         ascii_only = not is_unicode(sys.stdout.encoding)
-        record = asdict(prediction) | {"seconds": rounded}
-        if not names_language(summarizer.config):
-            del record["language"]
+        names = set(prediction_schema(summarizer.config.outputs).names)
+        values = {name: value for name, value in asdict(prediction).items() if name in names}
+        record = values | {"seconds": rounded}
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)

@@ -13,6 +13,7 @@ from bertsum.errors import DeviceError
 from bertsum.model.batches import Batch, split_tokens
 from bertsum.model.bert_sum import Logits
 from bertsum.text.encoder import EncodedDocument
+from bertsum.text.ragged import split_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,16 @@ class Scores:
     error: str | None = None
     topic_scores: npt.NDArray[np.float32] | None = None  # [C]
     token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
+    sentence_vectors: npt.NDArray[np.float32] | None = None  # [S, H]
+    sentence_sentiments: npt.NDArray[np.float32] | None = None  # [S, C] of each sentence alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which scores are copied to the host beside those that every row needs."""
+
+    sentence_vectors: bool = False
+    sentence_sentiments: bool = False
 
 
 class _Event(Protocol):
@@ -46,28 +57,34 @@ class Running:
     sentiment_scores: Tensor | None = None  # [B, C]
     topic_scores: Tensor | None = None  # [B, C]
     token_labels: Tensor | None = None  # [T] in the order of the batch
+    sentence_vectors: Tensor | None = None  # [S, H]
+    sentence_sentiments: Tensor | None = None  # [S, C]
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
 
     @classmethod
-    def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
+    def of(
+        cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument], wanted: Wanted
+    ) -> Self:
         """Ask for the probabilities of a batch whose logits are being computed.
 
         `documents`: the batch's, in its order.
         """
+        temperature = logits.temperatures.get("sentiment", 1.0)
         running = cls(
             indices=batch.documents,
             num_sentences=batch.num_sentences,
             sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
-            sentiment_scores=_probabilities(
-                logits.sentiment_logits, logits.temperatures.get("sentiment", 1.0)
-            ),
+            sentiment_scores=_probabilities(logits.sentiment_logits, temperature),
+            sentence_sentiments=_probabilities(logits.sentence_sentiment_logits, temperature),
             topic_scores=_probabilities(logits.topic_logits, logits.temperatures.get("topic", 1.0)),
             documents=documents,
         )
         if logits.token_sentiment_logits is not None:
             running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
+        if wanted.sentence_vectors:
+            running.sentence_vectors = to_host(logits.sentence_vectors)
         if logits.sentence_logits.is_cuda:
             new_event: Callable[[], _Event] = torch.cuda.Event  # which has no types itself
             running.done = new_event()
@@ -87,19 +104,29 @@ class Running:
         except Exception as error:
             refuse_lost_device(error)
             raise
-        sentences = torch.split(self.sentence_scores, self.num_sentences)
+        sentences = self._by_document(self.sentence_scores)
+        vectors = self._by_document(self.sentence_vectors)
+        sentence_sentiments = self._by_document(self.sentence_sentiments)
         tokens = None
         if self.token_labels is not None:
             tokens = split_tokens(self.token_labels.numpy(), self.documents)
         results = {}
         for row, index in enumerate(self.indices):
             results[index] = Scores(
-                sentence_scores=sentences[row].numpy(),
+                sentence_scores=sentences[row],
                 sentiment_scores=_row(self.sentiment_scores, row),
                 topic_scores=_row(self.topic_scores, row),
                 token_labels=None if tokens is None else tokens[row],
+                sentence_vectors=vectors[row],
+                sentence_sentiments=sentence_sentiments[row],
             )
         return results
+
+    def _by_document(self, values: Tensor | None) -> Sequence[npt.NDArray[np.float32] | None]:
+        """[S, ...] values of sentences -> [B] those of each document."""
+        if values is None:
+            return [None] * len(self.indices)
+        return split_runs(values.numpy(), self.num_sentences)
 
 
 def _probabilities(logits: Tensor | None, temperature: float) -> Tensor | None:

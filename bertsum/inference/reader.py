@@ -5,6 +5,7 @@ that it is to read.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,27 @@ from torch import nn
 
 from bertsum.checkpoints.checkpoint import load_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
+from bertsum.inference.columns.makers import Columns, all_wanted, make_column_makers
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
 from bertsum.model.ranking import choose_sentences
 from bertsum.model.selection import join_sentences
-from bertsum.schema import Prediction, Status
+from bertsum.schema import Prediction, Status, TextSpan
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
 
 class Reader:
     """A model on its device, and what it makes of documents."""
 
-    def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        directory: Path,
+        config: SummarizerConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
         """Load a checkpoint. `dtype`: number format of its encoder. Raises ModelError."""
         self.device = device
         self.model, self.tokenizer = load_checkpoint(directory)
@@ -39,27 +47,36 @@ class Reader:
             self.model.candidates.cpu()
         if device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
+        self.use(config)
+
+    def use(self, config: SummarizerConfig) -> None:
+        """Make predictions as `config` says, from now on. Raises ModelError."""
+        self.config = config
+        self._makers = make_column_makers(config, self.model, self.encoder)
+        self._wanted = all_wanted(self._makers)
 
     def encode(
-        self, texts: Sequence[str], languages: Sequence[str | None], config: SummarizerConfig
+        self, texts: Sequence[str], languages: Sequence[str | None]
     ) -> list[EncodedDocument | Prediction]:
         """Split, tokenize and window texts, in order.
 
         A text that the tokenizer fails at or does not know gets its prediction here.
         """
         try:
-            encoded = self.encoder.encode(texts, languages, config.max_windows)
+            encoded = self.encoder.encode(texts, languages, self.config.max_windows)
         except Exception as error:
             # whatever a hostile text makes a tokenizer raise: search that text, keep the others
             if len(texts) == 1:
                 return [Prediction(Status.ERROR, error=f"preparing failed: {one_line(error)}")]
             half = len(texts) // 2
-            first = self.encode(texts[:half], languages[:half], config)
-            return first + self.encode(texts[half:], languages[half:], config)
+            first = self.encode(texts[:half], languages[:half])
+            return first + self.encode(texts[half:], languages[half:])
         results: list[EncodedDocument | Prediction] = []
         for document in encoded:
             is_unknown = document.is_unknown_language
-            results.append(_predict_lead(document, config.selection) if is_unknown else document)
+            results.append(
+                _predict_lead(document, self.config.selection) if is_unknown else document
+            )
         return results
 
     def start(
@@ -70,12 +87,10 @@ class Reader:
             yield from self._start_group(documents, group)
 
     def finish(
-        self,
-        documents: Sequence[EncodedDocument],
-        scores: Sequence[Scores | None],
-        selection: SelectionConfig,
+        self, documents: Sequence[EncodedDocument], scores: Sequence[Scores | None]
     ) -> list[Prediction]:
         """Select sentences and name the sentiment: a prediction for each document, in order."""
+        selection = self.config.selection
         predictions: list[Prediction | None] = [None] * len(documents)
         indices: list[int] = []
         sentence_scores: list[npt.NDArray[np.float32]] = []  # [S] a document
@@ -103,6 +118,7 @@ class Reader:
                 Status.OK,
                 summary=_join(scored[row], chosen),
                 summary_sentences=chosen,
+                summary_spans=_spans(scored[row], chosen),
                 summary_scores=sentence_scores[row][chosen].tolist(),
                 sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
                 sentiment_scores=sentiments,
@@ -110,7 +126,46 @@ class Reader:
                 num_tokens=scored[row].num_tokens,
                 truncated=scored[row].truncated,
             )
+        self._add_columns(documents, scores, indices, predictions)
         return [prediction for prediction in predictions if prediction is not None]
+
+    def _add_columns(
+        self,
+        documents: Sequence[EncodedDocument],
+        scores: Sequence[Scores | None],
+        indices: Sequence[int],
+        predictions: list[Prediction | None],
+    ) -> None:
+        """Add the columns of the makers to the predictions at `indices`.
+
+        Where that fails, each document is tried alone; one that fails alone becomes an error row.
+        """
+        if not self._makers or not indices:
+            return
+        chosen = [documents[index] for index in indices]
+        chosen_scores = [score for index in indices if (score := scores[index])]
+        rows: list[Columns]
+        try:
+            rows = self._columns(chosen, chosen_scores)
+        except Exception as error:
+            if len(indices) > 1:
+                for index in indices:
+                    self._add_columns(documents, scores, [index], predictions)
+                return
+            rows = [{"status": Status.ERROR, "error": f"finishing failed: {one_line(error)}"}]
+        for index, row in zip(indices, rows, strict=True):
+            prediction = predictions[index]
+            predictions[index] = prediction and replace(prediction, **row)
+
+    def _columns(
+        self, documents: Sequence[EncodedDocument], scores: Sequence[Scores]
+    ) -> list[Columns]:
+        """[N] the values of all makers for each document."""
+        rows: list[dict[str, Any]] = [{} for _ in documents]
+        for maker in self._makers:
+            for row, values in zip(rows, maker.columns(documents, scores), strict=True):
+                row.update(values)
+        return list(rows)
 
     def _sentiments(self, scores: Scores | None) -> dict[str, float] | None:
         """Probabilities by label; None where the model has no head for them."""
@@ -142,8 +197,11 @@ class Reader:
     def start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         """Give one batch to the device: the documents with the indices in `group`."""
         batch = make_batch(documents, group)
-        logits = self.model(batch.to(self.device))
-        return Running.of(batch, logits, [documents[index] for index in batch.documents])
+        logits = self.model(
+            batch.to(self.device), sentence_sentiments=self._wanted.sentence_sentiments
+        )
+        chosen = [documents[index] for index in batch.documents]
+        return Running.of(batch, logits, chosen, self._wanted)
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
@@ -169,6 +227,7 @@ def _predict_lead(document: EncodedDocument, selection: SelectionConfig) -> Pred
         Status.UNKNOWN_LANGUAGE,
         summary=_join(document, chosen),
         summary_sentences=chosen,
+        summary_spans=_spans(document, chosen),
         num_sentences=len(document.spans),
         num_tokens=document.num_tokens,
         truncated=document.truncated,
@@ -178,3 +237,12 @@ def _predict_lead(document: EncodedDocument, selection: SelectionConfig) -> Pred
 def _join(document: EncodedDocument, chosen: Sequence[int]) -> str:
     """The text of the chosen sentences."""
     return join_sentences(document.text, document.spans, chosen, document.language)
+
+
+def _spans(document: EncodedDocument, chosen: Sequence[int]) -> list[TextSpan]:
+    """Where the chosen sentences stand in the text."""
+    spans: list[TextSpan] = []
+    for index in chosen:
+        start, stop = document.spans[index]
+        spans.append({"start": start, "length": stop - start})
+    return spans

@@ -24,7 +24,13 @@ class Router:
     - `readers`: by the name of the member; a checkpoint has one, of the name "".
     """
 
-    def __init__(self, directory: Path, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        directory: Path,
+        config: SummarizerConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
         """Load a checkpoint, or all members of a family. Raises ModelError."""
         self.family = read_family(directory)
         members = {"": directory}
@@ -32,7 +38,7 @@ class Router:
             members = {name: directory / name for name in self.family.members}
         self.readers: dict[str, Reader] = {}
         for name, member in members.items():
-            self.readers[name] = Reader(member, device, dtype)
+            self.readers[name] = Reader(member, config, device, dtype)
 
     @property
     def only_reader(self) -> Reader:

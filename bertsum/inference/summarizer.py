@@ -99,7 +99,7 @@ class Summarizer:
         directory = resolve(source)
         self.config = with_outputs(config or SummarizerConfig(), directory)
         self.dtype = choose_dtype(self.config.dtype, self.device)
-        self.router = Router(directory, self.device, self.dtype)
+        self.router = Router(directory, self.config, self.device, self.dtype)
         if source is not None and Path(source).expanduser().is_dir():
             source = str(directory.absolute())  # another process may have another working directory
         self._source, self._given_device = source, device
@@ -258,7 +258,7 @@ class Summarizer:
         encoded: list[EncodedDocument | None] = [None] * len(documents)
         for reader, indices in self.router.split(readable, languages):
             texts = [documents[index].text or "" for index in indices]
-            results = reader.encode(texts, [languages[index] for index in indices], self.config)
+            results = reader.encode(texts, [languages[index] for index in indices])
             for index, result in zip(indices, results, strict=True):
                 if isinstance(result, Prediction):
                     predictions[index] = result
@@ -280,7 +280,7 @@ class Summarizer:
         predictions = list(prepared.predictions)
         for reader, indices, encoded in self._read_documents(prepared):
             read_scores = [scores[index] for index in indices]
-            results = reader.finish(encoded, read_scores, self.config.selection)
+            results = reader.finish(encoded, read_scores)
             for index, result in zip(indices, results, strict=True):
                 predictions[index] = result
         finished: list[Prediction] = []

@@ -60,6 +60,7 @@ class Logits:
     sentence_vectors: Tensor  # [S, H] float32, what the heads saw
     topic_logits: Tensor | None = None  # [B, C]
     token_sentiment_logits: Tensor | None = None  # [T, C]
+    sentence_sentiment_logits: Tensor | None = None  # [S, C]
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
 
@@ -113,13 +114,21 @@ class BertSum(nn.Module):
                 reads_text=config.candidate_text_features,
             )
 
-    def forward(self, batch: Batch) -> Logits:
-        """Score all sentences, documents and, with a head for them, tokens of a batch."""
+    def forward(self, batch: Batch, *, sentence_sentiments: bool = False) -> Logits:
+        """Score all sentences, documents and, with a head for them, tokens of a batch.
+
+        `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
+        other.
+        """
         tokens = self.token_vectors(batch)
-        logits = self.heads(self._pool(tokens, batch), batch)
-        if self.token_sentiment is None:
-            return logits
-        return replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
+        vectors = self._pool(tokens, batch)
+        logits = self.heads(vectors, batch)
+        if self.token_sentiment is not None:
+            logits = replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
+        if sentence_sentiments and self.sentiment is not None:
+            alone = self.sentiment(vectors, [1] * len(vectors))
+            logits = replace(logits, sentence_sentiment_logits=alone)
+        return logits
 
     def heads(self, vectors: Tensor, batch: Batch) -> Logits:
         """Do the same from [S, H] sentence vectors, without encoder and head over tokens."""

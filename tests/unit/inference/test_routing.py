@@ -189,9 +189,9 @@ def test_few_documents_of_one_language_are_one_batch(summarizer, monkeypatch):
     for name, reader in summarizer.readers.items():
         forward = reader.model.forward
 
-        def counted(batch, name=name, forward=forward):
+        def counted(batch, name=name, forward=forward, **options):
             batches[name] += 1
-            return forward(batch)
+            return forward(batch, **options)
 
         monkeypatch.setattr(reader.model, "forward", counted)
     texts = [CHINESE[0] if number % 50 == 7 else ENGLISH[number % 3] for number in range(400)]
@@ -206,10 +206,10 @@ def test_a_batch_that_fails_is_one_row_and_other_members_do_not_see_it(summarize
     forward, marker = model.forward, summarizer.readers["multilingual"].tokenizer
     dog = marker.convert_tokens_to_ids("狗")
 
-    def failing(batch):
+    def failing(batch, **options):
         if (batch.input_ids == dog).any():
             raise RuntimeError("kernel failed")
-        return forward(batch)
+        return forward(batch, **options)
 
     monkeypatch.setattr(model, "forward", failing)
     found = summarizer(MIXED)

@@ -166,6 +166,11 @@ def make_like(summarizer, **changes) -> Summarizer:
     other = object.__new__(Summarizer)
     other.__dict__.update(summarizer.__dict__)
     other.config = SummarizerConfig.model_validate(summarizer.config.model_dump() | changes)
+    other.router = copy.copy(summarizer.router)
+    other.router.readers = {}
+    for name, reader in summarizer.readers.items():
+        other.router.readers[name] = copy.copy(reader)
+        other.router.readers[name].use(other.config)
     return other
 
 
@@ -513,12 +518,12 @@ def test_a_document_that_the_model_fails_on_is_one_error_row(summarizer, monkeyp
     texts[place] = WITH_MARKER
     forward = summarizer.model.forward
 
-    def failing(batch):
+    def failing(batch, **options):
         if not (batch.input_ids == MARKER).any():
-            return forward(batch)
+            return forward(batch, **options)
         if how == "raise":
             raise RuntimeError("kernel\nfailed")
-        logits = forward(batch)
+        logits = forward(batch, **options)
         first = dict(
             zip(batch.documents, np.cumsum([0, *batch.num_sentences]).tolist(), strict=False)
         )
@@ -560,12 +565,12 @@ def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
     forward = summarizer.model.forward
     earlier = []
 
-    def small(batch):
+    def small(batch, **options):
         assert not [batch for batch in earlier if batch() is not None]
         earlier.append(weakref.ref(batch.input_ids))
         if len(batch.documents) > 1:
             raise torch.OutOfMemoryError("out of memory")
-        return forward(batch)
+        return forward(batch, **options)
 
     monkeypatch.setattr(summarizer.model, "forward", small)
     check_alike(summarizer(TEXTS), expected)
@@ -576,7 +581,7 @@ def test_a_device_that_is_lost_is_not_the_documents_fault(summarizer, monkeypatc
     monkeypatch.setattr(
         summarizer.model,
         "forward",
-        lambda batch: (_ for _ in ()).throw(torch.AcceleratorError("bad")),
+        lambda batch, **options: (_ for _ in ()).throw(torch.AcceleratorError("bad")),
     )
     with pytest.raises(DeviceError, match="bad"):
         summarizer(TEXTS)
@@ -592,7 +597,7 @@ def test_rows_that_are_given_up_are_error_rows(summarizer):
 
 def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
     monkeypatch.setattr(
-        summarizer.model, "forward", lambda batch: (_ for _ in ()).throw(KeyboardInterrupt)
+        summarizer.model, "forward", lambda batch, **options: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         summarizer(TEXTS)
