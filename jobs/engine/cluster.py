@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,11 +31,13 @@ from jobs.engine.ray_workarounds import (
     temp_dir,
     uninterrupted,
 )
+from jobs.engine.remote_errors import last_words
 
 _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
 _MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
 _MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _CONNECT_SECONDS = 5.0
+_JOIN_ATTEMPTS = 3
 _MOST_PORT = 65535
 _TYPE_PREFIX = "accelerator_type:"  # of a resource that Ray gives to nodes with this type of GPU
 # Of a start that fails for a reason which another try does not mend.
@@ -152,16 +155,27 @@ def _join(address: str) -> None:
     # a driver behind ray:// has its path from the process on the cluster that stands in for it
     # (typed Any: the annotation of `ray.init` forbids None, which is its default)
     job_config: Any = None if address.startswith("ray://") else CodePathConfig()
-    try:
-        with silent_stderr(), keep_sigterm_handler():
-            ray.init(address=address, job_config=job_config, **_QUIET)
-    except Exception as error:
-        is_wrong = isinstance(error, AuthenticationError | ValueError)
-        kind = ResourceError if is_wrong else UnavailableError
-        raise kind(
-            f"no Ray at --address {mask(address)}: {_reason(error)}. If the cluster wants a token, "
-            "set RAY_AUTH_MODE=token and have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        ) from error
+    for attempt in range(1, _JOIN_ATTEMPTS + 1):
+        try:
+            with silent_stderr(), keep_sigterm_handler():
+                ray.init(address=address, job_config=job_config, **_QUIET)
+            return
+        except ConnectionAbortedError as error:
+            # the head gives the process that stands in for this driver 30 s to start, which a busy
+            # one may need
+            reason = last_words(str(error))
+            message = f"the Ray at --address {mask(address)} did not take this driver in: {reason}"
+            if attempt == _JOIN_ATTEMPTS:
+                tries = f"{_JOIN_ATTEMPTS} times"
+                raise UnavailableError(f"{message} ({tries}; it may be too busy)") from error
+            print(f"{message}; trying again", file=sys.stderr, flush=True)
+        except Exception as error:
+            is_wrong = isinstance(error, AuthenticationError | ValueError)
+            kind = ResourceError if is_wrong else UnavailableError
+            raise kind(
+                f"no Ray at --address {mask(address)}: {_reason(error)}. If the cluster wants a "
+                "token, set RAY_AUTH_MODE=token and have it in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -59,7 +59,8 @@ class Node:
             if token
             else {"RAY_AUTH_MODE": "disabled"}
         )
-        environment["RAY_raylet_start_wait_time_s"] = str(int(LIMIT_SECONDS))  # a busy machine
+        for limit in ("raylet_start_wait_time_s", "CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"):
+            environment[f"RAY_{limit}"] = str(int(LIMIT_SECONDS))  # a busy machine
         environment |= variables or {}
         # a raylet waits half a minute for its agents to tell their ports, unless it knows them; on a busy machine that
         # is too short
@@ -104,12 +105,16 @@ class Cluster:
         num_cpus: int,
         token: str | None = None,
         node_types: Mapping[str, Mapping[str, float]] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`node_types`: resources of nodes that come when work waits for them, at most two of each type."""
+        """`node_types`: resources of nodes that come when work waits for them, at most two of each type.
+
+        `variables`: of the environment of the head.
+        """
         self.directory, self.token = directory, token
         self.port, self.http_port, self.client_port = free_port(), free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.http_port}"
-        self.head_options, self.variables = [f"--num-cpus={num_cpus}"], {}
+        self.head_options, self.variables = [f"--num-cpus={num_cpus}"], dict(variables or {})
         if node_types is not None:
             self._scale(node_types)
         self.workers: list[Node] = []

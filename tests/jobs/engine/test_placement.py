@@ -146,6 +146,30 @@ def test_a_driver_outside_of_the_cluster(bench: Bench, tmp_path: Path) -> None:
     assert bench.run(tmp_path / "out", client=True) == {"a10g": 1, "h100": 1}
 
 
+def test_a_head_that_is_too_busy_for_a_driver(tmp_path: Path) -> None:
+    """It gives the stand-in of a driver outside no time to start."""
+    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))
+    no_time = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "0"}
+    cluster = Cluster(directory, num_cpus=1, variables=no_time)
+    write(documents(10), tmp_path / "in" / "a.parquet")
+    address = f"ray://127.0.0.1:{cluster.client_port}"
+    model = make_checkpoint(tmp_path / "model")
+    try:
+        job = start_summarize(
+            tmp_path / "in", tmp_path / "out", "--model", model, "--address", address
+        )
+        printed, _ = job.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        cluster.stop()
+        shutil.rmtree(directory)
+    assert job.returncode == 1, printed
+    reason = (
+        f"the Ray at --address {address} did not take this driver in: RuntimeError: Proxy failed"
+    )
+    assert printed.count(reason) == 3
+    assert printed.count("trying again") == 2
+
+
 def test_without_gpus_every_core_counts(bench: Bench, tmp_path: Path) -> None:
     """Also those of nodes with GPUs, as the manual says."""
     most = bench.run(tmp_path / "out", "num_gpus=0", "replicas=6")

@@ -212,6 +212,20 @@ def test_an_address_that_does_not_answer(
     assert type(caught.value) is kind
 
 
+def test_a_driver_that_is_taken_in_at_the_second_try(
+    no_ray: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = ConnectionAbortedError("Initialization failure from server:\nbusy")
+    no_ray.setattr(socket, "create_connection", mock.Mock())
+    no_ray.setattr(ray, "init", mock.Mock(side_effect=[refused, None]))
+    with connected("ray://head:10001"):
+        pass
+    assert capsys.readouterr().err == (
+        "the Ray at --address ray://head:10001 did not take this driver in: "
+        "Initialization failure from server: busy; trying again\n"
+    )
+
+
 def test_a_job_server_that_does_not_answer_may_answer_later() -> None:
     with pytest.raises(
         Exception, match=r"no answer from http://127\.0\.0\.1:1: .*refused"

@@ -597,7 +597,9 @@ def test_rows_that_are_given_up_are_error_rows(summarizer):
 
 def test_an_interrupt_is_not_an_error_row(summarizer, monkeypatch):
     monkeypatch.setattr(
-        summarizer.model, "forward", lambda batch, **options: (_ for _ in ()).throw(KeyboardInterrupt)
+        summarizer.model,
+        "forward",
+        lambda batch, **options: (_ for _ in ()).throw(KeyboardInterrupt),
     )
     with pytest.raises(KeyboardInterrupt):
         summarizer(TEXTS)
