@@ -4,7 +4,8 @@
 
 `phrases/LANGUAGE/KIND.yaml` holds hand-written frames by sentiment, one a line. A frame may have
 slots such as `{dish}`, whose fillers stand in `phrases/LANGUAGE/slots.yaml`. Each frame gives
-several rows: with other fillers, or typed in another way.
+several rows: with other fillers, or typed in another way. A frame that is nothing but a slot gives
+each of its fillers.
 """
 
 import argparse
@@ -20,12 +21,20 @@ import yaml
 
 PHRASES = Path(__file__).parent / "phrases"
 ROWS_PER_KIND = {"en": 461, "zh": 384}
-MORE_ROWS = {("service_posts", "en"): 2500, ("service_posts", "zh"): 800}
+MORE_ROWS = {
+    ("company_results", "en"): 2500,
+    ("ratings", "en"): 1200,
+    ("ratings", "zh"): 700,
+    ("service_posts", "en"): 2500,
+    ("service_posts", "zh"): 800,
+    ("symbols", "en"): 500,
+    ("symbols", "zh"): 400,
+}
 SEED = 16
 SLOT = re.compile(r"\{(\w+)\}")
 VERSIONS_WITHOUT_SLOTS = 4  # of a frame that has nothing to fill: as written, and typed differently
 VERSIONS_WITH_SLOTS = 100  # more than are needed
-SOBER_KINDS = {"facts", "finance"}  # without exclamation marks
+SOBER_KINDS = {"company_results", "facts", "finance"}  # without exclamation marks
 KEYBOARD_SLIPS_SHARE = 0.4  # of the English rows of the kind `typos`
 
 Slots = dict[str, list[str]]
@@ -70,6 +79,19 @@ def read_slots(language: str) -> Slots:
     return {name: line.split(" | ") for name, line in fillers.items()}
 
 
+def spell_out(frames: list[Frame], slots: Slots) -> list[Frame]:
+    """Returns the frames; one that is nothing but a slot becomes a frame for each filler.
+
+    So no rating is left to chance: the text `7/10` has no other words to judge it by.
+    """
+    spelled_out = []
+    for frame in frames:
+        slot = SLOT.fullmatch(frame.text)
+        texts = [text[0].upper() + text[1:] for text in slots[slot[1]]] if slot else [frame.text]
+        spelled_out += [Frame(text, frame.sentiment) for text in texts]
+    return spelled_out
+
+
 def kinds(language: str) -> list[str]:
     paths = (PHRASES / language).glob("*.yaml")
     return sorted(path.stem for path in paths if path.stem != "slots")
@@ -95,7 +117,7 @@ def retype(text: str, *, emphatic: bool, language: str, rng: random.Random) -> s
 
     Only an emphatic text may end in exclamation marks.
     """
-    bare = text.rstrip(".。!！")
+    bare = text.rstrip(" .。!！")
     ways = [bare, bare.lower()] if language == "en" else [bare, bare.replace("，", " ")]
     last_word = bare.split(" ")[-1]
     # Questions, emoji, @names and #topics need no full stop.
@@ -113,7 +135,7 @@ def documents(kind: str, language: str, rng: random.Random) -> Iterator[tuple[st
     A frame without slots gives fewer versions than others. A text may come twice.
     """
     slots = read_slots(language)
-    frames = read_frames(PHRASES / language / f"{kind}.yaml")
+    frames = spell_out(read_frames(PHRASES / language / f"{kind}.yaml"), slots)
     for version in range(VERSIONS_WITH_SLOTS):
         if version == VERSIONS_WITHOUT_SLOTS:
             frames = [frame for frame in frames if SLOT.search(frame.text)]

@@ -8,8 +8,13 @@ from jobs.learning import short_texts
 LANGUAGES = sorted(short_texts.ROWS_PER_KIND)
 KINDS = {
     "comparisons", "emoji", "facts", "finance", "mixed", "negation", "opinions", "questions", "ratings", "requests",
-    "service_posts", "small_talk", "typos", "words",
+    "service_posts", "small_talk", "symbols", "typos", "words",
 }  # fmt: skip
+ROWS_OF_KIND = {
+    "en": dict.fromkeys(KINDS, 461)
+    | {"company_results": 2500, "ratings": 1200, "service_posts": 2500, "symbols": 500},
+    "zh": dict.fromkeys(KINDS, 384) | {"ratings": 700, "service_posts": 800, "symbols": 400},
+}
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
@@ -22,16 +27,14 @@ def test_no_text_comes_twice(texts):
     assert len({text.id for text in texts}) == len(texts)
 
 
-def expected_rows(language):
-    usual, service_posts = {"en": (461, 2500), "zh": (384, 800)}[language]
-    return dict.fromkeys(KINDS, usual) | {"service_posts": service_posts}
-
-
 def test_each_kind_has_its_number_of_rows_and_all_three_sentiments(texts):
-    assert Counter(text.kind for text in texts) == expected_rows(texts[0].language)
+    rows_of_kind = ROWS_OF_KIND[texts[0].language]
+    assert Counter(text.kind for text in texts) == rows_of_kind
     pairs = {(text.kind, text.sentiment) for text in texts}
     assert pairs == {
-        (kind, sentiment) for kind in KINDS for sentiment in ("negative", "neutral", "positive")
+        (kind, sentiment)
+        for kind in rows_of_kind
+        for sentiment in ("negative", "neutral", "positive")
     }
 
 
@@ -74,6 +77,33 @@ def test_a_text_has_one_sentiment_in_all_kinds(texts):
         assert sentiments.setdefault(bare, text.sentiment) == text.sentiment, text.document
 
 
+@pytest.mark.parametrize(
+    ("document", "sentiment"),
+    [
+        ("0/10", "negative"),
+        ("4/10", "negative"),
+        ("5/10", "neutral"),
+        ("6/10", "neutral"),
+        ("7/10", "positive"),
+        ("10/10", "positive"),
+        ("2/5", "negative"),
+        ("3/5", "neutral"),
+        ("4/5", "positive"),
+        ("★★☆☆☆", "negative"),
+        ("★★★☆☆", "neutral"),
+        ("★★★★☆", "positive"),
+    ],
+)
+def test_a_bare_rating_has_the_sentiment_of_its_value_in_both_languages(texts, document, sentiment):
+    assert [text.sentiment for text in texts if text.document == document] == [sentiment]
+
+
+def test_a_frame_that_is_only_a_slot_gives_every_filler():
+    frames = [short_texts.Frame("{a}", "positive"), short_texts.Frame("{a} for me", "positive")]
+    texts = [frame.text for frame in short_texts.spell_out(frames, {"a": ["one star", "1/5"]})]
+    assert texts == ["One star", "1/5", "{a} for me"]
+
+
 def test_equal_slots_get_unequal_fillers():
     frame = short_texts.Frame("{a} is not {a} but {b}", "neutral")
     rng = short_texts.random.Random(0)
@@ -106,4 +136,4 @@ def test_command_writes_a_file_for_each_language(tmp_path, monkeypatch):
         rows = pq.read_table(tmp_path / "new" / f"short_texts_{language}.parquet").to_pylist()
         assert list(rows[0]) == ["id", "document", "sentiment", "kind", "language"]
         assert {row["language"] for row in rows} == {language}
-        assert len(rows) == sum(expected_rows(language).values())
+        assert len(rows) == sum(ROWS_OF_KIND[language].values())
