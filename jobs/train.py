@@ -225,6 +225,8 @@ def absolute(config: TrainingConfig) -> TrainingConfig:
     for key in ("data_root", "encoder", "start_from"):
         if values[key] and Path(values[key]).expanduser().is_dir():
             values[key] = str(Path(values[key]).expanduser().resolve())
+    if values["vectors_uri"] and "://" not in values["vectors_uri"]:  # it need not exist
+        values["vectors_uri"] = str(Path(values["vectors_uri"]).expanduser().resolve())
     return TrainingConfig.model_validate(values)
 
 

@@ -42,6 +42,7 @@ _FREE_TRAINING_KEYS = (
     "max_worker_failures",
     "checkpoint_every_minutes",
     "kept_checkpoints",
+    "vectors_uri",
 )
 
 
@@ -99,6 +100,8 @@ def _begin(output: Folder, config: TuningConfig, base: TrainingConfig) -> None:
         # what an earlier version wrote may hold keys that are free by now
         for key in _FREE_TRAINING_KEYS:
             theirs["training"].pop(key, None)
+        if base.dtype == "auto":  # its trials keep the format with which they began
+            ours["training"]["dtype"] = theirs["training"].get("dtype")
     keys = [key for key in ours if ours[key] != theirs.get(key)]
     # A first try with, say, a wrong path: all its trials failed without a score, and nothing is lost.
     if keys and all(trial.outcome == "failed" and not trial.scores for trial in store.read()):

@@ -27,7 +27,7 @@ from bertsum.checkpoints.config import (
     read_config,
     sha256_of,
 )
-from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, rank_of
+from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, encoder_part, rank_of
 from bertsum.checkpoints.family import FAMILY_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.checkpoints.q4_encoder import load_q4_encoder, load_q4_tokenizer, read_q4_config
@@ -190,14 +190,19 @@ def save_checkpoint(
     _write(directory, config, weights, card)
 
 
-def make_delta(model: BertSum, base: BaseEncoder, rank: int) -> Delta:
+def make_delta(
+    model: BertSum, base: BaseEncoder, rank: int, unchanged: Path | None = None
+) -> Delta:
     """Take the heads, and the difference to the base encoder at `rank`.
+
+    - `unchanged`: the delta checkpoint whose encoder the model has, if it has not learned since
 
     Raises ModelError where the encoder does not fit.
     """
     check_base(model, base)
     encoder, _ = load_encoder(_package_source(base))
-    return delta_of(model.state_dict(), encoder.state_dict(), base, rank)
+    known = encoder_part(load_file(unchanged / WEIGHTS_FILE)) if unchanged else None
+    return delta_of(model.state_dict(), encoder.state_dict(), base, rank, encoder_delta=known)
 
 
 def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, *, version: str) -> None:

@@ -36,15 +36,22 @@ class Delta:
 
 
 def delta_of(
-    model: Mapping[str, Tensor], encoder: Mapping[str, Tensor], base: BaseEncoder, rank: int
+    model: Mapping[str, Tensor],
+    encoder: Mapping[str, Tensor],
+    base: BaseEncoder,
+    rank: int,
+    *,
+    encoder_delta: Mapping[str, Tensor] | None = None,
 ) -> Delta:
     """Compute the delta at `rank` between the weights of a model and those of the base encoder.
 
     `model`: all weights of the model.
     `encoder`: weights of the same shapes, by the same names without `encoder.`. It may have more,
         which no model reads.
+    `encoder_delta`: what the encoder is known to differ by, as the file of a delta holds it. It is
+        taken as it is: computed anew it would be rounded once more.
     """
-    weights: dict[str, Tensor] = {}
+    weights = dict(encoder_delta or {})
     originals: dict[str, Tensor] = {}
     worst = 0.0
     for name, tensor in model.items():
@@ -52,6 +59,8 @@ def delta_of(
             weights[name] = tensor.detach().cpu().half()
             continue
         original = originals[name] = encoder[name.removeprefix(_ENCODER)]
+        if encoder_delta is not None:
+            continue
         difference = tensor.detach().cpu().float() - original
         if not difference.any():  # of a frozen weight nothing is written
             continue
@@ -92,6 +101,11 @@ def apply_delta(encoder: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
                 f"{WEIGHTS_FILE}: {name} does not fit the base encoder: {error}"
             ) from error
     return merged
+
+
+def encoder_part(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the file of a delta holds of the encoder."""
+    return {name: weight for name, weight in weights.items() if name.startswith(_ENCODER)}
 
 
 def rank_of(shapes: Shapes) -> int:

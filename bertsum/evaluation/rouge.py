@@ -8,11 +8,14 @@ implementation has made it.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, pairwise
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from bertsum.errors import ConfigError
 from bertsum.text.words import words
@@ -54,6 +57,52 @@ def rouge(summaries: Sequence[str], references: Sequence[str], language: str = "
         lcs_hits = _lcs_hits(summary_lines, reference_lines, shared)
         scores.append(Rouge(rouge_1, rouge_2, _f_measure(lcs_hits, len(have), len(want))))
     return scores
+
+
+def rouge_of_groups(
+    sentences: Sequence[str], reference: str, language: str, members: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """[N] ROUGE-1 + ROUGE-2 F, from 0 to 2, of groups of S sentences, as `rouge` counts them.
+
+    `members`: [N, S] 1 where group n has sentence s, else 0.
+
+    Bigrams that go from a sentence to the next are left out: of the other ones each sentence has
+    its own, so that all groups are one product of matrices.
+    """
+    lines = [list(chain.from_iterable(_lines(sentence, language))) for sentence in sentences]
+    wanted = list(chain.from_iterable(_lines(reference, language)))
+    num_tokens = members @ np.array([len(tokens) for tokens in lines], np.float32)  # [N]
+    unigrams = _hits_of_groups(lines, wanted, members)
+    bigrams = _hits_of_groups(
+        [list(pairwise(tokens)) for tokens in lines], list(pairwise(wanted)), members
+    )
+    # 2 P R / (P + R) = 2 hits / (number of one side + number of the other), and of n tokens there
+    # are n - 1 bigrams; without a hit the divisor may be 0
+    total = num_tokens + len(wanted)
+    scores: npt.NDArray[np.float32] = 2 * unigrams / np.maximum(total, 1)
+    return scores + 2 * bigrams / np.maximum(total - 2, 1)
+
+
+def _hits_of_groups(
+    lines: Sequence[Sequence[Hashable]],
+    wanted: Sequence[Hashable],
+    members: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """[N] how many of the wanted n-grams each group has.
+
+    With "a b", "a c" and the wanted "a b a a": room [3, 1] for a and b, counts [[1, 1], [1, 0]], and
+    both sentences together have min([2, 1], [3, 1]), 3 hits.
+    """
+    room = Counter(wanted)
+    column = {gram: index for index, gram in enumerate(room)}
+    counts = np.zeros((len(lines), len(room)), np.float32)  # [S, V]
+    for row, grams in enumerate(lines):
+        for gram in grams:
+            if gram in column:
+                counts[row, column[gram]] += 1
+    most = np.array(list(room.values()), np.float32)
+    hits: npt.NDArray[np.float32] = np.minimum(members @ counts, most).sum(axis=1)
+    return hits
 
 
 def mean_rouge(scores: Sequence[Rouge]) -> Rouge:

@@ -70,17 +70,6 @@ def best_combination(
     return list(best_group)
 
 
-def rouge_of_sets(
-    sentences: Sequence[str], summary: str, language: str, groups: Sequence[Sequence[int]]
-) -> list[float]:
-    """Score groups of sentences by what the oracles raise.
-
-    That is ROUGE-1 F + ROUGE-2 F over sets of n-grams, from 0 to 2.
-    """
-    document = _Document(sentences, summary, language)
-    return [document.score(group) for group in groups]
-
-
 class _Document:
     """Unigrams and bigrams of a document's sentences and of its summary.
 

@@ -115,10 +115,15 @@ class TrainingConfig(Config):
         description="with start_from: heads that start with new weights; then the `model` here is "
         "used, and the other heads must fit it",
     )
-    trained: Literal["all", "heads", "summarization", "candidates"] = Field(
+    trained: Literal["all", "heads", "summarization", "sentiment", "topic", "candidates"] = Field(
         "all",
         description="parts of the model that learn; unless it is all, sentence vectors are "
         "computed only once, and steps are fast",
+    )
+    vectors_uri: str | None = Field(
+        None,
+        description="directory that keeps these sentence vectors, for other runs with the same "
+        "encoder and rows; default: OUTPUT/vectors, emptied at the end",
     )
     lora_rank: int | None = Field(
         None,
@@ -238,8 +243,10 @@ class TrainingConfig(Config):
         description="times that the steps are done, each from the first weights and with the rows "
         "in another order; the average of weights is over all",
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "bfloat16", description="number format of matrix products (autocast)"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="number format of matrix products (autocast); auto: bfloat16 where all workers' "
+        "devices have it natively; a run that began with another format keeps it",
     )
     notes: str = Field(
         "", description="Markdown for the model card, such as what the model is for, and its limits"

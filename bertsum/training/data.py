@@ -15,9 +15,9 @@ from torch import Tensor
 
 from bertsum.config import ModelConfig
 from bertsum.errors import InputError
+from bertsum.evaluation.rouge import rouge_of_groups
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, python_values
 from bertsum.labels.labels import known_class, sentence_labels, sentiment_of, topic_of, word_labels
-from bertsum.labels.oracle import rouge_of_sets
 from bertsum.labels.shards import (
     PREPARED_COLUMN,
     PreparedDocument,
@@ -134,7 +134,7 @@ def labelled_candidates(
     """Make the candidates of each document that has a reference summary, for `ranker` to learn.
 
     `scores`: [S] probabilities of all sentences. Returns for each of these documents the features
-    of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N].
+    of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N], as summaries are measured.
     """
     labelled = []
     scores_by_document = split_runs(scores, batch.batch.num_sentences)
@@ -150,19 +150,17 @@ def labelled_candidates(
             fewer_sentences=ranker.fewer_sentences,
             reads_text=ranker.reads_text,
         )
-        # ROUGE is computed among the few sentences that any candidate has, so they are numbered
-        # anew: of sentences 7, 2 and 5 the candidates {2, 7} and {5, 7} become [1, 0] and [2, 0].
-        sentence_indices = [*candidates.sure.tolist(), *candidates.others.tolist()]
-        rank_of = {sentence: rank for rank, sentence in enumerate(sentence_indices)}
-        groups = []
-        for candidate in range(len(candidates.swapped)):
-            groups.append([rank_of[sentence] for sentence in candidates.sentences(candidate)])
+        # ROUGE is computed among the few sentences that any candidate has: the sure ones, which all
+        # have, and the others.
         sentences = []
-        for sentence in sentence_indices:
+        for sentence in [*candidates.sure.tolist(), *candidates.others.tolist()]:
             start, stop = document.spans[sentence]
             sentences.append(document.text[start:stop])
-        rouge = rouge_of_sets(sentences, example.summary, document.language, groups)
-        labelled.append((candidates.features, np.array(rouge, np.float32)))
+        num_candidates, num_sure = len(candidates.swapped), len(candidates.sure)
+        sure = np.ones((num_candidates, num_sure), np.float32)
+        members = np.concatenate([sure, candidates.swapped], axis=1)
+        rouge = rouge_of_groups(sentences, example.summary, document.language, members)
+        labelled.append((candidates.features, rouge))
     return labelled
 
 

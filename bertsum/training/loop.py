@@ -1,16 +1,16 @@
 """The training loop. Runs in one process, or in several that `torch.distributed` joins."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
-from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bertsum.errors import ModelError, OutputError
+from bertsum.model.attention import runs_of_tokens
 from bertsum.model.batches import group_by_length, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.training.adapters import RankSchedule, add_adapter
@@ -21,6 +21,7 @@ from bertsum.training.optimization import (
     DIVERGED_ADVICE,
     LossModule,
     WeightAverage,
+    autocast,
     distribute,
     make_optimizer,
     set_learning_rates,
@@ -30,6 +31,7 @@ from bertsum.training.state import (
     LogLine,
     RunState,
     StateStore,
+    VectorStore,
     collect,
     restore,
     restore_weights,
@@ -41,6 +43,9 @@ from bertsum.training.validation import LabelledSource, check_metric, read_metri
 Log = Callable[[LogLine], None]
 
 _VECTORS_BATCH_TOKENS = 8192
+# Of one file of vectors: what a kill can cost, and what is in memory at once. With 384 features and
+# 25 tokens a sentence that is 16 MB.
+_VECTORS_FILE_TOKENS = 2**18
 _MAX_SKIPPED_STEPS = 20  # in a row; a run whose gradient overflows that often learns nothing
 
 
@@ -114,31 +119,74 @@ def freeze(model: BertSum, trained: str) -> None:
         weight.requires_grad_(is_chosen and not is_encoder)
 
 
-def compute_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> ExampleFile:
-    """The examples with their sentence vectors, for a run in which the encoder does not learn."""
-    groups = group_by_length(token_counts(examples).tolist(), _VECTORS_BATCH_TOKENS)
-    order = np.array(list(chain.from_iterable(groups)), np.int64)
+def compute_vectors(
+    model: BertSum, examples: Sequence[Example], dtype: str, store: VectorStore
+) -> ExampleFile:
+    """The examples with their sentence vectors, for a run in which the encoder does not learn.
 
-    def grouped() -> Iterator[Example]:
-        for group in groups:
-            yield from _with_vectors(model, [examples[index] for index in group], dtype)
+    Vectors in `store` are read; others are computed, and written to it.
+    """
+    encoder_digest = _encoder_digest(model, dtype)
 
-    # The file has the examples in the order of the groups: [2, 0, 1] means that example 0 is at 1.
-    return ExampleFile.write(grouped()).select(np.argsort(order))
+    def completed() -> Iterator[Example]:
+        stop = 0
+        for lengths in runs_of_tokens(token_counts(examples).tolist(), _VECTORS_FILE_TOKENS):
+            start, stop = stop, stop + len(lengths)
+            chunk = [examples[index] for index in range(start, stop)]
+            digest = _rows_digest(encoder_digest, chunk)
+            counts = [example.document.num_read_sentences for example in chunk]
+            vectors = store.read(digest, counts, model.encoder.config.hidden_size)
+            if vectors is None:
+                vectors = _sentence_vectors(model, chunk, dtype)
+                store.write(digest, vectors)
+            for example, document_vectors in zip(chunk, vectors, strict=True):
+                yield replace(example, vectors=document_vectors)
+
+    return ExampleFile.write(completed())
+
+
+def _encoder_digest(model: BertSum, dtype: str) -> bytes:
+    """Digest of all that makes sentence vectors of tokens."""
+    digest = hashlib.sha256(f"{model.config.pooling} {dtype}".encode())
+    for name, weight in model.state_dict().items():
+        if name.startswith(("encoder.", "prefix")):
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().cpu().flatten().numpy())
+    return digest.digest()
+
+
+def _rows_digest(encoder_digest: bytes, examples: Sequence[Example]) -> str:
+    """Hex digest of the encoder and of what it reads of the examples."""
+    digest = hashlib.sha256(encoder_digest)
+    for example in examples:
+        document = example.document
+        for values in (
+            document.input_ids,
+            document.token_type_ids,
+            document.token_sentences,
+            document.cls_positions,
+            document.window_lengths,
+        ):
+            # with their number: [1, 2] and [3] are not [1] and [2, 3]
+            digest.update(len(values).to_bytes(8, "big") + values.tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
-def _with_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> list[Example]:
+def _sentence_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> list[Tensor]:
+    """[S, H] of each example, on the CPU."""
     model.eval()
-    batch = make_batch([example.document for example in examples], range(len(examples)))
-    batch = batch.to(next(model.parameters()).device)
-    with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        # [sum of S, H] -> [S, H] of each document, in the order of the batch
-        vectors = torch.split(model.sentence_vectors(batch), batch.num_sentences)
-    completed = list(examples)
-    for index, document_vectors in zip(batch.documents, vectors, strict=True):
-        completed[index] = replace(examples[index], vectors=document_vectors.cpu())
-    return completed
+    device = next(model.parameters()).device
+    vectors = [torch.zeros(0)] * len(examples)
+    for indices in group_by_length(token_counts(examples).tolist(), _VECTORS_BATCH_TOKENS):
+        documents = [examples[index].document for index in indices]
+        batch = make_batch(documents, range(len(documents))).to(device)
+        with autocast(device, dtype):
+            # [sum of S, H] -> [S, H] of each document, in the order of the batch
+            parts = torch.split(model.sentence_vectors(batch).cpu(), batch.num_sentences)
+        for row, document_vectors in zip(batch.documents, parts, strict=True):
+            vectors[indices[row]] = document_vectors
+    return vectors
 
 
 def train(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertsum.config import ModelConfig
+from bertsum.inference.arguments import choose_dtype
 from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, summary_loss
 from bertsum.training.config import TrainingConfig
@@ -101,12 +102,17 @@ def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
 
     A batch that carries its sentence vectors goes through the heads only.
     """
-    device_type = batch.batch.input_ids.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=dtype == "bfloat16"):
+    with autocast(batch.batch.input_ids.device, dtype):
         if batch.vectors is not None:
             return model.heads(batch.vectors, batch.batch)
         logits: Logits = model(batch.batch)
         return logits
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """Make matrix products be computed in `dtype` as long as the context is open."""
+    is_half = choose_dtype(dtype, device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_half)
 
 
 def distribute(module: LossModule) -> nn.Module:

@@ -10,7 +10,8 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from bertsum.checkpoints.encoder_delta import Delta
 from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.config import ModelConfig, SummarizerConfig, with_defaults
 from bertsum.errors import ConfigError, OutputError
+from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
 from bertsum.masking import describe, mask_values
 from bertsum.model.bert_sum import BertSum
@@ -54,12 +56,12 @@ from bertsum.training.head_checks import (
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
-from bertsum.training.state import LogLine, StateStore, read_log
+from bertsum.training.state import LogLine, StateStore, VectorStore, read_log
 from bertsum.training.tracking import Tracking, finite_values, numbers
 from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
 RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
-CURVES_FILE = "curves.png"
+CURVES_FILE, VECTORS_DIRECTORY = "curves.png", "vectors"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 _LOG_SECONDS = 10.0
@@ -72,6 +74,7 @@ _FREE_KEYS = (
     "kept_checkpoints",
     "tracking",
     "gradient_checkpointing",
+    "vectors_uri",
 )
 
 Report = Callable[[LogLine], None]
@@ -97,7 +100,8 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
     recorded = _read_record(output)
     differing = []  # keys that decide what a run makes
     for key in sorted((recorded.keys() | record.keys()) - set(_FREE_KEYS)):
-        if recorded.get(key) != record.get(key):
+        is_kept = key == "dtype" and config.dtype == "auto"  # see `_choose_format`
+        if recorded.get(key) != record.get(key) and not is_kept:
             differing.append(key)
     may_be_untouched = bool(differing) and not is_finished
     if may_be_untouched and StateStore(output, 2).latest() is None and not _has_encoder(output):
@@ -157,8 +161,8 @@ def run(
     """
     start = time.monotonic()
     say: Report = report if rank() == 0 else lambda line: None
-    base = _base(config)
-    model, tokenizer = _start(config, output, base, say)
+    saved = _saved_delta(config)
+    model, tokenizer = _start(config, output, saved, say)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
     num_rows: dict[str, int] = {}  # of all workers, as are the counts
     counts: LabelCounts = Counter()
@@ -170,12 +174,11 @@ def run(
     for warning in warnings:
         say({"message": f"warning: {warning}"})
     model.to(device)
+    config = _choose_format(config, output, device, say)
+    vectors = VectorStore(Folder(config.vectors_uri or f"{output.uri}/{VECTORS_DIRECTORY}"))
     if config.trained != "all":
         training.freeze(model, config.trained)
-        for index, source in enumerate(sources):
-            train = training.compute_vectors(model, source.train, config.dtype)
-            validation = training.compute_vectors(model, source.validation, config.dtype)
-            sources[index] = LabelledSource(source.config, train, validation)
+        sources = _with_vectors(model, sources, config, vectors, say)
     store = StateStore(output, config.kept_checkpoints)
     log = Log(output, store, config, say)
     try:
@@ -185,7 +188,7 @@ def run(
         log.close_trackers()  # this process may go on to another run
     merge_adapter(model)
     # rounded before it is measured, so that the measures are of what users load
-    delta = _round(model, *base, say) if base else None
+    delta = _round(model, saved, say) if saved else None
     answered = answer(model, sources, None, config.dtype)
     # What was not trained on shows how the probabilities are elsewhere, so it must not decide them.
     trained_on = {source.name for source in config.sources if source.train_uri is not None}
@@ -200,6 +203,8 @@ def run(
         card = model_card(config, num_rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
+        if config.trained != "all" and config.vectors_uri is None:
+            vectors.clear()  # all workers have measured, so that nobody needs them
         say({"message": _save(output, model.cpu(), delta, tokenizer, card)})
 
 
@@ -256,36 +261,65 @@ class Log:
         self._tracking.close()
 
 
-def _base(config: TrainingConfig) -> tuple[BaseEncoder, int] | None:
-    """The encoder that the checkpoint is saved as a difference to, and the difference's rank.
+def _choose_format(
+    config: TrainingConfig, output: Folder, device: torch.device, say: Report
+) -> TrainingConfig:
+    """Put the number format that `dtype: auto` stands for into the configuration.
 
-    None: the checkpoint is saved whole.
+    A run that OUTPUT records with a format keeps it: before `auto` there was always one.
     """
-    base, first_rank = None, 0
+    name = config.dtype
+    if name == "auto" and output.info(RUN_FILE) is not None:
+        name = _read_record(output).get("dtype", name)
+    if name == "auto":
+        # one format for all workers, since they share each batch
+        formats = gather(choose_dtype(name, device))
+        name = "float32" if torch.float32 in formats else "bfloat16"
+    if name != config.dtype:
+        say({"message": f"dtype: {config.dtype} is {name} here"})
+    return config.model_copy(update={"dtype": name})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SavedDelta:
+    """What the checkpoint is saved as a difference to."""
+
+    base: BaseEncoder
+    rank: int
+    # the delta checkpoint whose encoder the model has, where the encoder does not learn
+    unchanged: Path | None = None
+
+
+def _saved_delta(config: TrainingConfig) -> _SavedDelta | None:
+    """How the checkpoint is saved; None: whole."""
+    base, first_rank, start = None, 0, None
     if config.start_from is not None:
-        base, first_rank = read_base(resolve_checkpoint(config.start_from))
+        start = resolve_checkpoint(config.start_from)
+        base, first_rank = read_base(start)
     elif config.encoder.startswith(PACKAGE_PREFIX):
         base = package_encoder(config.encoder)
     if config.saved_rank:
-        return base or package_encoder(config.encoder), config.saved_rank
+        return _SavedDelta(base=base or package_encoder(config.encoder), rank=config.saved_rank)
     if base is None or config.learned_rank is None:
         return None
+    unchanged = None if config.learned_rank else start
     # a sum of matrices has at most the sum of their ranks
-    return base, max(1, first_rank + config.learned_rank)
+    rank = max(1, first_rank + config.learned_rank)
+    return _SavedDelta(base=base, rank=rank, unchanged=unchanged)
 
 
-def _round(model: BertSum, base: BaseEncoder, delta_rank: int, say: Report) -> Delta:
+def _round(model: BertSum, saved: _SavedDelta, say: Report) -> Delta:
     """Give the model the weights that a user of the saved delta will load."""
-    delta = make_delta(model, base, delta_rank)
+    delta = make_delta(model, saved.base, saved.rank, saved.unchanged)
     if delta.lost > _MUCH_LOST:
-        lost = f"{delta.lost:.0%} of a weight's difference to the encoder in {base.path}"
-        say({"message": f"rank {delta_rank} loses up to {lost}"})
+        lost = f"{delta.lost:.0%} of a weight's difference to the encoder in {saved.base.path}"
+        say({"message": f"rank {saved.rank} loses up to {lost}"})
     model.load_state_dict(delta.merged)
     return delta
 
 
 def _start(
-    config: TrainingConfig, output: Folder, base: tuple[BaseEncoder, int] | None, say: Report
+    config: TrainingConfig, output: Folder, saved: _SavedDelta | None, say: Report
 ) -> tuple[BertSum, Tokenizer]:
     """The model before the first step, and its tokenizer.
 
@@ -306,14 +340,14 @@ def _start(
                 f"{list(available[head])}, which count: leave the key out, or let the head begin "
                 f"anew (new_heads: [{head}])"
             )
-    if base:
-        check_base(model, base[0])
+    if saved:
+        check_base(model, saved.base)
     if config.new_heads:
         model = training.renew_heads(model, config)
     if config.trained == "all":
         training.open_encoder(model, config)
-    elif base:
-        _round(model, *base, say)  # the heads learn on the encoder that will be loaded
+    elif saved and saved.unchanged is None:
+        _round(model, saved, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
 
 
@@ -357,6 +391,30 @@ def _read_sources(
         counts["without a label left out"] += len(validation) - len(kept.validation)
         report({"message": _describe(source.name, counts, time.monotonic() - start)})
     return sources
+
+
+def _with_vectors(
+    model: BertSum,
+    sources: Iterable[LabelledSource],
+    config: TrainingConfig,
+    store: VectorStore,
+    say: Report,
+) -> list[LabelledSource]:
+    """The sources with the sentence vectors of all rows, read from `store` or computed."""
+    start = time.monotonic()
+    completed = []
+    for source in sources:
+        train = training.compute_vectors(model, source.train, config.dtype, store)
+        validation = training.compute_vectors(model, source.validation, config.dtype, store)
+        completed.append(LabelledSource(source.config, train, validation))
+    num_read, num_written = sum(gather(store.num_read)), sum(gather(store.num_written))
+    say(
+        {
+            "message": f"sentence vectors: of {num_read + num_written} files in {store.folder} "
+            f"{num_written} made now ({time.monotonic() - start:.0f} s)"
+        }
+    )
+    return completed
 
 
 def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:

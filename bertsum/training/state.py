@@ -2,13 +2,15 @@
 
 Random numbers, the learning rates and the position in the data are functions of the step and the
 configuration, so the step stands for them. The rest is tensors: the weights that learn, the
-optimizer's moments, the average of weights. Nothing is pickled.
+optimizer's moments, the average of weights. Beside them are sentence vectors that an encoder that
+does not learn has computed. Nothing is pickled.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -166,6 +168,67 @@ class StateStore:
         for step in steps - kept:
             for suffix in ("json", "safetensors"):
                 self._folder.remove(_name(step, suffix))
+
+
+class VectorStore:
+    """Sentence vectors by the digest of what they were computed from.
+
+    Each `DIGEST.arrow` is an Arrow IPC file with a list of float32 vectors for each document, to the
+    last bit what the heads have learned from. Runs may read and write at the same time: of one
+    digest there is one content.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.num_read = self.num_written = 0  # files, by this store
+
+    def read(self, digest: str, counts: Sequence[int], hidden_size: int) -> list[Tensor] | None:
+        """[S, H] vectors of each document; None where there is no whole file of them.
+
+        `counts`: sentences of each document.
+        """
+        name = f"{digest}.arrow"
+        if self.folder.info(name) is None:
+            return None
+        try:
+            with pa.ipc.open_file(self.folder.read_bytes(name)) as file:
+                documents = file.read_all()["vectors"].combine_chunks()
+            documents.validate(full=True)
+        except (pa.ArrowException, OSError, KeyError):  # cut off, or of something else
+            return None
+        has_type = documents.type == _vectors_type(hidden_size)
+        if not has_type or documents.value_lengths().to_pylist() != list(counts):
+            return None
+        self.num_read += 1
+        values = documents.flatten().flatten().to_numpy().reshape(-1, hidden_size)
+        # copied: PyTorch wants memory that may be written to
+        return list(torch.split(torch.tensor(values), list(counts)))
+
+    def write(self, digest: str, vectors: Sequence[Tensor]) -> None:
+        """Write the [S, H] float32 vectors of documents, at least one."""
+        hidden_size = vectors[0].shape[1]
+        values = torch.cat(list(vectors)).flatten().numpy()
+        # documents of 2 and 3 sentences: [0, 2, 5]
+        stops = torch.tensor([0, *map(len, vectors)]).cumsum(0).to(torch.int32).numpy()
+        kind = _vectors_type(hidden_size)
+        sentences = pa.FixedSizeListArray.from_arrays(values, type=kind.value_type)
+        documents = pa.ListArray.from_arrays(stops, sentences, type=kind)
+        batch = pa.RecordBatch.from_arrays([documents], ["vectors"])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, batch.schema) as file:
+            file.write_batch(batch)
+        self.folder.write_replace(f"{digest}.arrow", memoryview(sink.getvalue()))
+        self.num_written += 1
+
+    def clear(self) -> None:
+        """Remove all vectors."""
+        for name in self.folder.list_names():
+            if name.endswith(".arrow"):
+                self.folder.remove(name)
+
+
+def _vectors_type(hidden_size: int) -> pa.DataType:
+    return pa.list_(pa.list_(pa.float32(), hidden_size))
 
 
 def _rank(state: RunState) -> tuple[bool, float, int]:

@@ -1,11 +1,14 @@
 """ROUGE equals the reference implementation; languages that it cannot tokenize are compared by words or characters."""
 
+import itertools
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from bertsum.evaluation.rouge import Rouge, mean_rouge, rouge
+from bertsum.evaluation.rouge import Rouge, mean_rouge, rouge, rouge_of_groups
 from bertsum.text.words import words
 
 PAIRS = [
@@ -96,6 +99,30 @@ def test_other_scripts_are_scored_by_words():
     (score,) = rouge(["Банк снизил ставку."], ["Банк сегодня снизил ставку"], "ru")
     assert score.rouge_1 == pytest.approx(100 * 2 * 3 / (3 + 4))
     assert score.rouge_2 == pytest.approx(100 * 2 * 1 / (2 + 3))
+
+
+@pytest.mark.parametrize(
+    ("sentences", "reference", "language"),
+    [
+        (
+            # no reference has the first word of a sentence, so no bigram of it goes across
+            ["Xa the cats run.", "Xb the cats run and the cats\nrun.", "Xc naïve dogs", "Xd."],
+            "The cat runs.\nThe cat ran, a dog runs the cat.",
+            "en",
+        ),
+        (["一猫狗猫。", "二河水", "三猫狗"], "猫狗猫狗河水", "zh"),
+        (["Xa the cats", "Xb"], "...", "en"),
+        (["Xa the cats", "Xb"], "cat", "en"),
+    ],
+)
+def test_groups_are_scored_as_their_joined_sentences_are(sentences, reference, language):
+    members = np.array(list(itertools.product([0, 1], repeat=len(sentences))), np.float32)
+    summaries = []
+    for group in members:
+        summaries.append("\n".join(itertools.compress(sentences, group)))
+    expected = rouge(summaries, [reference] * len(summaries), language)
+    found = rouge_of_groups(sentences, reference, language, members)
+    assert found == pytest.approx([(one.rouge_1 + one.rouge_2) / 100 for one in expected], abs=1e-6)
 
 
 def test_lengths_must_agree():

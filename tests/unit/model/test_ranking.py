@@ -17,7 +17,6 @@ import bertsum
 from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig
 from bertsum.inference.summarizer import Summarizer
-from bertsum.labels.oracle import best_combination, rouge_of_sets
 from bertsum.model.ranking import (
     _FEATURES,
     _TEXT_FEATURES,
@@ -298,18 +297,6 @@ def test_a_checkpoint_with_a_ranker_makes_the_summaries_that_it_ranks_first(tmp_
 def test_only_a_model_with_a_ranker_can_train_one():
     with pytest.raises(ValidationError, match=r"trained: candidates needs model.rank_candidates"):
         training_config(trained="candidates")
-
-
-def test_rouge_of_sets_finds_the_same_best_as_the_oracle():
-    summary = "The cat sees the dog.\nPrices fall and the bank falls."
-    groups = [
-        list(group) for size in (1, 2, 3) for group in itertools.combinations(range(12), size)
-    ]
-    rouge = rouge_of_sets(SENTENCES, summary, "en", groups)
-    assert groups[int(np.argmax(rouge))] == best_combination(
-        SENTENCES, summary, "en", 3, max_combinations=10**6
-    )
-    assert rouge_of_sets(["a b c"], "a b c", "en", [[0], []]) == [2, 0]
 
 
 @pytest.mark.parametrize(("reads_text", "num_features"), [(False, 14), (True, 18)])

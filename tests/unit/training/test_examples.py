@@ -20,10 +20,12 @@ from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.errors import OutputError
 from bertsum.model.losses import IGNORE
+from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training.config import SourceConfig
 from bertsum.training.data import read_examples
 from bertsum.training.examples import Example, ExampleFile, token_counts
+from bertsum.training.state import VectorStore
 from bertsum.training.validation import LabelledSource, validate
 
 NUM_ROWS = 4000
@@ -131,7 +133,11 @@ def test_the_weights_are_those_of_examples_in_memory(trained: str, tmp_path: Pat
             for source in config.sources
         ]  # fmt: skip
         if trained != "all":
-            read = [training.compute_vectors(model, keep(examples), "float32") for examples in read]
+            store = VectorStore(Folder(str(tmp_path / keep.__name__)))
+            read = [
+                training.compute_vectors(model, keep(examples), "float32", store)
+                for examples in read
+            ]
         parts = [
             LabelledSource(s, keep(rows), keep(rows))
             for s, rows in zip(config.sources, read, strict=True)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,13 @@ from bertsum.errors import InputError, ModelError
 from bertsum.inference.reader import document_encoder
 from bertsum.model.batches import make_batch
 from bertsum.model.losses import IGNORE
+from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training import optimization, validation
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.data import Sampling, labelled_batch, read_examples
+from bertsum.training.examples import token_counts
 from bertsum.training.loop import build_model, train
 from bertsum.training.optimization import (
     LossModule,
@@ -28,6 +31,7 @@ from bertsum.training.optimization import (
     learning_rate_factor,
     train_step,
 )
+from bertsum.training.state import VectorStore
 from bertsum.training.steps import StepPlan
 from bertsum.training.validation import LabelledSource, predict_examples
 
@@ -686,7 +690,7 @@ def test_freezing(trained, learns, summaries, sentiments):
         ), name
 
 
-def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
+def test_vectors_computed_once_give_the_same_losses(summaries, sentiments, tmp_path):
     config = training_config(trained="heads", epochs=5)
     examples = [*summaries, *sentiments]
     logs = []
@@ -694,7 +698,9 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
         torch.manual_seed(0)
         model = build_model(tiny.encoder(), config)
         training.freeze(model, config.trained)
-        part = training.compute_vectors(model, examples, "float32") if precomputed else examples
+        part = examples
+        if precomputed:
+            part = training.compute_vectors(model, examples, "float32", vector_store(tmp_path))
         log = []
         train(model, [LabelledSource(config.sources[0], part, [])], config, log.append)
         logs.append([(step["summary_loss"], step["sentiment_loss"]) for step in log])
@@ -702,6 +708,35 @@ def test_vectors_computed_once_give_the_same_losses(summaries, sentiments):
         logs.append(np.concatenate(scores).tolist())
     assert np.array(logs[0]) == pytest.approx(np.array(logs[2]), abs=1e-4)
     assert logs[1] == pytest.approx(logs[3], abs=1e-4)
+
+
+def vector_store(directory):
+    return VectorStore(Folder(str(directory / "vectors")))
+
+
+def test_vectors_are_computed_again_only_of_another_encoder_or_other_tokens(
+    summaries, tmp_path, monkeypatch
+):
+    """Three files of them, so that a kill costs no more than one."""
+    monkeypatch.setattr(training, "_VECTORS_FILE_TOKENS", sum(token_counts(summaries)) // 3 + 50)
+    model = build_model(tiny.encoder(), training_config())
+
+    def computed(examples, dtype="float32"):
+        store = vector_store(tmp_path)
+        vectors = [one.vectors for one in training.compute_vectors(model, examples, dtype, store)]
+        return vectors, (store.num_read, store.num_written)
+
+    first, files = computed(summaries)
+    assert files == (0, 3)
+    # labels do not count
+    again, files = computed([replace(one, sentiment_label=1, summary=None) for one in summaries])
+    assert files == (3, 0)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert computed(summaries, "bfloat16")[1] == (0, 3)
+    assert computed([*summaries[:-1], summaries[0]])[1] == (2, 1)
+    with torch.no_grad():
+        next(model.encoder.parameters())[0, 0] += 1e-3
+    assert computed(summaries)[1] == (0, 3)
 
 
 # Candidates

@@ -18,7 +18,7 @@ from bertsum.training import loop as training
 from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.optimization import LossModule, train_step
-from bertsum.training.state import RunState, StateStore
+from bertsum.training.state import RunState, StateStore, VectorStore
 from bertsum.training.tracking import numbers
 from bertsum.training.validation import LabelledSource, check_metric, read_metric, validate
 
@@ -305,3 +305,25 @@ def test_a_run_whose_gradients_are_all_infinite_ends(
     monkeypatch.setattr(training, "train_step", lambda *arguments: skipped)
     with pytest.raises(FloatingPointError, match="20 steps in a row"):
         run(examples, tmp_path, epochs=30)
+
+
+def test_sentence_vectors_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    """Also after the writer is gone; what is no whole file of these documents counts as none."""
+    vectors = [torch.randn(count, 6) / 3 for count in (2, 0, 5)]
+    VectorStore(Folder(str(tmp_path))).write("abc", vectors)
+    store = VectorStore(Folder(str(tmp_path)))
+    found = store.read("abc", [2, 0, 5], 6)
+    assert found is not None
+    assert all(torch.equal(one, other) for one, other in zip(found, vectors, strict=True))
+    table = pa.ipc.open_file(tmp_path / "abc.arrow").read_all()
+    assert table["vectors"].to_pylist() == [rows.tolist() for rows in vectors]
+    assert store.read("abd", [2, 0, 5], 6) is None
+    assert store.read("abc", [2, 1, 4], 6) is None
+    assert store.read("abc", [2, 0, 5], 7) is None
+    whole = (tmp_path / "abc.arrow").read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "abc.arrow").write_bytes(whole[:size])
+        assert store.read("abc", [2, 0, 5], 6) is None
+    (tmp_path / "other.txt").touch()
+    store.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]

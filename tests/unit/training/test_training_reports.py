@@ -449,6 +449,7 @@ def test_a_search_of_an_older_version_goes_on(tmp_path: Path) -> None:
     base = training_config(
         best_metric=["news.summary_loss"],
         sources=[{"name": "news", "summary_column": "summary", "validation_uri": "x"}],
+        dtype="auto",
     )
     search = TuningConfig.model_validate(
         {"training": "t.yaml", "space": {"head_learning_rate": [1e-3, 1e-4]}}
@@ -458,6 +459,7 @@ def test_a_search_of_an_older_version_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "tuning_config.json"
     record = json.loads(path.read_text())
     del record["grace_share"], record["training"]["clip_norm"]
+    record["training"]["dtype"] = "bfloat16"  # the default before `auto` was
     path.write_text(json.dumps(record))
     TrialStore(output).write(Trial(number=1, values={}, outcome="finished"))
     begin_search(output, search, base)

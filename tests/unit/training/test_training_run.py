@@ -11,6 +11,7 @@ import torch
 from helpers import tiny
 from helpers.rows import sentiment_rows, summary_rows, training_config
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 import bertsum
 from bertsum.checkpoints.checkpoint import (
@@ -20,13 +21,13 @@ from bertsum.checkpoints.checkpoint import (
     save_checkpoint,
     save_delta,
 )
-from bertsum.errors import ConfigError, ModelError
+from bertsum.errors import ConfigError, ModelError, OutputError
 from bertsum.evaluation.calibration import calibration, fit_temperature
 from bertsum.inference.reader import document_encoder
 from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
 from bertsum.training.loop import renew_heads
-from bertsum.training.run import run
+from bertsum.training.run import claim_output, run
 from bertsum.training.validation import LabelledSource, predict_examples, validate
 
 START_RANK = 3
@@ -72,7 +73,7 @@ def sources(*names: str) -> list[dict]:
     ]
 
 
-def train(data: Path, **values) -> list[str]:
+def train(data: Path, on_news=lambda news: None, **values) -> list[str]:
     """A run into DATA/out; the lines for people."""
     defaults = {
         "encoder": "package:tiny_base/model",
@@ -85,6 +86,7 @@ def train(data: Path, **values) -> list[str]:
 
     def report(news: dict) -> None:
         said.extend([news["message"]] if "message" in news else [])
+        on_news(news)
 
     run(config, Folder(str(data / "out")), torch.device("cpu"), "bertsum train", report)
     return said
@@ -134,6 +136,92 @@ def test_what_is_measured_is_what_is_saved(
     assert measured.keys() == loaded.keys() == {"news", "reviews"}
     for name, one in measured.items():
         assert one == pytest.approx(loaded[name], rel=1e-3)
+
+
+class KilledError(Exception):
+    """A kill, as the run sees it."""
+
+
+def test_a_run_that_goes_on_reads_the_sentence_vectors_that_it_has(
+    data: Path, base, start: Path
+) -> None:
+    def kill(news: dict) -> None:
+        if "summary_loss" in news:
+            raise KilledError
+
+    values = {"start_from": str(start), "trained": "summarization", "new_heads": ["summarization"]}
+    with pytest.raises(KilledError):
+        train(data, on_news=kill, **values)
+    assert len(list((data / "out" / "vectors").iterdir())) == 2  # equal files of both splits
+    said = train(data, **values)
+    assert any("of 4 files in" in line and " 0 made now" in line for line in said)
+    assert not list((data / "out" / "vectors").iterdir())
+    weights = load_file(data / "out" / "model.safetensors")
+    (data / "out").rename(data / "resumed")
+    train(data, **values)
+    undisturbed = load_file(data / "out" / "model.safetensors")
+    assert all(torch.equal(weights[name], undisturbed[name]) for name in undisturbed)
+
+
+def test_a_run_on_the_encoder_of_another_one_reads_its_sentence_vectors(
+    data: Path, base, start: Path
+) -> None:
+    """An encoder that does not learn is saved as it was: rounded anew, it would be another one."""
+    values = {"trained": "summarization", "vectors_uri": str(data / "vectors")}
+    train(data, start_from=str(start), **values)
+    first, second = load_file(start / "model.safetensors"), data / "second"
+    (data / "out").rename(second)
+    kept = {name for name in first if name.startswith("encoder.")}
+    saved = load_file(second / "model.safetensors")
+    assert kept
+    assert {name for name in saved if name.startswith("encoder.")} == kept
+    assert all(torch.equal(saved[name], first[name]) for name in kept)
+    said = train(data, start_from=str(second), **values | {"trained": "sentiment"})
+    assert any(" 0 made now" in line for line in said)
+    # of other heads, the second run changes only the one that it names
+    changed = load_file(data / "out" / "model.safetensors")
+    differing = {name.partition(".")[0] for name in saved if not saved[name].equal(changed[name])}
+    assert differing == {"sentiment"}
+
+
+def test_a_head_that_the_model_lacks_cannot_be_trained_alone(data: Path, base, start: Path) -> None:
+    with pytest.raises(ConfigError, match="trained: topic names a head that the model lacks"):
+        train(data, start_from=str(start), trained="topic")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "native", "chosen"),
+    [
+        ("auto", torch.float32, "float32"),
+        ("auto", torch.bfloat16, "bfloat16"),
+        ("bfloat16", torch.float32, "bfloat16"),
+        ("float32", torch.bfloat16, "float32"),
+    ],
+)
+def test_auto_is_the_format_that_the_run_began_with_or_the_devices(
+    data: Path,
+    base,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: str,
+    native: torch.dtype,
+    chosen: str,
+) -> None:
+    """Before `auto` was the default, bfloat16 was; such a run goes on, and keeps it."""
+    monkeypatch.setattr("bertsum.training.run.choose_dtype", lambda name, device: native)
+    values = {
+        "encoder": "package:tiny_base/model",
+        "data_root": str(data),
+        "sources": sources("news", "reviews"),
+        "epochs": 1,
+    }
+    output = Folder(str(data / "out"))
+    assert claim_output(output, training_config(**values, dtype=recorded))
+    assert claim_output(output, training_config(**values, dtype="auto"))
+    assert json.loads(output.read_bytes("training_config.json"))["dtype"] == recorded
+    assert f"dtype: auto is {chosen} here" in train(data, dtype="auto")
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[chosen]
+    with pytest.raises(OutputError, match="these differ: dtype"):
+        claim_output(output, training_config(**values, dtype=other))
 
 
 def test_a_whole_checkpoint_to_begin_with_is_saved_whole(data: Path, base) -> None:
