@@ -127,6 +127,12 @@ class ModelConfig(Config):
         description="sentiments of single words (O, positive, ...); empty: none",
     )
 
+    embedding_head: bool = Field(
+        False,
+        description="map the mean of a document's tokens to its embedding by a matrix, which is "
+        "fitted at the end of training; default: the mean is the embedding",
+    )
+
     @field_validator("sentiment_labels", "topic_labels", "token_sentiment_labels", mode="before")
     @classmethod
     def _numbers_are_names(cls, value: Any) -> Any:
@@ -226,7 +232,52 @@ class SummarizerConfig(Config):
         "default: what the model gives, which is the language for a family of checkpoints",
     )
 
-    added_fields: ClassVar[frozenset[str]] = frozenset({"text_format", "text_path", "outputs"})
+    embedding_type: Literal["float16", "float32"] | None = Field(
+        None,
+        description="type of `embedding`: fixed_size_list<float16>, or list<float32>; default: "
+        "float16, and float32 where output.table is iceberg or delta, which have no float16",
+    )
+    embedding_size: int | None = Field(
+        None, ge=1, description="features of a float16 `embedding`; default: the model's"
+    )
+    topics: dict[str, str] = Field(
+        {},
+        description="topics to tell apart without training: a list of names, or names with a line "
+        "of description each; default: those of the model's own head",
+    )
+    keywords: int = Field(8, ge=1, description="most phrases in `keywords`")
+
+    added_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "text_format",
+            "text_path",
+            "outputs",
+            "embedding_type",
+            "embedding_size",
+            "topics",
+            "keywords",
+        }
+    )
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _names_without_description(cls, value: Any) -> Any:
+        """Take [economy, sport] for {economy: "", sport: ""}; null is no description, too."""
+        if isinstance(value, list | tuple):
+            if len(set(map(str, value))) < len(value):
+                raise ValueError(f"topics names one twice: {value}")
+            value = dict.fromkeys(value, "")
+        if not isinstance(value, dict):
+            return value
+        return {name: "" if text is None else text for name, text in value.items()}
+
+    @field_validator("topics", mode="after")
+    @classmethod
+    def _topics_differ(cls, topics: dict[str, str]) -> dict[str, str]:
+        # with one topic there is nothing to decide: its softmax is always 1
+        if len(topics) == 1 or not all(name.strip() for name in topics):
+            raise ValueError(f"topics must be at least two names, or none: {list(topics)}")
+        return topics
 
     @field_validator("outputs", mode="after")
     @classmethod

@@ -31,6 +31,10 @@ class OutputGroup(StrEnum):
     SENTIMENT = "sentiment"
     LANGUAGE = "language"
     SPANS = "spans"
+    SENTENCES = "sentences"
+    EMBEDDING = "embedding"
+    TOPIC = "topic"
+    KEYWORDS = "keywords"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -56,6 +60,24 @@ class TextSpan(TypedDict):
     length: int
 
 
+class SentenceReading(TextSpan):
+    """What the model says of one sentence.
+
+    `sentiment` and its scores, one a label, are None without a head for them.
+    """
+
+    score: float
+    sentiment: str | None
+    sentiment_scores: Mapping[str, float] | None
+
+
+class Keyword(TypedDict):
+    """A phrase that stands for a document, as the document writes it, and its score in [0, 1]."""
+
+    text: str
+    score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One output row.
@@ -76,6 +98,11 @@ class Prediction:
     truncated: bool = False
     language: str | None = None
     summary_spans: Sequence[TextSpan] | None = None
+    sentences: Sequence[SentenceReading] | None = None
+    embedding: Sequence[float] | None = None
+    topic: str | None = None
+    topic_scores: Mapping[str, float] | None = None
+    keywords: Sequence[Keyword] | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -98,23 +125,48 @@ _SPAN_FIELDS = [
     pa.field("start", pa.int32(), nullable=False),
     pa.field("length", pa.int32(), nullable=False),
 ]
+_SENTENCE_FIELDS = [
+    *_SPAN_FIELDS,
+    pa.field("score", pa.float32(), nullable=False),
+    pa.field("sentiment", pa.string()),
+    pa.field("sentiment_scores", pa.map_(pa.string(), pa.float32())),
+]
+_KEYWORD_FIELDS = [
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("score", pa.float32(), nullable=False),
+]
 _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
     OutputGroup.SPANS: [pa.field("summary_spans", pa.list_(pa.struct(_SPAN_FIELDS)))],
+    OutputGroup.SENTENCES: [pa.field("sentences", pa.list_(pa.struct(_SENTENCE_FIELDS)))],
+    OutputGroup.EMBEDDING: [pa.field("embedding", pa.list_(pa.float32()))],
+    OutputGroup.TOPIC: [
+        pa.field("topic", pa.string()),
+        pa.field("topic_scores", pa.map_(pa.string(), pa.float32())),
+    ],
+    OutputGroup.KEYWORDS: [pa.field("keywords", pa.list_(pa.struct(_KEYWORD_FIELDS)))],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 
 
-def prediction_schema(outputs: Collection[OutputGroup] | None) -> pa.Schema:
+def prediction_schema(
+    outputs: Collection[OutputGroup] | None, embedding_size: int | None = None
+) -> pa.Schema:
     """Columns of predictions: those that are always written, then those of the chosen groups.
 
-    `outputs`: None stands for DEFAULT_OUTPUTS.
+    - `outputs`: None stands for DEFAULT_OUTPUTS.
+    - `embedding_size`: features of an embedding, which are float16 then; None: a list of any length
+      of float32, since Iceberg and Delta have neither lists of one length nor float16.
     """
     fields = list(PREDICTION_SCHEMA)
     for group, group_fields in _OPTIONAL_FIELDS.items():
         if group in (outputs or ()):
             fields += group_fields
-    return pa.schema(fields)
+    schema = pa.schema(fields)
+    if embedding_size is not None and OutputGroup.EMBEDDING in (outputs or ()):
+        column = pa.field("embedding", pa.list_(pa.float16(), embedding_size))
+        schema = schema.set(schema.get_field_index("embedding"), column)
+    return schema
 
 
 def is_binary(data_type: pa.DataType) -> bool:
@@ -135,10 +187,12 @@ def same_names(names: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def predictions_to_table(
-    predictions: Sequence[Prediction], outputs: Collection[OutputGroup] | None = None
+    predictions: Sequence[Prediction],
+    outputs: Collection[OutputGroup] | None = None,
+    embedding_size: int | None = None,
 ) -> pa.Table:
-    """Arrow table with `prediction_schema(outputs)`, one row a prediction, in the given order."""
-    schema = prediction_schema(outputs)
+    """Arrow table with `prediction_schema(...)`, one row a prediction, in the given order."""
+    schema = prediction_schema(outputs, embedding_size)
     columns = []
     for field in schema:
         # fields of Prediction and of the schema have the same names
@@ -154,6 +208,7 @@ def output_fields(
     text_column: str,
     keep_columns: Sequence[str] | None,
     outputs: Collection[OutputGroup] | None = None,
+    embedding_size: int | None = None,
 ) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then those of predictions.
 
@@ -167,7 +222,7 @@ def output_fields(
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
-    predicted = prediction_schema(outputs)
+    predicted = prediction_schema(outputs, embedding_size)
     if clashes := same_names(names, predicted.names):
         is_optional = not same_names(clashes, PREDICTION_SCHEMA.names)
         choice = (

@@ -21,8 +21,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertsum.checkpoints.family import with_outputs
 from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import JobConfig, OutputConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
 from bertsum.runs.columns import check_documents, needed_columns

@@ -106,8 +106,8 @@ def look_up(
     """
     # Imported here so that `--help` is quick.
     from bertsum.checkpoints.config import model_digest
-    from bertsum.checkpoints.family import with_outputs
     from bertsum.checkpoints.locate import SHIPPED_MODEL, resolve
+    from bertsum.checkpoints.outputs import with_outputs
 
     # First: a storage needs its options before anything in it is opened.
     configure(config.storage_options)
@@ -115,7 +115,8 @@ def look_up(
     source = find_input(options.input, output, scope=scope, dry_run=dry_run)
     say_notes(source)
     directory = resolve(options.model)
-    summarizer = with_outputs(config.summarizer, directory)
+    in_table = config.output.table != "parquet"
+    summarizer = with_outputs(config.summarizer, directory, in_table=in_table)
     job = Job(options.model or SHIPPED_MODEL, model_digest(directory), summarizer)
     return Run(
         input_uri=options.input,

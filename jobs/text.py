@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from bertsum.masking import describe, mask
 from bertsum.schema import Document, Prediction, Status, prediction_schema
 from jobs.options import add_config_options, add_model_option, parse
 from jobs.terminal.exit_codes import guard, is_unicode
+
+_SHOWN_FEATURES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,8 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
         reason = f": {prediction.error}" if prediction.error else ""
         console.print(f"status     {prediction.status}{reason}")
     if prediction.sentiment is not None and prediction.sentiment_scores:
-        # The likeliest label first; sorted is stable, so that equal ones stay in the model's order.
-        scores = sorted(prediction.sentiment_scores.items(), key=lambda entry: -entry[1])
-        shown = ", ".join(f"{label} {score:.2f}" for label, score in scores)
-        console.print(f"sentiment  {shown}")
+        console.print(f"sentiment  {_likeliest_first(prediction.sentiment_scores)}")
+    _print_groups(console, prediction, document)
     if prediction.language is not None:
         console.print(f"language   {prediction.language}")
     num_chosen = len(prediction.summary_sentences or ())
@@ -109,6 +109,31 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
         f"time       {seconds['load']:.1f} s to load the model, {seconds['predict']:.2f} s to read "
         "the text"
     )
+
+
+def _print_groups(console: Console, prediction: Prediction, document: Document) -> None:
+    """Print what the groups of `summarizer.outputs` say."""
+    if prediction.topic is not None and prediction.topic_scores:
+        console.print(f"topic      {_likeliest_first(prediction.topic_scores)}")
+    if prediction.keywords is not None:
+        phrases = (f"{entry['text']} {entry['score']:.2f}" for entry in prediction.keywords)
+        console.print(f"keywords   {', '.join(phrases)}")
+    if prediction.embedding is not None:
+        first = ", ".join(f"{value:.3f}" for value in prediction.embedding[:_SHOWN_FEATURES])
+        console.print(f"embedding  {len(prediction.embedding)} features: {first}, ...")
+    for number, sentence in enumerate(prediction.sentences or ()):
+        start, text = sentence["start"], document.text or ""
+        shown = " ".join(text[start : start + sentence["length"]].split())
+        by_label = sentence["sentiment_scores"] or {}
+        sentiment = f"{label} {by_label[label]:.2f}" if (label := sentence["sentiment"]) else ""
+        # sentence  7  0.83  negative 0.91  The trains were late again.
+        console.print(f"sentence {number:>2}  {sentence['score']:.2f}  {sentiment:<13}  {shown}")
+
+
+def _likeliest_first(scores: Mapping[str, float]) -> str:
+    """Labels with their probabilities; equal ones in the order of the model."""
+    ordered = sorted(scores.items(), key=lambda entry: -entry[1])
+    return ", ".join(f"{label} {score:.2f}" for label, score in ordered)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,9 +15,8 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from bertsum import __version__
-from bertsum.config import Config, SummarizerConfig
+from bertsum.config import Config
 from bertsum.errors import ModelError
-from bertsum.schema import DEFAULT_OUTPUTS, OutputGroup
 
 FAMILY_FILE = "family.json"
 
@@ -82,17 +81,3 @@ def save_family(directory: Path, family: FamilyConfig) -> None:
     """Write `family.json`."""
     text = json.dumps(family.model_dump(mode="json"), indent=1)
     (directory / FAMILY_FILE).write_text(f"{text}\n", encoding="utf-8")
-
-
-def with_outputs(config: SummarizerConfig, directory: Path) -> SummarizerConfig:
-    """Copy a configuration with the groups of columns that this model is to write.
-
-    Without `outputs` a family writes the language, too. What one checkpoint writes by default is
-    left out, so that a configuration has one fingerprint however it is written.
-    """
-    outputs = config.outputs
-    if read_family(directory) is not None:
-        outputs = outputs or (*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE)
-    elif outputs == DEFAULT_OUTPUTS:
-        outputs = None
-    return SummarizerConfig.model_validate(config.model_dump() | {"outputs": outputs})

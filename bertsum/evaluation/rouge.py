@@ -79,8 +79,8 @@ def rouge_of_groups(
     # 2 P R / (P + R) = 2 hits / (number of one side + number of the other), and of n tokens there
     # are n - 1 bigrams; without a hit the divisor may be 0
     total = num_tokens + len(wanted)
-    scores: npt.NDArray[np.float32] = 2 * unigrams / np.maximum(total, 1)
-    return scores + 2 * bigrams / np.maximum(total - 2, 1)
+    scores = 2 * unigrams / np.maximum(total, 1) + 2 * bigrams / np.maximum(total - 2, 1)
+    return scores.astype(np.float32)
 
 
 def _hits_of_groups(

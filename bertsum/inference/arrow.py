@@ -73,8 +73,14 @@ def output_table(
 ) -> pa.Table:
     """The kept columns of `table`, then those of the predictions, a row a row."""
     # kept columns first, then those of the predictions
-    fields = output_fields(table.schema, config.text_column, config.keep_columns, config.outputs)
-    result = predictions_to_table(predictions, config.outputs)
+    fields = output_fields(
+        table.schema,
+        config.text_column,
+        config.keep_columns,
+        config.outputs,
+        config.embedding_size,
+    )
+    result = predictions_to_table(predictions, config.outputs, config.embedding_size)
     kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
     return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))
 

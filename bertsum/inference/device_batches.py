@@ -27,6 +27,8 @@ class Scores:
     token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
     sentence_vectors: npt.NDArray[np.float32] | None = None  # [S, H]
     sentence_sentiments: npt.NDArray[np.float32] | None = None  # [S, C] of each sentence alone
+    document_vector: npt.NDArray[np.float32] | None = None  # [H] of length 1
+    sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Wanted:
 
     sentence_vectors: bool = False
     sentence_sentiments: bool = False
+    document_vectors: bool = False  # and how near each sentence is
 
 
 class _Event(Protocol):
@@ -59,6 +62,8 @@ class Running:
     token_labels: Tensor | None = None  # [T] in the order of the batch
     sentence_vectors: Tensor | None = None  # [S, H]
     sentence_sentiments: Tensor | None = None  # [S, C]
+    document_vectors: Tensor | None = None  # [B, H]
+    sentence_similarities: Tensor | None = None  # [S]
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
@@ -85,6 +90,9 @@ class Running:
             running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
         if wanted.sentence_vectors:
             running.sentence_vectors = to_host(logits.sentence_vectors)
+        if logits.document_vectors is not None and logits.sentence_similarities is not None:
+            running.document_vectors = to_host(logits.document_vectors)
+            running.sentence_similarities = to_host(logits.sentence_similarities)
         if logits.sentence_logits.is_cuda:
             new_event: Callable[[], _Event] = torch.cuda.Event  # which has no types itself
             running.done = new_event()
@@ -107,6 +115,7 @@ class Running:
         sentences = self._by_document(self.sentence_scores)
         vectors = self._by_document(self.sentence_vectors)
         sentence_sentiments = self._by_document(self.sentence_sentiments)
+        similarities = self._by_document(self.sentence_similarities)
         tokens = None
         if self.token_labels is not None:
             tokens = split_tokens(self.token_labels.numpy(), self.documents)
@@ -119,6 +128,8 @@ class Running:
                 token_labels=None if tokens is None else tokens[row],
                 sentence_vectors=vectors[row],
                 sentence_sentiments=sentence_sentiments[row],
+                document_vector=_row(self.document_vectors, row),
+                sentence_similarities=similarities[row],
             )
         return results
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from bertsum.checkpoints.checkpoint import load_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
-from bertsum.inference.columns.makers import Columns, all_wanted, make_column_makers
+from bertsum.inference.columns.makers import all_wanted, make_column_makers
+from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
@@ -198,7 +199,9 @@ class Reader:
         """Give one batch to the device: the documents with the indices in `group`."""
         batch = make_batch(documents, group)
         logits = self.model(
-            batch.to(self.device), sentence_sentiments=self._wanted.sentence_sentiments
+            batch.to(self.device),
+            sentence_sentiments=self._wanted.sentence_sentiments,
+            document_vectors=self._wanted.document_vectors,
         )
         chosen = [documents[index] for index in batch.documents]
         return Running.of(batch, logits, chosen, self._wanted)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from bertsum.checkpoints.family import read_family, with_outputs
+from bertsum.checkpoints.family import read_family
+from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.reader import Reader

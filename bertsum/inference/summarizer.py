@@ -20,8 +20,9 @@ import torch
 
 import bertsum
 from bertsum.checkpoints.checkpoint import save_checkpoint
-from bertsum.checkpoints.family import save_family, with_outputs
+from bertsum.checkpoints.family import save_family
 from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.inference.arguments import check_arguments, choose_device, choose_dtype

@@ -34,9 +34,11 @@ from bertsum.model.attention import (
     positions,
     runs,
     runs_of_tokens,
+    to_device,
 )
 from bertsum.model.batches import Batch
 from bertsum.model.ranking import CandidateRanker
+from bertsum.text.ragged import run_numbers
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 
 # Where windows have to be padded, padding of a group of them stays below this share of the longest.
@@ -61,6 +63,8 @@ class Logits:
     topic_logits: Tensor | None = None  # [B, C]
     token_sentiment_logits: Tensor | None = None  # [T, C]
     sentence_sentiment_logits: Tensor | None = None  # [S, C]
+    document_vectors: Tensor | None = None  # [B, H] float32, of length 1
+    sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
 
@@ -113,12 +117,21 @@ class BertSum(nn.Module):
                 fewer_sentences=config.fewer_sentences,
                 reads_text=config.candidate_text_features,
             )
+        # Last, so that the other heads begin with the same random numbers whether it is there.
+        self.embedding: nn.Linear | None = None
+        if config.embedding_head:
+            self.embedding = nn.Linear(hidden_size, hidden_size)
+            # it is fitted in closed form (training/heads/embedding.py), not by steps
+            self.embedding.requires_grad_(False)
 
-    def forward(self, batch: Batch, *, sentence_sentiments: bool = False) -> Logits:
+    def forward(
+        self, batch: Batch, *, sentence_sentiments: bool = False, document_vectors: bool = False
+    ) -> Logits:
         """Score all sentences, documents and, with a head for them, tokens of a batch.
 
-        `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
-        other.
+        - `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
+          other.
+        - `document_vectors`: also the embedding of each document, and how near each sentence is.
         """
         tokens = self.token_vectors(batch)
         vectors = self._pool(tokens, batch)
@@ -128,6 +141,11 @@ class BertSum(nn.Module):
         if sentence_sentiments and self.sentiment is not None:
             alone = self.sentiment(vectors, [1] * len(vectors))
             logits = replace(logits, sentence_sentiment_logits=alone)
+        if document_vectors:
+            embeddings, similarities = self._embed(vectors, batch)
+            logits = replace(
+                logits, document_vectors=embeddings, sentence_similarities=similarities
+            )
         return logits
 
     def heads(self, vectors: Tensor, batch: Batch) -> Logits:
@@ -157,6 +175,29 @@ class BertSum(nn.Module):
         # Not `bincount`, for which the host waits for the device.
         counts = ones.new_zeros(num_sentences).index_add(0, sentences, ones)
         return sums / counts.unsqueeze(1)
+
+    def mean_vectors(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """[S, H] sentence vectors -> [B, H]: each weighs as many as it has tokens.
+
+        So it is the mean over the tokens of the document where sentences are means.
+        """
+        ones = torch.ones_like(batch.token_sentences, dtype=torch.float32)
+        weights = ones.new_zeros(len(vectors)).index_add(0, batch.token_sentences, ones)
+        documents = _document_numbers(batch)
+        sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
+        sums = sums.index_add(0, documents, weights.unsqueeze(1) * vectors)
+        totals = weights.new_zeros(len(sums)).index_add(0, documents, weights)
+        return sums / totals.unsqueeze(1)
+
+    def _embed(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[S, H] sentence vectors -> [B, H] embeddings, [S] cosine to that of the document."""
+        means = self.mean_vectors(vectors, batch)
+        if self.embedding is not None:
+            means, vectors = self.embedding(means), self.embedding(vectors)
+        embeddings = nn.functional.normalize(means, dim=1)
+        of_sentence = embeddings[_document_numbers(batch)]
+        similarities = (nn.functional.normalize(vectors, dim=1) * of_sentence).sum(1)
+        return embeddings, similarities
 
     def token_vectors(self, batch: Batch) -> Tensor:
         """[T, H] last hidden states; windows see only themselves."""
@@ -355,6 +396,12 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output: PackedSequence
     output, (state, _) = lstm(packed)
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+
+
+def _document_numbers(batch: Batch) -> Tensor:
+    """[S] int64: the document of each sentence, counted in the batch."""
+    numbers = torch.from_numpy(run_numbers(batch.num_sentences))
+    return to_device(numbers, batch.token_sentences.device)
 
 
 def _document_head(

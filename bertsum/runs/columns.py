@@ -63,7 +63,10 @@ def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
 
 def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
     """Schema of the output of a file with `schema`."""
-    return pa.schema(output_fields(schema, config.text_column, config.keep_columns, config.outputs))
+    fields = output_fields(
+        schema, config.text_column, config.keep_columns, config.outputs, config.embedding_size
+    )
+    return pa.schema(fields)
 
 
 def is_text(data_type: pa.DataType) -> bool:

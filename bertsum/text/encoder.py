@@ -1,6 +1,7 @@
 """Document -> tokens in windows, as the model reads them."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,10 @@ from bertsum.text.windows import SpecialIds, WindowLimits, make_windows
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
+
+# What a token of a word that begins is marked by: in WordPiece, Unigram and byte-level BPE.
+_WORD_MARKS = ("", "▁", "Ġ")
+_MOST_RARITIES = 100_000  # words, of which each takes some 100 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ class DocumentEncoder:
         self._has_segments = config.segments and num_segments > 1
         self._has_surface = config.surface_features
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
+        self._rarities: dict[str, float] = {}
         self._known_language = KnownLanguage(backend, self._tokenizer, tokenizer.unk_token_id)
 
     def encode(
@@ -195,10 +201,11 @@ class DocumentEncoder:
             document.text[start:stop]
             for start, stop in document.spans[: document.num_read_sentences]
         ]
-        encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
         offsets: list[int] = []
-        for encoding, (sentence_start, _) in zip(encodings, document.spans, strict=False):
-            offsets += [sentence_start + start for start, _ in encoding.offsets]
+        for tokens, (sentence_start, _) in zip(
+            self.token_spans(sentences), document.spans, strict=False
+        ):
+            offsets += [sentence_start + start for start, _ in tokens]
         token_starts[is_text] = offsets[: int(is_text.sum())]
         # Several tokens may begin at one offset. Going backwards leaves the first of them.
         token_at: dict[int | None, int] = {}
@@ -206,6 +213,28 @@ class DocumentEncoder:
             if token_starts[token] >= 0:
                 token_at[int(token_starts[token])] = token
         return [token_at.get(start) for start in starts]
+
+    def token_spans(self, sentences: Sequence[str]) -> list[list[Span]]:
+        """Where the tokens of each sentence stand in it."""
+        encodings = self._backend.encode_batch(sentences, add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
+
+    def rarity(self, word: str) -> float:
+        """How rare a word in lower case is, from 0 for the most frequent ones to 1.
+
+        Vocabularies are sorted by frequency, so it is sqrt(id / size), and 1 for a word of several
+        tokens.
+        """
+        rarity = self._rarities.get(word)
+        if rarity is None:
+            ids = [self._backend.token_to_id(mark + word) for mark in _WORD_MARKS]
+            known = [token_id for token_id in ids if token_id is not None]
+            size = self._known_language.vocabulary_size
+            rarity = math.sqrt(min(known) / size) if known else 1.0
+            if len(self._rarities) >= _MOST_RARITIES:
+                self._rarities.clear()  # so that names of a long run do not fill the memory
+            self._rarities[word] = rarity
+        return rarity
 
 
 def base_language(tag: str) -> str:

@@ -9,8 +9,8 @@ from bertsum.text.sentences import UNSPACED_LANGUAGES
 Ngrams = frozenset[tuple[str, ...]]
 
 # Python's \w leaves out combining marks, so it would cut a Hindi word at each of its vowel signs.
-_MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c)[0] == "M")
-_WORD = re.compile(rf"[\w{_MARKS}]+")
+MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c)[0] == "M")
+_WORD = re.compile(rf"[\w{MARKS}]+")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 
 

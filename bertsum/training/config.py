@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bertsum.config import Config, ModelConfig, ResourcesConfig
 from bertsum.labels.config import LabelsConfig
+from bertsum.schema import TEXT_COLUMN
 from bertsum.training.tracking import Tracker
 
 
@@ -86,6 +87,28 @@ class NewEncoderConfig(Config):
     max_position_embeddings: int = Field(512, ge=16, description="tokens of the longest window")
 
 
+class EmbeddingTextsConfig(Config):
+    """Texts without labels, to fit `model.embedding_head` on."""
+
+    uri: str = Field(description="Parquet file, directory or glob with the texts")
+    text_column: str = Field(TEXT_COLUMN, description="column with the texts")
+    max_rows: int = Field(2000, ge=1, description="most texts, drawn at random with the seed")
+
+
+class EmbeddingConfig(Config):
+    """How the matrix of `model.embedding_head` is fitted at the end of a run."""
+
+    texts: tuple[EmbeddingTextsConfig, ...] = Field(
+        min_length=1, description="texts like those that will be embedded, of training rows"
+    )
+    prefix: str = Field(
+        "", description="what the encoder's authors put before a text: `query: ` for E5"
+    )
+    max_tokens: int = Field(
+        256, ge=16, description="tokens of a text that are read, from its beginning"
+    )
+
+
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""
 
@@ -109,16 +132,27 @@ class TrainingConfig(Config):
         "bertsum-default/english and bertsum-default/multilingual are the shipped ones",
     )
     new_heads: tuple[
-        Literal["summarization", "sentiment", "topic", "token_sentiment", "candidates"], ...
+        Literal[
+            "summarization", "sentiment", "topic", "token_sentiment", "candidates", "embedding"
+        ],
+        ...,
     ] = Field(
         (),
         description="with start_from: heads that start with new weights; then the `model` here is "
         "used, and the other heads must fit it",
     )
-    trained: Literal["all", "heads", "summarization", "sentiment", "topic", "candidates"] = Field(
+    trained: Literal[
+        "all", "heads", "summarization", "sentiment", "topic", "candidates", "embedding"
+    ] = Field(
         "all",
         description="parts of the model that learn; unless it is all, sentence vectors are "
-        "computed only once, and steps are fast",
+        "computed only once, and steps are fast; embedding: no steps at all, only its matrix is "
+        "fitted",
+    )
+    embedding: EmbeddingConfig | None = Field(
+        None,
+        description="fit the matrix of model.embedding_head at the end of the run, so that "
+        "document vectors agree with those of `encoder` as it was before training",
     )
     vectors_uri: str | None = Field(
         None,
@@ -345,7 +379,8 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _tokens_are_computed(self) -> Self:
         # sentence vectors are computed once and kept; of tokens there are many times as many
-        if self.trained != "all" and self.model.token_sentiment_labels:
+        is_kept = self.trained not in ("all", "heads") and "token_sentiment" not in self.new_heads
+        if self.trained != "all" and self.model.token_sentiment_labels and not is_kept:
             raise ValueError(
                 f"the head over tokens cannot learn with trained={self.trained}, "
                 "which keeps sentences only"
@@ -359,6 +394,23 @@ class TrainingConfig(Config):
         if self.trained == "candidates" and not self.start_from:
             raise ValueError(
                 "trained: candidates needs start_from: it ranks by the scores of trained layers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _embedding_is_fitted(self) -> Self:
+        is_new = self.model.embedding_head and (
+            self.start_from is None or "embedding" in self.new_heads
+        )
+        if self.embedding is None and (is_new or self.trained == "embedding"):
+            raise ValueError(
+                "model.embedding_head is fitted on texts: give them with embedding.texts"
+            )
+        if self.embedding is not None and not self.model.embedding_head:
+            raise ValueError("embedding fits model.embedding_head, which is not set")
+        if self.embedding is not None and self.encoder == "new":
+            raise ValueError(
+                "embedding needs an encoder that has learned; `new` has random weights"
             )
         return self
 

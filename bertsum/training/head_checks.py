@@ -67,11 +67,12 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
     if model.rank_candidates:
         heads.append(CANDIDATES)
     learning = _learning(config, heads)
-    if not learning:
+    # the matrix of the embedding needs no label
+    if config.trained != "embedding" and not learning:
         raise ConfigError(
             f"trained: {config.trained} names a head that the model lacks; it has {heads}"
         )
-    if not any(counts[head, ANY] for head in learning):
+    if config.trained != "embedding" and not any(counts[head, ANY] for head in learning):
         raise ConfigError(f"no training row has a label for what learns: {', '.join(learning)}")
     warnings = []
     for head in heads:

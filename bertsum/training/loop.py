@@ -114,9 +114,10 @@ def open_encoder(model: BertSum, config: TrainingConfig) -> None:
 def freeze(model: BertSum, trained: str) -> None:
     """Let only the heads, or only the head that `trained` names, learn, in place."""
     for name, weight in model.named_parameters():
-        is_encoder = name.startswith(("encoder.", "prefix"))
+        # the matrix of the embedding is fitted, not learned
+        is_fixed = name.startswith(("encoder.", "prefix", "embedding."))
         is_chosen = trained in ("heads", _part(name))
-        weight.requires_grad_(is_chosen and not is_encoder)
+        weight.requires_grad_(is_chosen and not is_fixed)
 
 
 def compute_vectors(

@@ -42,7 +42,7 @@ from bertsum.storage.folder import Folder
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import merge_adapter
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import EmbeddingConfig, SourceConfig, TrainingConfig
 from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
@@ -53,6 +53,7 @@ from bertsum.training.head_checks import (
     count_labels,
     learned_classes,
 )
+from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
@@ -163,6 +164,7 @@ def run(
     say: Report = report if rank() == 0 else lambda line: None
     saved = _saved_delta(config)
     model, tokenizer = _start(config, output, saved, say)
+    _check_embedding(model, config)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
     num_rows: dict[str, int] = {}  # of all workers, as are the counts
     counts: LabelCounts = Counter()
@@ -180,13 +182,18 @@ def run(
         training.freeze(model, config.trained)
         sources = _with_vectors(model, sources, config, vectors, say)
     store = StateStore(output, config.kept_checkpoints)
-    log = Log(output, store, config, say)
-    try:
-        training.train(model, sources, config, log.add, store, before_save=log.flush)
-        log.close()
-    finally:
-        log.close_trackers()  # this process may go on to another run
+    if config.trained != "embedding":
+        log = Log(output, store, config, say)
+        try:
+            training.train(model, sources, config, log.add, store, before_save=log.flush)
+            log.close()
+        finally:
+            log.close_trackers()  # this process may go on to another run
     merge_adapter(model)
+    fitted: list[str] = []
+    if config.embedding is not None and rank() == 0:  # the worker that saves
+        fitted.append(_fit_embedding(model, tokenizer, config, config.embedding))
+        say({"message": fitted[0]})
     # rounded before it is measured, so that the measures are of what users load
     delta = _round(model, saved, say) if saved else None
     answered = answer(model, sources, None, config.dtype)
@@ -199,7 +206,7 @@ def run(
     results = {name: measures_of(model, parts) for name, parts in answered.items()}
     _check_losses(results)
     if rank() == 0:
-        facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures]
+        facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
         card = model_card(config, num_rows, results, facts)
         say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
@@ -349,6 +356,30 @@ def _start(
     elif saved and saved.unchanged is None:
         _round(model, saved, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
+
+
+def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
+    """Raise ConfigError where the embedding head would be missing, or not fit its encoder."""
+    if config.embedding is not None and model.embedding is None:
+        raise ConfigError(
+            "embedding fits model.embedding_head, which start_from lacks: let it begin anew "
+            "(new_heads: [embedding])"
+        )
+    if config.embedding is None and model.embedding is not None and config.trained == "all":
+        raise ConfigError(
+            "start_from has an embedding head, which fits the encoder as it is, and trained: all "
+            "changes the encoder: give texts to fit it on anew (embedding.texts)"
+        )
+
+
+def _fit_embedding(
+    model: BertSum, tokenizer: Tokenizer, config: TrainingConfig, embedding: EmbeddingConfig
+) -> str:
+    """Fit the embedding head; returns a sentence on it."""
+    texts: list[str] = []
+    for part in embedding.texts:
+        texts += read_embedding_texts(part, _source_uri(config, part.uri), config.seed)
+    return fit_embedding(model, tokenizer, config.encoder, embedding, texts)
 
 
 def _read_sources(

@@ -88,11 +88,9 @@ class Harness:
                 for table in stream_rows(
                     source.root, part.file, part.start, part.stop, ["id", "document"]
                 ):
-                    predictions = [
-                        Prediction(status, summary=text, num_tokens=2)
-                        for text in table["document"].to_pylist()
-                    ]
-                    result = predictions_to_table(predictions)
+                    texts = table["document"].to_pylist()
+                    predictions = [self.prediction(status, text) for text in texts]
+                    result = predictions_to_table(predictions, job.config.outputs)
                     schema = output_schema(table.schema, job.config)
                     tables.append(
                         pa.Table.from_arrays([table["id"], *result.columns], schema=schema)
@@ -101,6 +99,9 @@ class Harness:
             data, _ = encode(tables, schema, unit, job)
             assert self.output.create_exclusive(name, data)
             self.made.append(name)
+
+    def prediction(self, status: Status, text: str) -> Prediction:
+        return Prediction(status, summary=text, num_tokens=2)
 
     def finish(self, plan: Plan, job: Job = JOB) -> output.Counts:
         return self.committer(job).commit(plan, {})

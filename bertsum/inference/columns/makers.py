@@ -3,16 +3,19 @@
 Each is made from what the one pass of the encoder gave, for all documents of a pool at once.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from bertsum.config import SummarizerConfig
+from bertsum.inference.columns.embedding import EmbeddingColumns
+from bertsum.inference.columns.keywords import KeywordColumns
+from bertsum.inference.columns.sentences import SentenceColumns
+from bertsum.inference.columns.topics import HeadTopics, named_topics
+from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import Scores, Wanted
 from bertsum.model.bert_sum import BertSum
+from bertsum.schema import OutputGroup
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
-
-Columns = Mapping[str, Any]
-"""Values of one row, by fields of `Prediction`."""
 
 
 class ColumnMaker(Protocol):
@@ -36,7 +39,19 @@ def make_column_makers(
 
     The columns of `spans` and `language` are known without a maker.
     """
-    return []
+    chosen = config.outputs or ()
+    makers: list[ColumnMaker] = []
+    if OutputGroup.SENTENCES in chosen:
+        makers.append(SentenceColumns(model.config.sentiment_labels))
+    if OutputGroup.EMBEDDING in chosen:
+        makers.append(EmbeddingColumns())
+    if OutputGroup.TOPIC in chosen and config.topics:
+        makers.append(named_topics(config.topics, model, encoder))
+    elif OutputGroup.TOPIC in chosen:
+        makers.append(HeadTopics(model.config.topic_labels))
+    if OutputGroup.KEYWORDS in chosen:
+        makers.append(KeywordColumns(encoder, config.keywords))
+    return makers
 
 
 def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
@@ -44,4 +59,5 @@ def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
     return Wanted(
         sentence_vectors=any(maker.wanted.sentence_vectors for maker in makers),
         sentence_sentiments=any(maker.wanted.sentence_sentiments for maker in makers),
+        document_vectors=any(maker.wanted.document_vectors for maker in makers),
     )

@@ -10,9 +10,8 @@ from helpers import tiny
 from bertsum.checkpoints import locate
 from bertsum.checkpoints.checkpoint import load_checkpoint, load_tokenizer
 from bertsum.checkpoints.config import model_digest
-from bertsum.checkpoints.family import read_family, save_family, with_outputs
+from bertsum.checkpoints.family import read_family, save_family
 from bertsum.checkpoints.locate import resolve, resolve_checkpoint
-from bertsum.config import SummarizerConfig, hashed_values
 from bertsum.errors import ModelError
 
 VALUES = {
@@ -216,22 +215,3 @@ def test_a_hostile_remote_family_is_refused_before_anything_is_fetched(remote, t
     with pytest.raises(ModelError, match=f"{uri}/family.json"):
         resolve(uri)
     assert not (tmp_path / ".cache").exists()
-
-
-# Outputs
-
-
-def test_equal_outputs_have_one_fingerprint(checkpoint, family):
-    def fingerprint(directory, outputs):
-        config = SummarizerConfig.model_validate({"outputs": outputs})
-        return hashed_values(with_outputs(config, directory))
-
-    default = fingerprint(checkpoint, None)
-    assert "outputs" not in default
-    assert (
-        fingerprint(checkpoint, []) == fingerprint(checkpoint, ["sentiment", "summary"]) == default
-    )
-    assert fingerprint(checkpoint, ["language"]) != default
-    assert fingerprint(family, None) == fingerprint(family, ["language", "language", "summary"])
-    assert fingerprint(family, None)["outputs"] == ["summary", "sentiment", "language"]
-    assert fingerprint(family, [])["outputs"] == ["summary", "sentiment"]

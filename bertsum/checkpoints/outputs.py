@@ -1,0 +1,119 @@
+"""Which groups of columns a model can give, known from its configuration: needs no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from bertsum.checkpoints.config import WEIGHTS_FILE, read_config
+from bertsum.checkpoints.family import read_family
+from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.errors import ConfigError, ModelError
+from bertsum.schema import DEFAULT_OUTPUTS, OutputGroup
+
+_SIZED_WEIGHT = "summarization.scorer.weight"  # [1, H], which every model has
+
+
+def with_outputs(
+    config: SummarizerConfig, directory: Path, *, in_table: bool = False
+) -> SummarizerConfig:
+    """Copy a configuration with the groups of columns that this model is to write.
+
+    Without `outputs` a family writes the language, too. What one checkpoint writes by default is
+    left out, so that a configuration has one fingerprint however it is written.
+
+    `in_table`: whether the rows become a table, whose format has no float16.
+
+    Raises ConfigError for a group that the model cannot give, which names those that it can.
+    """
+    outputs = config.outputs
+    if read_family(directory) is not None:
+        outputs = outputs or (*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE)
+    elif outputs == DEFAULT_OUTPUTS:
+        outputs = None
+    values = config.model_dump() | {"outputs": outputs}
+    chosen = outputs or ()
+    if set(chosen) - {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}:
+        members = _members(directory)
+        _check_groups(config, chosen, {name: _model(path) for name, path in members.items()})
+        if OutputGroup.EMBEDDING in chosen:
+            values |= _embedding_values(config, members, in_table=in_table)
+    if config.topics and OutputGroup.TOPIC not in chosen:
+        raise ConfigError(
+            f"summarizer.topics names {', '.join(config.topics)}, but no topic is written: add "
+            "topic to summarizer.outputs"
+        )
+    return SummarizerConfig.model_validate(values)
+
+
+def _members(directory: Path) -> dict[str, Path]:
+    """Directories of the members of a family by name; a checkpoint has one, of the name ""."""
+    family = read_family(directory)
+    if family is None:
+        return {"": directory}
+    return {name: directory / name for name in family.members}
+
+
+def _model(directory: Path) -> ModelConfig:
+    return read_config(directory).model
+
+
+def _check_groups(
+    config: SummarizerConfig,
+    chosen: tuple[OutputGroup, ...],
+    models: Mapping[str, ModelConfig],
+) -> None:
+    """Raise ConfigError for a chosen group that a member cannot give."""
+    reasons: dict[OutputGroup, str] = {}
+    without = [name for name, model in models.items() if not model.topic_labels]
+    if without and not config.topics:
+        member = f"its member {without[0]!r}" if without[0] else "the model"
+        reasons[OutputGroup.TOPIC] = (
+            f"{member} has no head for topics; name topics with summarizer.topics, which needs no "
+            "training"
+        )
+    for group in chosen:
+        if group in reasons:
+            possible = ", ".join(other for other in OutputGroup if other not in reasons)
+            raise ConfigError(
+                f"summarizer.outputs asks for {group}, but {reasons[group]}. Without that the "
+                f"model gives: {possible}"
+            )
+
+
+def _embedding_values(
+    config: SummarizerConfig, members: Mapping[str, Path], *, in_table: bool
+) -> dict[str, object]:
+    """Type and size of the embedding, as the configuration holds them."""
+    sizes = {name: _hidden_size(path) for name, path in members.items()}
+    if len(set(sizes.values())) > 1:
+        given = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+        raise ConfigError(
+            "summarizer.outputs asks for embedding, but the members of the family have vectors of "
+            f"different lengths ({given}), which fit into no column together. Use one of the "
+            "members, or leave embedding out"
+        )
+    kind = config.embedding_type or ("float32" if in_table else "float16")
+    if in_table and kind == "float16":
+        raise ConfigError(
+            "summarizer.embedding_type=float16 cannot be written to a table: Iceberg and Delta "
+            "have no float16. Use float32, or output.table=parquet"
+        )
+    size = next(iter(sizes.values()))
+    if config.embedding_size not in (None, size):
+        raise ConfigError(
+            f"summarizer.embedding_size={config.embedding_size}, but the model has {size} "
+            "features; leave it out"
+        )
+    return {"embedding_type": kind, "embedding_size": size if kind == "float16" else None}
+
+
+def _hidden_size(directory: Path) -> int:
+    """Features of the vectors of a checkpoint, from the header of its weights."""
+    path = directory / WEIGHTS_FILE
+    try:
+        with safe_open(path, "numpy") as file:
+            _, size = file.get_slice(_SIZED_WEIGHT).get_shape()
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} is missing or holds no bertsum model: {error}") from error
+    return int(size)

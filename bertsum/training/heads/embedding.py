@@ -1,0 +1,147 @@
+"""The matrix of `model.embedding_head`, fitted in closed form on texts without labels.
+
+An encoder that has learned sentiment puts texts of one mood near each other, and finds less well
+than before which texts are of one subject. The matrix leads its document vectors back to those of
+the encoder that training started from: ridge regression from the one to the other.
+
+Shapes: N texts, H hidden size.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertsum.checkpoints.checkpoint import load_encoder
+from bertsum.errors import InputError
+from bertsum.inference.reader import document_encoder
+from bertsum.labels.columns import python_values
+from bertsum.masking import mask
+from bertsum.model.batches import group_by_length, group_documents, make_batch
+from bertsum.model.bert_sum import BertSum
+from bertsum.runs.columns import column_problem, encryption_problem
+from bertsum.runs.input import list_input, read_footers, stream_rows
+from bertsum.text.encoder import DocumentEncoder
+from bertsum.training.config import EmbeddingConfig, EmbeddingTextsConfig
+
+_BATCH_TOKENS = 4096  # of both encoders
+_HELD_OUT = 10  # each tenth text chooses the penalty and is measured on
+# of the mean variance of a feature: from hardly any to a matrix that is almost zero
+_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+Matrix = npt.NDArray[np.float64]
+
+
+def fit_embedding(
+    model: BertSum, tokenizer: Any, encoder: str, config: EmbeddingConfig, texts: Sequence[str]
+) -> str:
+    """Fit the matrix in place. Returns a sentence on it, for people.
+
+    - `encoder`: whose vectors are to be met, as `load_encoder` takes it.
+    - `texts`: those of `read_embedding_texts`.
+
+    Raises InputError for fewer texts than can be fitted and measured on.
+    """
+    if model.embedding is None:
+        raise ValueError("the model has no embedding head")
+    if len(texts) < 2 * _HELD_OUT:
+        raise InputError(f"embedding: {len(texts)} texts are too few to fit a matrix on")
+    documents = document_encoder(model, tokenizer)
+    x = _mean_vectors(model, documents, texts, config.max_tokens)
+    y = _encoder_vectors(encoder, texts, config)
+    is_held_out = np.arange(len(texts)) % _HELD_OUT == 0
+    best, best_penalty = -1.0, 0.0
+    for penalty in _PENALTIES:
+        weight, bias = ridge(x[~is_held_out], y[~is_held_out], penalty)
+        cosine = _mean_cosine(x[is_held_out] @ weight.T + bias, y[is_held_out])
+        if cosine > best:
+            best, best_penalty = cosine, penalty
+    weight, bias = ridge(x, y, best_penalty)
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.from_numpy(weight))
+        model.embedding.bias.copy_(torch.from_numpy(bias))
+    return (
+        f"Embedding: a matrix fitted on {len(texts):,} texts. On each {_HELD_OUT}th of them, held "
+        f"out, the cosine to the vector of {encoder} is {best:.3f} in the mean."
+    )
+
+
+def ridge(x: Matrix, y: Matrix, penalty: float) -> tuple[Matrix, Matrix]:
+    """Least squares from [N, H] to [N, H]: weight [H, H] and bias [H], y about x @ weight.T + bias.
+
+    `penalty` on the weight, in mean variances of a feature of `x`; none on the bias. With it the
+    system has a solution whatever the texts are.
+    """
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    # without their means no bias is left to fit, and it follows from the means
+    centred_x, centred_y = x - x_mean, y - y_mean
+    covariance = centred_x.T @ centred_x / len(x)
+    size = len(covariance)
+    covariance += penalty * np.trace(covariance) / size * np.eye(size)
+    weight: Matrix = np.linalg.solve(covariance, centred_x.T @ centred_y / len(x)).T
+    return weight, y_mean - weight @ x_mean
+
+
+def read_embedding_texts(texts: EmbeddingTextsConfig, uri: str, seed: int) -> list[str]:
+    """Read all texts of a file, directory or glob, or `max_rows` of them drawn at random.
+
+    Raises InputError for a file that cannot be read or lacks the column.
+    """
+    listed = list_input(uri)
+    shards, problems = read_footers(listed, listed.files)
+    for path, reason in problems.items():
+        raise InputError(f"embedding: cannot read {mask(uri)}: {mask(path)}: {reason}")
+    values: list[str] = []
+    for shard in shards:
+        problem = column_problem(shard.schema, "text_column", texts.text_column)
+        problem = problem or encryption_problem(shard, [texts.text_column])
+        if problem:
+            raise InputError(f"embedding: {mask(uri)}: {problem}")
+        for table in stream_rows(listed.root, shard.file, 0, shard.num_rows, [texts.text_column]):
+            column = python_values(table[texts.text_column])
+            values += [text for text in column if text and text.strip()]
+    if len(values) > texts.max_rows:
+        values = random.Random(seed).sample(values, texts.max_rows)
+    return values
+
+
+@torch.inference_mode()
+def _mean_vectors(
+    model: BertSum, encoder: DocumentEncoder, texts: Sequence[str], max_tokens: int
+) -> Matrix:
+    """[N, H] what the matrix is applied to."""
+    model.eval()
+    device = next(model.parameters()).device
+    max_windows = max(1, max_tokens // encoder.max_window_tokens)
+    documents = encoder.encode(texts, [None] * len(texts), max_windows)
+    vectors = np.zeros((len(texts), model.encoder.config.hidden_size))
+    for group in group_documents(documents, _BATCH_TOKENS):
+        batch = make_batch(documents, group).to(device)
+        means = model.mean_vectors(model.sentence_vectors(batch), batch)
+        vectors[batch.documents] = means.cpu().numpy()
+    return vectors
+
+
+@torch.inference_mode()
+def _encoder_vectors(source: str, texts: Sequence[str], config: EmbeddingConfig) -> Matrix:
+    """[N, H] the mean of the last hidden states of each text, of length 1."""
+    encoder, tokenizer = load_encoder(source)
+    encoder.eval()
+    prefixed = [config.prefix + text for text in texts]
+    ids = tokenizer(prefixed, truncation=True, max_length=config.max_tokens)["input_ids"]
+    vectors = np.zeros((len(texts), encoder.config.hidden_size))
+    for group in group_by_length([len(row) for row in ids], _BATCH_TOKENS):
+        batch = tokenizer.pad({"input_ids": [ids[index] for index in group]}, return_tensors="pt")
+        hidden = encoder(**batch).last_hidden_state  # [B, L, H]
+        is_text = batch["attention_mask"].unsqueeze(2)
+        means = (hidden * is_text).sum(1) / is_text.sum(1)
+        vectors[group] = torch.nn.functional.normalize(means, dim=1).numpy()
+    return vectors
+
+
+def _mean_cosine(a: Matrix, b: Matrix) -> float:
+    """Mean cosine of the rows of [N, H] and [N, H]."""
+    products = (a * b).sum(1)
+    return float((products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean())

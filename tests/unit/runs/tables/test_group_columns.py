@@ -1,0 +1,80 @@
+"""Optional groups of columns in Iceberg and Delta: nested types, and vectors without float16."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.lake_harness import DAYS, FORMATS, LakeHarness, iceberg_table
+from helpers.output_harness import write_input
+
+from bertsum.config import SummarizerConfig
+from bertsum.runs.columns import output_schema
+from bertsum.runs.records import Job
+from bertsum.schema import Prediction, Status
+
+CONFIG = SummarizerConfig.model_validate(
+    {
+        "outputs": ["spans", "sentences", "embedding", "topic", "keywords"],
+        "embedding_type": "float32",
+    }
+)
+JOB = Job("model-a", "digest-a", CONFIG)
+SENTENCE = {
+    "start": 0,
+    "length": 4,
+    "score": 0.5,
+    "sentiment": "positive",
+    "sentiment_scores": {"negative": 0.25, "positive": 0.75},
+}
+VALUES = {
+    "summary_spans": [{"start": 0, "length": 4}],
+    "sentences": [SENTENCE, SENTENCE | {"sentiment": None, "sentiment_scores": None}],
+    "embedding": [0.5, -0.25, 0.75],
+    "topic": "sport",
+    "topic_scores": {"sport": 0.75, "economy": 0.25},
+    "keywords": [{"text": "中国", "score": 1.0}],
+}
+
+
+class GroupsHarness(LakeHarness):
+    def prediction(self, status: Status, text: str) -> Prediction:
+        values = {} if text == "text 3" else VALUES
+        return Prediction(status, summary=text, num_tokens=2, **values)
+
+    def schemas(self) -> list[pa.Schema]:
+        (path, *_) = sorted(self.input.glob("dt=2026-11-20/*"))
+        return [output_schema(pq.read_schema(path), CONFIG)]
+
+
+@pytest.fixture(params=FORMATS)
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> GroupsHarness:
+    pytest.importorskip({"iceberg": "pyiceberg", "delta": "deltalake"}[request.param])
+    for day, ids in DAYS.items():
+        write_input(tmp_path / "in", f"dt={day}/a.parquet", len(ids), first_id=ids[0])
+    return GroupsHarness(tmp_path, request.param)
+
+
+def test_every_group_comes_back_from_a_table(harness: GroupsHarness) -> None:
+    harness.work(JOB)
+    if harness.table == "iceberg":
+        table = iceberg_table(harness).scan().to_arrow()
+        place = f"iceberg_scan('{iceberg_table(harness).metadata_location}')"
+    else:
+        table = harness.delta().to_pyarrow_table()
+        place = f"delta_scan('{harness.place}')"
+    rows = {row["id"]: row for row in table.to_pylist(maps_as_pydicts="strict")}
+    assert len(rows) == 29
+    for name, value in VALUES.items():
+        assert rows[0][name] == value
+        assert rows[3][name] is None
+    (row,) = (
+        harness.connect()
+        .execute(
+            "SELECT typeof(embedding), embedding, sentences[1].sentiment_scores['positive'], "
+            f"keywords[1].text, topic_scores['sport'], summary_spans FROM {place} WHERE id = 28"
+        )
+        .fetchall()
+    )
+    assert row[:2] == ("FLOAT[]", VALUES["embedding"])
+    assert row[2:] == (0.75, "中国", 0.75, VALUES["summary_spans"])

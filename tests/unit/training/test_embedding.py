@@ -1,0 +1,205 @@
+"""The matrix of the embedding: least squares by another solver, and a run that fits it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers import tiny
+from helpers.rows import sentiment_rows, training_config
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+import bertsum
+from bertsum.checkpoints.checkpoint import (
+    load_checkpoint,
+    load_encoder,
+    make_delta,
+    read_base,
+    save_delta,
+)
+from bertsum.config import SummarizerConfig
+from bertsum.errors import ConfigError, InputError
+from bertsum.inference.summarizer import Summarizer
+from bertsum.storage.folder import Folder
+from bertsum.training.heads.embedding import ridge
+from bertsum.training.run import run
+
+NUM_TEXTS = 300
+ENCODER = "package:tiny_base/model"
+
+
+def test_ridge_is_least_squares_with_a_penalty():
+    """The same as ordinary least squares with a row for each penalized weight (Hoerl 1970)."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(2, 3, (50, 4)), generator.normal(size=(50, 4))
+    weight, bias = ridge(x, y, 0.5)
+    penalty = np.sqrt(0.5 * x.var(0).mean() * 50)
+    rows = np.block([[x, np.ones((50, 1))], [penalty * np.eye(4), np.zeros((4, 1))]])
+    expected = np.linalg.lstsq(rows, np.vstack([y, np.zeros((4, 4))]))[0]
+    assert weight == pytest.approx(expected[:4].T)
+    assert bias == pytest.approx(expected[4])
+
+
+def test_ridge_finds_a_map_that_there_is():
+    generator = np.random.default_rng(1)
+    x, true = generator.normal(size=(100, 5)), generator.normal(size=(5, 5))
+    weight, bias = ridge(x, x @ true.T + 3, 1e-12)
+    assert weight == pytest.approx(true)
+    assert bias == pytest.approx(np.full(5, 3))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    texts = [tiny.text(1 + i % 3, 3 + i % 5, first=3 * i) for i in range(NUM_TEXTS)]
+    pq.write_table(pa.table({"title": [*texts, None, " "]}), tmp_path / "texts.parquet")
+    pq.write_table(pa.table(sentiment_rows(12)), tmp_path / "reviews.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def start(base, tmp_path: Path) -> Path:
+    """A checkpoint whose encoder has gone far from that of `tiny_base`."""
+    model = tiny.model()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, weight in model.encoder.named_parameters():
+            if ".query.weight" in name or ".value.weight" in name:
+                weight += 0.3 * torch.randn(len(weight), 3) @ torch.randn(3, weight.shape[1])
+    delta = make_delta(model, base, 3)
+    save_delta(tmp_path / "start", model, delta, "", version=bertsum.__version__)
+    return tmp_path / "start"
+
+
+def train(data: Path, **values) -> list[str]:
+    """A run into DATA/out; the lines for people."""
+    texts = {"uri": "texts.parquet", "text_column": "title"}
+    source = {
+        "name": "reviews",
+        "train_uri": "reviews.parquet",
+        "validation_uri": "reviews.parquet",
+        "sentiment_column": "label",
+    }
+    defaults = {
+        "encoder": ENCODER,
+        "data_root": str(data),
+        "sources": [source],
+        "epochs": 1,
+        "model": {"embedding_head": True},
+        "embedding": {"texts": [texts]},
+    }
+    config = training_config(**(defaults | values))
+    (data / "out").mkdir(exist_ok=True)
+    said: list[str] = []
+
+    def report(news: dict) -> None:
+        said.extend([news["message"]] if "message" in news else [])
+
+    run(config, Folder(str(data / "out")), torch.device("cpu"), "bertsum train", report)
+    return said
+
+
+def cosine_to_the_encoder(directory: Path, texts: list[str]) -> float:
+    """Of the embeddings of a checkpoint and the means of the encoder's own hidden states."""
+    config = SummarizerConfig.model_validate({"outputs": ["embedding"], "dtype": "float32"})
+    predictions = Summarizer(directory, config, device="cpu")(texts)
+    encoder, tokenizer = load_encoder(ENCODER)
+    cosines = []
+    for text, prediction in zip(texts, predictions, strict=True):
+        with torch.no_grad():
+            hidden = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        expected = hidden.mean(0).numpy()
+        cosines.append(np.dot(prediction.embedding, expected) / np.linalg.norm(expected))
+    return float(np.mean(cosines))
+
+
+def test_a_run_without_steps_leads_vectors_back(data, start):
+    texts = [tiny.text(2, 6, first=11 * i + 1) for i in range(20)]  # not those it is fitted on
+    before = cosine_to_the_encoder(start, texts)
+    said = train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    assert f"a matrix fitted on {NUM_TEXTS} texts" in "".join(said)
+    after = cosine_to_the_encoder(data / "out", texts)
+    assert before < 0.9
+    assert 1 - after < (1 - before) / 2
+    assert "a matrix fitted on" in (data / "out" / "model_card.md").read_text()
+    # nothing else has changed
+    old, new = load_checkpoint(start)[0].state_dict(), load_checkpoint(data / "out")[0].state_dict()
+    assert new.keys() - old.keys() == {"embedding.weight", "embedding.bias"}
+    for name, weight in old.items():
+        assert weight.numpy() == pytest.approx(new[name].numpy(), abs=2e-3), name
+    assert read_base(data / "out")[1] == 3
+    assert load_file(data / "out" / "model.safetensors")["embedding.weight"].dtype == torch.float16
+
+
+def test_it_is_fitted_after_the_encoder_has_learned(data, base):
+    train(data, lora_rank=2, encoder_learning_rate=0.03)
+    texts = [tiny.text(2, 6, first=11 * i + 1) for i in range(20)]
+    assert cosine_to_the_encoder(data / "out", texts) > 0.9
+
+
+def test_heads_that_learn_leave_it_as_it_is(data, start):
+    train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    before = load_checkpoint(data / "out")[0].embedding.weight
+    (data / "out").rename(data / "fitted")
+    train(
+        data,
+        start_from=str(data / "fitted"),
+        trained="heads",
+        model={},
+        embedding=None,
+        weight_decay=1.0,
+    )
+    assert torch.equal(load_checkpoint(data / "out")[0].embedding.weight, before)
+
+
+def test_an_encoder_that_learns_does_not_leave_it_behind(data, start):
+    train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    (data / "out").rename(data / "fitted")
+    with pytest.raises(ConfigError, match=r"give texts to fit it on anew \(embedding.texts\)"):
+        train(data, start_from=str(data / "fitted"), model={}, embedding=None)
+
+
+def test_a_start_without_the_head_is_refused(data, start):
+    with pytest.raises(ConfigError, match=r"new_heads: \[embedding\]"):
+        train(data, start_from=str(start), trained="embedding")
+
+
+def test_too_few_texts_are_refused(data, start):
+    few = {"texts": [{"uri": "texts.parquet", "text_column": "title", "max_rows": 19}]}
+    with pytest.raises(InputError, match="19 texts are too few"):
+        train(
+            data,
+            start_from=str(start),
+            trained="embedding",
+            new_heads=["embedding"],
+            embedding=few,
+        )
+
+
+def test_a_missing_column_is_named(data, start):
+    other = {"texts": [{"uri": "texts.parquet"}]}
+    with pytest.raises(InputError, match="there is no column 'document'"):
+        train(
+            data,
+            start_from=str(start),
+            trained="embedding",
+            new_heads=["embedding"],
+            embedding=other,
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"embedding": None}, "give them with embedding.texts"),
+        ({"model": {}}, "embedding_head, which is not set"),
+        ({"encoder": "new"}, "has random weights"),
+    ],
+)
+def test_settings_that_do_not_go_together(values, message):
+    texts = {"texts": [{"uri": "texts.parquet"}]}
+    defaults = {"model": {"embedding_head": True}, "embedding": texts}
+    with pytest.raises(ValidationError, match=message):
+        training_config(**(defaults | values))
