@@ -128,7 +128,7 @@ def _mean_vectors(
 def _encoder_vectors(source: str, texts: Sequence[str], config: EmbeddingConfig) -> Matrix:
     """[N, H] the mean of the last hidden states of each text, of length 1."""
     encoder, tokenizer = load_encoder(source)
-    encoder.eval()
+    encoder.train(False)
     prefixed = [config.prefix + text for text in texts]
     ids = tokenizer(prefixed, truncation=True, max_length=config.max_tokens)["input_ids"]
     vectors = np.zeros((len(texts), encoder.config.hidden_size))
