@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.text.known_language import KnownLanguage
+from bertsum.text.language_tags import base_language
 from bertsum.text.ragged import bounds
 from bertsum.text.sentences import Span, detect_language, split_sentences
 from bertsum.text.surface_features import surface_features
@@ -129,7 +130,7 @@ class DocumentEncoder:
     def tokenize(self, texts: Sequence[str], languages: Sequence[str | None]) -> TokenizedDocuments:
         """The first half of `encode`, whose result does not depend on the size of windows."""
         known = [
-            base_language(language) if language else detect_language(text)
+            base_language(language) or detect_language(text)
             for text, language in zip(texts, languages, strict=True)
         ]
         spans = [
@@ -206,8 +207,3 @@ class DocumentEncoder:
             if token_starts[token] >= 0:
                 token_at[int(token_starts[token])] = token
         return [token_at.get(start) for start in starts]
-
-
-def base_language(tag: str) -> str:
-    """The language of a tag: zh of zh-CN, zh_Hans and ZH."""
-    return tag.replace("_", "-").partition("-")[0].lower()
