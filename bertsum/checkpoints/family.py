@@ -12,17 +12,22 @@ import json
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from bertsum import __version__
-from bertsum.config import Config
+from bertsum.config import Config, unique_keys
 from bertsum.errors import ModelError
+from bertsum.text.language_tags import base_language
 
 FAMILY_FILE = "family.json"
 
 # The pattern keeps a hostile file from naming a path outside of its directory.
 MemberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-BaseLanguage = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,8}$")]
+BaseLanguage = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z]{2,8}$"),
+    AfterValidator(lambda code: base_language(code) or code),  # zho is zh, as in the rows
+]
 
 
 class FamilyConfig(Config):
@@ -70,11 +75,13 @@ def read_family(directory: Path) -> FamilyConfig | None:
 def parse_family(data: bytes, source: str) -> FamilyConfig:
     """Validate the bytes of a `family.json`. Raises ModelError that names `source`."""
     try:
-        return FamilyConfig.model_validate_json(data)
+        return FamilyConfig.model_validate(json.loads(data, object_pairs_hook=unique_keys))
     except ValidationError as error:
         problems = [(".".join(map(str, p["loc"])), p["msg"]) for p in error.errors()]
         reasons = "; ".join(f"{key}: {message}" if key else message for key, message in problems)
         raise ModelError(f"{source} does not fit bertsum {__version__}: {reasons}") from error
+    except (ValueError, RecursionError) as error:  # thousands of brackets are nested too deeply
+        raise ModelError(f"{source} is no family of checkpoints: {error}") from error
 
 
 def save_family(directory: Path, family: FamilyConfig) -> None:

@@ -32,7 +32,7 @@ def resolve(model: str | None) -> Path:
     """Local directory of a checkpoint or a family, which is fetched where it is elsewhere.
 
     `model`: None or `bertsum-default` for the shipped one, `bertsum-default/NAME` for a member of
-    it, a directory, a URI, or a hub name.
+    it, a directory, a URI, or a hub name, which `@REVISION` may follow (a commit, a tag, a branch).
     """
     if model is None:
         return DEFAULT_MODEL
@@ -197,17 +197,18 @@ def _fetch_whole(folder: Folder, listing: dict[str, FileInfo], target: Path) -> 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _download_from_hub(name: str) -> Path:
+def _download_from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    name, _, revision = model.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         advice = ""
         if isinstance(error, PermissionError):
             advice = "; HF_HOME names another directory for copies"
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"model {name!r} is no directory here, and the hub does not give it: {reason}{advice}"
+            f"model {model!r} is no directory here, and the hub does not give it: {reason}{advice}"
         ) from error

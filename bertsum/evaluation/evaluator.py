@@ -28,7 +28,8 @@ from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard
 from bertsum.schema import Document, Prediction, same_names
 from bertsum.storage.folder import mask
-from bertsum.text.encoder import EncodedDocument, base_language
+from bertsum.text.encoder import EncodedDocument
+from bertsum.text.language_tags import base_language
 from bertsum.text.sentences import detect_language, split_sentences
 from bertsum.text.words import words
 
@@ -259,7 +260,7 @@ class Evaluator:
                 continue
             tags = [OUTSIDE] * len(known_starts)
             if answer.encoded is not None and scores and scores.token_labels is not None:
-                reader = router.reader_for(answer.encoded.language)
+                reader = router.reader_of(answer.encoded)
                 labels = reader.model.config.token_sentiment_labels
                 # a word has the label of its first token, as in training
                 first_tokens = reader.encoder.first_tokens(answer.encoded, known_starts)
@@ -277,7 +278,7 @@ class Evaluator:
             return None
         size = self.config.num_summary_sentences
         text = document.text or ""
-        language = base_language(document.language) if document.language else detect_language(text)
+        language = base_language(document.language) or detect_language(text)
         sentences = _sentences(text, language)  # as the models split them
         reference = one_sentence_a_line(row[self.config.summary_column] or "", language)
         if not sentences or not words(reference, language):

@@ -4,7 +4,6 @@ Also which documents hold no text that a model can read.
 """
 
 import json
-import re
 import reprlib
 import sys
 from collections import Counter
@@ -25,11 +24,10 @@ from bertsum.schema import (
     output_fields,
     predictions_to_table,
 )
+from bertsum.text.letterless import has_letter, says_something
 
 _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, not text
 
-# of any script: a word character that is neither a digit nor an underscore
-_LETTER = re.compile(r"[^\W\d_]")
 # all of ASCII but tab, line feed, vertical tab, form feed and carriage return
 _CONTROL_BYTES = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
 _NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
@@ -190,8 +188,8 @@ def unreadable(document: Document) -> Prediction | None:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
         return Prediction(Status.NOT_TEXT, error=f"a lone surrogate at character {error.start}")
-    if not _LETTER.search(text):
-        return Prediction(Status.NOT_TEXT, error="no letter of any script")
+    if not has_letter(text) and not says_something(text):
+        return Prediction(Status.NOT_TEXT, error="no letter of any script, nor an emoji or rating")
     # In UTF-8 each control character is one byte that is part of no other character. So they can be
     # counted in C: "a\x00b" has 3 bytes, 2 without them.
     num_control = len(data) - len(data.translate(None, _CONTROL_BYTES))

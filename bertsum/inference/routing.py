@@ -12,10 +12,10 @@ from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.reader import Reader
 from bertsum.schema import Document, OutputGroup
-from bertsum.text.encoder import base_language
+from bertsum.text.encoder import EncodedDocument
 from bertsum.text.language import LanguageDetector
-
-_NO_LANGUAGE = frozenset({"", "und", "mul"})  # BCP 47: undetermined, several
+from bertsum.text.language_tags import base_language
+from bertsum.text.letterless import has_letter
 
 
 class Router:
@@ -56,6 +56,10 @@ class Router:
         """What reads documents in a language, which may be None for a checkpoint."""
         return self.readers[self.family.member_for(language) if self.family else ""]
 
+    def reader_of(self, encoded: EncodedDocument) -> Reader:
+        """What has read an encoded document."""
+        return self.reader_for(encoded.language if has_letter(encoded.text) else None)
+
     def split(
         self, indices: Iterable[int], languages: Sequence[str | None]
     ) -> list[tuple[Reader, list[int]]]:
@@ -69,18 +73,33 @@ class Router:
         return [(reader, part) for reader, part in parts.items() if part]
 
     def needs_language(self, config: SummarizerConfig) -> bool:
-        """Whether the language of every text must be known: it decides something, or is asked."""
+        """Whether the language of each text must be known: it chooses the reader, or is asked."""
         return self.family is not None or names_language(config)
 
     def language_of(self, document: Document, config: SummarizerConfig) -> str | None:
-        """Language by which a document is split into sentences, and its reader is chosen.
+        """Language of a document, by which a family chooses its reader.
 
-        It is that of its row, else the configured one, else what the detector says. None leaves it
-        to the script of the text where no language is needed.
+        It is that of its row, else the configured one, else what the detector says. None where no
+        language is needed, and for a text without a letter, whatever its row says: 👍 is no English.
         """
-        if not self.needs_language(config):
-            return document.language or config.language
-        return _given_language(document, config) or self.detect_language(document.text or "")
+        if not has_letter(document.text or ""):
+            return None
+        given = _given_language(document, config)
+        if given is None and self.needs_language(config):
+            return self.detect_language(document.text or "")
+        return given
+
+    def rules_language(
+        self, document: Document, language: str | None, config: SummarizerConfig
+    ) -> str | None:
+        """Language whose rules split a document into sentences; None leaves it to the script.
+
+        Of a checkpoint it is not what the detector says, which is asked only for the sake of a
+        column: what else a row holds must not depend on the columns that are chosen.
+
+        `language`: what `language_of` says of the document.
+        """
+        return language if self.family is not None else _given_language(document, config)
 
     @cached_property
     def detect_language(self) -> LanguageDetector:
@@ -98,7 +117,9 @@ def only_member(
     family = read_family(directory)
     if family is None:
         return directory, config
-    language = _given_language(document, config) or LanguageDetector()(document.text or "")
+    language = None
+    if has_letter(document.text or ""):
+        language = _given_language(document, config) or LanguageDetector()(document.text or "")
     values = with_outputs(config, directory).model_dump() | {"language": language}
     return directory / family.member_for(language), SummarizerConfig.model_validate(values)
 
@@ -106,8 +127,7 @@ def only_member(
 def _given_language(document: Document, config: SummarizerConfig) -> str | None:
     """The base language of a document's tag, or of the configured one; None where it says none."""
     for tag in (document.language, config.language):
-        language = base_language(tag or "").strip()
-        if language not in _NO_LANGUAGE:
+        if language := base_language(tag):
             return language
     return None
 

@@ -51,7 +51,7 @@ class Prepared:
 
     encoded: list[EncodedDocument | None]  # [N]
     predictions: list[Prediction | None]  # [N]
-    languages: list[str | None]  # [N] None without text, or where the script decides
+    languages: list[str | None]  # [N] None without letters, or where none is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,11 @@ class Summarizer:
         encoded: list[EncodedDocument | None] = [None] * len(documents)
         for reader, indices in self.router.split(readable, languages):
             texts = [documents[index].text or "" for index in indices]
-            results = reader.encode(texts, [languages[index] for index in indices])
+            rules = [
+                self.router.rules_language(documents[index], languages[index], self.config)
+                for index in indices
+            ]
+            results = reader.encode(texts, rules)
             for index, result in zip(indices, results, strict=True):
                 if isinstance(result, Prediction):
                     predictions[index] = result

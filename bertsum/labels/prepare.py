@@ -37,7 +37,7 @@ from bertsum.text.encoder import DocumentEncoder
 NO_LABEL, NO_OVERLAP, TOO_SHORT, TOO_LONG = "no_label", "no_overlap", "too_short", "too_long"
 LEFT_OUT: Mapping[str, str] = {
     Status.EMPTY: "no text",
-    Status.NOT_TEXT: "binary data, or no letter",
+    Status.NOT_TEXT: "binary data, or neither letter, emoji nor rating",
     Status.UNKNOWN_LANGUAGE: "the tokenizer does not know the language",
     Status.ERROR: "the tokenizer failed",
     NO_LABEL: "neither a summary nor another label",

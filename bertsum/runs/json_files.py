@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
+from bertsum.config import unique_keys
 from bertsum.errors import InputError
 from bertsum.runs.text_files import read_lines
 from bertsum.storage.folder import Folder, mask
@@ -102,7 +103,7 @@ def _read_rows(folder: Folder, path: str) -> Iterator[Row]:
 
 def _parse(text: str, name: str, line: int) -> Any:
     try:
-        value = json.loads(text, object_pairs_hook=_to_object)
+        value = json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError as error:
         raise InputError(f"{name}, line {line}: it is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -116,16 +117,6 @@ def _parse(text: str, name: str, line: int) -> Any:
         raise InputError(f"{name}, line {line}: {error}") from error
     # a half of a surrogate pair is no character, and Arrow refuses it
     return _mended(value) if "\\ud" in text or "\\uD" in text else value
-
-
-def _to_object(pairs: list[tuple[str, Any]]) -> Row:
-    # json keeps the last of two values without a word; so a label would be lost
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the key {repeated!r} twice")
-    return row
 
 
 def _to_row(value: object, where: str) -> Row:

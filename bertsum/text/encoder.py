@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.text.known_language import KnownLanguage
+from bertsum.text.language_tags import base_language
 from bertsum.text.ragged import bounds
 from bertsum.text.sentences import Span, detect_language, split_sentences
 from bertsum.text.surface_features import surface_features
@@ -135,7 +136,7 @@ class DocumentEncoder:
     def tokenize(self, texts: Sequence[str], languages: Sequence[str | None]) -> TokenizedDocuments:
         """The first half of `encode`, whose result does not depend on the size of windows."""
         known = [
-            base_language(language) if language else detect_language(text)
+            base_language(language) or detect_language(text)
             for text, language in zip(texts, languages, strict=True)
         ]
         spans = [
@@ -235,8 +236,3 @@ class DocumentEncoder:
                 self._rarities.clear()  # so that names of a long run do not fill the memory
             self._rarities[word] = rarity
         return rarity
-
-
-def base_language(tag: str) -> str:
-    """The language of a tag: zh of zh-CN, zh_Hans and ZH."""
-    return tag.replace("_", "-").partition("-")[0].lower()

@@ -3,7 +3,7 @@
 A first look counts tokens, of all texts at once. It is too strict for two kinds of text: an emoji
 is an unknown token that says nothing of the language, and a Hebrew word in an English sentence is
 a token a letter. So a text that the first look finds unknown gets a second one, which counts
-words.
+words. In a text without a letter it counts signs.
 """
 
 import re
@@ -19,6 +19,7 @@ from unicodedata import name as unicode_name
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.text.letterless import has_letter
 from bertsum.text.tokenizer import Tokenizer
 
 BoolArray = npt.NDArray[np.bool_]
@@ -40,6 +41,7 @@ _SYMBOL = re.compile(r"[^\w\s!-~\u00a1-\u00bf\u2010-\u206f\u3000-\u303f\uff00-\u
 
 _LAST_LATIN = "\u024f"
 _EAST_ASIAN = "CJK"  # with kana
+_METASPACE = "▁"  # before a word in a Unigram vocabulary; it is a symbol itself
 _ADDRESS = re.compile(r"[!-~]*(?:://|www\.)[!-~]+")
 
 
@@ -51,12 +53,17 @@ class _Kinds:
     is_unknown: BoolArray  # among those: says that the language is not known
     known: WeightArray  # 1 for the first token of a word that is known, else 0
     foreign: WeightArray  # words, at least, for the first token of one that is unknown, else 0
+    is_sign: BoolArray  # a digit or a symbol
 
     @classmethod
     def empty(cls, size: int) -> Self:
         """Of a vocabulary whose tokens say nothing."""
         return cls(
-            np.zeros(size, np.bool_), np.zeros(size, np.bool_), np.zeros(size), np.zeros(size)
+            is_word=np.zeros(size, np.bool_),
+            is_unknown=np.zeros(size, np.bool_),
+            known=np.zeros(size),
+            foreign=np.zeros(size),
+            is_sign=np.zeros(size, np.bool_),
         )
 
 
@@ -91,7 +98,19 @@ class KnownLanguage:
                 if not is_sure[i] or _SYMBOL.search(texts[i]):
                     unsure.append(i)
             result[unsure] = self._is_unknown_by_words([texts[i] for i in unsure])
+            for i in np.flatnonzero(result).tolist():
+                if not has_letter(texts[i]):
+                    result[i] = self._is_unknown_by_signs(ids[bounds[i] : bounds[i + 1]])
         return result
+
+    def _is_unknown_by_signs(self, ids: IntArray) -> bool:
+        """Whether a text without a letter is unknown: [UNK]s outnumber the signs that are known.
+
+        "9/10 👍" has the known signs 9 and 10, and one [UNK] in a vocabulary without emoji; "👍!" has
+        the [UNK] alone, since punctuation says little.
+        """
+        num_unknown = self._kinds.is_unknown[ids].sum()
+        return bool(len(ids) == 0 or num_unknown > self._kinds.is_sign[ids].sum())
 
     def _is_unknown_by_words(self, texts: Sequence[str]) -> BoolArray:
         """[N] the second look. A text without a word is unknown.
@@ -184,6 +203,8 @@ def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
         is_word = any(category(character)[0] in "LM" for character in token)
         is_letter = is_piece and len(letters) == 1 and is_word and letters > _LAST_LATIN
         is_foreign = _script(letters[:1]) in foreign
+        marks = token.removeprefix(_METASPACE)
+        kinds.is_sign[index] = any(category(character)[0] in "NS" for character in marks)
         kinds.is_word[index] = is_word
         kinds.is_unknown[index] = is_letter or is_foreign
         if is_word and not is_piece and is_foreign:
@@ -193,6 +214,7 @@ def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
     if unk_id is not None:
         kinds.is_word[unk_id] = kinds.is_unknown[unk_id] = True
         kinds.known[unk_id], kinds.foreign[unk_id] = 0, _HAN_WEIGHT
+        kinds.is_sign[unk_id] = False  # though "<unk>" has two
     return kinds
 
 

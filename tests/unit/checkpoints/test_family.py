@@ -41,6 +41,12 @@ def test_each_language_has_one_member(tmp_path):
     assert read_family(tmp_path) == family
 
 
+def test_a_language_may_have_a_code_of_three_letters(tmp_path):
+    values = VALUES | {"members": {"english": ["eng"], "multilingual": []}}
+    (tmp_path / "family.json").write_text(json.dumps(values))
+    assert read_family(tmp_path).member_for("en") == "english"
+
+
 def test_a_checkpoint_is_no_family(checkpoint):
     assert read_family(checkpoint) is None
 
@@ -64,6 +70,10 @@ def test_a_checkpoint_is_no_family(checkpoint):
             {"members": {"english": ["en"], "other": ["en"], "multilingual": []}},
             "'english' and 'other' both read 'en'",
         ),
+        (
+            {"members": {"english": ["en"], "other": ["eng"], "multilingual": []}},
+            "'english' and 'other' both read 'en'",
+        ),
         ({"members": {"english": ["en-US"], "multilingual": []}}, "members.english.0"),
         ({"members": {"english": "en", "multilingual": []}}, "members.english"),
         ({"members": ["english"]}, "members"),
@@ -84,6 +94,17 @@ def test_what_is_no_family_is_refused(copy, data):
     (copy / "family.json").write_bytes(data)
     with pytest.raises(ModelError, match=r"family\.json"):
         read_family(copy)
+
+
+def test_a_member_that_stands_twice_is_refused(copy):
+    """json would keep the last of the two, and German would go to the member for all others."""
+    members = '{"english": ["en", "de"], "multilingual": [], "english": ["en"]}'
+    text = f'{{"bertsum_version": "0.2.0", "members": {members}, "others": "multilingual"}}'
+    (copy / "family.json").write_text(text)
+    for read in (read_family, model_digest):
+        with pytest.raises(ModelError, match="the key 'english' twice") as caught:
+            read(copy)
+        assert str(copy / "family.json") in str(caught.value)
 
 
 def test_a_family_without_a_member_is_named(copy):

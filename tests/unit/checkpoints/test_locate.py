@@ -207,6 +207,22 @@ def test_a_hub_that_cannot_be_reached_is_an_error_that_names_the_model(monkeypat
         resolve("someone/some-model")
 
 
+@pytest.mark.parametrize(
+    ("model", "revision"), [("someone/some-model", None), ("someone/some-model@a1b2", "a1b2")]
+)
+def test_a_hub_name_may_have_a_revision(monkeypatch, tmp_path, model, revision):
+    import huggingface_hub
+
+    def fetch(name, *, revision, allow_patterns):
+        calls.append((name, revision))
+        return str(tmp_path)
+
+    calls = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert resolve(model) == tmp_path
+    assert calls == [("someone/some-model", revision)]
+
+
 def test_credentials_in_a_uri_are_not_shown(monkeypatch):
     with pytest.raises(ConfigError) as caught:
         resolve("nosuch://user:secret@host/model")

@@ -18,6 +18,7 @@ from bertsum.checkpoints.checkpoint import (
     save_delta,
 )
 from bertsum.checkpoints.config import BaseEncoder, package_encoder, read_config
+from bertsum.checkpoints.locate import DEFAULT_MODEL
 from bertsum.checkpoints.q4_encoder import load_q4_encoder
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
@@ -122,6 +123,28 @@ def test_without_the_package_the_hub_has_the_encoder(base, tmp_path, monkeypatch
     difference = loaded.encoder.embeddings.LayerNorm.bias - encoder.embeddings.LayerNorm.bias
     assert difference.tolist() == [3.0] * 32
     assert len(load_tokenizer(str(tmp_path / "delta"))) == len(tokenizer)
+
+
+def test_the_shipped_delta_takes_one_commit_of_the_hub(base, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def fetch(name, *, revision, allow_patterns):
+        calls.append((name, revision))
+        raise OSError("no network")
+
+    calls = []
+    encoder, _ = load_encoder("package:tiny_q4/weights.bin")
+    model = BertSum(encoder, MODEL)
+    delta = make_delta(model, base, 1)
+    hub_name = read_config(DEFAULT_MODEL / "multilingual").base_encoder.hub_name
+    elsewhere = base.model_copy(update={"package": "not_installed", "hub_name": hub_name})
+    object.__setattr__(delta, "base", elsewhere)
+    save_delta(tmp_path / "delta", model, delta, "# A card\n", version=bertsum.__version__)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    message = "package not_installed, which is not installed.*multilingual-e5-small@fd15.*network"
+    with pytest.raises(ModelError, match=message):
+        load_checkpoint(tmp_path / "delta")
+    assert calls == [(hub_name, "fd1525a9fd15316a2d503bf26ab031a61d056e98")]
 
 
 def test_another_file_than_the_delta_was_trained_on_is_refused(base, tmp_path):

@@ -13,6 +13,7 @@ from helpers import tiny
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.errors import InputError, ModelError
 from bertsum.inference import summarizer as predictor
+from bertsum.inference.routing import only_member
 from bertsum.inference.summarizer import Summarizer
 from bertsum.runs.columns import output_schema
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
@@ -134,6 +135,9 @@ def test_all_heads(summarizer):
         (" en ", "en", "english"),
         ("de", "de", "multilingual"),
         ("zh-Hant-TW", "zh", "multilingual"),
+        ("eng", "en", "english"),
+        ("eng-GB", "en", "english"),
+        ("zho", "zh", "multilingual"),
         ("xx", "xx", "multilingual"),
         ("no such language", "no such language", "multilingual"),
         (None, "en", "english"),
@@ -165,6 +169,51 @@ def test_one_checkpoint_names_languages_where_it_is_asked(checkpoint):
     assert found["language"].to_pylist() == LANGUAGES
     assert found.drop(["language"]).equals(expected)
     assert expected.schema.names == ["id", *PREDICTION_SCHEMA.names]
+
+
+def test_the_choice_of_columns_changes_no_other_column(checkpoint):
+    """Of a text in Latin letters, too, which the detector would have split by other rules."""
+    texts = ["Il sig. Rossi ha detto che la casa è vecchia. È tornato ieri.", GERMAN[0], CHINESE[0]]
+    tags = [None, "und", "mul"]
+    given = table(texts * 2, lang=[*[None] * 3, *tags])
+    for values in ({}, {"language_column": "lang"}, {"language": "ita"}):
+        without = make(checkpoint, **values)(given)
+        asked = make(checkpoint, **values, outputs=["language"])(given)
+        assert asked.drop(["language"]).equals(without)
+    assert without["num_sentences"].to_pylist()[0] == 2
+    assert asked["language"].to_pylist() == ["it"] * 6
+    assert make(checkpoint, outputs=["language"])(given)["num_sentences"].to_pylist()[0] == 3
+
+
+def test_a_text_without_a_letter_has_no_language(family, summarizer):
+    """Whatever its row says: the member for all others reads it."""
+    texts = ["9/10", ":(", "100%"]
+    by_column = make(family, language_column="lang")(table(texts, lang=["en", "zh", None]))
+    found = summarizer(table(texts))
+    assert by_column.drop(["lang"]).equals(found)
+    assert found["status"].to_pylist() == ["ok"] * 3
+    assert found["summary"].to_pylist() == texts
+    assert found["language"].to_pylist() == [None] * 3
+    assert found.drop(["language"]).equals(make(family / "multilingual")(table(texts)))
+    (prediction, encoded, _) = summarizer.predict_all_heads([Document("9/10")])[0]
+    assert prediction.language is None
+    assert summarizer.router.reader_of(encoded) is summarizer.readers["multilingual"]
+    assert (
+        summarizer.router.reader_of(summarizer.predict_all_heads([Document("cat")])[0][1])
+        is (summarizer.readers["english"])
+    )
+
+
+def test_the_member_for_one_document(family):
+    config = SummarizerConfig(language="en")
+    for text, member, language in (
+        ("The price rises.", "english", "en"),
+        ("9/10", "multilingual", None),
+    ):
+        directory, chosen = only_member(family, Document(text), config)
+        assert (directory, chosen.language) == (family / member, language)
+        (prediction,) = make(directory, outputs=chosen.outputs, language=chosen.language)([text])
+        assert (prediction.status, prediction.language) == (Status.OK, language)
 
 
 def test_a_column_of_the_input_with_that_name(family, checkpoint):

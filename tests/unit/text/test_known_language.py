@@ -139,6 +139,24 @@ def test_other_kinds_of_tokenizers() -> None:
         assert not tiny.encode(text, tokenizer=tiny.byte_level_bpe())[0].is_unknown_language
 
 
+@pytest.mark.parametrize(
+    ("text", "is_known"),
+    [
+        ("9/10", True),
+        (":(", True),
+        ("100% !", True),
+        ("9/10 😀", True),  # two numbers, and a sign that is not known
+        ("5 😀 😀", False),
+        ("😀!!!", False),  # punctuation says little
+        ("★★★★★", False),
+    ],
+)
+def test_a_text_without_a_letter_is_known_by_its_signs(text: str, is_known: bool) -> None:
+    assert tiny.encode(text)[0].is_unknown_language != is_known
+    (document,) = tiny.encode(text, tokenizer=tiny.unigram())
+    assert document.is_unknown_language != is_known
+
+
 def test_texts_together_are_as_alone() -> None:
     texts = ["", "The cat 😀", "кот", "A cat.", "12 猫 😀", "\u0301", "Dog кот и dog", "Cat"]
     together = [document.is_unknown_language for document in tiny.encode(*texts)]
