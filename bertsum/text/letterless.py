@@ -5,7 +5,7 @@ Others are numbers, dates, prices, tables of figures and lines of signs.
 
 import re
 
-# of any script: a word character that is neither a digit nor an underscore
+# of any script: a word character that is neither a digit nor an underscore; ½ and Ⅷ are among them
 _LETTER = re.compile(r"[^\W\d_]")
 
 # Miscellaneous symbols and dingbats (★ ☹ ♥ ✓) up to the ornamental digits, the star and the circle
@@ -35,7 +35,7 @@ _RATING = re.compile(
 
 def has_letter(text: str) -> bool:
     """Whether there is a letter of any script."""
-    return _LETTER.search(text) is not None
+    return any(match[0].isalpha() for match in _LETTER.finditer(text))
 
 
 def says_something(text: str) -> bool:

@@ -67,7 +67,12 @@ def test_every_group_comes_back_from_a_table(harness: GroupsHarness) -> None:
     assert len(rows) == 29
     for name, value in VALUES.items():
         assert rows[0][name] == value
-        assert rows[3][name] is None
+        # pyiceberg gives an empty list of structs for a null one
+        empty = [None, []] if harness.table == "iceberg" else [None]
+        assert rows[3][name] in empty
+    nulls = " AND ".join(f"{name} IS NULL" for name in VALUES)
+    (is_null,) = harness.connect().execute(f"SELECT {nulls} FROM {place} WHERE id = 3").fetchone()
+    assert is_null
     (row,) = (
         harness.connect()
         .execute(
