@@ -35,7 +35,8 @@ def with_outputs(
     chosen = outputs or ()
     if set(chosen) - {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}:
         members = _members(directory)
-        _check_groups(config, chosen, {name: _model(path) for name, path in members.items()})
+        models = {name: read_config(path).model for name, path in members.items()}
+        _check_groups(config, chosen, models)
         if OutputGroup.EMBEDDING in chosen:
             values |= _embedding_values(config, members, in_table=in_table)
     if config.topics and OutputGroup.TOPIC not in chosen:
@@ -52,10 +53,6 @@ def _members(directory: Path) -> dict[str, Path]:
     if family is None:
         return {"": directory}
     return {name: directory / name for name in family.members}
-
-
-def _model(directory: Path) -> ModelConfig:
-    return read_config(directory).model
 
 
 def _check_groups(

@@ -79,15 +79,14 @@ def key_phrases(
                 # of unspaced languages a run is a clause, so that there a single word is whole
                 if stop - start == (1 if is_unspaced else len(run)):
                     phrase.is_whole = True
-    candidates = [phrase for phrase in phrases.values() if _is_candidate(phrase, is_unspaced)]
+    candidates: list[Phrase] = []
+    for phrase in phrases.values():
+        # one character is no word of Chinese, and "a" none of English
+        is_long_enough = len(phrase.text) > 1 and (is_unspaced or len(phrase.words[0]) > 1)
+        if is_long_enough and (phrase.is_whole or len(phrase.sentences) > 1):
+            candidates.append(phrase)
     hidden = _hidden(candidates)
     return [phrase for phrase in candidates if phrase.words not in hidden]
-
-
-def _is_candidate(phrase: Phrase, is_unspaced: bool) -> bool:
-    # one character is no word of Chinese, and "a" none of English
-    is_long_enough = len(phrase.text) > 1 and (is_unspaced or len(phrase.words[0]) > 1)
-    return is_long_enough and (phrase.is_whole or len(phrase.sentences) > 1)
 
 
 def _hidden(candidates: Iterable[Phrase]) -> set[tuple[str, ...]]:
@@ -124,8 +123,9 @@ def _word_runs(
             lower = base.lower()
             is_word = written[0].isalpha()
             if is_word:
-                is_stop = lower in stop_words if stop_words else _is_common(lower, rarity)
-                is_word = not is_stop
+                # without a list the frequency of a word tells
+                limit = _COMMON_AND_SHORT if len(lower) <= _SHORT_WORD else _COMMON
+                is_word = lower not in stop_words if stop_words else rarity(lower) >= limit
             is_name = written[0].isupper() and language not in _CAPITAL_NOUNS
             if run and (not is_word or was_name not in (None, is_name)):
                 yield sentence, run
@@ -137,12 +137,6 @@ def _word_runs(
                 was_name = None
         if run:
             yield sentence, run
-
-
-def _is_common(word: str, rarity: Rarity) -> bool:
-    """Whether a word of a language without a list is a stop word by its frequency."""
-    limit = _COMMON_AND_SHORT if len(word) <= _SHORT_WORD else _COMMON
-    return rarity(word) < limit
 
 
 def _token_runs(

@@ -38,16 +38,10 @@ za zha|zh zho chi cmn|zu zul
 """
 
 
-def _read_codes() -> dict[str, str]:
-    """The code of two letters by each of three."""
-    short_codes: dict[str, str] = {}
-    for entry in _CODES.replace("\n", "|").split("|"):
-        short, *long_codes = entry.split() or [""]
-        short_codes |= dict.fromkeys(long_codes, short)
-    return short_codes
-
-
-_SHORT_CODES = _read_codes()
+_SHORT_CODES: dict[str, str] = {}  # by each code of three letters
+for _entry in _CODES.replace("\n", "|").split("|"):
+    _short, *_long_codes = _entry.split() or [""]
+    _SHORT_CODES |= dict.fromkeys(_long_codes, _short)
 _NO_LANGUAGE = frozenset({"und", "mul"})  # BCP 47: undetermined, several
 
 
