@@ -199,7 +199,7 @@ def test_other_jobs_go_the_same_way(
 
 @pytest.mark.slow
 def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) -> None:
-    write(documents(20_000), tmp_path / "in" / "a.parquet")
+    write(documents(60_000), tmp_path / "in" / "a.parquet")
     command = [
         "summarize",
         tmp_path / "in",
@@ -212,6 +212,8 @@ def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) 
     code, printed = run(*command, "--no-wait")
     assert code == 0
     follower = start(*command)
+    assert follower.stdout is not None
+    assert "following it" in follower.stdout.readline()  # a later one would send the job again
     code, said = run(*command, "--cancel")
     assert code == 0, said
     assert f"{submission_of(printed)} stopped" in said
