@@ -60,7 +60,7 @@ test-oldest: setup
 	$(OLDEST)/bin/python -m pytest tests/faults/test_object_store.py -k "makes_an_object or writers or configuration or node"
 
 # A step that is finished is not done again, and one that was killed goes on.
-train = $(BIN)/bertsum train jobs/configs/$(1).yaml $(MODEL)/$(1) --set data_root=$(MODEL)/data $(if $(2),--set start_from=$(MODEL)/$(2))
+train = $(BIN)/bertsum train jobs/configs/$(1).yaml $(MODEL)/$(1) --set data_root=$(MODEL)/data --set vectors_uri=$(MODEL)/vectors $(if $(2),--set start_from=$(MODEL)/$(2))
 MEMBER_FILES := config.json model.safetensors model_card.md
 
 model: setup
@@ -79,6 +79,7 @@ model: setup
 	cp $(addprefix $(MODEL)/english_6/,$(MEMBER_FILES)) $(MODEL)/family/english
 	cp $(addprefix $(MODEL)/multilingual_3/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
 	cp bertsum/model_default/family.json $(MODEL)/family
+	rm -rf $(MODEL)/vectors
 
 docs: setup
 	$(BIN)/python tests/helpers/configuration_page.py

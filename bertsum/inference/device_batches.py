@@ -25,19 +25,9 @@ class Scores:
     error: str | None = None
     topic_scores: npt.NDArray[np.float32] | None = None  # [C]
     token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
-    sentence_vectors: npt.NDArray[np.float32] | None = None  # [S, H]
     sentence_sentiments: npt.NDArray[np.float32] | None = None  # [S, C] of each sentence alone
     document_vector: npt.NDArray[np.float32] | None = None  # [H] of length 1
     sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which scores are copied to the host beside those that every row needs."""
-
-    sentence_vectors: bool = False
-    sentence_sentiments: bool = False
-    document_vectors: bool = False  # and how near each sentence is
 
 
 class _Event(Protocol):
@@ -60,7 +50,6 @@ class Running:
     sentiment_scores: Tensor | None = None  # [B, C]
     topic_scores: Tensor | None = None  # [B, C]
     token_labels: Tensor | None = None  # [T] in the order of the batch
-    sentence_vectors: Tensor | None = None  # [S, H]
     sentence_sentiments: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H]
     sentence_similarities: Tensor | None = None  # [S]
@@ -69,9 +58,7 @@ class Running:
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
 
     @classmethod
-    def of(
-        cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument], wanted: Wanted
-    ) -> Self:
+    def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
         """Ask for the probabilities of a batch whose logits are being computed.
 
         `documents`: the batch's, in its order.
@@ -88,8 +75,6 @@ class Running:
         )
         if logits.token_sentiment_logits is not None:
             running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
-        if wanted.sentence_vectors:
-            running.sentence_vectors = to_host(logits.sentence_vectors)
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
@@ -113,7 +98,6 @@ class Running:
             refuse_lost_device(error)
             raise
         sentences = self._by_document(self.sentence_scores)
-        vectors = self._by_document(self.sentence_vectors)
         sentence_sentiments = self._by_document(self.sentence_sentiments)
         similarities = self._by_document(self.sentence_similarities)
         tokens = None
@@ -126,7 +110,6 @@ class Running:
                 sentiment_scores=_row(self.sentiment_scores, row),
                 topic_scores=_row(self.topic_scores, row),
                 token_labels=None if tokens is None else tokens[row],
-                sentence_vectors=vectors[row],
                 sentence_sentiments=sentence_sentiments[row],
                 document_vector=_row(self.document_vectors, row),
                 sentence_similarities=similarities[row],

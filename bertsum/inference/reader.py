@@ -103,13 +103,8 @@ class Reader:
                 sentence_scores.append(sentences)
             else:
                 reason = score.error if score else "the model gave no scores"
-                predictions[index] = Prediction(
-                    Status.ERROR,
-                    error=reason or "the model gave scores that are not numbers",
-                    num_sentences=len(document.spans),
-                    num_tokens=document.num_tokens,
-                    truncated=document.truncated,
-                )
+                reason = reason or "the model gave scores that are not numbers"
+                predictions[index] = _failed(document, reason)
         # of all documents at once, since the ranker compares their candidates in one batch
         scored = [documents[index] for index in indices]
         summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
@@ -145,15 +140,16 @@ class Reader:
             return
         chosen = [documents[index] for index in indices]
         chosen_scores = [score for index in indices if (score := scores[index])]
-        rows: list[Columns]
         try:
             rows = self._columns(chosen, chosen_scores)
         except Exception as error:
-            if len(indices) > 1:
-                for index in indices:
-                    self._add_columns(documents, scores, [index], predictions)
+            if len(indices) == 1:
+                reason = f"finishing failed: {one_line(error)}"
+                predictions[indices[0]] = _failed(chosen[0], reason)
                 return
-            rows = [{"status": Status.ERROR, "error": f"finishing failed: {one_line(error)}"}]
+            for index in indices:
+                self._add_columns(documents, scores, [index], predictions)
+            return
         for index, row in zip(indices, rows, strict=True):
             prediction = predictions[index]
             predictions[index] = prediction and replace(prediction, **row)
@@ -203,8 +199,7 @@ class Reader:
             sentence_sentiments=self._wanted.sentence_sentiments,
             document_vectors=self._wanted.document_vectors,
         )
-        chosen = [documents[index] for index in batch.documents]
-        return Running.of(batch, logits, chosen, self._wanted)
+        return Running.of(batch, logits, [documents[index] for index in batch.documents])
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
@@ -218,6 +213,17 @@ def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
     num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
     return DocumentEncoder(
         tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
+    )
+
+
+def _failed(document: EncodedDocument, reason: str) -> Prediction:
+    """An error row: of what failed nothing is told but what was counted before."""
+    return Prediction(
+        Status.ERROR,
+        error=reason,
+        num_sentences=len(document.spans),
+        num_tokens=document.num_tokens,
+        truncated=document.truncated,
     )
 
 

@@ -431,11 +431,16 @@ def _with_vectors(
     store: VectorStore,
     say: Report,
 ) -> list[LabelledSource]:
-    """The sources with the sentence vectors of all rows, read from `store` or computed."""
+    """The sources with the sentence vectors of all rows, read from `store` or computed.
+
+    Where only the embedding is fitted no step reads training rows, so these get none.
+    """
     start = time.monotonic()
     completed = []
     for source in sources:
-        train = training.compute_vectors(model, source.train, config.dtype, store)
+        train = source.train
+        if config.trained != "embedding":
+            train = training.compute_vectors(model, train, config.dtype, store)
         validation = training.compute_vectors(model, source.validation, config.dtype, store)
         completed.append(LabelledSource(source.config, train, validation))
     num_read, num_written = sum(gather(store.num_read)), sum(gather(store.num_written))

@@ -190,7 +190,7 @@ def area(scores: Matrix, is_positive: npt.NDArray[np.bool_]) -> float:
 
 
 def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
-    """Beside the phrases that RAKE (Rose et al. 2010) ranks first among the same candidates."""
+    """How many of their words the reference summary has, and those of ten documents."""
     is_english = (model or "bertsum-default/english").endswith("english")
     name = "summarization/cnn_dailymail" if is_english else "summarization/thucnews_title_zh"
     found = read(data, name, rows)

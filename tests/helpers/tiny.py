@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import bertsum
-from bertsum.checkpoints.checkpoint import save_checkpoint
+from bertsum.checkpoints.checkpoint import make_delta, save_checkpoint, save_delta
+from bertsum.checkpoints.config import BaseEncoder
 from bertsum.config import ModelConfig
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
@@ -145,6 +146,21 @@ def model(kind: str = "bert", **changes) -> BertSum:
     base = encoder(kind)
     torch.manual_seed(8)
     return BertSum(base, model_config(**changes)).eval()
+
+
+def save_moved(directory: Path, base: BaseEncoder, *, rank: int, scale: float) -> Path:
+    """Save a delta checkpoint whose encoder differs from `base` by products of this rank."""
+    moved = model()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, weight in moved.encoder.named_parameters():
+            if ".query.weight" in name or ".value.weight" in name:
+                weight += (
+                    scale * torch.randn(len(weight), rank) @ torch.randn(rank, weight.shape[1])
+                )
+    delta = make_delta(moved, base, rank)
+    save_delta(directory, moved, delta, "", version=bertsum.__version__)
+    return directory
 
 
 def document_encoder(

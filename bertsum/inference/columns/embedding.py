@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Scores, Wanted
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
 from bertsum.text.encoder import EncodedDocument
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Scores, Wanted
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
 from bertsum.schema import Keyword
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.key_phrases import Phrase, key_phrases

@@ -11,8 +11,8 @@ from bertsum.inference.columns.embedding import EmbeddingColumns
 from bertsum.inference.columns.keywords import KeywordColumns
 from bertsum.inference.columns.sentences import SentenceColumns
 from bertsum.inference.columns.topics import HeadTopics, named_topics
-from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Scores, Wanted
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
 from bertsum.model.bert_sum import BertSum
 from bertsum.schema import OutputGroup
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
@@ -21,7 +21,7 @@ from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 class ColumnMaker(Protocol):
     """Makes the columns of one group.
 
-    - `wanted`: which scores it needs beside those of every row.
+    - `wanted`: what it needs of the model beside the scores of every row.
     """
 
     wanted: Wanted
@@ -57,7 +57,6 @@ def make_column_makers(
 def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
     """What any of the makers needs."""
     return Wanted(
-        sentence_vectors=any(maker.wanted.sentence_vectors for maker in makers),
         sentence_sentiments=any(maker.wanted.sentence_sentiments for maker in makers),
         document_vectors=any(maker.wanted.document_vectors for maker in makers),
     )

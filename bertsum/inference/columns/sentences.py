@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Scores, Wanted
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
 from bertsum.schema import SentenceReading
 from bertsum.text.encoder import EncodedDocument
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 
 from bertsum.errors import ConfigError
-from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Scores, Wanted
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
 from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument

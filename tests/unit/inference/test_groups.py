@@ -280,6 +280,7 @@ def test_a_document_that_a_group_fails_at_is_an_error_row(with_all, monkeypatch)
     rows = with_all(["The cat sleeps.", "The marker.", "A dog runs."])
     assert [row.status for row in rows] == [Status.OK, Status.ERROR, Status.OK]
     assert rows[1].error == "finishing failed: RuntimeError: no sentence"
+    assert (rows[1].summary, rows[1].sentiment, rows[1].num_sentences) == (None, None, 1)
     assert rows[2].sentences
 
 

@@ -12,13 +12,10 @@ from helpers.rows import sentiment_rows, training_config
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-import bertsum
 from bertsum.checkpoints.checkpoint import (
     load_checkpoint,
     load_encoder,
-    make_delta,
     read_base,
-    save_delta,
 )
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, InputError
@@ -62,15 +59,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(base, tmp_path: Path) -> Path:
     """A checkpoint whose encoder has gone far from that of `tiny_base`."""
-    model = tiny.model()
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for name, weight in model.encoder.named_parameters():
-            if ".query.weight" in name or ".value.weight" in name:
-                weight += 0.3 * torch.randn(len(weight), 3) @ torch.randn(3, weight.shape[1])
-    delta = make_delta(model, base, 3)
-    save_delta(tmp_path / "start", model, delta, "", version=bertsum.__version__)
-    return tmp_path / "start"
+    return tiny.save_moved(tmp_path / "start", base, rank=3, scale=0.3)
 
 
 def train(data: Path, **values) -> list[str]:

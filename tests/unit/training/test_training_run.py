@@ -16,10 +16,8 @@ from safetensors.torch import load_file
 import bertsum
 from bertsum.checkpoints.checkpoint import (
     load_checkpoint,
-    make_delta,
     read_base,
     save_checkpoint,
-    save_delta,
 )
 from bertsum.errors import ConfigError, ModelError, OutputError
 from bertsum.evaluation.calibration import calibration, fit_temperature
@@ -44,24 +42,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(base, tmp_path: Path) -> Path:
     """A checkpoint that differs from the encoder of `tiny_base` by products of rank START_RANK."""
-    model = tiny.model()
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for name, weight in model.encoder.named_parameters():
-            if ".query.weight" in name or ".value.weight" in name:
-                weight += (
-                    0.2
-                    * torch.randn(weight.shape[0], START_RANK)
-                    @ torch.randn(START_RANK, weight.shape[1])
-                )
-    save_delta(
-        tmp_path / "start",
-        model,
-        make_delta(model, base, START_RANK),
-        "",
-        version=bertsum.__version__,
-    )
-    return tmp_path / "start"
+    return tiny.save_moved(tmp_path / "start", base, rank=START_RANK, scale=0.2)
 
 
 def sources(*names: str) -> list[dict]:
