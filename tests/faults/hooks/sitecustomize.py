@@ -36,14 +36,14 @@ def _watch_forward(model: Any) -> None:
     forward, model.is_watched = model.forward, True
     hold, most = os.environ.get("BERTSUM_TEST_HOLD"), os.environ.get("BERTSUM_TEST_MAX_TOKENS")
 
-    def watched(self: object, batch: Any) -> object:
+    def watched(self: object, batch: Any, **options: bool) -> object:
         if most is not None and len(batch.input_ids) > int(most):
             os.kill(os.getpid(), signal.SIGKILL)
         deadline = time.monotonic() + 600
         while hold is not None and Path(hold).exists() and time.monotonic() < deadline:
             Path(hold).with_suffix(".held").touch()
             time.sleep(0.02)
-        return forward(self, batch)
+        return forward(self, batch, **options)
 
     model.forward = watched
 
