@@ -1,11 +1,14 @@
 """The border between exceptions and exit codes; every command's `main` goes through it."""
 
+import _thread
 import io
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +18,11 @@ from bertsum.errors import BertsumError, ConfigError
 from bertsum.masking import mask
 
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
+_DROPPED_SECONDS = 0.1  # between two looks whether somebody still holds a signal's exception
+
+
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C. Python's own exception takes no weak reference."""
 
 
 class Terminated(BaseException):
@@ -144,33 +152,54 @@ def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
 
     A second signal changes nothing: the process is on its way out. If it broke off what is being
     closed, Ray would end under threads that still use it, and they end the process with 1.
+
+    A library may drop the exception (`except: pass`, a `__del__`), and the command would go on with
+    all signals ignored. It is raised again then.
     """
     # Python sets signal handlers in the main thread alone; tests run commands in others.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def leave(ending: str) -> None:
-        for number in handlers:
-            signal.signal(number, signal.SIG_IGN)
-        farewell.say_at_once(ending)
+    on_its_way: weakref.ref[BaseException] | None = None
+    is_over = False
+    over = threading.Lock()  # nothing is raised once the command is over
 
-    def interrupt(*_: object) -> None:
-        leave("interrupted")
-        raise KeyboardInterrupt
+    def raise_again(number: signal.Signals) -> None:
+        while True:
+            time.sleep(_DROPPED_SECONDS)
+            with over:
+                if is_over:
+                    return
+                if on_its_way is not None and on_its_way() is None:
+                    _thread.interrupt_main(number)
 
-    def terminate(*_: object) -> None:
-        leave("terminated")
-        raise Terminated
+    def remember(error: BaseException) -> BaseException:
+        # not a variable of the handler: its frame is part of the traceback, which would keep it
+        nonlocal on_its_way
+        on_its_way = weakref.ref(error)
+        return error
 
-    handlers = {signal.SIGTERM: terminate}
+    def leave(number: int, _: object) -> None:
+        if on_its_way is None:
+            # not a Thread of threading: the signal may have come while that module's lock was held
+            _thread.start_new_thread(raise_again, (signal.Signals(number),))
+        elif on_its_way() is not None:
+            return
+        is_interrupt = number == signal.SIGINT
+        farewell.say_at_once("interrupted" if is_interrupt else "terminated")
+        raise remember(_Interrupted() if is_interrupt else Terminated())
+
+    numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a job of `command &`
-        handlers[signal.SIGINT] = interrupt
+        numbers.append(signal.SIGINT)
     with farewell.with_descriptor():
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        before = {number: signal.signal(number, leave) for number in numbers}
         try:
             yield
         finally:
+            with over:
+                is_over = True
             for number, handler in before.items():
                 signal.signal(number, handler)
 

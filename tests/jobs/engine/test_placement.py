@@ -163,10 +163,10 @@ def test_a_head_that_is_too_busy_for_a_driver(tmp_path: Path) -> None:
         cluster.stop()
         shutil.rmtree(directory)
     assert job.returncode == 1, printed
-    reason = (
-        f"the Ray at --address {address} did not take this driver in: RuntimeError: Proxy failed"
-    )
-    assert printed.count(reason) == 3
+    message = f"the Ray at --address {address} did not take this driver in: "
+    assert printed.count(message) == 3
+    # a try that finds the process of the one before still ending is refused for another reason
+    assert f"{message}RuntimeError: Proxy failed" in printed
     assert printed.count("trying again") == 2
 
 

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -165,6 +166,34 @@ def test_a_signal_is_answered_where_stderr_is_no_file(capsys: pytest.CaptureFixt
 
     assert guard(action, "interrupted; goes on") == 1
     assert capsys.readouterr().err == "terminated; goes on\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "ending"),
+    [(signal.SIGTERM, 1, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_whose_exception_a_library_drops(
+    number: signal.Signals, code: int, ending: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    num_dropped = 0
+
+    def action() -> int:
+        nonlocal num_dropped
+        for _ in range(3):
+            try:
+                if not num_dropped:
+                    os.kill(os.getpid(), number)
+                for _ in range(600):
+                    time.sleep(0.1)
+            except BaseException:  # a library's
+                num_dropped += 1
+        for _ in range(600):
+            time.sleep(0.1)
+        return 0
+
+    assert guard(action, "interrupted; goes on") == code
+    assert num_dropped == 3
+    assert capfd.readouterr().err == f"{ending}; goes on\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
