@@ -127,11 +127,19 @@ class ModelConfig(Config):
         description="sentiments of single words (O, positive, ...); empty: none",
     )
 
-    embedding_head: bool = Field(
-        False,
-        description="map the mean of a document's tokens to its embedding by a matrix, which is "
-        "fitted at the end of training; default: the mean is the embedding",
+    embedding_layers: tuple[int, ...] = Field(
+        (),
+        description="layers of the encoder (0: the embeddings of words) whose means over a "
+        "document's tokens become its embedding, by a matrix that is fitted at the end of "
+        "training; empty: the mean of the last layer is the embedding",
     )
+
+    @field_validator("embedding_layers")
+    @classmethod
+    def _layers_ascend(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)) or min(value, default=0) < 0:
+            raise ValueError(f"numbers of layers ascend from 0 on, and are not {list(value)}")
+        return value
 
     @field_validator("sentiment_labels", "topic_labels", "token_sentiment_labels", mode="before")
     @classmethod

@@ -273,19 +273,24 @@ def encode_packed(
     lengths: Sequence[int],
     *,
     prefix: Tensor | None = None,
-) -> Tensor:
-    """Encode windows with the encoder's own weights -> [T, H] last hidden states.
+    layers: Sequence[int] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Encode windows with the encoder's own weights.
+
+    Returns [T, H] last hidden states, and those of `layers`.
 
     `encoder`: of the BERT family. If `peft` wraps it, its replaced layers are called as they are.
     `input_ids`, `token_type_ids`: [T] of all windows, one after the other.
     `lengths`: of the windows.
     `prefix`: [layers, 2, P, H] keys and values that all tokens see; it has no position, and windows
         begin at 0 as without it.
+    `layers`: ascending; 0 is the input of the first layer, 1 its output.
     """
     model: _BertModel = encoder  # type: ignore[assignment]  # as `can_pack` has found
     if hasattr(encoder, "get_base_model"):  # peft may not be installed, so it cannot be asked
         model = encoder.get_base_model()
     hidden = _embed(model, input_ids, token_type_ids, lengths)
+    kept = [hidden] if 0 in layers else []
     for index, layer in enumerate(model.encoder.layer):
         layer_prefix = None if prefix is None else prefix[index]
         arguments = (layer, hidden, lengths, encoder.config, layer_prefix)
@@ -293,7 +298,9 @@ def encode_packed(
             hidden = checkpoint(_run_layer, *arguments, use_reentrant=False)
         else:
             hidden = _run_layer(*arguments)
-    return hidden
+        if index + 1 in layers:
+            kept.append(hidden)
+    return hidden, kept
 
 
 def _embed(

@@ -13,7 +13,8 @@ Everything is packed: no padding between documents, and none between windows whe
 the BERT family.
 
 Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S
-sentences of all documents, H hidden size, C classes, F surface features.
+sentences of all documents, H hidden size, C classes, F surface features, E features of the
+embedding's layers, which are H each.
 """
 
 import math
@@ -119,8 +120,14 @@ class BertSum(nn.Module):
             )
         # Last, so that the other heads begin with the same random numbers whether it is there.
         self.embedding: nn.Linear | None = None
-        if config.embedding_head:
-            self.embedding = nn.Linear(hidden_size, hidden_size)
+        if config.embedding_layers:
+            num_layers = encoder.config.num_hidden_layers
+            if config.embedding_layers[-1] > num_layers:
+                raise ModelError(
+                    f"embedding_layers={list(config.embedding_layers)}, but the encoder has "
+                    f"{num_layers} layers"
+                )
+            self.embedding = nn.Linear(len(config.embedding_layers) * hidden_size, hidden_size)
             # it is fitted in closed form (training/heads/embedding.py), not by steps
             self.embedding.requires_grad_(False)
 
@@ -133,7 +140,8 @@ class BertSum(nn.Module):
           other.
         - `document_vectors`: also the embedding of each document, and how near each sentence is.
         """
-        tokens = self.token_vectors(batch)
+        layers = self.config.embedding_layers if document_vectors else ()
+        tokens, features = self._encode(batch, layers)
         vectors = self._pool(tokens, batch)
         logits = self.heads(vectors, batch)
         if self.token_sentiment is not None:
@@ -142,7 +150,7 @@ class BertSum(nn.Module):
             alone = self.sentiment(vectors, [1] * len(vectors))
             logits = replace(logits, sentence_sentiment_logits=alone)
         if document_vectors:
-            embeddings, similarities = self._embed(vectors, batch)
+            embeddings, similarities = self._embed(features if layers else vectors, batch)
             logits = replace(
                 logits, document_vectors=embeddings, sentence_similarities=similarities
             )
@@ -171,18 +179,18 @@ class BertSum(nn.Module):
             vectors, sentences = vectors[batch.cls_positions], sentences[batch.cls_positions]
         sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
         sums = sums.index_add(0, sentences, vectors.float())
-        ones = torch.ones_like(sentences, dtype=torch.float32)
-        # Not `bincount`, for which the host waits for the device.
-        counts = ones.new_zeros(num_sentences).index_add(0, sentences, ones)
-        return sums / counts.unsqueeze(1)
+        return sums / _token_counts(sentences, num_sentences).unsqueeze(1)
+
+    def embedding_features(self, batch: Batch) -> Tensor:
+        """[B, E] float32: what the matrix of the embedding reads."""
+        return self.mean_vectors(self._encode(batch, self.config.embedding_layers)[1], batch)
 
     def mean_vectors(self, vectors: Tensor, batch: Batch) -> Tensor:
-        """[S, H] sentence vectors -> [B, H]: each weighs as many as it has tokens.
+        """[S, H] sentence vectors -> [B, H], or of E: each weighs as many as it has tokens.
 
         So it is the mean over the tokens of the document where sentences are means.
         """
-        ones = torch.ones_like(batch.token_sentences, dtype=torch.float32)
-        weights = ones.new_zeros(len(vectors)).index_add(0, batch.token_sentences, ones)
+        weights = _token_counts(batch.token_sentences, len(vectors))
         documents = _document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
         sums = sums.index_add(0, documents, weights.unsqueeze(1) * vectors)
@@ -190,7 +198,7 @@ class BertSum(nn.Module):
         return sums / totals.unsqueeze(1)
 
     def _embed(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[S, H] sentence vectors -> [B, H] embeddings, [S] cosine to that of the document."""
+        """[S, H] or [S, E] -> [B, H] embeddings, [S] cosine of a sentence to its document's."""
         means = self.mean_vectors(vectors, batch)
         if self.embedding is not None:
             means, vectors = self.embedding(means), self.embedding(vectors)
@@ -201,57 +209,75 @@ class BertSum(nn.Module):
 
     def token_vectors(self, batch: Batch) -> Tensor:
         """[T, H] last hidden states; windows see only themselves."""
-        if not self.is_packed:
-            return self._padded_token_vectors(batch)
-        groups = [batch.window_lengths]
-        if not (batch.input_ids.is_cuda or self.training):
-            groups = runs_of_tokens(batch.window_lengths, _CPU_GROUP_TOKENS)
-        vectors = []
-        start = 0
-        for lengths in groups:
-            stop = start + sum(lengths)
-            input_ids, token_type_ids = (
-                batch.input_ids[start:stop],
-                batch.token_type_ids[start:stop],
-            )
-            vectors.append(
-                encode_packed(self.encoder, input_ids, token_type_ids, lengths, prefix=self.prefix)
-            )
-            start = stop
-        return torch.cat(vectors) if len(vectors) > 1 else vectors[0]
+        return self._encode(batch)[0]
 
-    def _padded_token_vectors(self, batch: Batch) -> Tensor:
-        """Do the same through the encoder's own forward, [W, L] windows at a time.
-
-        Windows of a group are of nearly equal length, and padded to the longest.
-        """
-        config = self.encoder.config
-        has_segments = getattr(config, "type_vocab_size", 0) > 1  # DistilBERT knows no segments
+    def _encode(self, batch: Batch, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """[T, H] last hidden states, and [S, E] means of a sentence's tokens in `layers`."""
         vectors = []
+        sizes = (sum(batch.num_sentences), len(layers), self.encoder.config.hidden_size)
+        # summed run by run, since hidden states of several layers would be most of the memory
+        sums = torch.zeros(sizes, device=batch.input_ids.device)
         start = 0
+        for lengths in self._runs(batch):
+            run = slice(start, start + sum(lengths))
+            encode = self._encode_packed if self.is_packed else self._encode_padded
+            last, kept = encode(batch, run, lengths, layers)
+            vectors.append(last)
+            for index, hidden in enumerate(kept):
+                sums[:, index].index_add_(0, batch.token_sentences[run], hidden.float())
+            start = run.stop
+        means = sums.flatten(1)
+        if layers:
+            means = means / _token_counts(batch.token_sentences, len(sums)).unsqueeze(1)
+        return torch.cat(vectors) if len(vectors) > 1 else vectors[0], means
+
+    def _runs(self, batch: Batch) -> list[list[int]]:
+        """Lengths of the windows that go through the encoder at once."""
+        is_cuda = batch.input_ids.is_cuda
+        if self.is_packed:
+            if is_cuda or self.training:
+                return [batch.window_lengths]
+            return runs_of_tokens(batch.window_lengths, _CPU_GROUP_TOKENS)
         # Lengths ascend. Padding and, on a CPU, the size of a group stay small.
         groups: list[list[int]] = []
         for length in batch.window_lengths:
             # The first of a group is its shortest, and the window that comes would be its longest.
             is_full = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
-            if not is_full and not batch.input_ids.is_cuda:
+            if not is_full and not is_cuda:
                 is_full = (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS
             if is_full:
                 groups.append([])
             groups[-1].append(length)
-        for lengths in groups:
-            stop = start + sum(lengths)
-            mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
-            mask = mask.to(batch.input_ids.device)
-            inputs = {
-                "input_ids": _pad(batch.input_ids[start:stop], mask, config.pad_token_id or 0)
-            }
-            if has_segments:
-                inputs["token_type_ids"] = _pad(batch.token_type_ids[start:stop], mask, 0)
-            hidden = self.encoder(attention_mask=mask.long(), **inputs).last_hidden_state
-            vectors.append(hidden[mask])  # [W, L, H] -> the tokens that are no padding
-            start = stop
-        return torch.cat(vectors)
+        return groups
+
+    def _encode_packed(
+        self, batch: Batch, run: slice, lengths: list[int], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """[t, H] last hidden states of a run of t tokens, and those of `layers`."""
+        ids, segments = batch.input_ids[run], batch.token_type_ids[run]
+        return encode_packed(
+            self.encoder, ids, segments, lengths, prefix=self.prefix, layers=layers
+        )
+
+    def _encode_padded(
+        self, batch: Batch, run: slice, lengths: list[int], layers: Sequence[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Do the same through the encoder's own forward.
+
+        Windows of a run are of nearly equal length, and padded to the longest.
+        """
+        config = self.encoder.config
+        mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
+        mask = mask.to(batch.input_ids.device)
+        inputs = {"input_ids": _pad(batch.input_ids[run], mask, config.pad_token_id or 0)}
+        if getattr(config, "type_vocab_size", 0) > 1:  # DistilBERT knows no segments
+            inputs["token_type_ids"] = _pad(batch.token_type_ids[run], mask, 0)
+        output = self.encoder(
+            attention_mask=mask.long(), output_hidden_states=bool(layers), **inputs
+        )
+        # [W, L, H] -> the tokens that are no padding
+        kept = [output.hidden_states[layer][mask] for layer in layers]
+        return output.last_hidden_state[mask], kept
 
 
 class SummarizationLayers(nn.Module):
@@ -396,6 +422,13 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output: PackedSequence
     output, (state, _) = lstm(packed)
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+
+
+def _token_counts(sentences: Tensor, num_sentences: int) -> Tensor:
+    """[S] float32: tokens of each sentence, from [T] the sentence of each token."""
+    # not `bincount`, for which the host waits for the device
+    ones = torch.ones_like(sentences, dtype=torch.float32)
+    return ones.new_zeros(num_sentences).index_add(0, sentences, ones)
 
 
 def _document_numbers(batch: Batch) -> Tensor:

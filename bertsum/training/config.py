@@ -88,7 +88,7 @@ class NewEncoderConfig(Config):
 
 
 class EmbeddingTextsConfig(Config):
-    """Texts without labels, to fit `model.embedding_head` on."""
+    """Texts without labels, to fit `model.embedding_layers` on."""
 
     uri: str = Field(description="Parquet file, directory or glob with the texts")
     text_column: str = Field(TEXT_COLUMN, description="column with the texts")
@@ -96,7 +96,7 @@ class EmbeddingTextsConfig(Config):
 
 
 class EmbeddingConfig(Config):
-    """How the matrix of `model.embedding_head` is fitted at the end of a run."""
+    """How the matrix of `model.embedding_layers` is fitted at the end of a run."""
 
     texts: tuple[EmbeddingTextsConfig, ...] = Field(
         min_length=1, description="texts like those that will be embedded, of training rows"
@@ -151,7 +151,7 @@ class TrainingConfig(Config):
     )
     embedding: EmbeddingConfig | None = Field(
         None,
-        description="fit the matrix of model.embedding_head at the end of the run, so that "
+        description="fit the matrix of model.embedding_layers at the end of the run, so that "
         "document vectors agree with those of `encoder` as it was before training",
     )
     vectors_uri: str | None = Field(
@@ -399,15 +399,15 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _embedding_is_fitted(self) -> Self:
-        is_new = self.model.embedding_head and (
+        is_new = bool(self.model.embedding_layers) and (
             self.start_from is None or "embedding" in self.new_heads
         )
         if self.embedding is None and (is_new or self.trained == "embedding"):
             raise ValueError(
-                "model.embedding_head is fitted on texts: give them with embedding.texts"
+                "model.embedding_layers need a matrix, fitted on texts: give them with embedding.texts"
             )
-        if self.embedding is not None and not self.model.embedding_head:
-            raise ValueError("embedding fits model.embedding_head, which is not set")
+        if self.embedding is not None and not self.model.embedding_layers:
+            raise ValueError("embedding fits a matrix on model.embedding_layers, which is empty")
         if self.embedding is not None and self.encoder == "new":
             raise ValueError(
                 "embedding needs an encoder that has learned; `new` has random weights"

@@ -362,7 +362,7 @@ def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
     """Raise ConfigError where the embedding head would be missing, or not fit its encoder."""
     if config.embedding is not None and model.embedding is None:
         raise ConfigError(
-            "embedding fits model.embedding_head, which start_from lacks: let it begin anew "
+            "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it begin anew "
             "(new_heads: [embedding])"
         )
     if config.embedding is None and model.embedding is not None and config.trained == "all":

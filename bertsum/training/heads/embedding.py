@@ -1,10 +1,11 @@
-"""The matrix of `model.embedding_head`, fitted in closed form on texts without labels.
+"""The matrix of `model.embedding_layers`, fitted in closed form on texts without labels.
 
 An encoder that has learned sentiment puts texts of one mood near each other, and finds less well
 than before which texts are of one subject. The matrix leads its document vectors back to those of
-the encoder that training started from: ridge regression from the one to the other.
+the encoder that training started from: ridge regression from the one to the other. Layers near the
+words have changed least, so the means of several layers say more together than the last.
 
-Shapes: N texts, H hidden size.
+Shapes: N texts, H hidden size, E features of all layers that are read.
 """
 
 import random
@@ -49,7 +50,11 @@ def fit_embedding(
     if len(texts) < 2 * _HELD_OUT:
         raise InputError(f"embedding: {len(texts)} texts are too few to fit a matrix on")
     documents = document_encoder(model, tokenizer)
-    x = _mean_vectors(model, documents, texts, config.max_tokens)
+    x = _features(model, documents, texts, config.max_tokens)
+    # features of a layer are of one size then, and so are their penalties
+    of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
+    scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
+    x = (of_layers / scales[:, None]).reshape(x.shape)
     y = _encoder_vectors(encoder, texts, config)
     is_held_out = np.arange(len(texts)) % _HELD_OUT == 0
     best, best_penalty = -1.0, 0.0
@@ -59,6 +64,7 @@ def fit_embedding(
         if cosine > best:
             best, best_penalty = cosine, penalty
     weight, bias = ridge(x, y, best_penalty)
+    weight /= np.repeat(scales, model.encoder.config.hidden_size)
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(weight))
         model.embedding.bias.copy_(torch.from_numpy(bias))
@@ -69,7 +75,7 @@ def fit_embedding(
 
 
 def ridge(x: Matrix, y: Matrix, penalty: float) -> tuple[Matrix, Matrix]:
-    """Least squares from [N, H] to [N, H]: weight [H, H] and bias [H], y about x @ weight.T + bias.
+    """Least squares from [N, E] to [N, H]: weight [H, E] and bias [H], y about x @ weight.T + bias.
 
     `penalty` on the weight, in mean variances of a feature of `x`; none on the bias. With it the
     system has a solution whatever the texts are.
@@ -108,20 +114,20 @@ def read_embedding_texts(texts: EmbeddingTextsConfig, uri: str, seed: int) -> li
 
 
 @torch.inference_mode()
-def _mean_vectors(
+def _features(
     model: BertSum, encoder: DocumentEncoder, texts: Sequence[str], max_tokens: int
 ) -> Matrix:
-    """[N, H] what the matrix is applied to."""
+    """[N, E] what the matrix is applied to."""
     model.eval()
     device = next(model.parameters()).device
     max_windows = max(1, max_tokens // encoder.max_window_tokens)
     documents = encoder.encode(texts, [None] * len(texts), max_windows)
-    vectors = np.zeros((len(texts), model.encoder.config.hidden_size))
+    size = len(model.config.embedding_layers) * model.encoder.config.hidden_size
+    features = np.zeros((len(texts), size))
     for group in group_documents(documents, _BATCH_TOKENS):
         batch = make_batch(documents, group).to(device)
-        means = model.mean_vectors(model.sentence_vectors(batch), batch)
-        vectors[batch.documents] = means.cpu().numpy()
-    return vectors
+        features[batch.documents] = model.embedding_features(batch).cpu().numpy()
+    return features
 
 
 @torch.inference_mode()

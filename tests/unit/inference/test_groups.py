@@ -43,7 +43,7 @@ def save(directory, **changes):
 def rich(tmp_path_factory):
     """A checkpoint that gives every group, with random weights also in the embedding's matrix."""
     directory = tmp_path_factory.mktemp("rich") / "model"
-    return save(directory, topic_labels=TOPICS, embedding_head=True)
+    return save(directory, topic_labels=TOPICS, embedding_layers=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +130,11 @@ def test_the_embedding_is_the_mean_of_all_tokens(checkpoint):
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=HALF)
 
 
-def test_the_head_maps_the_mean(with_all, rich):
-    model, _, tokens, _ = read(rich, TEXT)
-    weight = model.embedding.weight.numpy()
-    mapped = weight @ tokens.mean(0) + model.embedding.bias.numpy()
+def test_the_head_maps_means_of_layers(with_all, rich):
+    model, batch, _, _ = read(rich, TEXT)
+    with torch.no_grad():
+        features = model.embedding_features(batch)[0].numpy()
+    mapped = model.embedding.weight.numpy() @ features + model.embedding.bias.numpy()
     assert np.array(with_all(TEXT).embedding) == pytest.approx(unit(mapped), abs=HALF)
 
 

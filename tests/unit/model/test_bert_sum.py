@@ -50,21 +50,27 @@ def by_document(batch, values):
     return dict(zip(batch.documents, torch.split(values, batch.num_sentences), strict=True))
 
 
-def reference_token_vectors(encoder, batch, takes_segments: bool):
-    """Each window alone through the encoder's own forward."""
-    vectors = []
+def reference_layers(encoder, batch, takes_segments: bool):
+    """All hidden states: each window alone through the encoder's own forward."""
+    windows = []
     for ids, types in zip(
         torch.split(batch.input_ids, batch.window_lengths),
         torch.split(batch.token_type_ids, batch.window_lengths),
         strict=True,
     ):
         segments = {"token_type_ids": types[None]} if takes_segments else {}
-        vectors.append(
-            encoder(
-                ids[None], attention_mask=torch.ones_like(ids)[None], **segments
-            ).last_hidden_state[0]
+        output = encoder(
+            ids[None],
+            attention_mask=torch.ones_like(ids)[None],
+            output_hidden_states=True,
+            **segments,
         )
-    return torch.cat(vectors)
+        windows.append(torch.stack(output.hidden_states)[:, 0])
+    return torch.cat(windows, 1)
+
+
+def reference_token_vectors(encoder, batch, takes_segments: bool):
+    return reference_layers(encoder, batch, takes_segments)[-1]
 
 
 @KINDS
@@ -255,6 +261,32 @@ def test_dropout_of_the_encoder_works_in_training_only():
     assert not torch.equal(model.token_vectors(batch), model.token_vectors(batch))
     model.eval()
     assert torch.equal(model.token_vectors(batch), model.token_vectors(batch))
+
+
+@KINDS
+@pytest.mark.parametrize("group_tokens", [4096, 40])
+@torch.inference_mode()
+def test_features_of_the_embedding_are_means_of_layers(kind, group_tokens, monkeypatch):
+    monkeypatch.setattr(model_module, "_CPU_GROUP_TOKENS", group_tokens)
+    model = tiny.model(kind, embedding_layers=(0, 2))
+    documents = documents_for(model, kind)
+    batch = batch_of(documents)
+    layers = reference_layers(model.encoder, batch, kind in ("bert", "electra"))[[0, 2]]
+    features = model.embedding_features(batch)
+    first_sentence = 0
+    for row, num_sentences in enumerate(batch.num_sentences):
+        sentences = batch.token_sentences - first_sentence
+        is_read = (sentences >= 0) & (sentences < num_sentences)
+        expected = layers[:, is_read].mean(1).flatten()
+        torch.testing.assert_close(features[row], expected, rtol=0, atol=FLOAT32_TOLERANCE)
+        first_sentence += num_sentences
+
+
+def test_a_layer_that_the_encoder_lacks_is_refused():
+    with pytest.raises(
+        ModelError, match=r"embedding_layers=\[1, 3\], but the encoder has 2 layers"
+    ):
+        tiny.model(embedding_layers=(1, 3))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

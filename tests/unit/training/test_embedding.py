@@ -76,7 +76,7 @@ def train(data: Path, **values) -> list[str]:
         "data_root": str(data),
         "sources": [source],
         "epochs": 1,
-        "model": {"embedding_head": True},
+        "model": {"embedding_layers": [0, 2]},
         "embedding": {"texts": [texts]},
     }
     config = training_config(**(defaults | values))
@@ -183,12 +183,12 @@ def test_a_missing_column_is_named(data, start):
     ("values", "message"),
     [
         ({"embedding": None}, "give them with embedding.texts"),
-        ({"model": {}}, "embedding_head, which is not set"),
+        ({"model": {}}, "embedding_layers, which is empty"),
         ({"encoder": "new"}, "has random weights"),
     ],
 )
 def test_settings_that_do_not_go_together(values, message):
     texts = {"texts": [{"uri": "texts.parquet"}]}
-    defaults = {"model": {"embedding_head": True}, "embedding": texts}
+    defaults = {"model": {"embedding_layers": [0, 2]}, "embedding": texts}
     with pytest.raises(ValidationError, match=message):
         training_config(**(defaults | values))
