@@ -73,11 +73,13 @@ model: setup
 	$(call train,english_4,english_3)
 	$(call train,english_5,english_4)
 	$(call train,english_6,english_5)
+	$(call train,english_7,english_6)
 	$(call train,multilingual_1)
 	$(call train,multilingual_2,multilingual_1)
 	$(call train,multilingual_3,multilingual_2)
-	cp $(addprefix $(MODEL)/english_6/,$(MEMBER_FILES)) $(MODEL)/family/english
-	cp $(addprefix $(MODEL)/multilingual_3/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
+	$(call train,multilingual_4,multilingual_3)
+	cp $(addprefix $(MODEL)/english_7/,$(MEMBER_FILES)) $(MODEL)/family/english
+	cp $(addprefix $(MODEL)/multilingual_4/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
 	cp bertsum/model_default/family.json $(MODEL)/family
 	rm -rf $(MODEL)/vectors
 

@@ -221,12 +221,13 @@ def _validation_line(news: News) -> str:
 
 def absolute(config: TrainingConfig) -> TrainingConfig:
     """Make paths absolute: each worker runs in another directory."""
-    values = config.model_dump()
+    values = config.model_dump(exclude_unset=True)  # what is given is told from defaults
     for key in ("data_root", "encoder", "start_from"):
-        if values[key] and Path(values[key]).expanduser().is_dir():
-            values[key] = str(Path(values[key]).expanduser().resolve())
-    if values["vectors_uri"] and "://" not in values["vectors_uri"]:  # it need not exist
-        values["vectors_uri"] = str(Path(values["vectors_uri"]).expanduser().resolve())
+        path = Path(getattr(config, key) or "").expanduser()
+        if getattr(config, key) and path.is_dir():
+            values[key] = str(path.resolve())
+    if config.vectors_uri and "://" not in config.vectors_uri:  # it need not exist
+        values["vectors_uri"] = str(Path(config.vectors_uri).expanduser().resolve())
     return TrainingConfig.model_validate(values)
 
 

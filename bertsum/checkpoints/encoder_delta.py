@@ -1,7 +1,8 @@
 """A model as the difference to an encoder that it was trained from: what a delta checkpoint holds.
 
 That is the heads as they are, and for each weight of the encoder that differs a low-rank product
-or, for a vector, the difference itself, all in half precision.
+or, for a vector, the difference itself, all in half precision. The matrix of the embedding is of
+whole numbers, in a byte each.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from bertsum.checkpoints.size_checks import Shapes
 from bertsum.errors import ModelError
 
 _ENCODER = "encoder."
+_EMBEDDING_WEIGHT = "embedding.weight"
+MAX_WHOLE_WEIGHT = 127  # of a matrix in bytes
 _LEFT, _RIGHT, _DIFFERENCE = ".delta_left", ".delta_right", ".delta"
 
 
@@ -57,6 +60,8 @@ def delta_of(
     for name, tensor in model.items():
         if not name.startswith(_ENCODER):
             weights[name] = tensor.detach().cpu().half()
+            if name == _EMBEDDING_WEIGHT and torch.equal(tensor.to(torch.int8).float(), tensor):
+                weights[name] = tensor.to(torch.int8)
             continue
         original = originals[name] = encoder[name.removeprefix(_ENCODER)]
         if encoder_delta is not None:

@@ -138,8 +138,8 @@ class TrainingConfig(Config):
         ...,
     ] = Field(
         (),
-        description="with start_from: heads that start with new weights; then the `model` here is "
-        "used, and the other heads must fit it",
+        description="with start_from: heads that start with new weights; then the keys of `model` "
+        "that are given here count, and the other heads must fit them",
     )
     trained: Literal[
         "all", "heads", "summarization", "sentiment", "topic", "candidates", "embedding"

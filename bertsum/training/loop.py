@@ -57,12 +57,13 @@ def build_model(encoder: nn.Module, config: TrainingConfig) -> BertSum:
 
 
 def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
-    """Make a model shaped by `config.model` on the same encoder.
+    """Make a model on the same encoder, shaped as it was but for the keys that `config.model` has.
 
     The heads in `new_heads` get new weights; the others keep theirs. Raises ModelError where one of
     the others does not fit `config.model`.
     """
-    renewed = BertSum(model.encoder, config.model)
+    given = {name: getattr(config.model, name) for name in config.model.model_fields_set}
+    renewed = BertSum(model.encoder, model.config.model_copy(update=given))
     new_parts = {"encoder", *config.new_heads}  # the encoder is the same module already
     if model.prefix is None:
         new_parts.add("prefix")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from bertsum.checkpoints.checkpoint import load_encoder
+from bertsum.checkpoints.encoder_delta import MAX_WHOLE_WEIGHT
 from bertsum.errors import InputError
 from bertsum.inference.reader import document_encoder
 from bertsum.labels.columns import python_values
@@ -65,6 +66,9 @@ def fit_embedding(
             best, best_penalty = cosine, penalty
     weight, bias = ridge(x, y, best_penalty)
     weight /= np.repeat(scales, model.encoder.config.hidden_size)
+    # only the direction of an embedding counts, so weights may be whole numbers, of a byte in a file
+    scale = MAX_WHOLE_WEIGHT / np.abs(weight).max()
+    weight, bias = np.round(weight * scale), bias * scale
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(weight))
         model.embedding.bias.copy_(torch.from_numpy(bias))

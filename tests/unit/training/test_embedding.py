@@ -119,7 +119,10 @@ def test_a_run_without_steps_leads_vectors_back(data, start):
     for name, weight in old.items():
         assert weight.numpy() == pytest.approx(new[name].numpy(), abs=2e-3), name
     assert read_base(data / "out")[1] == 3
-    assert load_file(data / "out" / "model.safetensors")["embedding.weight"].dtype == torch.float16
+    saved = load_file(data / "out" / "model.safetensors")["embedding.weight"]
+    assert saved.dtype == torch.int8
+    assert saved.abs().max() == 127
+    assert torch.equal(new["embedding.weight"], saved.float())
 
 
 def test_it_is_fitted_after_the_encoder_has_learned(data, base):

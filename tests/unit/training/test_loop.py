@@ -914,6 +914,18 @@ def test_new_heads_begin_anew_and_the_others_are_taken_over():
     assert not torch.equal(renewed.summarization.scorer.weight, model.summarization.scorer.weight)
 
 
+def test_keys_that_are_not_given_are_those_of_the_start():
+    model = tiny.model(pooling="cls", num_summarization_layers=3)
+    values = {
+        "encoder": "x",
+        "sources": [{"name": "a", "topic_column": "topic"}],
+        "new_heads": ["topic"],
+        "model": {"topic_labels": ["a", "b"]},
+    }
+    renewed = training.renew_heads(model, TrainingConfig.model_validate(values))
+    assert renewed.config == model.config.model_copy(update={"topic_labels": ("a", "b")})
+
+
 def test_a_head_that_does_not_fit_is_named():
     values = {
         "encoder": "x",
