@@ -21,7 +21,7 @@ help:
 	@echo "make test-faults  kills at each step, object storage that breaks, full disks, hostile files"
 	@echo "make test-gpu     what differs on a GPU"
 	@echo "make test-oldest  the library, the main job and S3 with the oldest versions that pyproject.toml claims"
-	@echo "make model        train the models that ship, from DATA ($(DATA)), in nine steps"
+	@echo "make model        train the models that ship, from DATA ($(DATA)), in eleven steps"
 	@echo "make docs         write jobs/docs/configuration.md from the code"
 	@echo "make lint         ruff and mypy"
 
