@@ -56,7 +56,8 @@ def model_card(
     parts = ["# Model card", *facts]
     if config.notes:
         parts.append(config.notes.strip())
-    parts.append("## Trained on\n\n" + _table(_SOURCE_HEADER, sources))
+    if sources:  # none where only the embedding is fitted
+        parts.append("## Trained on\n\n" + _table(_SOURCE_HEADER, sources))
     parts.append("## Measured on validation rows, which were never trained on")
     summaries = []
     for name, result in results.items():
