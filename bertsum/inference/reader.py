@@ -23,8 +23,9 @@ from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
 from bertsum.model.ranking import choose_sentences
-from bertsum.model.selection import join_sentences
+from bertsum.model.selection import join_sentences, kept_spans
 from bertsum.schema import Prediction, Status, TextSpan
+from bertsum.text.cut import ELLIPSIS
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
 
@@ -109,12 +110,13 @@ class Reader:
         scored = [documents[index] for index in indices]
         summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
         for row, (index, chosen) in enumerate(zip(indices, summaries, strict=True)):
+            summary, spans = _summary(scored[row], chosen, selection)
             sentiments = self._sentiments(scores[index])
             predictions[index] = Prediction(
                 Status.OK,
-                summary=_join(scored[row], chosen),
+                summary=summary,
                 summary_sentences=chosen,
-                summary_spans=_spans(scored[row], chosen),
+                summary_spans=spans,
                 summary_scores=sentence_scores[row][chosen].tolist(),
                 sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
                 sentiment_scores=sentiments,
@@ -232,26 +234,24 @@ def _predict_lead(document: EncodedDocument, selection: SelectionConfig) -> Pred
     # the earlier a sentence, the higher its score: [0, -1, -2, ...]
     by_index = -np.arange(len(document.spans), dtype=np.float32)
     (chosen,) = choose_sentences([document], [by_index], selection, None)
+    summary, spans = _summary(document, chosen, selection)
     return Prediction(
         Status.UNKNOWN_LANGUAGE,
-        summary=_join(document, chosen),
+        summary=summary,
         summary_sentences=chosen,
-        summary_spans=_spans(document, chosen),
+        summary_spans=spans,
         num_sentences=len(document.spans),
         num_tokens=document.num_tokens,
         truncated=document.truncated,
     )
 
 
-def _join(document: EncodedDocument, chosen: Sequence[int]) -> str:
-    """The text of the chosen sentences."""
-    return join_sentences(document.text, document.spans, chosen, document.language)
-
-
-def _spans(document: EncodedDocument, chosen: Sequence[int]) -> list[TextSpan]:
-    """Where the chosen sentences stand in the text."""
-    spans: list[TextSpan] = []
-    for index in chosen:
-        start, stop = document.spans[index]
-        spans.append({"start": start, "length": stop - start})
-    return spans
+def _summary(
+    document: EncodedDocument, chosen: Sequence[int], selection: SelectionConfig
+) -> tuple[str, list[TextSpan]]:
+    """The text of the chosen sentences, and where what is kept of them stands in the document."""
+    whole = [document.spans[index] for index in chosen]
+    kept = kept_spans(document.text, whole, document.language, selection)
+    summary = join_sentences(document.text, kept, range(len(kept)), document.language)
+    spans: list[TextSpan] = [{"start": start, "length": stop - start} for start, stop in kept]
+    return summary + (ELLIPSIS if kept != whole else ""), spans
