@@ -187,9 +187,9 @@ class SelectionConfig(Config):
     )
     cut: Literal["none", "clause", "word"] = Field(
         "none",
-        description="what becomes of a best sentence that is longer than a budget of characters. "
-        "none: it is passed over; clause, word: the summary is its beginning, up to such a border, "
-        "with an ellipsis",
+        description="what becomes of the best sentence where it is longer than a budget of "
+        "characters or tokens. none: it is passed over; clause, word: the summary is its "
+        "beginning, up to the end of a clause or word, and an ellipsis",
     )
     added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size", "cut"})
 
@@ -208,10 +208,10 @@ class SelectionConfig(Config):
             raise ValueError(
                 f"selection.size counts {self.unit}, so it must be a whole number, not {self.size}"
             )
-        if self.cut != "none" and self.unit != "characters":
+        if self.cut != "none" and self.counts_sentences:
             raise ValueError(
-                f"selection.cut={self.cut} cuts to a number of characters, so selection.unit must "
-                f"be characters, not {self.unit}"
+                f"selection.cut={self.cut} cuts a sentence to a number of characters or tokens, so "
+                f"selection.unit must be characters or tokens, not {self.unit}"
             )
         return self
 
@@ -250,8 +250,11 @@ class NamesConfig(Config):
 
 def _check_name(name: str) -> None:
     """Raise ValueError for what cannot be the name of a column in a file."""
-    if not name.strip() or not name.isprintable():
-        raise ValueError(f"{name!r} is no name of a column: it is empty or not printable")
+    if not name or name != name.strip() or not name.isprintable():
+        raise ValueError(
+            f"{name!r} cannot be the name of a column: it is empty, begins or ends with a space, "
+            "or has a character that cannot be printed"
+        )
 
 
 class RowConfig(Config):

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bertsum.config import SelectionConfig
-from bertsum.text.cut import kept_length
 from bertsum.text.sentences import UNSPACED_LANGUAGES, Span
 from bertsum.text.words import ngrams, words
 
@@ -26,14 +25,13 @@ def select_sentences(
     `spans`, `sentence_tokens`: of all sentences, also of those beyond S.
 
     A sentence that does not fit into what is left of the budget, or repeats a trigram, is passed
-    over. The budget is never exceeded, so one smaller than every sentence gives no sentence. With
-    `config.cut` the best sentence alone is returned where it is longer than the budget and can be
-    cut, see `kept_spans`.
+    over. The budget is never exceeded, so one smaller than every sentence gives no sentence. Only
+    the best sentence is returned where it is to be cut, see `must_cut`.
     """
     budget = sentence_budget(len(spans), config) if config.counts_sentences else int(config.size)
     if config.cut != "none" and len(scores):
         best = int(np.argmax(scores))
-        if kept_spans(text, [spans[best]], language, config) != [spans[best]]:
+        if must_cut(spans[best], int(sentence_tokens[best]), config):
             return [best]
     chosen: list[int] = []
     seen: set[tuple[str, ...]] = set()
@@ -59,17 +57,13 @@ def select_sentences(
     return sorted(chosen)
 
 
-def kept_spans(
-    text: str, spans: Sequence[Span], language: str, config: SelectionConfig
-) -> list[Span]:
-    """Spans of a summary's sentences, of which a single one is cut where it exceeds the budget."""
-    kept = list(spans)
-    if config.cut != "none" and len(spans) == 1:
-        ((start, stop),) = spans
-        if stop - start > config.size:
-            length = kept_length(text[start:stop], int(config.size), language, config.cut)
-            kept = [(start, start + length)] if length else kept
-    return kept
+def must_cut(span: Span, num_tokens: int, config: SelectionConfig) -> bool:
+    """Whether a sentence is cut where it is the best: it alone is longer than the budget."""
+    if config.cut == "none":
+        return False
+    start, stop = span
+    length = num_tokens if config.unit == "tokens" else stop - start
+    return length > config.size
 
 
 def join_sentences(text: str, spans: Sequence[Span], chosen: Sequence[int], language: str) -> str:

@@ -1,25 +1,33 @@
 """Cuts hold a budget to the character, keep what people see as one character, and leave something."""
 
+import re
 import unicodedata
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.text.cut import ELLIPSIS, kept_length
+from bertsum.text.cut import ELLIPSIS, kept_by_tokens, kept_characters
+from bertsum.text.sentences import Span
 
 ENGLISH = "The bank, which fell by 1,000 points (its worst day), says the well-known fund is safe."
 
 
 def cut(sentence: str, budget: int, border: str = "word", language: str = "en") -> str:
-    length = kept_length(sentence, budget, language, border)
+    most = budget - len(ELLIPSIS)
+    length = kept_characters(sentence, most, language, by_clause=border == "clause")
     return sentence[:length] + ELLIPSIS if length else ""
 
 
 @pytest.mark.parametrize(
     ("budget", "border", "expected"),
     [
-        (86, "word", "The bank, which fell by 1,000 points (its worst day), says the well-known fund is…"),
+        (
+            86,
+            "word",
+            "The bank, which fell by 1,000 points (its worst day), says the well-known fund is…",
+        ),
         (54, "word", "The bank, which fell by 1,000 points (its worst day)…"),
         (53, "word", "The bank, which fell by 1,000 points (its worst…"),
         (52, "word", "The bank, which fell by 1,000 points (its worst…"),
@@ -64,25 +72,39 @@ def test_english(budget: int, border: str, expected: str) -> None:
         ("— (“x y", "en", 4, "word", "— (…"),
     ],
 )  # fmt: skip
-def test_other_texts(
-    sentence: str, language: str, budget: int, border: str, expected: str
-) -> None:
+def test_other_texts(sentence: str, language: str, budget: int, border: str, expected: str) -> None:
     assert cut(sentence, budget, border, language) == expected
 
 
 # Each is what people see as one character, or a word or mark that any cut may go through or around.
-CHARACTERS = ["e\u0301", "👩‍👩‍👧", "🇫🇷", "\r\n", "中", "👍🏽", "क्ष", "नि", "น้ำ", "각", "ß", "x", "1"]
+CHARACTERS = [
+    "e\u0301",
+    "👩‍👩‍👧",
+    "🇫🇷",
+    "\r\n",
+    "中",
+    "👍🏽",
+    "क्ष",
+    "नि",
+    "น้ำ",
+    "각",
+    "ß",
+    "x",
+    "1",
+]
 CHARACTERS += [" ", ",", "，", " (", ". ", "。", "—", "%", "ᄀ\u1161"]
-BORDERS = st.sampled_from(["clause", "word"])
 LANGUAGES = st.sampled_from(["en", "zh", "ja", "th", "hi"])
 
 
-@given(st.lists(st.sampled_from(CHARACTERS), min_size=1), st.integers(1, 40), LANGUAGES, BORDERS)
+@given(
+    st.lists(st.sampled_from(CHARACTERS), min_size=1), st.integers(0, 40), LANGUAGES, st.booleans()
+)
 def test_known_characters_stay_whole(
-    characters: list[str], budget: int, language: str, border: str
+    characters: list[str], most: int, language: str, by_clause: bool
 ) -> None:
     sentence = "".join(characters)
-    length = kept_length(sentence, budget, language, border)
+    length = kept_characters(sentence, most, language, by_clause=by_clause)
+    assert length <= most
     ends = {0}
     for index in range(len(characters)):
         ends.add(len("".join(characters[: index + 1])))
@@ -90,16 +112,57 @@ def test_known_characters_stay_whole(
     ends |= {end - 1 for end in ends if sentence[:end].endswith(" (")}
     assert length in ends
     assert not (sentence[:length].endswith("\r") and sentence[length:].startswith("\n"))
+    # something is left wherever the first character fits
+    assert length > 0 or min(ends - {0}) > most
 
 
-@given(st.text(min_size=1), st.integers(1, 60), LANGUAGES, BORDERS)
-def test_any_text(sentence: str, budget: int, language: str, border: str) -> None:
-    length = kept_length(sentence, budget, language, border)
-    assert length + len(ELLIPSIS) <= budget or length == 0
+@given(st.text(min_size=1), st.integers(0, 60), LANGUAGES, st.booleans())
+def test_any_text(sentence: str, most: int, language: str, by_clause: bool) -> None:
+    length = kept_characters(sentence, most, language, by_clause=by_clause)
+    assert length <= most
     rest = sentence[length:]
     if length and rest:
-        assert not unicodedata.category(rest[0]).startswith("Mn")
+        assert unicodedata.category(rest[0]) != "Mn"
         assert rest[0] != "\u200d"
     # one character without marks behind it always fits
-    if budget > 1 and sentence[0].isascii() and sentence[1:2].isascii() and sentence[:2] != "\r\n":
+    if most > 0 and sentence[0].isascii() and sentence[1:2].isascii() and sentence[:2] != "\r\n":
         assert length > 0
+
+
+def pairs(texts: Sequence[str]) -> list[list[Span]]:
+    """Spans of tokens as of a tokenizer: each word in pairs of characters, each mark alone."""
+    return [[match.span() for match in re.finditer(r"\w\w?|[^\w\s]", text)] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (9, "One two, three…"),  # 9 tokens: On e tw o , th re e …
+        (8, "One two…"),
+        (5, "One two…"),
+        (4, "One…"),
+        (3, "One…"),
+        (2, "On…"),
+        (1, ""),
+    ],
+)
+def test_a_budget_of_tokens(size: int, expected: str) -> None:
+    length = kept_by_tokens(
+        "One two, three four.", size, language="en", by_clause=False, token_spans=pairs
+    )
+    assert ("One two, three four."[:length] + ELLIPSIS if length else "") == expected
+
+
+def test_part_of_a_word_may_be_more_tokens_than_within_the_word() -> None:
+    def whole_or_letters(texts: Sequence[str]) -> list[list[Span]]:
+        spans = []
+        for text in texts:
+            matches = re.finditer(r"abcdef|[^ ]", text)
+            spans.append([match.span() for match in matches])
+        return spans
+
+    options = {"language": "en", "by_clause": False, "token_spans": whole_or_letters}
+    # "abcdefgh" is the tokens abcdef, g and h; "abcd" is four
+    assert kept_by_tokens("abcdefgh", 3, **options) == len("abcdefg")
+    assert kept_by_tokens("abcdefgh", 2, **options) == len("abcdef")
+    assert kept_by_tokens("x abcdef\u0301gh", 3, **options) == len("x")
