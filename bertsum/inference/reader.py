@@ -22,10 +22,10 @@ from bertsum.inference.device_batches import Running, Scores, one_line, refuse_l
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
+from bertsum.model.cut import ELLIPSIS, kept_by_tokens, kept_characters
 from bertsum.model.ranking import choose_sentences
 from bertsum.model.selection import join_sentences, must_cut
 from bertsum.schema import Prediction, Status
-from bertsum.text.cut import ELLIPSIS, kept_by_tokens, kept_characters
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.sentences import Span
 

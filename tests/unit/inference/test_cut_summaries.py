@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.inference.summarizer import Summarizer
+from bertsum.model.cut import ELLIPSIS
 from bertsum.schema import Status
-from bertsum.text.cut import ELLIPSIS
 
 LONG = "The bank, which fell by 1,000 points, says that the fund is safe and the dog sleeps"
 # what counts differently in bytes, UTF-16 units, code points and characters on the screen

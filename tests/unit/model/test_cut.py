@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.text.cut import ELLIPSIS, kept_by_tokens, kept_characters
+from bertsum.model.cut import ELLIPSIS, kept_by_tokens, kept_characters
 from bertsum.text.sentences import Span
 
 ENGLISH = "The bank, which fell by 1,000 points (its worst day), says the well-known fund is safe."
