@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bertsum.errors import ConfigError
-from bertsum.schema import DEFAULT_OUTPUTS, TEXT_COLUMN, OutputGroup
+from bertsum.schema import DEFAULT_OUTPUTS, TEXT_COLUMN, OutputGroup, fold, prediction_schema
 
 _TOO_LARGE = 2**63  # the first number that a signed integer of 64 bits cannot hold
 
@@ -184,7 +185,13 @@ class SelectionConfig(Config):
         description="take as many sentences as the budget allows, also where a model that "
         "compares whole summaries finds one with fewer better",
     )
-    added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size"})
+    cut: Literal["none", "clause", "word"] = Field(
+        "none",
+        description="what becomes of the best sentence where it is longer than a budget of "
+        "characters or tokens. none: it is passed over; clause, word: the summary is its "
+        "beginning, up to the end of a clause or word, and an ellipsis",
+    )
+    added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size", "cut"})
 
     @property
     def counts_sentences(self) -> bool:
@@ -201,10 +208,56 @@ class SelectionConfig(Config):
             raise ValueError(
                 f"selection.size counts {self.unit}, so it must be a whole number, not {self.size}"
             )
+        if self.cut != "none" and self.counts_sentences:
+            raise ValueError(
+                f"selection.cut={self.cut} cuts a sentence to a number of characters or tokens, so "
+                f"selection.unit must be characters or tokens, not {self.unit}"
+            )
         return self
 
 
-class SummarizerConfig(Config):
+class NamesConfig(Config):
+    """What output columns are called."""
+
+    prefix: str = Field(
+        "", description="what the names of output columns begin with, like `bertsum_`"
+    )
+    rename: dict[str, str] = Field(
+        {},
+        description="output column -> its name, which then gets no prefix: `{summary: abstract}`",
+    )
+
+    @field_validator("prefix", mode="after")
+    @classmethod
+    def _prefix_is_text(cls, prefix: str) -> str:
+        _check_name(f"{prefix}summary")
+        return prefix
+
+    @field_validator("rename", mode="after")
+    @classmethod
+    def _columns_are_known(cls, rename: dict[str, str]) -> dict[str, str]:
+        columns = prediction_schema(tuple(OutputGroup)).names
+        for column, name in rename.items():
+            if column not in columns:
+                raise ValueError(f"there is no output column {column!r}; there are {columns}")
+            _check_name(name)
+        return rename
+
+    def name_of(self, column: str) -> str:
+        """The name of an output column."""
+        return self.rename.get(column, self.prefix + column)
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for what cannot be the name of a column in a file."""
+    if not name or name != name.strip() or not name.isprintable():
+        raise ValueError(
+            f"{name!r} cannot be the name of a column: it is empty, begins or ends with a space, "
+            "or has a character that cannot be printed"
+        )
+
+
+class RowConfig(Config):
     """Everything beside the model that changes what a row of output holds."""
 
     text_column: str = Field(TEXT_COLUMN, description="input column with the text of the document")
@@ -308,6 +361,41 @@ class SummarizerConfig(Config):
         return self
 
 
+class SummarizerConfig(RowConfig):
+    """The same, and what the columns of a table of results are called."""
+
+    output: NamesConfig = NamesConfig()
+
+    added_fields: ClassVar[frozenset[str]] = RowConfig.added_fields | {"output"}
+
+    @property
+    def predicted(self) -> pa.Schema:
+        """Columns of predictions, as a table of results has them."""
+        schema = prediction_schema(self.outputs, self.embedding_size)
+        return pa.schema([field.with_name(self.output.name_of(field.name)) for field in schema])
+
+    def check_names(self) -> None:
+        """Raise ConfigError for a renamed column that is not written, and for equal names.
+
+        Which columns are written is known once a model has said which groups it writes.
+        """
+        columns = prediction_schema(self.outputs).names
+        for column in self.output.rename:
+            if column not in columns:
+                raise ConfigError(
+                    f"output.rename names {column!r}, which is not written: choose its group with "
+                    f"summarizer.outputs; written are {columns}"
+                )
+        seen: dict[str, str] = {}
+        for column in columns:
+            name = self.output.name_of(column)
+            if (other := seen.setdefault(fold(name), column)) != column:
+                raise ConfigError(
+                    f"output.prefix and output.rename give {other!r} and {column!r} the same name, "
+                    f"{name!r} (most readers ignore case)"
+                )
+
+
 class ResourcesConfig(Config):
     """What the job asks of the cluster."""
 
@@ -397,6 +485,10 @@ class OutputConfig(Config):
     )
 
 
+class NamedOutputConfig(OutputConfig, NamesConfig):
+    """What becomes of summaries beside being written, and what their columns are called."""
+
+
 class DaysConfig(Config):
     """How INPUT is partitioned by day, for `nightly` and `backfill`."""
 
@@ -446,12 +538,19 @@ class RunConfig(Config):
 class JobConfig(RunConfig):
     """`bertsum summarize`: the summarizer's configuration, and how the job runs.
 
-    Only the first changes rows.
+    Only `named_summarizer` changes what a file of results holds.
     """
 
-    summarizer: SummarizerConfig = SummarizerConfig()
+    summarizer: RowConfig = RowConfig()
+    output: NamedOutputConfig = NamedOutputConfig()
     max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
     days: DaysConfig = DaysConfig()
+
+    @property
+    def named_summarizer(self) -> SummarizerConfig:
+        """What rows hold, with the names of their columns."""
+        names = self.output.model_dump(include=set(NamesConfig.model_fields))
+        return SummarizerConfig.model_validate(self.summarizer.model_dump() | {"output": names})
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)

@@ -186,6 +186,18 @@ def same_names(names: Iterable[str], others: Iterable[str]) -> list[str]:
     return [name for name in names if fold(name) in folded]
 
 
+def other_names(clashes: Sequence[str], predicted: pa.Schema) -> str:
+    """What a user can do where output columns have the names `clashes` of other columns."""
+    always_written = predicted.names[: len(PREDICTION_SCHEMA)]
+    choice = "leave that group out of summarizer.outputs ([] leaves out all), "
+    if same_names(clashes, always_written):
+        choice = ""
+    return (
+        f"{choice}or give output columns other names: all of them with output.prefix "
+        "(`bertsum_`), single ones with output.rename (`{summary: abstract}`)"
+    )
+
+
 def predictions_to_table(
     predictions: Sequence[Prediction],
     outputs: Collection[OutputGroup] | None = None,
@@ -207,10 +219,11 @@ def output_fields(
     input_schema: pa.Schema,
     text_column: str,
     keep_columns: Sequence[str] | None,
-    outputs: Collection[OutputGroup] | None = None,
-    embedding_size: int | None = None,
+    predicted: pa.Schema,
 ) -> list[pa.Field]:
     """Fields of an output file: the input columns that pass through, then those of predictions.
+
+    `predicted`: see `prediction_schema`; columns may have other names.
 
     Raises ValueError when a kept column is not in the input, or has the name of an output column,
     in upper or lower case.
@@ -222,16 +235,9 @@ def output_fields(
     missing = [name for name in names if name not in input_schema.names]
     if missing:
         raise ValueError(f"keep_columns names {missing}, but the input has {input_schema.names}")
-    predicted = prediction_schema(outputs, embedding_size)
     if clashes := same_names(names, predicted.names):
-        is_optional = not same_names(clashes, PREDICTION_SCHEMA.names)
-        choice = (
-            "leave that group out of summarizer.outputs ([] leaves out all), "
-            if is_optional
-            else ""
-        )
         raise ValueError(
             f"input columns {clashes} have the names of output columns (most readers ignore case); "
-            f"leave them out with keep_columns, {choice}or rename them in the input"
+            f"leave them out with keep_columns, {other_names(clashes, predicted)}"
         )
     return [input_schema.field(name) for name in names] + list(predicted)

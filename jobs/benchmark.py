@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from bertsum.checkpoints.locate import resolve
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import JobConfig, OutputConfig, load_config
+from bertsum.config import JobConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
 from bertsum.runs.columns import check_documents, needed_columns
 from bertsum.runs.input import Input, Shard, list_input, read_footers, stream_rows
@@ -98,7 +98,7 @@ def benchmark(options: BenchmarkOptions) -> int:
     text_column = [f"summarizer.text_column={options.text_column}"] if options.text_column else []
     config = load_config(JobConfig, options.config, [*options.settings, *text_column])
     configure(config.storage_options)
-    summarizer = with_outputs(config.summarizer, resolve(options.model))
+    summarizer = with_outputs(config.named_summarizer, resolve(options.model))
     source = list_input(options.input)
     say_notes(source)
     shards, problems = read_footers(source, source.files)
@@ -201,7 +201,8 @@ def measure_job(
     )
     # One replica, and plain Parquet: a table of the configuration is not written to.
     resources = config.resources.model_copy(update={"replicas": 1, "min_replicas": None})
-    changes = {"resources": resources, "output": OutputConfig()}
+    output = config.output.model_copy(update={"table": "parquet"})
+    changes = {"resources": resources, "output": output}
     run = look_up(options, config.model_copy(update=changes))
     measured: list[JobMeasured] = []
     start = time.time()
@@ -250,7 +251,7 @@ def _sample(
         # An equal part of the rows that are still wanted, rounded up: 10 rows of 3 files are taken
         # as 4, 3 and 3; of files with 1, 8 and 8 rows as 1, 5 and 4.
         most = -(-rows // (len(chosen) - i))
-        columns = needed_columns(shard.schema, config.summarizer)
+        columns = needed_columns(shard.schema, config.named_summarizer)
         for table in stream_rows(source.root, shard.file, 0, min(most, shard.num_rows), columns):
             rows -= table.num_rows
             yield table

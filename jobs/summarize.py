@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from bertsum.config import JobConfig, load_config
+from bertsum.config import JobConfig, NamesConfig, load_config
 from bertsum.errors import BertsumError, IncompleteError
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import ALL, Scope
@@ -69,18 +69,19 @@ def summarize(options: SummarizeOptions) -> int:
         complete(run, plan, partial(show_result, table_format=config.output.table))
     except IncompleteError:
         with suppress(BertsumError):  # of a second look, which must not stand in for the first
-            _show(run, options)
+            _show(run, options, config.output)
         raise
-    _show(run, options)
+    _show(run, options, config.output)
     return 0
 
 
-def _show(run: Run, options: SummarizeOptions) -> None:
+def _show(run: Run, options: SummarizeOptions, names: NamesConfig) -> None:
     """Print the first rows that are there."""
     if options.show > 0:
         # Made anew: files may have been split or put together since the first plan.
         plan = run.plan(options.limit)
-        show_rows(run.output, [name for name in plan.units if name in plan.done], options.show)
+        files = [name for name in plan.units if name in plan.done]
+        show_rows(run.output, files, options.show, names)
 
 
 def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobConfig:
@@ -116,7 +117,7 @@ def look_up(
     say_notes(source)
     directory = resolve(options.model)
     in_table = config.output.table != "parquet"
-    summarizer = with_outputs(config.summarizer, directory, in_table=in_table)
+    summarizer = with_outputs(config.named_summarizer, directory, in_table=in_table)
     job = Job(options.model or SHIPPED_MODEL, model_digest(directory), summarizer)
     return Run(
         input_uri=options.input,

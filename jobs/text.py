@@ -58,8 +58,9 @@ def text(options: TextOptions) -> int:
         rounded = {name: round(value, 3) for name, value in seconds.items()}
         # What an encoding other than UTF-8 lacks must be written as JSON's own escapes.
         ascii_only = not is_unicode(sys.stdout.encoding)
-        names = set(prediction_schema(summarizer.config.outputs).names)
-        values = {name: value for name, value in asdict(prediction).items() if name in names}
+        values = asdict(prediction)
+        names = prediction_schema(summarizer.config.outputs).names
+        values = {summarizer.config.output.name_of(name): values[name] for name in names}
         record = values | {"seconds": rounded}
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:

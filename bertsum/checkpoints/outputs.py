@@ -24,7 +24,8 @@ def with_outputs(
 
     `in_table`: whether the rows become a table, whose format has no float16.
 
-    Raises ConfigError for a group that the model cannot give, which names those that it can.
+    Raises ConfigError for a group that the model cannot give, which names those that it can, and
+    for names of columns, see `SummarizerConfig.check_names`.
     """
     outputs = config.outputs
     if read_family(directory) is not None:
@@ -44,7 +45,9 @@ def with_outputs(
             f"summarizer.topics names {', '.join(config.topics)}, but no topic is written: add "
             "topic to summarizer.outputs"
         )
-    return SummarizerConfig.model_validate(values)
+    config = SummarizerConfig.model_validate(values)
+    config.check_names()
+    return config
 
 
 def _members(directory: Path) -> dict[str, Path]:

@@ -47,7 +47,7 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
         if count > 1:
             raise InputError(f"the table has several columns of the name {name!r}")
     try:
-        output_fields(table.schema, config.text_column, config.keep_columns, config.outputs)
+        output_fields(table.schema, config.text_column, config.keep_columns, config.predicted)
     except ValueError as error:
         raise InputError(str(error)) from error
     column = table[config.text_column]
@@ -71,13 +71,7 @@ def output_table(
 ) -> pa.Table:
     """The kept columns of `table`, then those of the predictions, a row a row."""
     # kept columns first, then those of the predictions
-    fields = output_fields(
-        table.schema,
-        config.text_column,
-        config.keep_columns,
-        config.outputs,
-        config.embedding_size,
-    )
+    fields = output_fields(table.schema, config.text_column, config.keep_columns, config.predicted)
     result = predictions_to_table(predictions, config.outputs, config.embedding_size)
     kept = [table[field.name] for field in fields[: len(fields) - result.num_columns]]
     return pa.Table.from_arrays([*kept, *result.columns], schema=pa.schema(fields))

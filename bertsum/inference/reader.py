@@ -15,17 +15,19 @@ import torch
 from torch import nn
 
 from bertsum.checkpoints.checkpoint import load_checkpoint
-from bertsum.config import SelectionConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
 from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
+from bertsum.model.cut import ELLIPSIS, kept_by_tokens, kept_characters
 from bertsum.model.ranking import choose_sentences
-from bertsum.model.selection import join_sentences
-from bertsum.schema import Prediction, Status, TextSpan
+from bertsum.model.selection import join_sentences, must_cut
+from bertsum.schema import Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
+from bertsum.text.sentences import Span
 
 
 class Reader:
@@ -75,9 +77,7 @@ class Reader:
         results: list[EncodedDocument | Prediction] = []
         for document in encoded:
             is_unknown = document.is_unknown_language
-            results.append(
-                _predict_lead(document, self.config.selection) if is_unknown else document
-            )
+            results.append(self._predict_lead(document) if is_unknown else document)
         return results
 
     def start(
@@ -109,18 +109,13 @@ class Reader:
         scored = [documents[index] for index in indices]
         summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
         for row, (index, chosen) in enumerate(zip(indices, summaries, strict=True)):
+            summarized = self._summarize(Status.OK, scored[row], chosen)
             sentiments = self._sentiments(scores[index])
-            predictions[index] = Prediction(
-                Status.OK,
-                summary=_join(scored[row], chosen),
-                summary_sentences=chosen,
-                summary_spans=_spans(scored[row], chosen),
-                summary_scores=sentence_scores[row][chosen].tolist(),
+            predictions[index] = replace(
+                summarized,
+                summary_scores=sentence_scores[row][summarized.summary_sentences].tolist(),
                 sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
                 sentiment_scores=sentiments,
-                num_sentences=len(scored[row].spans),
-                num_tokens=scored[row].num_tokens,
-                truncated=scored[row].truncated,
             )
         self._add_columns(documents, scores, indices, predictions)
         return [prediction for prediction in predictions if prediction is not None]
@@ -163,6 +158,58 @@ class Reader:
             for row, values in zip(rows, maker.columns(documents, scores), strict=True):
                 row.update(values)
         return list(rows)
+
+    def _predict_lead(self, document: EncodedDocument) -> Prediction:
+        """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
+        # the earlier a sentence, the higher its score: [0, -1, -2, ...]
+        by_index = -np.arange(len(document.spans), dtype=np.float32)
+        (chosen,) = choose_sentences([document], [by_index], self.config.selection, None)
+        return self._summarize(Status.UNKNOWN_LANGUAGE, document, chosen)
+
+    def _summarize(
+        self, status: Status, document: EncodedDocument, chosen: Sequence[int]
+    ) -> Prediction:
+        """A prediction with the summary of the chosen sentences, of which a single one may be cut.
+
+        A sentence of which nothing is left is none of the summary's.
+        """
+        selection = self.config.selection
+        spans = [document.spans[index] for index in chosen]
+        ellipsis = ""
+        if len(chosen) == 1:
+            num_tokens = int(document.sentence_tokens[chosen[0]])
+            if must_cut(spans[0], num_tokens, selection):
+                spans = self._cut(document, spans[0])
+                ellipsis = ELLIPSIS if spans else ""
+        summary = join_sentences(document.text, spans, range(len(spans)), document.language)
+        return Prediction(
+            status,
+            summary=summary + ellipsis,
+            summary_sentences=chosen[: len(spans)],
+            summary_spans=[{"start": start, "length": stop - start} for start, stop in spans],
+            num_sentences=len(document.spans),
+            num_tokens=document.num_tokens,
+            truncated=document.truncated,
+        )
+
+    def _cut(self, document: EncodedDocument, span: Span) -> list[Span]:
+        """The span of what is kept of a sentence, if anything is."""
+        selection = self.config.selection
+        start, stop = span
+        sentence, size = document.text[start:stop], int(selection.size)
+        by_clause = selection.cut == "clause"
+        if selection.unit == "tokens":
+            length = kept_by_tokens(
+                sentence,
+                size,
+                language=document.language,
+                by_clause=by_clause,
+                token_spans=self.encoder.token_spans,
+            )
+        else:
+            most = size - len(ELLIPSIS)
+            length = kept_characters(sentence, most, document.language, by_clause=by_clause)
+        return [(start, start + length)] if length else []
 
     def _sentiments(self, scores: Scores | None) -> dict[str, float] | None:
         """Probabilities by label; None where the model has no head for them."""
@@ -225,33 +272,3 @@ def _failed(document: EncodedDocument, reason: str) -> Prediction:
         num_tokens=document.num_tokens,
         truncated=document.truncated,
     )
-
-
-def _predict_lead(document: EncodedDocument, selection: SelectionConfig) -> Prediction:
-    """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
-    # the earlier a sentence, the higher its score: [0, -1, -2, ...]
-    by_index = -np.arange(len(document.spans), dtype=np.float32)
-    (chosen,) = choose_sentences([document], [by_index], selection, None)
-    return Prediction(
-        Status.UNKNOWN_LANGUAGE,
-        summary=_join(document, chosen),
-        summary_sentences=chosen,
-        summary_spans=_spans(document, chosen),
-        num_sentences=len(document.spans),
-        num_tokens=document.num_tokens,
-        truncated=document.truncated,
-    )
-
-
-def _join(document: EncodedDocument, chosen: Sequence[int]) -> str:
-    """The text of the chosen sentences."""
-    return join_sentences(document.text, document.spans, chosen, document.language)
-
-
-def _spans(document: EncodedDocument, chosen: Sequence[int]) -> list[TextSpan]:
-    """Where the chosen sentences stand in the text."""
-    spans: list[TextSpan] = []
-    for index in chosen:
-        start, stop = document.spans[index]
-        spans.append({"start": start, "length": stop - start})
-    return spans

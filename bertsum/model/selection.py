@@ -25,9 +25,14 @@ def select_sentences(
     `spans`, `sentence_tokens`: of all sentences, also of those beyond S.
 
     A sentence that does not fit into what is left of the budget, or repeats a trigram, is passed
-    over. The budget is never exceeded, so one smaller than every sentence gives no sentence.
+    over. The budget is never exceeded, so one smaller than every sentence gives no sentence. Only
+    the best sentence is returned where it is to be cut, see `must_cut`.
     """
     budget = sentence_budget(len(spans), config) if config.counts_sentences else int(config.size)
+    if config.cut != "none" and len(scores):
+        best = int(np.argmax(scores))
+        if must_cut(spans[best], int(sentence_tokens[best]), config):
+            return [best]
     chosen: list[int] = []
     seen: set[tuple[str, ...]] = set()
     used = 0
@@ -50,6 +55,15 @@ def select_sentences(
         if used >= budget:
             break
     return sorted(chosen)
+
+
+def must_cut(span: Span, num_tokens: int, config: SelectionConfig) -> bool:
+    """Whether a sentence is cut where it is the best: it alone is longer than the budget."""
+    if config.cut == "none":
+        return False
+    start, stop = span
+    length = num_tokens if config.unit == "tokens" else stop - start
+    return length > config.size
 
 
 def join_sentences(text: str, spans: Sequence[Span], chosen: Sequence[int], language: str) -> str:

@@ -10,10 +10,9 @@ from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.runs.input import Shard
 from bertsum.schema import (
-    PREDICTION_SCHEMA,
     is_binary,
+    other_names,
     output_fields,
-    prediction_schema,
     same_names,
 )
 from bertsum.storage.folder import mask
@@ -63,10 +62,9 @@ def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
 
 def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
     """Schema of the output of a file with `schema`."""
-    fields = output_fields(
-        schema, config.text_column, config.keep_columns, config.outputs, config.embedding_size
+    return pa.schema(
+        output_fields(schema, config.text_column, config.keep_columns, config.predicted)
     )
-    return pa.schema(fields)
 
 
 def is_text(data_type: pa.DataType) -> bool:
@@ -156,12 +154,10 @@ def _refuse_clashes(shard: Shard, config: SummarizerConfig) -> None:
             keys.append(key)
     for index, key in enumerate(keys):
         # readers of partitioned directories make a column of each key, beside those of the file
-        if same_names([key], prediction_schema(config.outputs).names):
-            is_optional = not same_names([key], PREDICTION_SCHEMA.names)
-            choice = ", or leave that group out of summarizer.outputs" if is_optional else ""
+        if same_names([key], config.predicted.names):
             raise InputError(
                 f"{path}: partition key {key!r} has the name of an output column (most readers "
-                f"ignore case); rename the directory{choice}"
+                f"ignore case); rename the directory, {other_names([key], config.predicted)}"
             )
         if columns := same_names(names, [key]):
             raise InputError(

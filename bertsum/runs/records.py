@@ -75,6 +75,17 @@ class Counts:
     statuses: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedColumns:
+    """Names of the columns of results that `Counts` are made of."""
+
+    status: str = "status"
+    tokens: str = "num_tokens"
+
+
+COUNTED_COLUMNS = CountedColumns()
+
+
 @dataclass(frozen=True, slots=True)
 class OutputFile:
     """An output file that exists: fingerprint and model of its job, and which input it holds."""
@@ -96,25 +107,31 @@ class FileRecord:
 
 
 def encode(
-    tables: Sequence[pa.Table], schema: pa.Schema, unit: Unit, job: Job
+    tables: Sequence[pa.Table],
+    schema: pa.Schema,
+    unit: Unit,
+    job: Job,
+    *,
+    counted: CountedColumns = COUNTED_COLUMNS,
 ) -> tuple[pa.Buffer, Counts]:
     """A whole Parquet file in memory. Equal rows give equal bytes: it holds no time and no path.
 
-    The tables have columns `status` and `num_tokens`. A `schema` without `status` takes in only the
-    rows that are `ok`.
+    The tables have the columns of `counted`. A `schema` without the status takes in only the rows
+    that are `ok`.
     """
-    has_status = "status" in schema.names
+    has_status = counted.status in schema.names
     if tables:
         table = pa.concat_tables(tables)
     else:
-        columns = schema if has_status else schema.append(pa.field("status", pa.string()))
+        columns = schema if has_status else schema.append(pa.field(counted.status, pa.string()))
         table = columns.empty_table()
     statuses: dict[str, int] = {}
-    for entry in pc.value_counts(table["status"]).to_pylist():
+    for entry in pc.value_counts(table[counted.status]).to_pylist():
         statuses[entry["values"]] = entry["counts"]
     if not has_status:
-        table = table.filter(pc.equal(table["status"], Status.OK.value)).select(schema.names)
-    counts = Counts(table.num_rows, pc.sum(table["num_tokens"]).as_py() or 0, statuses)
+        is_ok = pc.equal(table[counted.status], Status.OK.value)
+        table = table.filter(is_ok).select(schema.names)
+    counts = Counts(table.num_rows, pc.sum(table[counted.tokens]).as_py() or 0, statuses)
     starts = range(0, table.num_rows, _ROW_GROUP_ROWS)
     pieces = (table.slice(start, _ROW_GROUP_ROWS) for start in starts)
     return write_file(pieces, schema, unit, job, counts), counts

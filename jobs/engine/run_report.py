@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pyarrow.parquet as pq
 from rich.table import Table
 
+from bertsum.config import NamesConfig
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan
 from bertsum.runs.records import Counts
@@ -137,8 +138,11 @@ def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float
     table.add_row("  written", f"{num_files:,} files, {num_bytes / 2**20:,.1f} MiB")
 
 
-def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:
-    """Print the first rows of the files `names`, each on one line as wide as the terminal."""
+def show_rows(output: Folder, files: Iterable[str], num_rows: int, names: NamesConfig) -> None:
+    """Print the first rows of `files`, each on one line as wide as the terminal.
+
+    `names`: of their columns.
+    """
     table = Table(box=None, padding=(0, 1), header_style="bold")
     # fixed widths: else a long title would squeeze the summary
     label_width = min(_LABEL_WIDTH, console.width // 3)
@@ -146,21 +150,23 @@ def show_rows(output: Folder, names: Iterable[str], num_rows: int) -> None:
     table.add_column("", overflow="ellipsis", no_wrap=True, width=label_width)
     table.add_column("summary", overflow="ellipsis", no_wrap=True, width=summary_width)
     table.add_column("sentiment", no_wrap=True, width=_SENTIMENT_WIDTH)
-    for row in _first_rows(output, names, num_rows):
+    shown = ("summary", "status", "error", "sentiment", "sentiment_scores")
+    for row in _first_rows(output, files, num_rows):
+        values = {column: row[names.name_of(column)] for column in shown}
         # all on one line, whatever white space the texts have
-        label, summary = _label(row), " ".join((row["summary"] or "").split())
-        if row["status"] != Status.OK:
-            summary = f"[{row['status']}] {row['error'] or summary}".rstrip()
-        sentiment = sentiment_text(row["sentiment"], row["sentiment_scores"])
-        table.add_row(label, summary, sentiment)
+        summary = " ".join((values["summary"] or "").split())
+        if values["status"] != Status.OK:
+            summary = f"[{values['status']}] {values['error'] or summary}".rstrip()
+        sentiment = sentiment_text(values["sentiment"], values["sentiment_scores"])
+        table.add_row(_label(row, names), summary, sentiment)
     console.print(table)
 
 
-def _first_rows(output: Folder, names: Iterable[str], num_rows: int) -> list[_Row]:
+def _first_rows(output: Folder, files: Iterable[str], num_rows: int) -> list[_Row]:
     """Return rows in the order of the plan, read batch by batch: a result may exceed memory."""
     rows: list[_Row] = []
     # a batch has at most `num_rows`, so at most twice as many are in memory
-    for name in names:
+    for name in files:
         with output.open(name) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(num_rows):
                 rows += batch.slice(0, num_rows - len(rows)).to_pylist()
@@ -169,9 +175,9 @@ def _first_rows(output: Folder, names: Iterable[str], num_rows: int) -> list[_Ro
     return rows
 
 
-def _label(row: _Row) -> str:
+def _label(row: _Row, names: NamesConfig) -> str:
     """Return the title or id of the document, or else the first column of INPUT, on one line."""
-    predicted = prediction_schema(tuple(OutputGroup)).names
+    predicted = {names.name_of(column) for column in prediction_schema(tuple(OutputGroup)).names}
     of_input = [name for name in row if name not in predicted]
     for name in ("title", "id", *of_input):
         if name in of_input:

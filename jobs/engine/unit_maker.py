@@ -113,8 +113,8 @@ class UnitMaker:
         start = time.perf_counter()
         spec = self._spec
         # the files of a unit have one schema
-        schema = read_schema(self._input, work.unit.slices[0].path)
-        data, counts = encode(tables, spec.work.output_schema(schema), work.unit, spec.job)
+        schema = spec.work.output_schema(read_schema(self._input, work.unit.slices[0].path))
+        data, counts = encode(tables, schema, work.unit, spec.job, counted=spec.work.counted)
         created, record = create_unit(
             self._output,
             work.name,

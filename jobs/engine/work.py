@@ -21,7 +21,7 @@ from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled, ke
 from bertsum.labels.shards import shard_schema
 from bertsum.runs.columns import check_documents, needed_columns, output_schema
 from bertsum.runs.input import Shard
-from bertsum.runs.records import Job
+from bertsum.runs.records import COUNTED_COLUMNS, CountedColumns, Job
 from bertsum.storage.folder import mask
 
 if TYPE_CHECKING:
@@ -40,8 +40,12 @@ class Work(Protocol):
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the output of a file with `schema`.
 
-        See `bertsum.runs.records.encode` for what a column `status` does.
+        See `bertsum.runs.records.encode` for what a column with the status does.
         """
+
+    @property
+    def counted(self) -> CountedColumns:
+        """Return the names of the columns with the status and the tokens of a row."""
 
     def load(self, num_threads: int) -> Stream:
         """Load what computes rows, on the replica at its first unit."""
@@ -64,6 +68,11 @@ class SummarizeWork:
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         return output_schema(schema, self.config)
+
+    @property
+    def counted(self) -> CountedColumns:
+        name_of = self.config.output.name_of
+        return CountedColumns(status=name_of("status"), tokens=name_of("num_tokens"))
 
     def load(self, num_threads: int) -> Stream:
         """Load the model. Raises ModelError when the model here is not the driver's."""
@@ -92,6 +101,10 @@ class PrepareWork:
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         return shard_schema(kept_schema(schema, self.config), self.job.model_digest)
+
+    @property
+    def counted(self) -> CountedColumns:
+        return COUNTED_COLUMNS
 
     def load(self, num_threads: int) -> Stream:
         """Load the tokenizer. Raises ModelError when the tokenizer here is not the driver's."""
@@ -127,6 +140,10 @@ class EvaluateWork:
         from bertsum.evaluation.evaluator import result_schema
 
         return result_schema(schema, self.config)
+
+    @property
+    def counted(self) -> CountedColumns:
+        return COUNTED_COLUMNS
 
     def load(self, num_threads: int) -> Stream:
         """Load all models. Raises ModelError when a model here is not the driver's."""

@@ -51,7 +51,9 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
 
     from bertsum.inference.summarizer import Summarizer
 
-    summarizer = Summarizer(model, config.summarizer, max_batch_tokens=config.max_batch_tokens)
+    summarizer = Summarizer(
+        model, config.named_summarizer, max_batch_tokens=config.max_batch_tokens
+    )
     tables: list[pa.Table] = []
     units = [unit for unit in plan.missing.values() if unit.num_rows]
     # Of 20 units every third, the first six: 0, 3, 6, 9, 12, 15.
@@ -59,7 +61,7 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     for unit in chosen:
         # A unit may begin with slices of empty files.
         part = next(part for part in unit.slices if part.stop > part.start)
-        columns = needed_columns(read_schema(source.root, part.path), config.summarizer)
+        columns = needed_columns(read_schema(source.root, part.path), summarizer.config)
         # Of six units 8 rows each, of one unit 48.
         stop = min(part.stop, part.start + _SAMPLE_ROWS // len(chosen))
         tables += stream_rows(source.root, part.file, part.start, stop, columns)

@@ -67,7 +67,9 @@ def measure_model(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     configure(config.storage_options)
-    summarizer = Summarizer(model, config.summarizer, max_batch_tokens=config.max_batch_tokens)
+    summarizer = Summarizer(
+        model, config.named_summarizer, max_batch_tokens=config.max_batch_tokens
+    )
     return measure(summarizer, tables, repetitions)
 
 

@@ -1,6 +1,7 @@
 """`bertsum benchmark` on a tiny model: all rates are there, and the estimate follows from them."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,9 +74,16 @@ def test_rates_and_the_estimate(paths, capsys):
     assert found["cost"] == pytest.approx(2 * found["replica_hours"])
 
 
-def test_a_sample_is_as_big_as_asked_and_the_corpus_is_the_input(paths, capsys):
+def test_a_sample_is_as_big_as_asked_and_the_corpus_is_the_input(paths, tmp_path, capsys):
+    """Also where the input has a column with the name of an output column."""
     source, model = paths
-    assert main([source, "--model", model, "--json", "--repetitions", "1", "--documents", "4"]) == 0
+    for path in Path(source).iterdir():
+        rows = pq.read_table(path)
+        pq.write_table(rows.append_column("summary", rows["document"]), tmp_path / path.name)
+    options = ["--model", model, "--json", "--repetitions", "1", "--documents", "4"]
+    assert main([str(tmp_path), *options]) == 2
+    assert "output.prefix" in capsys.readouterr().err
+    assert main([str(tmp_path), *options, "--set", "output.prefix=ai_"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["documents"], found["corpus_documents"], found["cost"]) == (4, 9, None)
 

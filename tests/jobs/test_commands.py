@@ -38,13 +38,13 @@ def run_without_ray(*arguments: object, text: str = "") -> "subprocess.Completed
 
 def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
     text = "The cat sleeps in the house. A bird sees the river. The bank says the price rises."
-    found = run_without_ray(
-        "text", "-", "--model", checkpoint, "--set", "selection.size=1", "--json", text=text
-    )
+    settings = ["--set", "selection.size=1", "--set", "output.rename={summary: abstract}"]
+    found = run_without_ray("text", "-", "--model", checkpoint, *settings, "--json", text=text)
     assert found.returncode == 0, found.stderr
     prediction = json.loads(found.stdout)
     assert prediction["status"] == "ok"
-    assert prediction["summary"] in text
+    assert prediction["abstract"] in text
+    assert "summary" not in prediction
     assert (prediction["num_sentences"], len(prediction["summary_sentences"])) == (3, 1)
     assert sum(prediction["sentiment_scores"].values()) == pytest.approx(1, abs=1e-3)
     (tmp_path / "a.txt").write_text(text)

@@ -16,6 +16,7 @@ from helpers.job_helpers import (
     start_summarize,
     write,
 )
+from helpers.lake_harness import load_extension
 from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.config import SummarizerConfig
@@ -162,6 +163,50 @@ def test_another_model_must_be_asked_for(
     }
     assert labels <= {"bad", "good", None}
     assert status.main([str(output)]) == 0
+
+
+def test_an_input_with_columns_of_the_same_names(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows are counted and shown by the job's own columns; other names are other results."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    rows = documents(6).append_column("summary", pa.array(["theirs"] * 6))
+    rows = rows.append_column("status", pa.array(["error"] * 6))
+    rows = rows.append_column("num_tokens", pa.array([10**6] * 6))
+    write(rows, source / "dt=1" / "a.parquet")
+    command = (source, output, "--model", checkpoint, "--set", "output.table=delta")
+    assert run(*command) == 2
+    message = capsys.readouterr().err
+    assert "keep_columns" in message
+    assert "output.prefix" in message
+    assert not output.exists()
+    assert run(*command, "--set", "output.prefix=ai_", "--show", 2) == 0
+    shown = capsys.readouterr().out
+    assert "theirs" not in shown
+    result = read_result(output)
+    for summary in result["ai_summary"].to_pylist()[:2]:
+        assert summary[:15] in shown
+    assert result.select(rows.drop(["document"]).column_names).equals(rows.drop(["document"]))
+    manifest = json.loads((output / "_bertsum" / "manifest.json").read_text())
+    assert manifest["statuses"] == {"ok": 6}
+    assert manifest["tokens"] == sum(result["ai_num_tokens"].to_pylist()) < 10**6
+    before = mtimes(output)
+    assert run(*command, "--set", "output.prefix=ai_") == 0
+    assert mtimes(output) == before
+
+    names = "output.rename={summary: ai_summary, status: state, num_tokens: length}"
+    assert run(*command, "--set", names) == 1
+    assert "--on-existing replace" in capsys.readouterr().err
+    assert run(*command, "--set", names, "--on-existing", "replace") == 0
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect()
+    load_extension(connection, "delta")
+    table = connection.sql(
+        f"SELECT status, state, ai_status, ai_summary, sentiment FROM delta_scan('{output}')"
+    ).fetchall()
+    assert [row[:3] for row in table] == [("error", "ok", None)] * 6
+    assert [row[3] for row in table] == result["ai_summary"].to_pylist()
+    assert all(row[4] for row in table)
 
 
 @pytest.mark.parametrize("partition", ["", "dt=1"])

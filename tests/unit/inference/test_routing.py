@@ -219,7 +219,8 @@ def test_the_member_for_one_document(family):
 def test_a_column_of_the_input_with_that_name(family, checkpoint):
     given = table(ENGLISH, language=["a", "b", "c"])
     message = (
-        r"\['[lL]anguage'\] .*keep_columns, leave that group out of summarizer.outputs .*or rename"
+        r"\['[lL]anguage'\] .*keep_columns, leave that group out of summarizer.outputs .*"
+        r"or give .*output.prefix .*output.rename"
     )
     with pytest.raises(InputError, match=message):
         make(family)(given)
