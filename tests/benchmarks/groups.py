@@ -4,11 +4,16 @@
 
 One model reads the same rows for each group, alone and all together, in turn, after one round that
 is not counted. Time is that of all threads on their cores, so that what else runs on the machine
-hardly counts. Memory is that of a fresh process. A row's bytes are of Parquet with zstd.
+hardly counts; the median of the repetitions is shown, and the least and the largest. Memory is that
+of a fresh process. A row's bytes are of Parquet with zstd.
 """
 
 import argparse
+import datetime
 import io
+import os
+import platform
+import re
 import subprocess
 import sys
 import time
@@ -63,6 +68,12 @@ def row_bytes(table: pa.Table) -> float:
     return buffer.tell() / table.num_rows
 
 
+def processor() -> str:
+    """The processor as Linux names it."""
+    names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return names[0] if names else platform.processor()
+
+
 def memory(options: argparse.Namespace, name: str) -> float:
     """GB of a fresh process that has read the rows with one of the configurations."""
     command = [sys.executable, __file__, str(options.documents), "--memory-of", name]
@@ -99,12 +110,16 @@ def main() -> None:
             result = summarizer(table)
             seconds[name].append(time.process_time() - start)
             sizes[name] = row_bytes(result)
-    print(f"{table.num_rows} rows, {summarizer.dtype}, {options.repetitions} repetitions")
+    print(
+        f"{datetime.date.today()}, {os.cpu_count()} cores of {processor()}: {table.num_rows} rows, "
+        f"{summarizer.dtype}, {options.repetitions} repetitions"
+    )
     for name, times in seconds.items():
         ratios = [a / b for a, b in zip(times[1:], seconds[NONE][1:], strict=True)]
         print(
             f"{name:10} {table.num_rows / median(times[1:]):8.2f} documents a core second, "
-            f"time {median(ratios) - 1:+7.1%}, {sizes[name]:8.0f} bytes a row "
+            f"time {median(ratios) - 1:+7.1%} ({min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}), "
+            f"{sizes[name]:8.0f} bytes a row "
             f"({sizes[name] - sizes[NONE]:+.0f})"
         )
     before, after = memory(options, NONE), memory(options, ALL)
