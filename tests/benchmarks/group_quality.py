@@ -160,6 +160,11 @@ def measure_mixed(data: Path, model: str | None, rows: int | None) -> None:
             f"{name}: of {len(mixed)} mixed {share(calls[: len(mixed)])}, of {len(pure)} others "
             f"{share(calls[len(mixed) :])}, ROC AUC {area(np.array(weaker), is_mixed):.3f}"
         )
+    reviews, news = ("imdb", "cnn_dailymail") if is_english else ("hotel_zh", "thucnews_title_zh")
+    for name in (f"sentiment/{reviews}", f"summarization/{news}"):
+        documents = [row["document"] for row in read(data, name, rows or 100)]
+        calls = [prediction.sentiment == MIXED for prediction in predict(summarizer, documents)]
+        print(f"{name}: of {len(calls)} whole documents {share(calls)}")
 
 
 def joined_halves(
