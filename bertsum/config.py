@@ -307,6 +307,13 @@ class RowConfig(Config):
         "of description each; default: those of the model's own head",
     )
     keywords: int = Field(8, ge=1, description="most phrases in `keywords`")
+    mixed: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="sentiment `mixed` where at least this share of a document's sentences is "
+        "expected to be positive, and this share negative, such as 0.25; default: never",
+    )
 
     added_fields: ClassVar[frozenset[str]] = frozenset(
         {
@@ -317,6 +324,7 @@ class RowConfig(Config):
             "embedding_size",
             "topics",
             "keywords",
+            "mixed",
         }
     )
 

@@ -40,6 +40,9 @@ class OutputGroup(StrEnum):
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
 """The groups that are always written; their columns are in PREDICTION_SCHEMA."""
 
+NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
+"""Sentiments that `summarizer.mixed` deals with; other labels are the model's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

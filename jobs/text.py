@@ -15,7 +15,7 @@ from bertsum.checkpoints.locate import resolve
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
-from bertsum.schema import Document, Prediction, Status, prediction_schema
+from bertsum.schema import MIXED, Document, Prediction, Status, prediction_schema
 from jobs.options import add_config_options, add_model_option, parse
 from jobs.terminal.exit_codes import guard, is_unicode
 
@@ -93,7 +93,8 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
         reason = f": {prediction.error}" if prediction.error else ""
         console.print(f"status     {prediction.status}{reason}")
     if prediction.sentiment is not None and prediction.sentiment_scores:
-        console.print(f"sentiment  {_likeliest_first(prediction.sentiment_scores)}")
+        mixed = f"{MIXED}: " if prediction.sentiment == MIXED else ""
+        console.print(f"sentiment  {mixed}{_likeliest_first(prediction.sentiment_scores)}")
     _print_groups(console, prediction, document)
     if prediction.language is not None:
         console.print(f"language   {prediction.language}")

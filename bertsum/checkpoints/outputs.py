@@ -9,7 +9,7 @@ from bertsum.checkpoints.config import WEIGHTS_FILE, read_config
 from bertsum.checkpoints.family import read_family
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
-from bertsum.schema import DEFAULT_OUTPUTS, OutputGroup
+from bertsum.schema import DEFAULT_OUTPUTS, MIXED, NEGATIVE, POSITIVE, OutputGroup
 
 _SIZED_WEIGHT = "summarization.scorer.weight"  # [1, H], which every model has
 
@@ -24,8 +24,9 @@ def with_outputs(
 
     `in_table`: whether the rows become a table, whose format has no float16.
 
-    Raises ConfigError for a group that the model cannot give, which names those that it can, and
-    for names of columns, see `SummarizerConfig.check_names`.
+    Raises ConfigError for a group that the model cannot give, which names those that it can, for
+    `mixed` with sentiments that it does not fit, and for names of columns, see
+    `SummarizerConfig.check_names`.
     """
     outputs = config.outputs
     if read_family(directory) is not None:
@@ -34,10 +35,12 @@ def with_outputs(
         outputs = None
     values = config.model_dump() | {"outputs": outputs}
     chosen = outputs or ()
-    if set(chosen) - {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}:
+    needs_nothing = {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}
+    if config.mixed is not None or not needs_nothing.issuperset(chosen):
         members = _members(directory)
         models = {name: read_config(path).model for name, path in members.items()}
         _check_groups(config, chosen, models)
+        _check_mixed(config, models)
         if OutputGroup.EMBEDDING in chosen:
             values |= _embedding_values(config, members, in_table=in_table)
     if config.topics and OutputGroup.TOPIC not in chosen:
@@ -78,6 +81,20 @@ def _check_groups(
             raise ConfigError(
                 f"summarizer.outputs asks for {group}, but {reasons[group]}. Without that the "
                 f"model gives: {possible}"
+            )
+
+
+def _check_mixed(config: SummarizerConfig, models: Mapping[str, ModelConfig]) -> None:
+    """Raise ConfigError where `mixed` is asked for of a member whose sentiments do not fit it."""
+    if config.mixed is None:
+        return
+    for name, model in models.items():
+        labels = model.sentiment_labels
+        if not {POSITIVE, NEGATIVE} <= set(labels) or MIXED in labels:
+            member = f"its member {name!r}" if name else "the model"
+            raise ConfigError(
+                f"summarizer.mixed={config.mixed} needs the sentiments {POSITIVE} and {NEGATIVE}, "
+                f"and none that is called {MIXED}; {member} has {', '.join(labels) or 'none'}"
             )
 
 

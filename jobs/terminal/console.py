@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from bertsum.schema import MIXED
+
 _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 
 console = Console(highlight=False, markup=False)
@@ -21,5 +23,7 @@ def grid() -> Table:
 
 
 def sentiment_text(sentiment: str | None, scores: Iterable[tuple[str, float]]) -> str:
-    """`positive 0.93`, or a dash. `scores`: pairs of label and probability."""
-    return "-" if sentiment is None else f"{sentiment} {dict(scores)[sentiment]:.2f}"
+    """`positive 0.93`, or a dash. `scores`: pairs of label and probability; `mixed` has none."""
+    if sentiment is None or sentiment == MIXED:
+        return sentiment or "-"
+    return f"{sentiment} {dict(scores)[sentiment]:.2f}"

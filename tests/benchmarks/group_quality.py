@@ -1,10 +1,12 @@
 """How good the groups of `summarizer.outputs` are, on validation rows of the shared data.
 
-    python tests/benchmarks/group_quality.py sentences|topics|retrieval|keywords \\
+    python tests/benchmarks/group_quality.py sentences|mixed|topics|retrieval|keywords \\
         ../shared/data [--model MODEL] [--rows N]
 
 - sentences: the sentiment of each sentence, alone and among others; and the sentiment of documents,
   as their head names it and as the mean of their sentences.
+- mixed: which documents praise and blame; of halves of two reviews, and of rows whose entities or
+  aspects are labelled apart.
 - topics: without training, from the names of the topics.
 - retrieval: which document a title belongs to, which answer a question, which of two questions are
   the same; by the embedding, and by the encoder as it was before training.
@@ -26,7 +28,8 @@ from bertsum import Document, Summarizer
 from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.config import SummarizerConfig
 from bertsum.model.batches import group_by_length
-from bertsum.schema import Prediction
+from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
+from bertsum.text.sentences import split_sentences
 from bertsum.text.stop_words import STOP_WORDS
 from bertsum.text.words import words
 
@@ -44,6 +47,7 @@ AG_NEWS = {
     "business": "companies, money, markets and the economy",
     "sci_tech": "science, computers, software, the internet and space",
 }
+_MIXED = 0.25  # the threshold of jobs/docs/outputs.md
 _GROUP = 8  # rows of a document, for the sentiment of sentences among others
 
 
@@ -119,6 +123,81 @@ def measure_sentences(data: Path, model: str | None, rows: int | None) -> None:
         f"sentiment/imdb, {len(found)} rows: the document's head {share(head)}, mean of its "
         f"sentences {share(mean)}, weighted by score {share(weighted)}"
     )
+
+
+def measure_mixed(data: Path, model: str | None, rows: int | None) -> None:
+    """How many are called mixed, at the threshold that the page names, and the area under ROC."""
+    is_english = (model or "bertsum-default/english").endswith("english")
+    language = "en" if is_english else "zh"
+    sets = {"sentiment/imdb": 1200} if is_english else {}
+    if not is_english:
+        sets = {"sentiment/hotel_zh": 400, "sentiment/online_shopping_zh": 300}
+    texts = {
+        f"{name}, halves": joined_halves(read(data, name, None), language, longest, rows or 100)
+        for name, longest in sets.items()
+    }
+    if is_english:
+        for name in ("newsmtsc", "sentfin", "finentity"):
+            found = read(data, f"sentiment/{name}", None)
+            labels = [(row["document"], row["entity_sentiments"] or ()) for row in found]
+            texts[name] = one_and_both(labels)
+        for name in ("rest14", "laptop14"):
+            found = read(data, f"token_sentiment/{name}", None)
+            texts[name] = one_and_both(
+                [(row["document"], row["token_sentiments"]) for row in found]
+            )
+    summarizer = load(model, "sentences", language=language, mixed=_MIXED)
+    for name, (mixed, pure) in texts.items():
+        weaker = []
+        calls = []
+        for prediction in predict(summarizer, [*mixed, *pure]):
+            scores = [sentence["sentiment_scores"] for sentence in prediction.sentences or ()]
+            means = [np.mean([s[label] for s in scores if s]) for label in (POSITIVE, NEGATIVE)]
+            weaker.append(min(means))
+            calls.append(prediction.sentiment == MIXED)
+        is_mixed = np.arange(len(weaker)) < len(mixed)
+        print(
+            f"{name}: of {len(mixed)} mixed {share(calls[: len(mixed)])}, of {len(pure)} others "
+            f"{share(calls[len(mixed) :])}, ROC AUC {area(np.array(weaker), is_mixed):.3f}"
+        )
+    reviews, news = ("imdb", "cnn_dailymail") if is_english else ("hotel_zh", "thucnews_title_zh")
+    for name in (f"sentiment/{reviews}", f"summarization/{news}"):
+        documents = [row["document"] for row in read(data, name, rows or 100)]
+        calls = [prediction.sentiment == MIXED for prediction in predict(summarizer, documents)]
+        print(f"{name}: of {len(calls)} whole documents {share(calls)}")
+
+
+def joined_halves(
+    rows: Sequence[dict[str, Any]], language: str, longest: int, number: int
+) -> tuple[list[str], list[str]]:
+    """Documents of a half of one review and a half of another: of both labels, and of one."""
+    halves: dict[str, list[tuple[str, str]]] = {POSITIVE: [], NEGATIVE: []}
+    for row in rows:
+        text = row["document"].strip()
+        spans = split_sentences(text, language)
+        if len(text) <= longest and len(spans) > 1:
+            middle = spans[len(spans) // 2][0]
+            halves[row["sentiment"]].append((text[:middle].strip(), text[middle:].strip()))
+    mixed, pure = [], []
+    for index in range(number):
+        first, second = (POSITIVE, NEGATIVE) if index % 2 else (NEGATIVE, POSITIVE)
+        beginning = halves[first][index][0]
+        mixed.append(f"{beginning}\n\n{halves[second][index][1]}")
+        pure.append(f"{beginning}\n\n{halves[first][index + 1][1]}")
+    return mixed, pure
+
+
+def one_and_both(rows: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[str], list[str]]:
+    """Texts with labels of both polarities, and those with two and more labels of one."""
+    both: list[str] = []
+    one: list[str] = []
+    for text, labels in rows:
+        polarities = [label for label in labels if label in (POSITIVE, NEGATIVE)]
+        if len(set(polarities)) == 2:
+            both.append(text)
+        elif len(polarities) > 1:
+            one.append(text)
+    return both, one
 
 
 def measure_topics(data: Path, model: str | None, rows: int | None) -> None:
@@ -216,6 +295,7 @@ def main() -> None:
     """Print the figures of one group."""
     measures = {
         "sentences": measure_sentences,
+        "mixed": measure_mixed,
         "topics": measure_topics,
         "retrieval": measure_retrieval,
         "keywords": measure_keywords,

@@ -17,6 +17,7 @@ from helpers.waiting import LIMIT_SECONDS
 from rich.console import Console
 
 from jobs import cli
+from jobs.terminal.console import sentiment_text
 from jobs.terminal.progress import Bar, Display, Tally, format_seconds
 from jobs.train import Lines
 
@@ -52,6 +53,23 @@ def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "sentiment" in shown.stdout
     assert "3 sentences" in shown.stdout
+
+
+def test_people_read_that_a_text_is_mixed(checkpoint: Path) -> None:
+    command = ("text", "-", "--model", checkpoint, "--set", "mixed=1e-9")
+    shown = run_without_ray(*command, text="The cat sleeps. A bird sees the river.")
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(
+        r"^sentiment  mixed: \w+ 0\.\d\d, \w+ 0\.\d\d, \w+ 0\.\d\d$", shown.stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentiment", "text"), [("positive", "positive 0.45"), ("mixed", "mixed"), (None, "-")]
+)
+def test_the_sentiment_of_a_row(sentiment: str | None, text: str) -> None:
+    scores = [("negative", 0.4), ("neutral", 0.15), ("positive", 0.45)]
+    assert sentiment_text(sentiment, scores) == text
 
 
 def test_text_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:

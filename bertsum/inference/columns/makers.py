@@ -9,6 +9,7 @@ from typing import Protocol
 from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.embedding import EmbeddingColumns
 from bertsum.inference.columns.keywords import KeywordColumns
+from bertsum.inference.columns.mixed import MixedSentiment
 from bertsum.inference.columns.sentences import SentenceColumns
 from bertsum.inference.columns.topics import HeadTopics, named_topics
 from bertsum.inference.columns.values import Columns, Wanted
@@ -41,6 +42,8 @@ def make_column_makers(
     """
     chosen = config.outputs or ()
     makers: list[ColumnMaker] = []
+    if config.mixed is not None:
+        makers.append(MixedSentiment(model.config.sentiment_labels, config.mixed))
     if OutputGroup.SENTENCES in chosen:
         makers.append(SentenceColumns(model.config.sentiment_labels))
     if OutputGroup.EMBEDDING in chosen:

@@ -16,6 +16,8 @@ import bertsum
 from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError
+from bertsum.inference.columns.mixed import MixedSentiment
+from bertsum.inference.device_batches import Scores
 from bertsum.inference.reader import document_encoder
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch
@@ -332,3 +334,58 @@ def test_members_of_a_family_embed_by_their_own_model(family):
     assert len(english.embedding) == len(chinese.embedding) == 32
     alone = make(family / "multilingual", "embedding")("猫坐在垫子上。河水很大。")
     assert chinese.embedding == pytest.approx(alone.embedding, abs=HALF)
+
+
+# The sentiment `mixed`
+
+
+def polarities(prediction):
+    """Mean probability of a positive and of a negative sentence."""
+    by_label = [sentence["sentiment_scores"] for sentence in prediction.sentences]
+    return [
+        sum(scores[label] for scores in by_label) / len(by_label)
+        for label in ("positive", "negative")
+    ]
+
+
+def test_both_polarities_must_reach_the_threshold(rich):
+    texts = [TEXT, "The cat sleeps. A dog runs.", "The bank.", tiny.text(9, 3, first=2)]
+    plain_rows = make(rich, "sentences")(texts)
+    weaker = [min(polarities(prediction)) for prediction in plain_rows]
+    assert max(weaker) < 0.5
+    for prediction, value in zip(plain_rows, weaker, strict=True):
+        threshold = value * 0.999
+        rows = make(rich, "sentences", mixed=threshold)(texts)
+        answers = [row.sentiment for row in rows]
+        expected = [
+            "mixed" if other >= threshold else before.sentiment
+            for before, other in zip(plain_rows, weaker, strict=True)
+        ]
+        assert answers == expected
+        assert "mixed" in answers
+        same = dataclasses.replace(rows[texts.index(TEXT)], sentiment=plain_rows[0].sentiment)
+        assert same == plain_rows[0]  # nothing but the label differs
+        assert prediction.sentiment != "mixed"
+
+
+def test_the_rule_in_numbers():
+    maker = MixedSentiment(("negative", "neutral", "positive"), 0.33)
+    praise_and_blame = [[0.1, 0.0, 0.9], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]]  # 0.6 and 1 / 3
+    scores = [
+        Scores(sentence_sentiments=np.array(rows, np.float32))
+        for rows in (praise_and_blame, praise_and_blame[:2], praise_and_blame[2:])
+    ]
+    assert maker.columns([], scores) == [{"sentiment": "mixed"}, {}, {}]
+
+
+def test_it_is_for_three_sentiments_of_known_names(plain, rich, family, tmp_path):
+    named = save(tmp_path / "named", sentiment_labels=("mixed", "negative", "positive"))
+    for directory, labels in ((plain, "none"), (named, "mixed, negative, positive")):
+        with pytest.raises(ConfigError, match=f"mixed=0.3 needs .* the model has {labels}"):
+            make(directory, mixed=0.3)
+    with pytest.raises(ConfigError, match="needs"):
+        make(save(tmp_path / "two", sentiment_labels=("0", "1")), mixed=0.3)
+    assert make(family, mixed=0.3)("The cat sleeps. A dog runs.").sentiment
+    for wrong in (0, 0.6, float("nan")):
+        with pytest.raises(ValueError, match="mixed"):
+            make(rich, mixed=wrong)
