@@ -141,4 +141,6 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "topic_column": _CLASS,
     "tokens_column": _TEXTS,
     "token_sentiments_column": _TEXTS,
+    "entities_column": _TEXTS,
+    "entity_sentiments_column": _TEXTS,
 }

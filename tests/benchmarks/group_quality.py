@@ -29,8 +29,8 @@ from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.config import SummarizerConfig
 from bertsum.model.batches import group_by_length
 from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
+from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.sentences import split_sentences
-from bertsum.text.stop_words import STOP_WORDS
 from bertsum.text.words import words
 
 Matrix = npt.NDArray[np.float64]
