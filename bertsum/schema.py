@@ -35,6 +35,7 @@ class OutputGroup(StrEnum):
     EMBEDDING = "embedding"
     TOPIC = "topic"
     KEYWORDS = "keywords"
+    ASPECTS = "aspects"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -81,6 +82,14 @@ class Keyword(TypedDict):
     score: float
 
 
+class Aspect(TextSpan):
+    """Words that an opinion is about, as the document writes them, and its sentiment."""
+
+    text: str
+    sentiment: str
+    score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One output row.
@@ -106,6 +115,7 @@ class Prediction:
     topic: str | None = None
     topic_scores: Mapping[str, float] | None = None
     keywords: Sequence[Keyword] | None = None
+    aspects: Sequence[Aspect] | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -138,6 +148,12 @@ _KEYWORD_FIELDS = [
     pa.field("text", pa.string(), nullable=False),
     pa.field("score", pa.float32(), nullable=False),
 ]
+_ASPECT_FIELDS = [
+    pa.field("text", pa.string(), nullable=False),
+    *_SPAN_FIELDS,
+    pa.field("sentiment", pa.string(), nullable=False),
+    pa.field("score", pa.float32(), nullable=False),
+]
 _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
     OutputGroup.SPANS: [pa.field("summary_spans", pa.list_(pa.struct(_SPAN_FIELDS)))],
@@ -148,6 +164,7 @@ _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
         pa.field("topic_scores", pa.map_(pa.string(), pa.float32())),
     ],
     OutputGroup.KEYWORDS: [pa.field("keywords", pa.list_(pa.struct(_KEYWORD_FIELDS)))],
+    OutputGroup.ASPECTS: [pa.field("aspects", pa.list_(pa.struct(_ASPECT_FIELDS)))],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 

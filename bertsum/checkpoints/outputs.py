@@ -10,6 +10,7 @@ from bertsum.checkpoints.family import read_family
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
 from bertsum.schema import DEFAULT_OUTPUTS, MIXED, NEGATIVE, POSITIVE, OutputGroup
+from bertsum.text.phrases.tags import OUTSIDE
 
 _SIZED_WEIGHT = "summarization.scorer.weight"  # [1, H], which every model has
 
@@ -53,6 +54,11 @@ def with_outputs(
     return config
 
 
+def gives_aspects(model: ModelConfig) -> bool:
+    """Whether a model tells the words that an opinion is about from others."""
+    return OUTSIDE in model.token_sentiment_labels
+
+
 def _members(directory: Path) -> dict[str, Path]:
     """Directories of the members of a family by name; a checkpoint has one, of the name ""."""
     family = read_family(directory)
@@ -75,6 +81,9 @@ def _check_groups(
             f"{member} has no head for topics; name topics with summarizer.topics, which needs no "
             "training"
         )
+    if not any(map(gives_aspects, models.values())):
+        holder = "no member of the model has a" if len(models) > 1 else "the model has no"
+        reasons[OutputGroup.ASPECTS] = f"{holder} head for words with the label O"
     for group in chosen:
         if group in reasons:
             possible = ", ".join(other for other in OutputGroup if other not in reasons)

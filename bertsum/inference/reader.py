@@ -56,7 +56,7 @@ class Reader:
         """Make predictions as `config` says, from now on. Raises ModelError."""
         self.config = config
         self._makers = make_column_makers(config, self.model, self.encoder)
-        self._wanted = all_wanted(self._makers)
+        self.wanted = all_wanted(self._makers)
 
     def encode(
         self, texts: Sequence[str], languages: Sequence[str | None]
@@ -243,8 +243,9 @@ class Reader:
         batch = make_batch(documents, group)
         logits = self.model(
             batch.to(self.device),
-            sentence_sentiments=self._wanted.sentence_sentiments,
-            document_vectors=self._wanted.document_vectors,
+            sentence_sentiments=self.wanted.sentence_sentiments,
+            document_vectors=self.wanted.document_vectors,
+            token_sentiments=self.wanted.token_sentiments,
         )
         return Running.of(batch, logits, [documents[index] for index in batch.documents])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertsum.model.attention import to_device
 from bertsum.text.encoder import EncodedDocument, IntArray
-from bertsum.text.ragged import bounds, ranges, split_runs
+from bertsum.text.ragged import Item, bounds, ranges, split_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +119,9 @@ def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
 
 
 def split_tokens(
-    values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]
-) -> list[npt.NDArray[np.int64]]:
-    """Undo the packing: [T] values of a batch's tokens -> those of each document, in its order.
+    values: npt.NDArray[Item], documents: Sequence[EncodedDocument]
+) -> list[npt.NDArray[Item]]:
+    """Undo the packing: [T, ...] values of a batch's tokens -> those of each document, in its order.
 
     `documents`: the batch's, in its order.
     """

@@ -132,19 +132,25 @@ class BertSum(nn.Module):
             self.embedding.requires_grad_(False)
 
     def forward(
-        self, batch: Batch, *, sentence_sentiments: bool = False, document_vectors: bool = False
+        self,
+        batch: Batch,
+        *,
+        sentence_sentiments: bool = False,
+        document_vectors: bool = False,
+        token_sentiments: bool = False,
     ) -> Logits:
-        """Score all sentences, documents and, with a head for them, tokens of a batch.
+        """Score all sentences and documents of a batch.
 
         - `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
           other.
         - `document_vectors`: also the embedding of each document, and how near each sentence is.
+        - `token_sentiments`: also the sentiment of each token, with a head for it.
         """
         layers = self.config.embedding_layers if document_vectors else ()
         tokens, features = self._encode(batch, layers)
         vectors = self._pool(tokens, batch)
         logits = self.heads(vectors, batch)
-        if self.token_sentiment is not None:
+        if token_sentiments and self.token_sentiment is not None:
             logits = replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
         if sentence_sentiments and self.sentiment is not None:
             alone = self.sentiment(vectors, [1] * len(vectors))
