@@ -36,6 +36,7 @@ class OutputGroup(StrEnum):
     TOPIC = "topic"
     KEYWORDS = "keywords"
     ASPECTS = "aspects"
+    TARGETS = "targets"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -49,12 +50,15 @@ NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
 class Document:
     """One text to read.
 
-    `text` is None for a null. `problem` says why a value could not be read as text.
+    - `text`: None for a null.
+    - `problem`: why a value could not be read as text.
+    - `targets`: names to which the sentiment is asked, beside those of the configuration.
     """
 
     text: str | None
     language: str | None = None
     problem: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 class TextSpan(TypedDict):
@@ -90,6 +94,15 @@ class Aspect(TextSpan):
     score: float
 
 
+class Target(TypedDict):
+    """A name that a document mentions, the sentiment towards it, and where it is mentioned."""
+
+    target: str
+    sentiment: str
+    sentiment_scores: Mapping[str, float]
+    mentions: Sequence[TextSpan]
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One output row.
@@ -116,6 +129,7 @@ class Prediction:
     topic_scores: Mapping[str, float] | None = None
     keywords: Sequence[Keyword] | None = None
     aspects: Sequence[Aspect] | None = None
+    targets: Sequence[Target] | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -154,6 +168,12 @@ _ASPECT_FIELDS = [
     pa.field("sentiment", pa.string(), nullable=False),
     pa.field("score", pa.float32(), nullable=False),
 ]
+_TARGET_FIELDS = [
+    pa.field("target", pa.string(), nullable=False),
+    pa.field("sentiment", pa.string(), nullable=False),
+    pa.field("sentiment_scores", pa.map_(pa.string(), pa.float32()), nullable=False),
+    pa.field("mentions", pa.list_(pa.struct(_SPAN_FIELDS)), nullable=False),
+]
 _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
     OutputGroup.SPANS: [pa.field("summary_spans", pa.list_(pa.struct(_SPAN_FIELDS)))],
@@ -165,6 +185,7 @@ _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     ],
     OutputGroup.KEYWORDS: [pa.field("keywords", pa.list_(pa.struct(_KEYWORD_FIELDS)))],
     OutputGroup.ASPECTS: [pa.field("aspects", pa.list_(pa.struct(_ASPECT_FIELDS)))],
+    OutputGroup.TARGETS: [pa.field("targets", pa.list_(pa.struct(_TARGET_FIELDS)))],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 
@@ -187,6 +208,13 @@ def prediction_schema(
         column = pa.field("embedding", pa.list_(pa.float16(), embedding_size))
         schema = schema.set(schema.get_field_index("embedding"), column)
     return schema
+
+
+def is_list(data_type: pa.DataType) -> bool:
+    """Whether values of this type are lists, in any of Arrow's layouts."""
+    is_variable = pt.is_list(data_type) or pt.is_large_list(data_type)
+    is_view = pt.is_list_view(data_type) or pt.is_large_list_view(data_type)
+    return bool(is_variable or is_view or pt.is_fixed_size_list(data_type))
 
 
 def is_binary(data_type: pa.DataType) -> bool:

@@ -128,6 +128,12 @@ def _print_groups(console: Console, prediction: Prediction, document: Document) 
         # aspect     negative 0.91  battery life
         shown = " ".join(aspect["text"].split())
         console.print(f"aspect     {aspect['sentiment']} {aspect['score']:.2f}  {shown}")
+    for target in prediction.targets or ():
+        score = target["sentiment_scores"][target["sentiment"]]
+        count = len(target["mentions"])
+        # target     negative 0.91  battery (2 mentions)
+        shown = f"{target['target']} ({count} mention{'s' if count > 1 else ''})"
+        console.print(f"target     {target['sentiment']} {score:.2f}  {shown}")
     if prediction.embedding is not None:
         first = ", ".join(f"{value:.3f}" for value in prediction.embedding[:_SHOWN_FEATURES])
         console.print(f"embedding  {len(prediction.embedding)} features: {first}, ...")

@@ -49,6 +49,11 @@ def with_outputs(
             f"summarizer.topics names {', '.join(config.topics)}, but no topic is written: add "
             "topic to summarizer.outputs"
         )
+    if (config.targets or config.targets_column) and OutputGroup.TARGETS not in chosen:
+        raise ConfigError(
+            "summarizer.targets or summarizer.targets_column is given, but no target is written: "
+            "add targets to summarizer.outputs"
+        )
     config = SummarizerConfig.model_validate(values)
     config.check_names()
     return config
@@ -84,6 +89,12 @@ def _check_groups(
     if not any(map(gives_aspects, models.values())):
         holder = "no member of the model has a" if len(models) > 1 else "the model has no"
         reasons[OutputGroup.ASPECTS] = f"{holder} head for words with the label O"
+    if not any(model.sentiment_labels for model in models.values()):
+        reasons[OutputGroup.TARGETS] = "the model has no head for sentiment"
+    elif not (config.targets or config.targets_column):
+        reasons[OutputGroup.TARGETS] = (
+            "no target is named; name them with summarizer.targets or summarizer.targets_column"
+        )
     for group in chosen:
         if group in reasons:
             possible = ", ".join(other for other in OutputGroup if other not in reasons)

@@ -28,6 +28,7 @@ class Scores:
     sentence_sentiments: npt.NDArray[np.float32] | None = None  # [S, C] of each sentence alone
     document_vector: npt.NDArray[np.float32] | None = None  # [H] of length 1
     sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
+    pool_sentiments: npt.NDArray[np.float32] | None = None  # [m, C] of the document's pools
 
 
 class _Event(Protocol):
@@ -53,6 +54,8 @@ class Running:
     sentence_sentiments: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H]
     sentence_similarities: Tensor | None = None  # [S]
+    pool_sentiments: Tensor | None = None  # [M, C]
+    pool_counts: list[int] = field(default_factory=list)  # [B] pools of each document
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
@@ -77,6 +80,9 @@ class Running:
             ),
             documents=documents,
         )
+        if batch.pools is not None:
+            running.pool_counts = batch.pools.counts
+            running.pool_sentiments = _probabilities(logits.pool_sentiment_logits, temperature)
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
@@ -99,9 +105,10 @@ class Running:
         except Exception as error:
             refuse_lost_device(error)
             raise
-        sentences = self._by_document(self.sentence_scores)
-        sentence_sentiments = self._by_document(self.sentence_sentiments)
-        similarities = self._by_document(self.sentence_similarities)
+        sentences = self._by_document(self.sentence_scores, self.num_sentences)
+        sentence_sentiments = self._by_document(self.sentence_sentiments, self.num_sentences)
+        similarities = self._by_document(self.sentence_similarities, self.num_sentences)
+        pool_sentiments = self._by_document(self.pool_sentiments, self.pool_counts)
         tokens = None
         if self.token_sentiments is not None:
             tokens = split_tokens(self.token_sentiments.numpy(), self.documents)
@@ -115,14 +122,20 @@ class Running:
                 sentence_sentiments=sentence_sentiments[row],
                 document_vector=_row(self.document_vectors, row),
                 sentence_similarities=similarities[row],
+                pool_sentiments=pool_sentiments[row],
             )
         return results
 
-    def _by_document(self, values: Tensor | None) -> Sequence[npt.NDArray[np.float32] | None]:
-        """[S, ...] values of sentences -> [B] those of each document."""
+    def _by_document(
+        self, values: Tensor | None, counts: Sequence[int]
+    ) -> Sequence[npt.NDArray[np.float32] | None]:
+        """[n, ...] values of sentences or pools -> [B] those of each document.
+
+        `counts`: [B] how many each document has.
+        """
         if values is None:
             return [None] * len(self.indices)
-        return split_runs(values.numpy(), self.num_sentences)
+        return split_runs(values.numpy(), counts)
 
 
 def _probabilities(logits: Tensor | None, temperature: float) -> Tensor | None:

@@ -65,6 +65,7 @@ class Logits:
     token_sentiment_logits: Tensor | None = None  # [T, C]
     sentence_sentiment_logits: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H] float32, of length 1
+    pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
@@ -139,7 +140,7 @@ class BertSum(nn.Module):
         document_vectors: bool = False,
         token_sentiments: bool = False,
     ) -> Logits:
-        """Score all sentences and documents of a batch.
+        """Score all sentences and documents of a batch, and its pools of tokens.
 
         - `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
           other.
@@ -155,6 +156,14 @@ class BertSum(nn.Module):
         if sentence_sentiments and self.sentiment is not None:
             alone = self.sentiment(vectors, [1] * len(vectors))
             logits = replace(logits, sentence_sentiment_logits=alone)
+        if batch.pools is not None and self.sentiment is not None:
+            pools = batch.pools
+            means = vectors.new_zeros(sum(pools.counts), vectors.shape[1])  # [M, H]
+            weighted = pools.weights.unsqueeze(1) * tokens[pools.tokens].float()
+            means = means.index_add(0, pools.rows, weighted)
+            # each as a document of one sentence
+            pooled = self.sentiment(means, [1] * len(means))
+            logits = replace(logits, pool_sentiment_logits=pooled)
         if document_vectors:
             embeddings, similarities = self._embed(features if layers else vectors, batch)
             logits = replace(

@@ -66,6 +66,7 @@ class EncodedDocument:
     is_unknown_language: (
         bool  # the vocabulary does not know its words, so a model has nothing to go by
     )
+    targets: tuple[str, ...] = ()  # different names to which the sentiment is asked
 
     @property
     def truncated(self) -> bool:

@@ -17,6 +17,9 @@ from bertsum.text.words import MARKS
 _LETTERS = rf"[\w{MARKS}]+"
 # "The Dell's touch-pad isn't bad." in words: The, Dell, 's, touch-pad, isn, 't, bad, .
 _WORD_OR_MARK = re.compile(rf"(?<=\w)['’]{_LETTERS}|{_LETTERS}(?:[-/+]{_LETTERS})*|\S")
+# the same; the class of all marks is slow
+_ASCII_WORD_OR_MARK = re.compile(r"(?<=\w)'\w+|\w+(?:[-/+]\w+)*|\S", re.ASCII)
+_MARK = re.compile(r"[\W_]")
 
 
 class AspectColumns:
@@ -46,34 +49,42 @@ class AspectColumns:
         is_inside = document.is_text & inside(probabilities, self._labels)
         # few sentences hold an aspect, and only these are split into words
         sentences = np.unique(document.token_sentences[is_inside]).tolist()
+        words = [self._words(document, sentence) for sentence in sentences]
+        starts = [start for spans in words for start, _ in spans]
+        # a word has the label of its first token, as in training
+        first_tokens = iter(self._encoder.first_tokens(document, starts, sentences))
         aspects: list[Aspect] = []
-        for sentence in sentences:
-            # a word has the label of its first token, as in training
-            words = self._words(document, sentence)
-            starts = [start for start, _ in words]
-            first_tokens = self._encoder.first_tokens(document, starts, [sentence])
+        for spans in words:
             read: list[Span] = []
             tokens: list[int] = []
-            for word, token in zip(words, first_tokens, strict=True):
+            # `first_tokens` is not taken beyond the words of the sentence
+            for word, token in zip(spans, first_tokens, strict=False):
                 if token is not None:
                     read.append(word)
                     tokens.append(token)
-            rows = probabilities[tokens]  # [n, C]
-            tags = choose_tags(rows, self._labels)
-            for kind, first, last in sorted(find_spans(tags), key=lambda span: span[1]):
-                columns = [self._labels.index(tag) for tag in tags[first : last + 1]]
-                score = float(rows[range(first, last + 1), columns].mean())
-                start, stop = _without_marks(document.text, read[first][0], read[last][1])
-                if start < stop:
-                    aspects.append(
-                        {
-                            "text": document.text[start:stop],
-                            "start": start,
-                            "length": stop - start,
-                            "sentiment": kind,
-                            "score": score,
-                        }
-                    )
+            aspects += self._joined(document.text, read, probabilities[tokens])
+        return aspects
+
+    def _joined(
+        self, text: str, words: Sequence[Span], probabilities: npt.NDArray[np.float32]
+    ) -> list[Aspect]:
+        """Aspects of the words of a sentence and their [n, C] probabilities."""
+        aspects: list[Aspect] = []
+        tags = choose_tags(probabilities, self._labels)
+        for kind, first, last in sorted(find_spans(tags), key=lambda span: span[1]):
+            columns = [self._labels.index(tag) for tag in tags[first : last + 1]]
+            score = float(probabilities[range(first, last + 1), columns].mean())
+            start, stop = _without_marks(text, words[first][0], words[last][1])
+            if start < stop:
+                aspects.append(
+                    {
+                        "text": text[start:stop],
+                        "start": start,
+                        "length": stop - start,
+                        "sentiment": kind,
+                        "score": score,
+                    }
+                )
         return aspects
 
     def _words(self, document: EncodedDocument, sentence: int) -> list[Span]:
@@ -83,11 +94,15 @@ class AspectColumns:
         if document.language in UNSPACED_LANGUAGES:
             (spans,) = self._encoder.token_spans([text])
         else:
-            spans = [match.span() for match in _WORD_OR_MARK.finditer(text)]
+            pattern = _ASCII_WORD_OR_MARK if text.isascii() else _WORD_OR_MARK
+            spans = [match.span() for match in pattern.finditer(text)]
         return [(start + first, start + last) for first, last in spans]
 
 
 def _without_marks(text: str, start: int, stop: int) -> Span:
     """A span without marks at both ends, such as quotation marks; empty if there is no letter."""
-    word = re.search(rf"\w(?:.*[\w{MARKS}])?", text[start:stop], re.DOTALL)
-    return (start + word.start(), start + word.end()) if word else (start, start)
+    while start < stop and _MARK.match(text[start]):
+        start += 1
+    while start < stop and _MARK.match(text[stop - 1]) and text[stop - 1] not in MARKS:
+        stop -= 1
+    return start, stop

@@ -13,6 +13,7 @@ from bertsum.inference.columns.embedding import EmbeddingColumns
 from bertsum.inference.columns.keywords import KeywordColumns
 from bertsum.inference.columns.mixed import MixedSentiment
 from bertsum.inference.columns.sentences import SentenceColumns
+from bertsum.inference.columns.targets import TargetColumns
 from bertsum.inference.columns.topics import HeadTopics, named_topics
 from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
@@ -59,6 +60,8 @@ def make_column_makers(
     # a member of a family may lack the head: its documents have null
     if OutputGroup.ASPECTS in chosen and gives_aspects(model.config):
         makers.append(AspectColumns(encoder, model.config.token_sentiment_labels))
+    if OutputGroup.TARGETS in chosen and model.config.sentiment_labels:
+        makers.append(TargetColumns(encoder, model.config.sentiment_labels))
     return makers
 
 
