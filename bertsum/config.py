@@ -4,6 +4,7 @@ A value goes one way: default here <- YAML file <- `--set key=value`. The three 
 dicts and validated once by `load_config`. Nothing changes a config afterwards.
 """
 
+import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -314,6 +315,12 @@ class RowConfig(Config):
         description="sentiment `mixed` where at least this share of a document's sentences is "
         "expected to be positive, and this share negative, such as 0.25; default: never",
     )
+    targets: tuple[str, ...] = Field(
+        (), description="names to which `targets` tells the sentiment, like [Apple, price, service]"
+    )
+    targets_column: str | None = Field(
+        None, description="input column with a list of such names for each document"
+    )
 
     added_fields: ClassVar[frozenset[str]] = frozenset(
         {
@@ -325,6 +332,8 @@ class RowConfig(Config):
             "topics",
             "keywords",
             "mixed",
+            "targets",
+            "targets_column",
         }
     )
 
@@ -347,6 +356,13 @@ class RowConfig(Config):
         if len(topics) == 1 or not all(name.strip() for name in topics):
             raise ValueError(f"topics must be at least two names, or none: {list(topics)}")
         return topics
+
+    @field_validator("targets", mode="after")
+    @classmethod
+    def _targets_differ(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(targets)) < len(targets) or not all(re.search(r"\w", name) for name in targets):
+            raise ValueError(f"targets must be different names with a letter each: {targets}")
+        return targets
 
     @field_validator("outputs", mode="after")
     @classmethod

@@ -35,6 +35,8 @@ class OutputGroup(StrEnum):
     EMBEDDING = "embedding"
     TOPIC = "topic"
     KEYWORDS = "keywords"
+    ASPECTS = "aspects"
+    TARGETS = "targets"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -48,12 +50,15 @@ NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
 class Document:
     """One text to read.
 
-    `text` is None for a null. `problem` says why a value could not be read as text.
+    - `text`: None for a null.
+    - `problem`: why a value could not be read as text.
+    - `targets`: names to which the sentiment is asked, beside those of the configuration.
     """
 
     text: str | None
     language: str | None = None
     problem: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 class TextSpan(TypedDict):
@@ -81,6 +86,23 @@ class Keyword(TypedDict):
     score: float
 
 
+class Aspect(TextSpan):
+    """Words that an opinion is about, as the document writes them, and its sentiment."""
+
+    text: str
+    sentiment: str
+    score: float
+
+
+class Target(TypedDict):
+    """A name that a document mentions, the sentiment towards it, and where it is mentioned."""
+
+    target: str
+    sentiment: str
+    sentiment_scores: Mapping[str, float]
+    mentions: Sequence[TextSpan]
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One output row.
@@ -106,6 +128,8 @@ class Prediction:
     topic: str | None = None
     topic_scores: Mapping[str, float] | None = None
     keywords: Sequence[Keyword] | None = None
+    aspects: Sequence[Aspect] | None = None
+    targets: Sequence[Target] | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -138,6 +162,18 @@ _KEYWORD_FIELDS = [
     pa.field("text", pa.string(), nullable=False),
     pa.field("score", pa.float32(), nullable=False),
 ]
+_ASPECT_FIELDS = [
+    pa.field("text", pa.string(), nullable=False),
+    *_SPAN_FIELDS,
+    pa.field("sentiment", pa.string(), nullable=False),
+    pa.field("score", pa.float32(), nullable=False),
+]
+_TARGET_FIELDS = [
+    pa.field("target", pa.string(), nullable=False),
+    pa.field("sentiment", pa.string(), nullable=False),
+    pa.field("sentiment_scores", pa.map_(pa.string(), pa.float32()), nullable=False),
+    pa.field("mentions", pa.list_(pa.struct(_SPAN_FIELDS)), nullable=False),
+]
 _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.LANGUAGE: [pa.field("language", pa.string())],
     OutputGroup.SPANS: [pa.field("summary_spans", pa.list_(pa.struct(_SPAN_FIELDS)))],
@@ -148,6 +184,8 @@ _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
         pa.field("topic_scores", pa.map_(pa.string(), pa.float32())),
     ],
     OutputGroup.KEYWORDS: [pa.field("keywords", pa.list_(pa.struct(_KEYWORD_FIELDS)))],
+    OutputGroup.ASPECTS: [pa.field("aspects", pa.list_(pa.struct(_ASPECT_FIELDS)))],
+    OutputGroup.TARGETS: [pa.field("targets", pa.list_(pa.struct(_TARGET_FIELDS)))],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 
@@ -170,6 +208,13 @@ def prediction_schema(
         column = pa.field("embedding", pa.list_(pa.float16(), embedding_size))
         schema = schema.set(schema.get_field_index("embedding"), column)
     return schema
+
+
+def is_list(data_type: pa.DataType) -> bool:
+    """Whether values of this type are lists, in any of Arrow's layouts."""
+    is_variable = pt.is_list(data_type) or pt.is_large_list(data_type)
+    is_view = pt.is_list_view(data_type) or pt.is_large_list_view(data_type)
+    return bool(is_variable or is_view or pt.is_fixed_size_list(data_type))
 
 
 def is_binary(data_type: pa.DataType) -> bool:

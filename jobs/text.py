@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from bertsum.checkpoints.locate import resolve
+from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import SummarizerConfig, load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
@@ -49,8 +50,9 @@ def text(options: TextOptions) -> int:
     from bertsum.inference.routing import only_member
     from bertsum.inference.summarizer import Summarizer
 
-    model, config = only_member(resolve(options.model), document, config)
-    summarizer = Summarizer(model, config)
+    directory = resolve(options.model)
+    config = with_outputs(config, directory)
+    summarizer = Summarizer(*only_member(directory, document, config))
     loaded = time.perf_counter()
     prediction = summarizer.predict([document])[0]
     seconds = {"load": loaded - start, "predict": time.perf_counter() - loaded}
@@ -59,12 +61,14 @@ def text(options: TextOptions) -> int:
         # What an encoding other than UTF-8 lacks must be written as JSON's own escapes.
         ascii_only = not is_unicode(sys.stdout.encoding)
         values = asdict(prediction)
-        names = prediction_schema(summarizer.config.outputs).names
-        values = {summarizer.config.output.name_of(name): values[name] for name in names}
+        names = prediction_schema(config.outputs).names
+        values = {config.output.name_of(name): values[name] for name in names}
         record = values | {"seconds": rounded}
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)
+        if set(config.outputs or ()) > set(summarizer.config.outputs or ()):
+            print("aspects    unknown: the model for this language has no head for words")
     return 0 if prediction.status in (Status.OK, Status.UNKNOWN_LANGUAGE) else 1
 
 
@@ -120,6 +124,16 @@ def _print_groups(console: Console, prediction: Prediction, document: Document) 
     if prediction.keywords is not None:
         phrases = (f"{entry['text']} {entry['score']:.2f}" for entry in prediction.keywords)
         console.print(f"keywords   {', '.join(phrases)}")
+    for aspect in prediction.aspects or ():
+        # aspect     negative 0.91  battery life
+        shown = " ".join(aspect["text"].split())
+        console.print(f"aspect     {aspect['sentiment']} {aspect['score']:.2f}  {shown}")
+    for target in prediction.targets or ():
+        score = target["sentiment_scores"][target["sentiment"]]
+        count = len(target["mentions"])
+        # target     negative 0.91  battery (2 mentions)
+        shown = f"{target['target']} ({count} mention{'s' if count > 1 else ''})"
+        console.print(f"target     {target['sentiment']} {score:.2f}  {shown}")
     if prediction.embedding is not None:
         first = ", ".join(f"{value:.3f}" for value in prediction.embedding[:_SHOWN_FEATURES])
         console.print(f"embedding  {len(prediction.embedding)} features: {first}, ...")

@@ -10,6 +10,7 @@ from bertsum.checkpoints.family import read_family
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
 from bertsum.schema import DEFAULT_OUTPUTS, MIXED, NEGATIVE, POSITIVE, OutputGroup
+from bertsum.text.phrases.tags import OUTSIDE
 
 _SIZED_WEIGHT = "summarization.scorer.weight"  # [1, H], which every model has
 
@@ -48,9 +49,19 @@ def with_outputs(
             f"summarizer.topics names {', '.join(config.topics)}, but no topic is written: add "
             "topic to summarizer.outputs"
         )
+    if (config.targets or config.targets_column) and OutputGroup.TARGETS not in chosen:
+        raise ConfigError(
+            "summarizer.targets or summarizer.targets_column is given, but no target is written: "
+            "add targets to summarizer.outputs"
+        )
     config = SummarizerConfig.model_validate(values)
     config.check_names()
     return config
+
+
+def gives_aspects(model: ModelConfig) -> bool:
+    """Whether a model tells the words that an opinion is about from others."""
+    return OUTSIDE in model.token_sentiment_labels
 
 
 def _members(directory: Path) -> dict[str, Path]:
@@ -74,6 +85,15 @@ def _check_groups(
         reasons[OutputGroup.TOPIC] = (
             f"{member} has no head for topics; name topics with summarizer.topics, which needs no "
             "training"
+        )
+    if not any(map(gives_aspects, models.values())):
+        holder = "no member of the model has a" if len(models) > 1 else "the model has no"
+        reasons[OutputGroup.ASPECTS] = f"{holder} head for words with the label O"
+    if not any(model.sentiment_labels for model in models.values()):
+        reasons[OutputGroup.TARGETS] = "the model has no head for sentiment"
+    elif not (config.targets or config.targets_column):
+        reasons[OutputGroup.TARGETS] = (
+            "no target is named; name them with summarizer.targets or summarizer.targets_column"
         )
     for group in chosen:
         if group in reasons:

@@ -16,9 +16,9 @@ from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.evaluation.baselines import Baseline, choose
 from bertsum.evaluation.rouge import rouge
-from bertsum.evaluation.word_spans import OUTSIDE
 from bertsum.inference.arrow import read_texts, unreadable
 from bertsum.inference.device_batches import Scores
+from bertsum.inference.routing import Router
 from bertsum.inference.stream import Progress
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, summaries_problem
@@ -30,6 +30,7 @@ from bertsum.schema import Document, Prediction, same_names
 from bertsum.storage.folder import mask
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.language_tags import base_language
+from bertsum.text.phrases.tags import OUTSIDE, choose_tags
 from bertsum.text.sentences import detect_language, split_sentences
 from bertsum.text.words import words
 
@@ -142,6 +143,10 @@ class Evaluator:
     def __init__(self, models: Mapping[str, Summarizer], config: EvaluationConfig) -> None:
         self.models = models
         self.config = config
+        if _label_words(config):
+            for model in models.values():
+                for reader in model.readers.values():
+                    reader.wanted = replace(reader.wanted, token_sentiments=True)
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
 
     @property
@@ -244,7 +249,7 @@ class Evaluator:
         self, document: Document, row: Row, answers: Mapping[str, _Answer]
     ) -> tuple[list[str] | None, list[MeasuredRow] | None]:
         """Labels of a row's words, and those that each model with a head for words gives them."""
-        if not self.config.tokens_column or unreadable(document) is not None:
+        if not _label_words(self.config) or unreadable(document) is not None:
             return None, None
         starts, tags = word_labels(document.text or "", row, self.config)
         known_starts, expected = [], []
@@ -255,20 +260,34 @@ class Evaluator:
                 expected.append(tag)
         predicted = []
         for name, answer in answers.items():
-            router, scores = self.models[name].router, answer.scores
+            router = self.models[name].router
             if all(reader.model.token_sentiment is None for reader in router.readers.values()):
                 continue
-            tags = [OUTSIDE] * len(known_starts)
-            if answer.encoded is not None and scores and scores.token_labels is not None:
-                reader = router.reader_of(answer.encoded)
-                labels = reader.model.config.token_sentiment_labels
-                # a word has the label of its first token, as in training
-                first_tokens = reader.encoder.first_tokens(answer.encoded, known_starts)
-                for index, token in enumerate(first_tokens):
-                    if token is not None:
-                        tags[index] = labels[scores.token_labels[token]]
+            tags = self._tags(router, answer, known_starts)
             predicted.append({"model": name, "tags": tags})
         return expected, predicted
+
+    def _tags(self, router: Router, answer: _Answer, starts: Sequence[int]) -> list[str]:
+        """What a model says of the words that begin at these offsets; `O` where it says nothing."""
+        tags = [OUTSIDE] * len(starts)
+        encoded, scores = answer.encoded, answer.scores
+        if encoded is None or scores is None or scores.token_sentiments is None:
+            return tags
+        reader = router.reader_of(encoded)
+        # a word has the label of its first token, as in training
+        # Tokens by word, of each sentence. Between labelled names stand other words, so that these
+        # are no runs.
+        tokens_of: dict[int, dict[int, int]] = defaultdict(dict)
+        for word, token in enumerate(reader.encoder.first_tokens(encoded, starts)):
+            if token is not None:
+                sentence = int(encoded.token_sentences[token])
+                tokens_of[sentence if self.config.tokens_column else token][word] = token
+        for tokens in tokens_of.values():
+            probabilities = scores.token_sentiments[list(tokens.values())]
+            labels = choose_tags(probabilities, reader.model.config.token_sentiment_labels)
+            for word, label in zip(tokens, labels, strict=True):
+                tags[word] = label
+        return tags
 
     def _rouge(
         self, document: Document, row: Row, predictions: Mapping[str, Prediction]
@@ -305,6 +324,10 @@ class Evaluator:
         for system, score in zip(texts, scores, strict=True):
             entries.append({"system": system, **asdict(score)})
         return entries
+
+
+def _label_words(config: EvaluationConfig) -> bool:
+    return bool(config.tokens_column or config.entities_column)
 
 
 def _by_model(scores: ModelScores) -> list[MeasuredRow]:

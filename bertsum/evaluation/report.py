@@ -18,8 +18,9 @@ from bertsum.evaluation.metrics import (
     confusion_matrix,
     share_interval,
 )
-from bertsum.evaluation.word_spans import OUTSIDE, span_report, word_report
+from bertsum.evaluation.word_spans import span_report, word_report
 from bertsum.labels.labels import known_class
+from bertsum.text.phrases.tags import OUTSIDE
 
 ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
 OTHERS = "(other labels)"

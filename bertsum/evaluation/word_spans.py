@@ -1,4 +1,4 @@
-"""Labels of words: spans of equal ones, as `seqeval` finds them, and reports on both."""
+"""Reports on labels of words, and on the spans of equal ones as `seqeval` finds them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,30 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertsum.evaluation.metrics import classification_report, confusion_matrix
-
-OUTSIDE = "O"
-
-Span = tuple[str, int, int]  # kind, first word, last word
-
-
-def find_spans(tags: Sequence[str]) -> set[Span]:
-    """Find the runs of words of the same kind.
-
-    `B-` starts a new span. `I-` continues the span before it, and so does a tag without either.
-    An `I-` after another kind counts as a `B-`, as the CoNLL scorer counts (Tjong Kim Sang & De
-    Meulder 2003).
-    """
-    # B-loc I-loc O B-loc  ->  (loc, 0, 1), (loc, 3, 3)
-    spans: set[Span] = set()
-    kind, first = OUTSIDE, 0
-    for index, tag in enumerate([*tags, OUTSIDE]):  # the last one closes a span at the end
-        new_kind = tag.removeprefix("B-").removeprefix("I-")
-        if new_kind == kind and not tag.startswith("B-"):
-            continue
-        if kind != OUTSIDE:
-            spans.add((kind, first, index - 1))
-        kind, first = new_kind, index
-    return spans
+from bertsum.text.phrases.tags import find_spans
 
 
 def span_report(

@@ -8,6 +8,7 @@ import reprlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from bertsum.schema import (
     Prediction,
     Status,
     is_binary,
+    is_list,
     output_fields,
     predictions_to_table,
 )
@@ -38,7 +40,8 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
 
     Raises InputError for a table without the columns that the configuration names.
     """
-    for name in [config.text_column, *filter(None, [config.language_column])]:
+    optional = filter(None, [config.language_column, config.targets_column])
+    for name in [config.text_column, *optional]:
         if name not in table.column_names:
             columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
             raise InputError(f"there is no column {name!r}; the table has {columns}")
@@ -63,7 +66,23 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
         for index, language in enumerate(languages):
             document = documents[index]
             documents[index] = Document(document.text, language.text, document.problem)
+    if config.targets_column:
+        names = _read_names(table[config.targets_column], config.targets_column)
+        for index, (document, row) in enumerate(zip(documents, names, strict=True)):
+            # a null list, and a null or an empty name in a list, ask for nothing
+            documents[index] = replace(document, targets=tuple(filter(None, row or ())))
     return documents
+
+
+def _read_names(column: pa.ChunkedArray, name: str) -> list[list[str | None] | None]:
+    """A list of strings a row, which may be null. Raises InputError for another type."""
+    item = column.type.value_type if is_list(column.type) else column.type
+    if not pa.types.is_null(item) and not (
+        is_list(column.type) and item in (pa.string(), pa.large_string(), pa.string_view())
+    ):
+        raise InputError(f"the column {name!r} holds {column.type}; lists of strings are expected")
+    rows: list[list[str | None] | None] = column.to_pylist()
+    return rows
 
 
 def output_table(

@@ -24,10 +24,11 @@ class Scores:
     sentiment_scores: npt.NDArray[np.float32] | None = None  # [C]
     error: str | None = None
     topic_scores: npt.NDArray[np.float32] | None = None  # [C]
-    token_labels: npt.NDArray[np.int64] | None = None  # [T] the most likely class of each token
+    token_sentiments: npt.NDArray[np.float32] | None = None  # [T, C]
     sentence_sentiments: npt.NDArray[np.float32] | None = None  # [S, C] of each sentence alone
     document_vector: npt.NDArray[np.float32] | None = None  # [H] of length 1
     sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
+    pool_sentiments: npt.NDArray[np.float32] | None = None  # [m, C] of the document's pools
 
 
 class _Event(Protocol):
@@ -49,10 +50,12 @@ class Running:
     sentence_scores: Tensor | None = None  # [S]
     sentiment_scores: Tensor | None = None  # [B, C]
     topic_scores: Tensor | None = None  # [B, C]
-    token_labels: Tensor | None = None  # [T] in the order of the batch
+    token_sentiments: Tensor | None = None  # [T, C] in the order of the batch
     sentence_sentiments: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H]
     sentence_similarities: Tensor | None = None  # [S]
+    pool_sentiments: Tensor | None = None  # [M, C]
+    pool_counts: list[int] = field(default_factory=list)  # [B] pools of each document
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
@@ -63,18 +66,23 @@ class Running:
 
         `documents`: the batch's, in its order.
         """
-        temperature = logits.temperatures.get("sentiment", 1.0)
+        temperatures = logits.temperatures
+        temperature = temperatures.get("sentiment", 1.0)
         running = cls(
             indices=batch.documents,
             num_sentences=batch.num_sentences,
             sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
             sentiment_scores=_probabilities(logits.sentiment_logits, temperature),
             sentence_sentiments=_probabilities(logits.sentence_sentiment_logits, temperature),
-            topic_scores=_probabilities(logits.topic_logits, logits.temperatures.get("topic", 1.0)),
+            topic_scores=_probabilities(logits.topic_logits, temperatures.get("topic", 1.0)),
+            token_sentiments=_probabilities(
+                logits.token_sentiment_logits, temperatures.get("token_sentiment", 1.0)
+            ),
             documents=documents,
         )
-        if logits.token_sentiment_logits is not None:
-            running.token_labels = to_host(logits.token_sentiment_logits.argmax(1))
+        if batch.pools is not None:
+            running.pool_counts = batch.pools.counts
+            running.pool_sentiments = _probabilities(logits.pool_sentiment_logits, temperature)
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
@@ -97,34 +105,41 @@ class Running:
         except Exception as error:
             refuse_lost_device(error)
             raise
-        sentences = self._by_document(self.sentence_scores)
-        sentence_sentiments = self._by_document(self.sentence_sentiments)
-        similarities = self._by_document(self.sentence_similarities)
+        sentences = self._by_document(self.sentence_scores, self.num_sentences)
+        sentence_sentiments = self._by_document(self.sentence_sentiments, self.num_sentences)
+        similarities = self._by_document(self.sentence_similarities, self.num_sentences)
+        pool_sentiments = self._by_document(self.pool_sentiments, self.pool_counts)
         tokens = None
-        if self.token_labels is not None:
-            tokens = split_tokens(self.token_labels.numpy(), self.documents)
+        if self.token_sentiments is not None:
+            tokens = split_tokens(self.token_sentiments.numpy(), self.documents)
         results = {}
         for row, index in enumerate(self.indices):
             results[index] = Scores(
                 sentence_scores=sentences[row],
                 sentiment_scores=_row(self.sentiment_scores, row),
                 topic_scores=_row(self.topic_scores, row),
-                token_labels=None if tokens is None else tokens[row],
+                token_sentiments=None if tokens is None else tokens[row],
                 sentence_sentiments=sentence_sentiments[row],
                 document_vector=_row(self.document_vectors, row),
                 sentence_similarities=similarities[row],
+                pool_sentiments=pool_sentiments[row],
             )
         return results
 
-    def _by_document(self, values: Tensor | None) -> Sequence[npt.NDArray[np.float32] | None]:
-        """[S, ...] values of sentences -> [B] those of each document."""
+    def _by_document(
+        self, values: Tensor | None, counts: Sequence[int]
+    ) -> Sequence[npt.NDArray[np.float32] | None]:
+        """[n, ...] values of sentences or pools -> [B] those of each document.
+
+        `counts`: [B] how many each document has.
+        """
         if values is None:
             return [None] * len(self.indices)
-        return split_runs(values.numpy(), self.num_sentences)
+        return split_runs(values.numpy(), counts)
 
 
 def _probabilities(logits: Tensor | None, temperature: float) -> Tensor | None:
-    """[B, C] -> [B, C] on the host."""
+    """[n, C] -> [n, C] on the host."""
     return None if logits is None else to_host((logits.float() / temperature).softmax(1))
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from bertsum.checkpoints.checkpoint import load_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
+from bertsum.inference.columns.targets import TargetColumns
 from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.model.batches import group_documents, make_batch
@@ -56,7 +57,9 @@ class Reader:
         """Make predictions as `config` says, from now on. Raises ModelError."""
         self.config = config
         self._makers = make_column_makers(config, self.model, self.encoder)
-        self._wanted = all_wanted(self._makers)
+        pooling = [maker for maker in self._makers if isinstance(maker, TargetColumns)]
+        self._target_columns = pooling[0] if pooling else None
+        self.wanted = all_wanted(self._makers)
 
     def encode(
         self, texts: Sequence[str], languages: Sequence[str | None]
@@ -241,10 +244,14 @@ class Reader:
     def start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         """Give one batch to the device: the documents with the indices in `group`."""
         batch = make_batch(documents, group)
+        if self._target_columns is not None:
+            ordered = [documents[index] for index in batch.documents]
+            batch = replace(batch, pools=self._target_columns.pools(ordered))
         logits = self.model(
             batch.to(self.device),
-            sentence_sentiments=self._wanted.sentence_sentiments,
-            document_vectors=self._wanted.document_vectors,
+            sentence_sentiments=self.wanted.sentence_sentiments,
+            document_vectors=self.wanted.document_vectors,
+            token_sentiments=self.wanted.token_sentiments,
         )
         return Running.of(batch, logits, [documents[index] for index in batch.documents])
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from bertsum.checkpoints.config import read_config
 from bertsum.checkpoints.family import read_family
-from bertsum.checkpoints.outputs import with_outputs
+from bertsum.checkpoints.outputs import gives_aspects, with_outputs
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.reader import Reader
@@ -112,7 +113,8 @@ def only_member(
 ) -> tuple[Path, SummarizerConfig]:
     """Of a family the member that reads this document, with what the family would write.
 
-    Loading one member takes seconds less than loading all. A checkpoint stays as it is.
+    Loading one member takes seconds less than loading all. A checkpoint stays as it is. Aspects
+    are left out where the family gives them, but not this member.
     """
     family = read_family(directory)
     if family is None:
@@ -120,8 +122,13 @@ def only_member(
     language = None
     if has_letter(document.text or ""):
         language = _given_language(document, config) or LanguageDetector()(document.text or "")
-    values = with_outputs(config, directory).model_dump() | {"language": language}
-    return directory / family.member_for(language), SummarizerConfig.model_validate(values)
+    member = directory / family.member_for(language)
+    config = with_outputs(config, directory)
+    outputs = list(config.outputs or ())
+    if OutputGroup.ASPECTS in outputs and not gives_aspects(read_config(member).model):
+        outputs.remove(OutputGroup.ASPECTS)
+    values = config.model_dump() | {"language": language, "outputs": outputs}
+    return member, SummarizerConfig.model_validate(values)
 
 
 def _given_language(document: Document, config: SummarizerConfig) -> str | None:

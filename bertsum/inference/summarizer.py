@@ -268,7 +268,9 @@ class Summarizer:
                 if isinstance(result, Prediction):
                     predictions[index] = result
                 else:
-                    encoded[index] = result
+                    names = (*self.config.targets, *documents[index].targets)
+                    targets = tuple(dict.fromkeys(names))
+                    encoded[index] = replace(result, targets=targets) if targets else result
         return Prepared(encoded, predictions, languages)
 
     def forward(

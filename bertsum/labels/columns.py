@@ -10,15 +10,9 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from bertsum.labels.config import LabelsConfig
-from bertsum.runs.columns import column_problem, columns_text, is_text
+from bertsum.runs.columns import column_problem, columns_text, is_text, is_texts
+from bertsum.schema import is_list
 
-_LISTS = (
-    pt.is_list,
-    pt.is_large_list,
-    pt.is_fixed_size_list,
-    pt.is_list_view,
-    pt.is_large_list_view,
-)
 _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
 
 
@@ -101,17 +95,13 @@ def _lines(value: str | Sequence[str | None] | None) -> str | None:
 
 
 def _is_summary(data_type: pa.DataType) -> bool:
-    return is_text(data_type) or _is_texts(data_type)
-
-
-def _is_texts(data_type: pa.DataType) -> bool:
-    return pt.is_null(data_type) or (_is_list(data_type) and is_text(data_type.value_type))
+    return is_text(data_type) or is_texts(data_type)
 
 
 def _is_numbers(data_type: pa.DataType) -> bool:
-    item = data_type.value_type if _is_list(data_type) else data_type
+    item = data_type.value_type if is_list(data_type) else data_type
     # an empty list, or a column without any value, has the type null
-    return pt.is_null(item) or (_is_list(data_type) and _is_number(item))
+    return pt.is_null(item) or (is_list(data_type) and _is_number(item))
 
 
 def _is_class(data_type: pa.DataType) -> bool:
@@ -123,12 +113,8 @@ def _is_number(data_type: pa.DataType) -> bool:
     return any(accepts(data_type) for accepts in _NUMBERS)
 
 
-def _is_list(data_type: pa.DataType) -> bool:
-    return any(accepts(data_type) for accepts in _LISTS)
-
-
 _TEXT = (is_text, "a string column")
-_TEXTS = (_is_texts, "a column of lists of strings")
+_TEXTS = (is_texts, "a column of lists of strings")
 _CLASS = (_is_class, "a column of strings, numbers or booleans")
 _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "text_column": _TEXT,
@@ -141,4 +127,6 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "topic_column": _CLASS,
     "tokens_column": _TEXTS,
     "token_sentiments_column": _TEXTS,
+    "entities_column": _TEXTS,
+    "entity_sentiments_column": _TEXTS,
 }

@@ -1,6 +1,6 @@
 """Which columns of labelled rows hold what: shared by preparing, training and evaluating."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,8 +43,20 @@ class LabelsConfig(Config):
         description="list with a label of model.token_sentiment_labels for each word of "
         "`tokens_column`",
     )
+    entities_column: str | None = Field(
+        None, description="names that the document mentions, for `entity_sentiments_column`"
+    )
+    entity_sentiments_column: str | None = Field(
+        None,
+        description="list with a label of model.token_sentiment_labels for each name of "
+        "`entities_column`; the words of its mentions have it, other words have no label",
+    )
     num_summary_sentences: int = Field(
         3, ge=1, description="most sentences of a summary, to learn and to evaluate"
+    )
+
+    added_fields: ClassVar[frozenset[str]] = frozenset(
+        {"entities_column", "entity_sentiments_column"}
     )
 
     @field_validator("topic_names", mode="before")
@@ -64,11 +76,16 @@ class LabelsConfig(Config):
             raise ValueError("sentence_labels_column and sentences_column go together")
         if (self.tokens_column is None) != (self.token_sentiments_column is None):
             raise ValueError("tokens_column and token_sentiments_column go together")
+        if (self.entities_column is None) != (self.entity_sentiments_column is None):
+            raise ValueError("entities_column and entity_sentiments_column go together")
+        if self.tokens_column and self.entities_column:
+            raise ValueError("give one of tokens_column and entities_column")
         others = [
             self.summary_column,
             self.sentence_labels_column,
             self.topic_column,
             self.tokens_column,
+            self.entities_column,
         ]
         if not any([*others, *sentiments]):
             raise ValueError("no label column is named: summary_column, sentiment_column, ...")

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from bertsum.errors import InputError
 from bertsum.labels.config import LabelsConfig
 from bertsum.labels.oracle import best_combination, greedy_oracle
+from bertsum.text.phrases.mentions import find_name
 from bertsum.text.sentences import Span
+from bertsum.text.words import WORD
 
 # Label of a sentence that has none: bertsum.model.losses.IGNORE, which would import torch.
 _UNLABELLED = -1
@@ -106,14 +108,27 @@ def word_labels(
     None for a word that is not in the text, and for one without a label. Both lists are empty where
     the row lacks one of them. Raises InputError for a row whose labels do not fit its words.
     """
-    if not (labels.tokens_column and labels.token_sentiments_column):
+    is_of_names = labels.entities_column is not None
+    parts_column = labels.entities_column or labels.tokens_column
+    tags_column = labels.entity_sentiments_column or labels.token_sentiments_column
+    if not (parts_column and tags_column):
         return [], []
-    words, tags = row[labels.tokens_column], row[labels.token_sentiments_column]
-    if words is None or tags is None:
+    parts, tags = row[parts_column], row[tags_column]
+    if parts is None or tags is None:
         return [], []
-    if len(words) != len(tags):
-        raise InputError(f"it has {len(words)} words and {len(tags)} labels of words")
-    return _find_parts(text, words), tags
+    if len(parts) != len(tags):
+        kind = "names" if is_of_names else "words"
+        raise InputError(f"it has {len(parts)} {kind} and {len(tags)} labels of {kind}")
+    if not is_of_names:
+        return _find_parts(text, parts), tags
+    starts: list[int | None] = []
+    word_tags: list[str | None] = []
+    for name, tag in zip(parts, tags, strict=True):
+        for start, stop in find_name(text, name or ""):
+            word_starts = [start + word.start() for word in WORD.finditer(text[start:stop])]
+            starts += word_starts
+            word_tags += [tag] * len(word_starts)
+    return starts, word_tags
 
 
 def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> bool:

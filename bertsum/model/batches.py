@@ -15,7 +15,26 @@ from torch import Tensor
 
 from bertsum.model.attention import to_device
 from bertsum.text.encoder import EncodedDocument, IntArray
-from bertsum.text.ragged import bounds, ranges, split_runs
+from bertsum.text.ragged import Item, bounds, ranges, split_runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPools:
+    """M weighted means over n tokens of a batch, of which some may be in several."""
+
+    tokens: Tensor  # [n] int64, into T
+    weights: Tensor  # [n] float32, of sum 1 for each mean
+    rows: Tensor  # [n] int64, into M
+    counts: list[int]  # [B] means of each document, whose sum is M
+
+    def to(self, device: torch.device) -> "TokenPools":
+        """Copy the tensors to `device`."""
+        return replace(
+            self,
+            tokens=to_device(self.tokens, device),
+            weights=to_device(self.weights, device),
+            rows=to_device(self.rows, device),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +52,7 @@ class Batch:
     surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32, or [S, 0] for a model without them
     window_lengths: list[int]  # [W] ascending
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
+    pools: TokenPools | None = None  # means of tokens of which the sentiment is asked
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to `device`; the host does not wait for a GPU."""
@@ -43,6 +63,7 @@ class Batch:
             token_sentences=to_device(self.token_sentences, device),
             cls_positions=to_device(self.cls_positions, device),
             surface=to_device(self.surface, device),
+            pools=None if self.pools is None else self.pools.to(device),
         )
 
 
@@ -119,9 +140,9 @@ def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
 
 
 def split_tokens(
-    values: npt.NDArray[np.int64], documents: Sequence[EncodedDocument]
-) -> list[npt.NDArray[np.int64]]:
-    """Undo the packing: [T] values of a batch's tokens -> those of each document, in its order.
+    values: npt.NDArray[Item], documents: Sequence[EncodedDocument]
+) -> list[npt.NDArray[Item]]:
+    """Undo the packing: [T, ...] values of a batch's tokens -> those of each document, in its order.
 
     `documents`: the batch's, in its order.
     """

@@ -65,6 +65,7 @@ class Logits:
     token_sentiment_logits: Tensor | None = None  # [T, C]
     sentence_sentiment_logits: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H] float32, of length 1
+    pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
@@ -132,23 +133,37 @@ class BertSum(nn.Module):
             self.embedding.requires_grad_(False)
 
     def forward(
-        self, batch: Batch, *, sentence_sentiments: bool = False, document_vectors: bool = False
+        self,
+        batch: Batch,
+        *,
+        sentence_sentiments: bool = False,
+        document_vectors: bool = False,
+        token_sentiments: bool = False,
     ) -> Logits:
-        """Score all sentences, documents and, with a head for them, tokens of a batch.
+        """Score all sentences and documents of a batch, and its pools of tokens.
 
         - `sentence_sentiments`: also the sentiment of each sentence, as of a document that has no
           other.
         - `document_vectors`: also the embedding of each document, and how near each sentence is.
+        - `token_sentiments`: also the sentiment of each token, with a head for it.
         """
         layers = self.config.embedding_layers if document_vectors else ()
         tokens, features = self._encode(batch, layers)
         vectors = self._pool(tokens, batch)
         logits = self.heads(vectors, batch)
-        if self.token_sentiment is not None:
+        if token_sentiments and self.token_sentiment is not None:
             logits = replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
         if sentence_sentiments and self.sentiment is not None:
             alone = self.sentiment(vectors, [1] * len(vectors))
             logits = replace(logits, sentence_sentiment_logits=alone)
+        if batch.pools is not None and self.sentiment is not None:
+            pools = batch.pools
+            means = vectors.new_zeros(sum(pools.counts), vectors.shape[1])  # [M, H]
+            weighted = pools.weights.unsqueeze(1) * tokens[pools.tokens].float()
+            means = means.index_add(0, pools.rows, weighted)
+            # each as a document of one sentence
+            pooled = self.sentiment(means, [1] * len(means))
+            logits = replace(logits, pool_sentiment_logits=pooled)
         if document_vectors:
             embeddings, similarities = self._embed(features if layers else vectors, batch)
             logits = replace(

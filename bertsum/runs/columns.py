@@ -11,6 +11,7 @@ from bertsum.errors import InputError
 from bertsum.runs.input import Shard
 from bertsum.schema import (
     is_binary,
+    is_list,
     other_names,
     output_fields,
     same_names,
@@ -54,9 +55,11 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 
 
 def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
-    """Columns to read of a file, in its order: the text, the language, and what passes through."""
+    """Columns to read of a file, in its order: the text, what is known of it, and what passes."""
     kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
-    wanted = kept | {config.text_column} | ({config.language_column} - {None})
+    wanted = (
+        kept | {config.text_column} | ({config.language_column, config.targets_column} - {None})
+    )
     return [name for name in schema.names if name in wanted]
 
 
@@ -75,6 +78,11 @@ def is_text(data_type: pa.DataType) -> bool:
         accepts(data_type)
         for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
     )
+
+
+def is_texts(data_type: pa.DataType) -> bool:
+    """Types of a column of lists of strings, which may be all null."""
+    return pt.is_null(data_type) or (is_list(data_type) and is_text(data_type.value_type))
 
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:
@@ -129,6 +137,14 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
         )
     if problem is None and config.language_column:
         problem = column_problem(schema, "language_column", config.language_column)
+    if problem is None and config.targets_column:
+        problem = column_problem(
+            schema,
+            "targets_column",
+            config.targets_column,
+            is_texts,
+            "a column of lists of strings",
+        )
     if problem is not None:
         return problem
     # Arrow allows several columns of one name, but then a name no longer says which is meant

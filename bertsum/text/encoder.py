@@ -66,6 +66,7 @@ class EncodedDocument:
     is_unknown_language: (
         bool  # the vocabulary does not know its words, so a model has nothing to go by
     )
+    targets: tuple[str, ...] = ()  # different names to which the sentiment is asked
 
     @property
     def truncated(self) -> bool:
@@ -190,24 +191,31 @@ class DocumentEncoder:
         return documents
 
     def first_tokens(
-        self, document: EncodedDocument, starts: Sequence[int | None]
+        self,
+        document: EncodedDocument,
+        starts: Sequence[int | None],
+        sentences: Sequence[int] | None = None,
     ) -> list[int | None]:
         """Find the index of the first token that begins at each offset of the text.
 
+        `sentences`: those in which the offsets lie, in order; default: all that were read.
+
         None for an offset that is None, where no token begins, or that was not read.
         """
-        token_starts = np.full(len(document.input_ids), -1)
-        is_text = document.is_text
-        sentences = [
-            document.text[start:stop]
-            for start, stop in document.spans[: document.num_read_sentences]
-        ]
+        if sentences is None:
+            sentences = range(document.num_read_sentences)
+        spans = [document.spans[sentence] for sentence in sentences]
         offsets: list[int] = []
         for tokens, (sentence_start, _) in zip(
-            self.token_spans(sentences), document.spans, strict=False
+            self.token_spans([document.text[start:stop] for start, stop in spans]),
+            spans,
+            strict=True,
         ):
             offsets += [sentence_start + start for start, _ in tokens]
-        token_starts[is_text] = offsets[: int(is_text.sum())]
+        token_starts = np.full(len(document.input_ids), -1)
+        is_asked = document.is_text & np.isin(document.token_sentences, sentences)
+        # the last tokens of the last sentence may lie beyond the windows
+        token_starts[is_asked] = offsets[: int(is_asked.sum())]
         # Several tokens may begin at one offset. Going backwards leaves the first of them.
         token_at: dict[int | None, int] = {}
         for token in range(len(token_starts) - 1, -1, -1):

@@ -10,13 +10,13 @@ Ngrams = frozenset[tuple[str, ...]]
 
 # Python's \w leaves out combining marks, so it would cut a Hindi word at each of its vowel signs.
 MARKS = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c)[0] == "M")
-_WORD = re.compile(rf"[\w{MARKS}]+")
+WORD = re.compile(rf"[\w{MARKS}]+")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 
 
 def words(text: str, language: str) -> list[str]:
     """Lower-cased words without punctuation; characters in languages that do not space words."""
-    pattern = _ASCII_WORD if text.isascii() else _WORD  # the class of all marks is slow
+    pattern = _ASCII_WORD if text.isascii() else WORD  # the class of all marks is slow
     runs: list[str] = pattern.findall(text.lower())
     return list("".join(runs)) if language in UNSPACED_LANGUAGES else runs
 

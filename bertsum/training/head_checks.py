@@ -30,7 +30,8 @@ _ARBITRARY = (
 _LABELS = {
     "sentiment": "sentiment_column, or sentiment for all its rows",
     "topic": "topic_column",
-    "token_sentiment": "tokens_column and token_sentiments_column",
+    "token_sentiment": "tokens_column and token_sentiments_column, or entities_column and "
+    "entity_sentiments_column",
     CANDIDATES: "summary_column",
 }
 

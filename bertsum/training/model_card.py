@@ -97,6 +97,8 @@ def _labels(source: SourceConfig) -> str:
         labels.append("topic")
     if source.token_sentiments_column:
         labels.append("sentiment of words")
+    if source.entity_sentiments_column:
+        labels.append("sentiment of the words of names")
     if source.removed_pattern:
         labels.append(f"without what matches `{source.removed_pattern}`")
     if source.excerpt_sentences:

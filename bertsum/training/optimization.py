@@ -105,7 +105,7 @@ def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
     with autocast(batch.batch.input_ids.device, dtype):
         if batch.vectors is not None:
             return model.heads(batch.vectors, batch.batch)
-        logits: Logits = model(batch.batch)
+        logits: Logits = model(batch.batch, token_sentiments=True)
         return logits
 
 

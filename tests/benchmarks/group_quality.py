@@ -1,6 +1,7 @@
 """How good the groups of `summarizer.outputs` are, on validation rows of the shared data.
 
-    python tests/benchmarks/group_quality.py sentences|mixed|topics|retrieval|keywords \\
+    python tests/benchmarks/group_quality.py \\
+        sentences|mixed|topics|retrieval|keywords|targets \\
         ../shared/data [--model MODEL] [--rows N]
 
 - sentences: the sentiment of each sentence, alone and among others; and the sentiment of documents,
@@ -10,6 +11,7 @@
 - topics: without training, from the names of the topics.
 - retrieval: which document a title belongs to, which answer a question, which of two questions are
   the same; by the embedding, and by the encoder as it was before training.
+- targets: the sentiment towards named entities, where they agree, and where they do not.
 - keywords: ten documents, and the share of the words of the reference summary that are keywords.
 """
 
@@ -29,8 +31,8 @@ from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.config import SummarizerConfig
 from bertsum.model.batches import group_by_length
 from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
+from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.sentences import split_sentences
-from bertsum.text.stop_words import STOP_WORDS
 from bertsum.text.words import words
 
 Matrix = npt.NDArray[np.float64]
@@ -291,6 +293,33 @@ def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
         print(f"- {' '.join(row['summary'].split())[:100]}\n    {shown}")
 
 
+def measure_targets(data: Path, model: str | None, rows: int | None) -> None:
+    """Against the label of the document; `opposite`: one entity is positive, another negative."""
+    summarizer = load(model, "targets", targets=["unused"])
+    hits: dict[str, list[tuple[bool, bool]]] = {}
+    for name in ("sentiment/sentfin", "sentiment/newsmtsc"):
+        num_missing = 0
+        found = read(data, name, rows)
+        documents = [Document(row["document"], targets=tuple(row["entities"])) for row in found]
+        for row, prediction in zip(found, summarizer.predict(documents), strict=True):
+            answers = {entry["target"]: entry["sentiment"] for entry in prediction.targets or ()}
+            labels = row["entity_sentiments"]
+            kinds = ["all", "agree" if len(set(labels)) == 1 else "disagree"]
+            if {"positive", "negative"} <= set(labels):
+                kinds.append("opposite")
+            for entity, label in zip(row["entities"], labels, strict=True):
+                num_missing += entity not in answers
+                # an entity that is not mentioned counts as wrong
+                hit = (answers.get(entity) == label, prediction.sentiment == label)
+                for kind in kinds:
+                    hits.setdefault(f"{name}, {kind}", []).append(hit)
+                    hits.setdefault(f"both, {kind}", []).append(hit)
+        print(f"{name}: {num_missing} entities not mentioned")
+    for kind, pairs in hits.items():
+        targets, document = zip(*pairs, strict=True)
+        print(f"{kind}, {len(pairs)}: targets {share(targets)}, document {share(document)}")
+
+
 def main() -> None:
     """Print the figures of one group."""
     measures = {
@@ -299,6 +328,7 @@ def main() -> None:
         "topics": measure_topics,
         "retrieval": measure_retrieval,
         "keywords": measure_keywords,
+        "targets": measure_targets,
     }
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("group", choices=measures)

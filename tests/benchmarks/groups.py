@@ -35,7 +35,8 @@ from bertsum.config import SummarizerConfig
 from bertsum.schema import PREDICTION_SCHEMA, prediction_schema
 
 TOPICS = ["economy", "politics", "sport", "technology", "entertainment"]
-GROUPS = ("spans", "sentences", "embedding", "topic", "keywords")
+TARGETS = ["Cameron", "Obama", "London", "police", "price", "company", "school", "government"]
+GROUPS = ("spans", "sentences", "embedding", "topic", "keywords", "aspects", "targets")
 NONE, ALL = "none", "all"
 
 
@@ -61,6 +62,7 @@ def configs(model: str | None, dtype: str) -> dict[str, SummarizerConfig]:
             "language": "en",
             "outputs": groups,
             "topics": TOPICS if "topic" in groups else [],
+            "targets": TARGETS if "targets" in groups else [],
         }
         result[name] = with_outputs(SummarizerConfig.model_validate(values), resolve(model))
     return result

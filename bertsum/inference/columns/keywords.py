@@ -9,7 +9,7 @@ from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
 from bertsum.schema import Keyword
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
-from bertsum.text.key_phrases import Phrase, key_phrases
+from bertsum.text.phrases.key_phrases import Phrase, key_phrases
 
 
 class KeywordColumns:

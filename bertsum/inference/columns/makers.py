@@ -6,11 +6,14 @@ Each is made from what the one pass of the encoder gave, for all documents of a 
 from collections.abc import Sequence
 from typing import Protocol
 
+from bertsum.checkpoints.outputs import gives_aspects
 from bertsum.config import SummarizerConfig
+from bertsum.inference.columns.aspects import AspectColumns
 from bertsum.inference.columns.embedding import EmbeddingColumns
 from bertsum.inference.columns.keywords import KeywordColumns
 from bertsum.inference.columns.mixed import MixedSentiment
 from bertsum.inference.columns.sentences import SentenceColumns
+from bertsum.inference.columns.targets import TargetColumns
 from bertsum.inference.columns.topics import HeadTopics, named_topics
 from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
@@ -54,6 +57,11 @@ def make_column_makers(
         makers.append(HeadTopics(model.config.topic_labels))
     if OutputGroup.KEYWORDS in chosen:
         makers.append(KeywordColumns(encoder, config.keywords))
+    # a member of a family may lack the head: its documents have null
+    if OutputGroup.ASPECTS in chosen and gives_aspects(model.config):
+        makers.append(AspectColumns(encoder, model.config.token_sentiment_labels))
+    if OutputGroup.TARGETS in chosen and model.config.sentiment_labels:
+        makers.append(TargetColumns(encoder, model.config.sentiment_labels))
     return makers
 
 
@@ -62,4 +70,5 @@ def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
     return Wanted(
         sentence_sentiments=any(maker.wanted.sentence_sentiments for maker in makers),
         document_vectors=any(maker.wanted.document_vectors for maker in makers),
+        token_sentiments=any(maker.wanted.token_sentiments for maker in makers),
     )

@@ -14,3 +14,4 @@ class Wanted:
 
     sentence_sentiments: bool = False
     document_vectors: bool = False
+    token_sentiments: bool = False

@@ -344,16 +344,16 @@ def test_topic_and_words(tmp_path):
     for place in range(2):
         document = model.encoder.encode([rows["document"][place]], ["en"], 1)[0]
         batch = make_batch([document], [0])
-        logits = model.model(batch)
+        logits = model.model(batch, token_sentiments=True)
         ids = [model.tokenizer.convert_ids_to_tokens(int(token)) for token in document.input_ids]
-        labels = split_tokens(logits.token_sentiment_logits.argmax(1).numpy(), [document])[0]
-        chosen = {
-            token: tags[label] for token, label in reversed(list(zip(ids, labels, strict=True)))
-        }
+        probabilities = logits.token_sentiment_logits.softmax(1).detach().numpy()
+        (probabilities,) = split_tokens(probabilities, [document])
+        first = dict(reversed(list(zip(ids, probabilities, strict=True))))
         ((name, found),) = [tuple(entry.values()) for entry in table["words"][place].as_py()]
         assert name == "own"
         texts = [word.lower() for word in words[place] if word != "nowhere"]
-        assert found == [chosen.get(word, "O") for word in texts]
+        for word, tag in zip(texts, found, strict=True):
+            assert (tag != "O") == (word in first and first[word][0] <= 0.5)
         topic = dict(table["topic"][place].as_py()[0]["scores"])
         expected = logits.topic_logits.softmax(1)[0].tolist()
         assert topic == pytest.approx(

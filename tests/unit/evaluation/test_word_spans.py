@@ -8,7 +8,8 @@ from seqeval.metrics import classification_report as seqeval_report
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from bertsum.evaluation.word_spans import find_spans, span_report, word_report
+from bertsum.evaluation.word_spans import span_report, word_report
+from bertsum.text.phrases.tags import find_spans
 
 KINDS = ("positive", "negative", "neutral")
 BARE = ("O", *KINDS)

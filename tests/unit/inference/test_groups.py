@@ -23,7 +23,7 @@ from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch
 from bertsum.schema import Document, Status
 
-GROUPS = ("sentences", "embedding", "topic", "keywords")
+GROUPS = ("sentences", "embedding", "topic", "keywords", "aspects")
 TOPICS = ("animals", "money")
 TEXT = tiny.text(20, 5)  # 20 sentences in several windows
 HALF = 1e-3  # float16 has 3 digits
@@ -45,7 +45,8 @@ def save(directory, **changes):
 def rich(tmp_path_factory):
     """A checkpoint that gives every group, with random weights also in the embedding's matrix."""
     directory = tmp_path_factory.mktemp("rich") / "model"
-    return save(directory, topic_labels=TOPICS, embedding_layers=(1, 2))
+    heads = {"topic_labels": TOPICS, "token_sentiment_labels": ("O", "good", "bad")}
+    return save(directory, **heads, embedding_layers=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_keywords_are_phrases_of_the_document(with_all):
     text = "The red river rises. The red river is big. Dogs sleep near the old bank."
     keywords = with_all(text).keywords
     assert all(keyword["text"] in text for keyword in keywords)
-    assert "red river" in [keyword["text"] for keyword in keywords]
+    assert any("red river" in keyword["text"] for keyword in keywords)
     scores = [keyword["score"] for keyword in keywords]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == 1
@@ -329,7 +330,7 @@ def test_members_with_vectors_of_unequal_length_have_no_embedding(family, tmp_pa
 
 
 def test_members_of_a_family_embed_by_their_own_model(family):
-    summarizer = make(family, *GROUPS, topics=["cat", "bank"])
+    summarizer = make(family, *GROUPS[:-1], topics=["cat", "bank"])
     english, chinese = summarizer(["The cat sleeps in the house.", "猫坐在垫子上。河水很大。"])
     assert len(english.embedding) == len(chinese.embedding) == 32
     alone = make(family / "multilingual", "embedding")("猫坐在垫子上。河水很大。")

@@ -7,10 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import tiny
+from pydantic import ValidationError
 
 from bertsum.errors import InputError, RowError
 from bertsum.evaluation.evaluator import EvaluationConfig, Evaluator, check_measurable
 from bertsum.inference.summarizer import Summarizer
+from bertsum.labels.config import LabelsConfig
+from bertsum.labels.labels import word_labels
 from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled
 from bertsum.model.losses import IGNORE
 from bertsum.runs.input import InputFile, Shard
@@ -93,6 +96,11 @@ CASES = {
          "tags": [["O", "positive"], None, ["O", "O", "positive"], [None, "O"], [], ["positive"]]},
         WORDS,
     ),
+    "names": (
+        {"document": [TEXT] * 5, "words": [["cat", "Dog runs"], None, ["zebra"], ["dog", None], []],
+         "tags": [["O", "positive"], None, ["positive"], ["positive", "O"], []]},
+        {"entities_column": "words", "entity_sentiments_column": "tags"},
+    ),
     "aspects": (
         {"document": [TEXT] * 4, "tags": [["O", None, "positive"], ["O"], None, [None]]},
         {"aspect_sentiments_column": "tags"},
@@ -134,6 +142,8 @@ def test_what_rows_teach(tmp_path: Path) -> None:
     assert len(taught("given labels")) - len(taught("given labels", 1)) == 1
     assert [e.summary for e in taught("lists of sentences")] == ["A dog runs.\nThe cat."]
     assert [(e.token_labels >= 0).sum() for e in taught("words")] == [2, 2, 1]
+    # "cat" once; neither "Dog runs", since a capital matches no small letter, nor "zebra" is there
+    assert [(e.token_labels >= 0).sum() for e in taught("names")] == [1, 1]
     assert [e.sentiment_label for e in taught("aspects")] == [2]
     assert [(e.sentiment_label, e.topic_label) for e in taught("summaries and classes")] == [
         (2, 0),
@@ -310,3 +320,21 @@ def test_a_row_whose_labels_do_not_fit_is_named(tmp_path: Path, checkpoint: Path
     evaluator = Evaluator({"mine": Summarizer(checkpoint, config.summarizer, device="cpu")}, config)
     with pytest.raises(RowError, match="row 2 of the table: it has 1 words and 0 labels of words"):
         next(evaluator.stream([pa.table(bad)]))
+
+
+def test_words_of_names_have_the_sentiment_of_their_name() -> None:
+    labels = LabelsConfig(entities_column="names", entity_sentiments_column="tags")
+    text = "Apple beats Big Bank. Big Bank fell."
+    row = {"names": ["Big Bank", "Apple", "Zebra"], "tags": ["negative", "positive", "neutral"]}
+    assert word_labels(text, row, labels) == (
+        [12, 16, 22, 26, 0],
+        ["negative", "negative", "negative", "negative", "positive"],
+    )
+    with pytest.raises(InputError, match="it has 3 names and 1 labels of names"):
+        word_labels(text, row | {"tags": ["O"]}, labels)
+    for wrong in (
+        {"entities_column": "names"},
+        {"entities_column": "names", "entity_sentiments_column": "tags", **WORDS},
+    ):
+        with pytest.raises(ValidationError, match="entities_column"):
+            LabelsConfig.model_validate(wrong)

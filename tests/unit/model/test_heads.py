@@ -155,7 +155,9 @@ def test_a_model_learns_all_heads_and_keeps_them(tmp_path: Path) -> None:
     loaded, _ = load_checkpoint(tmp_path / "model")
     batch = labelled_batch(examples).batch
     with torch.no_grad():
-        expected, again = model.eval()(batch), loaded(batch)
+        expected, again = (
+            module.eval()(batch, token_sentiments=True) for module in (model, loaded)
+        )
     for name in ("topic_logits", "token_sentiment_logits"):
         np.testing.assert_allclose(
             getattr(again, name).numpy(), getattr(expected, name).numpy(), atol=1e-6

@@ -14,7 +14,7 @@ from bertsum.runs.columns import output_schema
 from bertsum.runs.records import Job
 from bertsum.schema import Prediction, Status
 
-OUTPUTS = ["spans", "sentences", "embedding", "topic", "keywords"]
+OUTPUTS = ["spans", "sentences", "embedding", "topic", "keywords", "aspects", "targets"]
 NAMES = {"sentences": "Parts", "topic": "summary", "summary": "abstract", "keywords": "key phrases"}
 SENTENCE = {
     "start": 0,
@@ -30,6 +30,15 @@ VALUES = {
     "topic": "sport",
     "topic_scores": {"sport": 0.75, "economy": 0.25},
     "keywords": [{"text": "中国", "score": 1.0}],
+    "targets": [
+        {
+            "target": "Apple",
+            "sentiment": "positive",
+            "sentiment_scores": {"negative": 0.25, "positive": 0.75},
+            "mentions": [{"start": 0, "length": 5}, {"start": 9, "length": 5}],
+        }
+    ],
+    "aspects": [{"text": "手机", "start": 3, "length": 2, "sentiment": "negative", "score": 0.5}],
 }
 
 
@@ -83,11 +92,12 @@ def test_every_group_comes_back_from_a_table(harness: GroupsHarness) -> None:
         harness.connect()
         .execute(
             f"SELECT typeof(embedding), embedding, {columns['sentences']}[1].sentiment_scores"
-            f"['positive'], {columns['keywords']}[1].text, topic_scores['sport'], summary_spans "
-            f"FROM {place} WHERE id = 28"
+            f"['positive'], {columns['keywords']}[1].text, topic_scores['sport'], "
+            "aspects[1].length, targets[1].mentions[2].start, "
+            f"targets[1].sentiment_scores['positive'], summary_spans FROM {place} WHERE id = 28"
         )
         .fetchall()
     )
     assert row[:2] == ("FLOAT[]", VALUES["embedding"])
-    assert row[2:] == (0.75, "中国", 0.75, VALUES["summary_spans"])
+    assert row[2:] == (0.75, "中国", 0.75, 2, 9, 0.75, VALUES["summary_spans"])
     assert rows[28][name_of("summary")] == "text 28"

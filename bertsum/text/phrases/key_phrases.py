@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.sentences import UNSPACED_LANGUAGES, Span
-from bertsum.text.stop_words import STOP_WORDS
 from bertsum.text.words import MARKS
 
 _MOST_WORDS = 4

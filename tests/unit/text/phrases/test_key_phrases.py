@@ -2,9 +2,9 @@
 
 import pytest
 
-from bertsum.text.key_phrases import key_phrases
+from bertsum.text.phrases.key_phrases import key_phrases
+from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.sentences import split_sentences
-from bertsum.text.stop_words import STOP_WORDS
 
 
 def found(text, language="en", rarity=lambda word: 1.0, tokens=()):

@@ -1,0 +1,175 @@
+"""The group `targets`: the sentiment towards names that the user gives, where a text mentions them.
+
+A sentence has a vector for each target in it: the mean of its tokens, of which those near a mention
+weigh most. What the model's head for documents says of such vectors differs little, since each
+token has seen the whole sentence; so the differences between the targets of a sentence are enlarged.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertsum.inference.columns.values import Columns, Wanted
+from bertsum.inference.device_batches import Scores
+from bertsum.model.batches import TokenPools, split_tokens
+from bertsum.schema import Target
+from bertsum.text.encoder import DocumentEncoder, EncodedDocument
+from bertsum.text.phrases.clauses import clause_numbers
+from bertsum.text.phrases.mentions import find_mentions
+from bertsum.text.sentences import Span
+
+FloatArray = npt.NDArray[np.float32]
+SentenceMentions = Mapping[int, Mapping[str, list[Span]]]  # by sentence, then target
+
+# Chosen on training rows of sentfin and newsmtsc whose entities disagree, of which no step had a
+# label: tests/benchmarks/group_quality.py, and jobs/docs/outputs.md for what it costs.
+_DECAY_TOKENS = 16.0  # a token so far from a mention weighs 1 / e
+_OTHER_CLAUSE = 0.3  # weight of tokens in clauses without a mention
+_CONTRAST = 4.0
+_LEAST = 1e-9  # so that no logarithm is of zero
+
+
+class TargetColumns:
+    """Makes `targets` from the sentiments of pools of tokens."""
+
+    wanted = Wanted()
+
+    def __init__(self, encoder: DocumentEncoder, labels: Sequence[str]) -> None:
+        """`labels`: of the sentiment."""
+        self._encoder, self._labels = encoder, labels
+
+    def pools(self, documents: Sequence[EncodedDocument]) -> TokenPools | None:
+        """Pools of a batch, one for each target of each sentence; None where nothing is mentioned.
+
+        `documents`: the batch's, in its order.
+        """
+        num_tokens = sum(len(document.input_ids) for document in documents)
+        packed = split_tokens(np.arange(num_tokens), documents)
+        counts: list[int] = []
+        tokens: list[npt.NDArray[np.int64]] = []  # of each pool
+        weights: list[FloatArray] = []
+        for document, indices in zip(documents, packed, strict=True):
+            mentions = _mentions(document)
+            counts.append(sum(map(len, mentions.values())))
+            for sentence, by_target in mentions.items():
+                own = np.flatnonzero(document.is_text & (document.token_sentences == sentence))
+                for row in self._weights(document, sentence, by_target, len(own)):
+                    tokens.append(indices[own])
+                    weights.append(row)
+        if not tokens:
+            return None
+        return TokenPools(
+            tokens=torch.from_numpy(np.concatenate(tokens)),
+            weights=torch.from_numpy(np.concatenate(weights)),
+            rows=torch.from_numpy(np.repeat(np.arange(len(tokens)), list(map(len, tokens)))),
+            counts=counts,
+        )
+
+    def columns(
+        self, documents: Sequence[EncodedDocument], scores: Sequence[Scores]
+    ) -> list[Columns]:
+        """[N] the targets that each document mentions, as the user lists them."""
+        rows: list[Columns] = []
+        for document, score in zip(documents, scores, strict=True):
+            mentions = _mentions(document)
+            sentiments = np.zeros((0, len(self._labels)), np.float32)
+            if mentions:
+                if score.pool_sentiments is None or not np.isfinite(score.pool_sentiments).all():
+                    raise ValueError("the sentiments of targets are not numbers")
+                sentiments = score.pool_sentiments
+            rows.append({"targets": self._targets(document, mentions, sentiments)})
+        return rows
+
+    def _targets(
+        self, document: EncodedDocument, mentions: SentenceMentions, sentiments: FloatArray
+    ) -> list[Target]:
+        """`sentiments`: [m, C] of each target in each sentence, in the order of `mentions`."""
+        evidence: dict[str, list[FloatArray]] = defaultdict(list)  # [C] logits a sentence
+        spans: dict[str, list[Span]] = defaultdict(list)
+        first = 0
+        for by_target in mentions.values():
+            logits = np.log(sentiments[first : first + len(by_target)] + _LEAST)
+            # with one target in the sentence there is no difference
+            logits += _CONTRAST * (logits - logits.mean(0))
+            for (target, target_spans), row in zip(by_target.items(), logits, strict=True):
+                evidence[target].append(row)
+                spans[target] += target_spans
+            first += len(by_target)
+        targets: list[Target] = []
+        for target in document.targets:
+            if target not in spans:
+                continue
+            mean = np.mean(evidence[target], axis=0)
+            exponentials = np.exp(mean - mean.max())  # so that none overflows
+            probabilities = (exponentials / exponentials.sum()).tolist()
+            by_label = dict(zip(self._labels, probabilities, strict=True))
+            targets.append(
+                {
+                    "target": target,
+                    "sentiment": max(by_label, key=by_label.__getitem__),
+                    "sentiment_scores": by_label,
+                    "mentions": [
+                        {"start": start, "length": stop - start} for start, stop in spans[target]
+                    ],
+                }
+            )
+        return targets
+
+    def _weights(
+        self,
+        document: EncodedDocument,
+        sentence: int,
+        by_target: Mapping[str, Sequence[Span]],
+        num_tokens: int,
+    ) -> list[FloatArray]:
+        """[n] weights of the sentence's tokens for each target in it, of sum 1.
+
+        `num_tokens`: n, which may be less than the sentence has, where its end was not read.
+        """
+        start, stop = document.spans[sentence]
+        text = document.text[start:stop]
+        (token_spans,) = self._encoder.token_spans([text])
+        edges = np.array(token_spans[:num_tokens], np.int64).reshape(-1, 2)
+        clauses = clause_numbers(text, edges[:, 0])
+        distances = []
+        for spans in by_target.values():
+            is_mention = np.zeros(len(edges), bool)
+            for first, last in spans:
+                is_mention |= (edges[:, 0] < last - start) & (edges[:, 1] > first - start)
+            distances.append(_distances(is_mention))
+        rows: list[FloatArray] = []
+        for number, distance in enumerate(distances):
+            others = [other for index, other in enumerate(distances) if index != number]
+            weights = np.exp(-distance / _DECAY_TOKENS)
+            weights[~np.isin(clauses, clauses[distance == 0])] *= _OTHER_CLAUSE
+            # what stands nearer to another target is said of that one
+            for other in others:
+                weights[other < distance] = 0
+            rows.append((weights / weights.sum()).astype(np.float32))
+        return rows
+
+
+def _mentions(document: EncodedDocument) -> SentenceMentions:
+    """Spans of mentions, of the sentences that were read."""
+    starts = [start for start, _ in document.spans[: document.num_read_sentences]]
+    found: dict[int, dict[str, list[Span]]] = defaultdict(dict)
+    for target in document.targets:
+        for span in find_mentions(document.text, target):
+            sentence = bisect_right(starts, span[0]) - 1
+            if sentence >= 0 and span[0] < document.spans[sentence][1]:
+                found[sentence].setdefault(target, []).append(span)
+    return dict(sorted(found.items()))
+
+
+def _distances(is_mention: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """[n] tokens from each token to the nearest of a mention; all 0 where no mention was read."""
+    mentions = np.flatnonzero(is_mention)
+    if not len(mentions):
+        return np.zeros(len(is_mention))
+    # [n, m] -> [n]
+    steps: npt.NDArray[np.int64] = np.abs(np.arange(len(is_mention))[:, None] - mentions).min(1)
+    return steps.astype(np.float64)

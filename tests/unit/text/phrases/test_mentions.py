@@ -1,0 +1,54 @@
+"""Mentions of names, and what only looks like them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertsum.text.phrases.mentions import find_mentions, find_name
+
+
+def mentions(text: str, name: str) -> list[str]:
+    return [text[start:stop] for start, stop in find_mentions(text, name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("price", "Prices rose; the PRICE of a priceless price-tag.", ["Prices", "PRICE", "price"]),
+        ("prices", "A price, all prices.", ["price", "prices"]),
+        ("company", "Companies and the company's accompany", ["Companies", "company"]),
+        ("news", "The new news", ["news"]),
+        ("dish", "dishes, a dish, dishwasher", ["dishes", "dish"]),
+        ("IT", "Sell it, sell IT stocks.", ["IT"]),
+        ("Apple", "An apple of APPLE, Apple's. Pineapple", ["APPLE", "Apple"]),
+        ("Apple Inc.", "Apple fell. Apple Inc rose.", ["Apple", "Apple"]),
+        ("Group", "The Group met.", ["Group"]),
+        ("S&P 500", "The S&P 500 and the S & P 500, not 500.", ["S&P 500", "S & P 500"]),
+        ("Hillary Clinton", "Hillary Clinton won. Clinton spoke.", ["Hillary Clinton", "Clinton"]),
+        ("Hillary Clinton", "Bill Clinton spoke.", []),
+        ("battery life", "The battery  life; life is good.", ["battery  life"]),
+        ("苹果", "买苹果公司", ["苹果"]),
+        ("iPhone", "新iPhone很好", ["iPhone"]),
+        ("Straße", "Straße, STRAßE", ["Straße", "STRAßE"]),
+        ("e", "e\u0301 e", ["e"]),
+        ("a.b*c", "a.b*c abc", ["a.b*c"]),
+        ("...", "...", []),
+        ("", "text", []),
+    ],
+)
+def test_mentions(name: str, text: str, expected: list[str]) -> None:
+    assert mentions(text, name) == expected
+
+
+def test_the_whole_name_needs_all_its_words() -> None:
+    text = "Hillary Clinton won. Clinton spoke."
+    assert find_name(text, "Hillary Clinton") == [(0, 15)]
+
+
+@given(st.text(max_size=40), st.text(max_size=8))
+def test_mentions_are_in_order_and_apart(text: str, name: str) -> None:
+    spans = find_mentions(text, name)
+    ends = 0
+    for start, stop in spans:
+        assert ends <= start < stop <= len(text)
+        ends = stop
