@@ -229,7 +229,8 @@ class BertSum(nn.Module):
     def _encode(self, batch: Batch, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """[T, H] last hidden states, and [S, E] means of a sentence's tokens in `layers`."""
         vectors = []
-        sizes = (sum(batch.num_sentences), len(layers), self.encoder.config.hidden_size)
+        num_sentences = sum(batch.num_sentences)
+        sizes = (len(layers), num_sentences, self.encoder.config.hidden_size)
         # summed run by run, since hidden states of several layers would be most of the memory
         sums = torch.zeros(sizes, device=batch.input_ids.device)
         start = 0
@@ -238,12 +239,12 @@ class BertSum(nn.Module):
             encode = self._encode_packed if self.is_packed else self._encode_padded
             last, kept = encode(batch, run, lengths, layers)
             vectors.append(last)
-            for index, hidden in enumerate(kept):
-                sums[:, index].index_add_(0, batch.token_sentences[run], hidden.float())
+            for layer_sums, hidden in zip(sums, kept, strict=True):
+                layer_sums.index_add_(0, batch.token_sentences[run], hidden.float())
             start = run.stop
-        means = sums.flatten(1)
+        means = sums.transpose(0, 1).flatten(1)
         if layers:
-            means = means / _token_counts(batch.token_sentences, len(sums)).unsqueeze(1)
+            means = means / _token_counts(batch.token_sentences, num_sentences).unsqueeze(1)
         return torch.cat(vectors) if len(vectors) > 1 else vectors[0], means
 
     def _runs(self, batch: Batch) -> list[list[int]]:

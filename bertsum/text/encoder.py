@@ -216,11 +216,12 @@ class DocumentEncoder:
         is_asked = document.is_text & np.isin(document.token_sentences, sentences)
         # the last tokens of the last sentence may lie beyond the windows
         token_starts[is_asked] = offsets[: int(is_asked.sum())]
-        # Several tokens may begin at one offset. Going backwards leaves the first of them.
-        token_at: dict[int | None, int] = {}
-        for token in range(len(token_starts) - 1, -1, -1):
-            if token_starts[token] >= 0:
-                token_at[int(token_starts[token])] = token
+        # several tokens may begin at one offset, of which `unique` finds the first
+        different, tokens_at = np.unique(token_starts, return_index=True)
+        token_at: dict[int | None, int] = dict(
+            zip(different.tolist(), tokens_at.tolist(), strict=True)
+        )
+        token_at.pop(-1, None)  # those that were not asked for
         return [token_at.get(start) for start in starts]
 
     def token_spans(self, sentences: Sequence[str]) -> list[list[Span]]:

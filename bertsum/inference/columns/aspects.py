@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from bertsum.inference.device_batches import Scores
 from bertsum.schema import Aspect
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.tags import choose_tags, find_spans, inside
+from bertsum.text.ragged import bounds
 from bertsum.text.sentences import UNSPACED_LANGUAGES, Span
 from bertsum.text.words import MARKS
 
@@ -49,42 +51,49 @@ class AspectColumns:
         is_inside = document.is_text & inside(probabilities, self._labels)
         # few sentences hold an aspect, and only these are split into words
         sentences = np.unique(document.token_sentences[is_inside]).tolist()
-        words = [self._words(document, sentence) for sentence in sentences]
-        starts = [start for spans in words for start, _ in spans]
+        by_sentence = [self._words(document, sentence) for sentence in sentences]
+        starts = [start for spans in by_sentence for start, _ in spans]
         # a word has the label of its first token, as in training
         first_tokens = iter(self._encoder.first_tokens(document, starts, sentences))
-        aspects: list[Aspect] = []
-        for spans in words:
-            read: list[Span] = []
-            tokens: list[int] = []
+        words: list[Span] = []
+        tokens: list[int] = []
+        numbers: list[int] = []  # of the sentence of each word
+        for number, spans in enumerate(by_sentence):
             # `first_tokens` is not taken beyond the words of the sentence
             for word, token in zip(spans, first_tokens, strict=False):
                 if token is not None:
-                    read.append(word)
+                    words.append(word)
                     tokens.append(token)
-            aspects += self._joined(document.text, read, probabilities[tokens])
-        return aspects
+                    numbers.append(number)
+        return self._joined(document.text, words, probabilities[tokens], np.array(numbers))
 
     def _joined(
-        self, text: str, words: Sequence[Span], probabilities: npt.NDArray[np.float32]
+        self,
+        text: str,
+        words: Sequence[Span],
+        probabilities: npt.NDArray[np.float32],
+        sentences: npt.NDArray[np.int64],
     ) -> list[Aspect]:
-        """Aspects of the words of a sentence and their [n, C] probabilities."""
+        """Aspects of words, their [n, C] probabilities and the [n] numbers of their sentences."""
         aspects: list[Aspect] = []
-        tags = choose_tags(probabilities, self._labels)
-        for kind, first, last in sorted(find_spans(tags), key=lambda span: span[1]):
-            columns = [self._labels.index(tag) for tag in tags[first : last + 1]]
-            score = float(probabilities[range(first, last + 1), columns].mean())
-            start, stop = _without_marks(text, words[first][0], words[last][1])
-            if start < stop:
-                aspects.append(
-                    {
-                        "text": text[start:stop],
-                        "start": start,
-                        "length": stop - start,
-                        "sentiment": kind,
-                        "score": score,
-                    }
-                )
+        tags = choose_tags(probabilities, self._labels, sentences)
+        edges = bounds(np.bincount(sentences)).tolist() if len(words) else [0]
+        for first_word, end in pairwise(edges):
+            for kind, first, last in sorted(find_spans(tags[first_word:end]), key=lambda s: s[1]):
+                run = range(first_word + first, first_word + last + 1)
+                columns = [self._labels.index(tags[word]) for word in run]
+                score = float(probabilities[run, columns].mean())
+                start, stop = _without_marks(text, words[run[0]][0], words[run[-1]][1])
+                if start < stop:
+                    aspects.append(
+                        {
+                            "text": text[start:stop],
+                            "start": start,
+                            "length": stop - start,
+                            "sentiment": kind,
+                            "score": score,
+                        }
+                    )
         return aspects
 
     def _words(self, document: EncodedDocument, sentence: int) -> list[Span]:

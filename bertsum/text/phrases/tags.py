@@ -23,27 +23,38 @@ def inside(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> npt
     return is_inside
 
 
-def choose_tags(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> list[str]:
-    """[N, C] probabilities of the words of a sentence, in order -> [N] their labels.
+def choose_tags(
+    probabilities: npt.NDArray[np.float32],
+    labels: Sequence[str],
+    sentences: npt.NDArray[np.int64] | None = None,
+) -> list[str]:
+    """[N, C] probabilities of words, in order -> [N] their labels.
+
+    `sentences`: [N] the sentence of each word; default: all are of one.
 
     All words of a run that is inside have the label whose probabilities have the greatest sum: of
     "fish market" not one word is praised and the other one blamed. Where labels have `B-` and `I-`,
     which say themselves where a span ends, and without `O`, each word has its likeliest label.
     """
-    tags = [labels[index] for index in probabilities.argmax(1)]
-    if OUTSIDE not in labels or _have_borders(labels):
-        return tags
+    if OUTSIDE not in labels or _have_borders(labels) or not len(probabilities):
+        return [labels[index] for index in probabilities.argmax(1)]
+    outside = labels.index(OUTSIDE)
     is_inside = inside(probabilities, labels)
-    kinds = np.arange(len(labels)) != labels.index(OUTSIDE)
-    first = 0  # of the run at hand
-    for index in range(len(tags)):
-        if not is_inside[index]:
-            tags[index], first = OUTSIDE, index + 1
-        elif index + 1 == len(tags) or not is_inside[index + 1]:
-            sums = probabilities[first : index + 1].sum(0)  # [C]
-            label = labels[int(np.where(kinds, sums, -1).argmax())]
-            tags[first : index + 1] = [label] * (index + 1 - first)
-    return tags
+    # a run begins where the word before is outside, or of another sentence: inside 0 1 1 0 1 has
+    # the run numbers -1 0 0 0 1, of which those of words outside count for nothing
+    begins = is_inside.copy()
+    begins[1:] &= (
+        ~is_inside[:-1]
+        if sentences is None
+        else (~is_inside[:-1] | (sentences[1:] != sentences[:-1]))
+    )
+    runs = np.cumsum(begins)[is_inside] - 1
+    sums = np.zeros((int(begins.sum()), len(labels)))
+    np.add.at(sums, runs, probabilities[is_inside])
+    sums[:, outside] = -1
+    chosen = np.full(len(probabilities), outside)
+    chosen[is_inside] = sums.argmax(1)[runs]
+    return [labels[index] for index in chosen.tolist()]
 
 
 def find_spans(tags: Sequence[str]) -> set[TagSpan]:
@@ -57,6 +68,8 @@ def find_spans(tags: Sequence[str]) -> set[TagSpan]:
     spans: set[TagSpan] = set()
     kind, first = OUTSIDE, 0
     for index, tag in enumerate([*tags, OUTSIDE]):  # the last one closes a span at the end
+        if tag == kind == OUTSIDE:  # most words
+            continue
         new_kind = tag.removeprefix("B-").removeprefix("I-")
         if new_kind == kind and not tag.startswith("B-"):
             continue
