@@ -165,6 +165,14 @@ EXPECTED = [
 ]
 
 
+def test_a_run_ends_with_its_sentence() -> None:
+    labels = ("O", "good", "bad")
+    rows = np.array([[0.1, 0.8, 0.1], [0.2, 0.1, 0.7], [0.9, 0.1, 0.0]], np.float32)
+    assert choose_tags(rows, labels) == ["good", "good", "O"]  # 0.9 against 0.8
+    assert choose_tags(rows, labels, np.array([0, 1, 1])) == ["good", "bad", "O"]
+    assert choose_tags(rows[:0], labels) == []
+
+
 def test_aspects_of_a_model(taught) -> None:
     directory, text = taught
     table = make(directory, "aspects")(pa.table({"document": [text, None]}))
