@@ -165,7 +165,7 @@ def _finish(
     if best is not None:
         if importlib.util.find_spec("matplotlib") is not None:
             output.write_replace("trials.png", draw_trials(keys, order))
-        values = with_values(base, order[0].values).model_dump(mode="json")
+        values = with_values(base, order[0].values).model_dump(mode="json", exclude_unset=True)
         output.write_replace(
             _BEST_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
         )

@@ -77,6 +77,8 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
 def _read_names(column: pa.ChunkedArray, name: str) -> list[list[str | None] | None]:
     """A list of strings a row, which may be null. Raises InputError for another type."""
     item = column.type.value_type if is_list(column.type) else column.type
+    if pa.types.is_dictionary(item):
+        item = item.value_type
     if not pa.types.is_null(item) and not (
         is_list(column.type) and item in (pa.string(), pa.large_string(), pa.string_view())
     ):

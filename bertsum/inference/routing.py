@@ -124,10 +124,10 @@ def only_member(
         language = _given_language(document, config) or LanguageDetector()(document.text or "")
     member = directory / family.member_for(language)
     config = with_outputs(config, directory)
-    outputs = list(config.outputs or ())
-    if OutputGroup.ASPECTS in outputs and not gives_aspects(read_config(member).model):
-        outputs.remove(OutputGroup.ASPECTS)
-    values = config.model_dump() | {"language": language, "outputs": outputs}
+    values = config.model_dump() | {"language": language, "outputs": list(config.outputs or ())}
+    if OutputGroup.ASPECTS in values["outputs"] and not gives_aspects(read_config(member).model):
+        values["outputs"].remove(OutputGroup.ASPECTS)
+        values["output"]["rename"].pop(OutputGroup.ASPECTS, None)
     return member, SummarizerConfig.model_validate(values)
 
 

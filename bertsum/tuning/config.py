@@ -139,14 +139,19 @@ def with_values(base: TrainingConfig, values: Mapping[str, Value]) -> TrainingCo
     Raises ConfigError for a key or value that the configuration refuses.
     """
     # A frozen configuration cannot be changed: it is written out, changed and validated anew.
-    changed = base.model_dump(mode="json")
+    # What is not given stays so: with new heads only given keys of `model` count.
+    changed = base.model_dump(mode="json", exclude_unset=True)
     for key, value in values.items():
         # `sources.news.weight` -> sections sources and news, and key weight
         *path, last = key.split(".")
         section: object = changed
+        known: object = base.model_dump(mode="json")
         for name in path:
+            known = _entry(known, name, key)
+            if isinstance(section, dict):
+                section.setdefault(name, {})
             section = _entry(section, name, key)
-        if not isinstance(section, dict):
+        if not isinstance(known, dict) or not isinstance(section, dict):
             raise ConfigError(f"space.{key}: {'.'.join(path)} is a value, not a section")
         section[last] = value
     return validated(TrainingConfig, changed, f"the training run with {dict(values)}")

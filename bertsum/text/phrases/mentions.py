@@ -8,6 +8,7 @@ The rules are the same for every language, and need no dictionary:
 - The last word may be in the other number, by English spelling: `price` in "prices", `companies` in
   "company".
 - A name begins and ends at the border of a word, except in scripts without spaces.
+- `+` and `#` at the end of a name belong to it: `C` is not mentioned in "C++".
 """
 
 import re
@@ -28,13 +29,14 @@ _COMPANY_FORM = re.compile(
     "|oyj|kk|holdings?|group",
     re.IGNORECASE,
 )
+_SYMBOLS = re.compile(r"\w([+#]+)\s*$")  # at the end of a name
+_MARKS = frozenset(MARKS)
 _SHORTEST_SURNAME = 3  # letters: shorter ones are mostly initials
 
 
 def find_name(text: str, name: str) -> list[Span]:
     """Where the whole name stands in the text, in code points, in order."""
-    pattern = _pattern(tuple(WORD.findall(name)), or_last=False)
-    return [match.span() for match in pattern.finditer(text)] if pattern else []
+    return _find(text, tuple(WORD.findall(name)), _symbols(name))
 
 
 def find_mentions(text: str, name: str) -> list[Span]:
@@ -47,20 +49,36 @@ def find_mentions(text: str, name: str) -> list[Span]:
     words = WORD.findall(name)
     while len(words) > 1 and _COMPANY_FORM.fullmatch(words[-1]):
         words.pop()
-    whole = _pattern(tuple(words), or_last=False)
-    if whole is None or not whole.search(text):
-        return []
+    symbols = _symbols(name)
+    whole = _find(text, tuple(words), symbols)
     is_proper = len(words) > 1 and all(word[0].isupper() for word in words)
-    has_surname = is_proper and len(words[-1]) >= _SHORTEST_SURNAME
-    pattern = _pattern(tuple(words), or_last=True) if has_surname else whole
-    return [match.span() for match in pattern.finditer(text)] if pattern else []
+    if whole and is_proper and len(words[-1]) >= _SHORTEST_SURNAME:
+        return _find(text, tuple(words), symbols, or_last=True)
+    return whole
+
+
+def _symbols(name: str) -> str:
+    """What tells `C++` and `C#` from `C`."""
+    match = _SYMBOLS.search(name)
+    return match[1] if match else ""
+
+
+def _find(text: str, words: tuple[str, ...], symbols: str, *, or_last: bool = False) -> list[Span]:
+    """Where these words stand in the text, or also the last of them alone."""
+    # Most names are not in most texts, and there may be more names than compiled patterns are
+    # kept. The end of a word is left out: `companies` is mentioned in "company".
+    if not words or words[0][: max(1, len(words[0]) - 3)].upper() not in text.upper():
+        return []
+    spans = [match.span() for match in _pattern(words, symbols, or_last).finditer(text)]
+    if _ENDS_UNSPACED.search(words[-1]):
+        return spans
+    # a class of all marks in the pattern would take milliseconds to compile
+    return [(start, stop) for start, stop in spans if text[stop : stop + 1] not in _MARKS]
 
 
 @lru_cache(maxsize=4096)
-def _pattern(words: tuple[str, ...], or_last: bool) -> re.Pattern[str] | None:
-    """What finds a name of these words, or also the last of them; None for no words."""
-    if not words:
-        return None
+def _pattern(words: tuple[str, ...], symbols: str, or_last: bool) -> re.Pattern[str]:
+    """What finds a name of these words, or also the last of them."""
     last = _in_any_number(words[-1])
     # ("S", "P", "500") finds "S&P 500"
     body = r"[\W_]{1,3}".join([*map(_in_any_case, words[:-1]), last])
@@ -71,7 +89,9 @@ def _pattern(words: tuple[str, ...], or_last: bool) -> re.Pattern[str] | None:
     for first, choice in bodies:
         border = "" if _BEGINS_UNSPACED.match(first) else f"(?<!{_SPACED_LETTER})"
         choices.append(border + choice)
-    border = "" if _ENDS_UNSPACED.search(words[-1]) else f"(?!{_SPACED_LETTER}|[{MARKS}])"
+    border = "" if _ENDS_UNSPACED.search(words[-1]) else f"(?!{_SPACED_LETTER})"
+    if symbols or len(words[-1]) == 1:
+        border = re.escape(symbols) + border + "(?![+#])"
     return re.compile(f"(?:{'|'.join(choices)}){border}")
 
 

@@ -227,6 +227,9 @@ def test_the_command_prints_aspects_and_says_where_there_are_none(
     assert "aspect     positive 0.96  cat\naspect     negative 0.96  dog" in capsys.readouterr().out
     assert text_command([str(tmp_path / "zh"), *options]) == 0
     assert "aspects    unknown: the model for this language" in capsys.readouterr().out
+    renamed = ["--set", "output.rename={aspects: words}"]
+    assert text_command([str(tmp_path / "zh"), *options, *renamed]) == 0
+    assert "aspects    unknown" in capsys.readouterr().out
     assert text_command([str(tmp_path / "zh"), *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["aspects"] is None
 

@@ -159,6 +159,8 @@ def test_names_of_a_column_and_of_the_configuration(checkpoint, tmp_path) -> Non
         ["cat"],
         ["cat"],
     ]
+    dictionary = pa.array(names, pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    assert summarizer(table.set_column(1, "names", dictionary)).equals(result)
     pq.write_table(result, tmp_path / "rows.parquet")
     assert pq.read_table(tmp_path / "rows.parquet")["targets"].to_pylist() == rows
     with pytest.raises(InputError, match="holds string; lists of strings are expected"):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bertsum.errors import ConfigError
 from bertsum.storage.folder import Folder
+from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig, with_values
 from bertsum.tuning.samplers import OptunaSampler, RandomSampler, make_sampler
 from bertsum.tuning.trials import Score, Trial, TrialStore, ranked
@@ -51,6 +52,17 @@ def test_values_go_to_their_keys() -> None:
     assert [source.weight for source in changed.sources] == [1, 3]
     assert changed.model.num_heads == BASE.model.num_heads
     assert with_values(BASE, {}) == BASE
+
+
+def test_what_is_not_given_stays_so() -> None:
+    """With new heads only the keys of `model` that are given count."""
+    values = {"encoder": "x", "sources": SOURCES, "start_from": "y", "new_heads": ["topic"]}
+    base = TrainingConfig.model_validate(values | {"model": {"topic_labels": ["a", "b"]}})
+    assert with_values(base, {"seed": 2}).model.model_fields_set == {"topic_labels"}
+    changed = with_values(base, {"model.dropout": 0.3})
+    assert changed.model.model_fields_set == {"topic_labels", "dropout"}
+    without = TrainingConfig.model_validate(values)
+    assert with_values(without, {"model.dropout": 0.3}).model.model_fields_set == {"dropout"}
 
 
 @pytest.mark.parametrize(

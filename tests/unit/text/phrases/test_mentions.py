@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.text.phrases.mentions import find_mentions, find_name
+from bertsum.text.phrases.mentions import _pattern, find_mentions, find_name
 
 
 def mentions(text: str, name: str) -> list[str]:
@@ -33,6 +33,11 @@ def mentions(text: str, name: str) -> list[str]:
         ("e", "e\u0301 e", ["e"]),
         ("a.b*c", "a.b*c abc", ["a.b*c"]),
         ("...", "...", []),
+        ("C", "A C compiler, C++ and C#.", ["C"]),
+        ("C++", "A C compiler, C++ and C#.", ["C++"]),
+        ("C#", "A C compiler, C++ and C#.", ["C#"]),
+        ("A+", "A mark of A+ is rare", ["A+"]),
+        ("companies", "The COMPANY", ["COMPANY"]),
         ("", "text", []),
     ],
 )
@@ -52,3 +57,12 @@ def test_mentions_are_in_order_and_apart(text: str, name: str) -> None:
     for start, stop in spans:
         assert ends <= start < stop <= len(text)
         ends = stop
+
+
+def test_names_that_a_text_lacks_are_not_compiled() -> None:
+    """There may be more of them than are kept: each document took seconds."""
+    before = _pattern.cache_info().misses
+    for number in range(5000):
+        assert not find_mentions("Quarterly sales of the company rose.", f"Zx{number} Holding")
+    assert find_mentions("Zx17 rose.", "Zx17 Holding") == [(0, 4)]
+    assert _pattern.cache_info().misses == before + 1
