@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertsum.checkpoints.locate import SHIPPED_MODEL
-from bertsum.config import load_config
+from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import MEASURES, EvaluateConfig, EvaluationConfig

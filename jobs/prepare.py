@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bertsum.config import load_config
+from bertsum.config_base import load_config
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig, make_encoder
 from bertsum.runs.importing import find_input
 from bertsum.runs.plan import Plan

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from bertsum.config import JobConfig, NamesConfig, load_config
+from bertsum.config import JobConfig, NamesConfig
+from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, IncompleteError
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import ALL, Scope

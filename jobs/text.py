@@ -13,7 +13,8 @@ from rich.padding import Padding
 
 from bertsum.checkpoints.locate import resolve
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import SummarizerConfig, load_config
+from bertsum.config import SummarizerConfig
+from bertsum.config_base import load_config
 from bertsum.errors import InputError
 from bertsum.masking import describe, mask
 from bertsum.schema import MIXED, Document, Prediction, Status, prediction_schema
@@ -62,8 +63,8 @@ def text(options: TextOptions) -> int:
         ascii_only = not is_unicode(sys.stdout.encoding)
         values = asdict(prediction)
         names = prediction_schema(config.outputs).names
-        values = {config.output.name_of(name): values[name] for name in names}
-        record = values | {"seconds": rounded}
+        record = {config.output.name_of(name): values[name] for name in names}
+        record.setdefault("seconds", rounded)  # which a column may be renamed to
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)

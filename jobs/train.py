@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, package_encoder
-from bertsum.config import load_config
+from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, IncompleteError
 from bertsum.storage.folder import Folder, mask
 from bertsum.storage.lock import Claim

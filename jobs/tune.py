@@ -18,7 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bertsum.config import load_config, with_defaults
+from bertsum.config_base import load_config, with_defaults
 from bertsum.errors import ConfigError, IncompleteError, OutputError
 from bertsum.storage.folder import Folder, mask
 from bertsum.storage.lock import Claim

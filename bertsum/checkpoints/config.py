@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from bertsum import __version__
 from bertsum.checkpoints.family import FAMILY_FILE, read_family
-from bertsum.config import Config, ModelConfig
+from bertsum.config import ModelConfig
+from bertsum.config_base import Config
 from bertsum.errors import ModelError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"

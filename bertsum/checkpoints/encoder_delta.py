@@ -59,9 +59,10 @@ def delta_of(
     worst = 0.0
     for name, tensor in model.items():
         if not name.startswith(_ENCODER):
-            weights[name] = tensor.detach().cpu().half()
-            if name == _EMBEDDING_WEIGHT and torch.equal(tensor.to(torch.int8).float(), tensor):
-                weights[name] = tensor.to(torch.int8)
+            head = tensor.detach().cpu()
+            whole = head.to(torch.int8)
+            is_whole = name == _EMBEDDING_WEIGHT and torch.equal(whole.float(), head)
+            weights[name] = whole if is_whole else head.half()
             continue
         original = originals[name] = encoder[name.removeprefix(_ENCODER)]
         if encoder_delta is not None:

@@ -15,7 +15,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from bertsum import __version__
-from bertsum.config import Config, unique_keys
+from bertsum.config_base import Config, unique_keys
 from bertsum.errors import ModelError
 from bertsum.text.language_tags import base_language
 

@@ -17,7 +17,6 @@ from torch import nn
 from bertsum.checkpoints.checkpoint import load_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
-from bertsum.inference.columns.targets import TargetColumns
 from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
 from bertsum.model.batches import group_documents, make_batch
@@ -57,8 +56,6 @@ class Reader:
         """Make predictions as `config` says, from now on. Raises ModelError."""
         self.config = config
         self._makers = make_column_makers(config, self.model, self.encoder)
-        pooling = [maker for maker in self._makers if isinstance(maker, TargetColumns)]
-        self._target_columns = pooling[0] if pooling else None
         self.wanted = all_wanted(self._makers)
 
     def encode(
@@ -244,16 +241,16 @@ class Reader:
     def start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
         """Give one batch to the device: the documents with the indices in `group`."""
         batch = make_batch(documents, group)
-        if self._target_columns is not None:
-            ordered = [documents[index] for index in batch.documents]
-            batch = replace(batch, pools=self._target_columns.pools(ordered))
+        ordered = [documents[index] for index in batch.documents]
+        if self.wanted.pools is not None:
+            batch = replace(batch, pools=self.wanted.pools(ordered))
         logits = self.model(
             batch.to(self.device),
             sentence_sentiments=self.wanted.sentence_sentiments,
             document_vectors=self.wanted.document_vectors,
             token_sentiments=self.wanted.token_sentiments,
         )
-        return Running.of(batch, logits, [documents[index] for index in batch.documents])
+        return Running.of(batch, logits, ordered)
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:

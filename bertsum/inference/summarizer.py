@@ -27,6 +27,7 @@ from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.inference.arguments import check_arguments, choose_device, choose_dtype
 from bertsum.inference.arrow import output_table, read_documents, read_sequence, unreadable
+from bertsum.inference.columns.targets import with_targets
 from bertsum.inference.device_batches import Running, Scores, one_line
 from bertsum.inference.heap import HeapTrimmer
 from bertsum.inference.reader import Reader
@@ -270,7 +271,7 @@ class Summarizer:
                 else:
                     names = (*self.config.targets, *documents[index].targets)
                     targets = tuple(dict.fromkeys(names))
-                    encoded[index] = replace(result, targets=targets) if targets else result
+                    encoded[index] = with_targets(result, targets) if targets else result
         return Prepared(encoded, predictions, languages)
 
     def forward(

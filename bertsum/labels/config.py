@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import Config
+from bertsum.config_base import Config
 from bertsum.schema import TEXT_COLUMN
 
 

@@ -142,7 +142,7 @@ def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
 def split_tokens(
     values: npt.NDArray[Item], documents: Sequence[EncodedDocument]
 ) -> list[npt.NDArray[Item]]:
-    """Undo the packing: [T, ...] values of a batch's tokens -> those of each document, in its order.
+    """Undo the packing: [T, ...] values of a batch's tokens -> those of each document, in order.
 
     `documents`: the batch's, in its order.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from bertsum.config import unique_keys
+from bertsum.config_base import unique_keys
 from bertsum.errors import InputError
 from bertsum.runs.text_files import read_lines
 from bertsum.storage.folder import Folder, mask

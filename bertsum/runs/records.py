@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bertsum import __version__
-from bertsum.config import Config
+from bertsum.config_base import Config
 from bertsum.errors import OutputError
 from bertsum.runs.partitions import inside, partition_of
 from bertsum.runs.units import Unit, job_fingerprint, unit_name

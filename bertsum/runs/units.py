@@ -15,7 +15,7 @@ from itertools import chain, groupby, pairwise
 from math import ceil
 from typing import Any, Self
 
-from bertsum.config import Config, hashed_values
+from bertsum.config_base import Config, hashed_values
 from bertsum.runs.input import SUFFIXES, InputFile, Shard
 
 # Of the 255 that file systems allow a name; the fingerprint keeps names apart.

@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from bertsum.text.windows import SpecialIds, WindowLimits, make_windows
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
+
+Mentions = Mapping[int, Mapping[str, list[Span]]]
+"""Spans of mentions by sentence, then by name."""
 
 # What a token of a word that begins is marked by: in WordPiece, Unigram and byte-level BPE.
 _WORD_MARKS = ("", "▁", "Ġ")
@@ -67,6 +70,7 @@ class EncodedDocument:
         bool  # the vocabulary does not know its words, so a model has nothing to go by
     )
     targets: tuple[str, ...] = ()  # different names to which the sentiment is asked
+    mentions: Mentions = field(default_factory=dict)  # of targets, in the sentences that were read
 
     @property
     def truncated(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import Config, ModelConfig, ResourcesConfig
+from bertsum.config import ModelConfig, ResourcesConfig
+from bertsum.config_base import Config
 from bertsum.labels.config import LabelsConfig
 from bertsum.schema import TEXT_COLUMN
 from bertsum.training.tracking import Tracker
@@ -404,7 +405,8 @@ class TrainingConfig(Config):
         )
         if self.embedding is None and (is_new or self.trained == "embedding"):
             raise ValueError(
-                "model.embedding_layers need a matrix, fitted on texts: give them with embedding.texts"
+                "model.embedding_layers need a matrix, fitted on texts: give them with "
+                "embedding.texts"
             )
         if self.embedding is not None and not self.model.embedding_layers:
             raise ValueError("embedding fits a matrix on model.embedding_layers, which is empty")

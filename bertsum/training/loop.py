@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from bertsum.config import ModelConfig
 from bertsum.errors import ModelError, OutputError
 from bertsum.model.attention import runs_of_tokens
 from bertsum.model.batches import group_by_length, make_batch
@@ -62,8 +63,9 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
     The heads in `new_heads` get new weights; the others keep theirs. Raises ModelError where one of
     the others does not fit `config.model`.
     """
-    given = {name: getattr(config.model, name) for name in config.model.model_fields_set}
-    renewed = BertSum(model.encoder, model.config.model_copy(update=given))
+    given = config.model.model_dump(exclude_unset=True)
+    shape = ModelConfig.model_validate(model.config.model_dump() | given)
+    renewed = BertSum(model.encoder, shape)
     new_parts = {"encoder", *config.new_heads}  # the encoder is the same module already
     if model.prefix is None:
         new_parts.add("prefix")

@@ -32,7 +32,8 @@ from bertsum.checkpoints.checkpoint import (
 from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
 from bertsum.checkpoints.encoder_delta import Delta
 from bertsum.checkpoints.locate import resolve_checkpoint
-from bertsum.config import ModelConfig, SummarizerConfig, with_defaults
+from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.config_base import with_defaults
 from bertsum.errors import ConfigError, OutputError
 from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
@@ -362,8 +363,8 @@ def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
     """Raise ConfigError where the embedding head would be missing, or not fit its encoder."""
     if config.embedding is not None and model.embedding is None:
         raise ConfigError(
-            "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it begin anew "
-            "(new_heads: [embedding])"
+            "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it "
+            "begin anew (new_heads: [embedding])"
         )
     if config.embedding is None and model.embedding is not None and config.trained == "all":
         raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertsum.config import Config, load_config, validated
+from bertsum.config_base import Config, load_config, validated
 from bertsum.errors import ConfigError
 from bertsum.training.config import TrainingConfig
 

@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bertsum.config import (
-    Config,
-    JobConfig,
-    ModelConfig,
-    SelectionConfig,
-    SummarizerConfig,
-    load_config,
-)
+from bertsum.config import JobConfig, ModelConfig, SelectionConfig, SummarizerConfig
+from bertsum.config_base import Config, load_config
 from bertsum.errors import ConfigError
 from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig
@@ -91,6 +85,20 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + below] * 10)}]\n"
     for below, name in itertools.pairwise("abcdefghijkl")
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rows_per_unit: 5\nrows_per_unit: 6", r"'rows_per_unit' stands twice(.|\n)*line 2"),
+        ("summarizer: {targets: [a], keywords: 3, targets: [b]}", "'targets' stands twice"),
+        ("rows_per_unit: 1\n'rows_per_unit': 2", "'rows_per_unit' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"job\.yaml is not YAML: .*{words}"):
+        load_config(JobConfig, tmp_path / "job.yaml")
 
 
 @pytest.mark.parametrize("config", [JobConfig, TrainingConfig, TuningConfig])

@@ -16,6 +16,7 @@ MOST_MODULES = 16
 PACKAGES = {
     "bertsum": [
         ["errors", "schema", "masking"],
+        ["config_base"],
         ["config"],
         "storage",
         "text",

@@ -16,7 +16,8 @@ from helpers.configuration_page import PAGE, keys, page, parsers
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from bertsum.config import JobConfig, SummarizerConfig, validated
+from bertsum.config import JobConfig, SummarizerConfig
+from bertsum.config_base import validated
 from bertsum.errors import ConfigError
 from bertsum.evaluation.evaluator import EvaluateConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig

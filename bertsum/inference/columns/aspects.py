@@ -49,7 +49,7 @@ class AspectColumns:
     ) -> list[Aspect]:
         """`probabilities`: [T, C] of the document's tokens."""
         is_inside = document.is_text & inside(probabilities, self._labels)
-        # few sentences hold an aspect, and only these are split into words
+        # only sentences that hold an aspect are split into words
         sentences = np.unique(document.token_sentences[is_inside]).tolist()
         by_sentence = [self._words(document, sentence) for sentence in sentences]
         starts = [start for spans in by_sentence for start, _ in spans]

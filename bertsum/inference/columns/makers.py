@@ -66,8 +66,10 @@ def make_column_makers(
 
 
 def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
-    """What any of the makers needs."""
+    """What any of the makers needs; one of them may ask for pools."""
+    pools = [maker.wanted.pools for maker in makers if maker.wanted.pools]
     return Wanted(
+        pools=pools[0] if pools else None,
         sentence_sentiments=any(maker.wanted.sentence_sentiments for maker in makers),
         document_vectors=any(maker.wanted.document_vectors for maker in makers),
         token_sentiments=any(maker.wanted.token_sentiments for maker in makers),

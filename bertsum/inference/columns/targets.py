@@ -2,12 +2,13 @@
 
 A sentence has a vector for each target in it: the mean of its tokens, of which those near a mention
 weigh most. What the model's head for documents says of such vectors differs little, since each
-token has seen the whole sentence; so the differences between the targets of a sentence are enlarged.
+token has seen the whole sentence; so the differences between targets of a sentence are enlarged.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from bertsum.text.phrases.mentions import find_mentions
 from bertsum.text.sentences import Span
 
 FloatArray = npt.NDArray[np.float32]
-SentenceMentions = Mapping[int, Mapping[str, list[Span]]]  # by sentence, then target
 
 # Chosen on training rows of sentfin and newsmtsc whose entities disagree, of which no step had a
 # label: tests/benchmarks/group_quality.py, and jobs/docs/outputs.md for what it costs.
@@ -36,11 +36,10 @@ _LEAST = 1e-9  # so that no logarithm is of zero
 class TargetColumns:
     """Makes `targets` from the sentiments of pools of tokens."""
 
-    wanted = Wanted()
-
     def __init__(self, encoder: DocumentEncoder, labels: Sequence[str]) -> None:
         """`labels`: of the sentiment."""
         self._encoder, self._labels = encoder, labels
+        self.wanted = Wanted(pools=self.pools)
 
     def pools(self, documents: Sequence[EncodedDocument]) -> TokenPools | None:
         """Pools of a batch, one for each target of each sentence; None where nothing is mentioned.
@@ -53,9 +52,8 @@ class TargetColumns:
         tokens: list[npt.NDArray[np.int64]] = []  # of each pool
         weights: list[FloatArray] = []
         for document, indices in zip(documents, packed, strict=True):
-            mentions = _mentions(document)
-            counts.append(sum(map(len, mentions.values())))
-            for sentence, by_target in mentions.items():
+            counts.append(sum(map(len, document.mentions.values())))
+            for sentence, by_target in document.mentions.items():
                 own = np.flatnonzero(document.is_text & (document.token_sentences == sentence))
                 for row in self._weights(document, sentence, by_target, len(own)):
                     tokens.append(indices[own])
@@ -75,23 +73,20 @@ class TargetColumns:
         """[N] the targets that each document mentions, as the user lists them."""
         rows: list[Columns] = []
         for document, score in zip(documents, scores, strict=True):
-            mentions = _mentions(document)
             sentiments = np.zeros((0, len(self._labels)), np.float32)
-            if mentions:
+            if document.mentions:
                 if score.pool_sentiments is None or not np.isfinite(score.pool_sentiments).all():
                     raise ValueError("the sentiments of targets are not numbers")
                 sentiments = score.pool_sentiments
-            rows.append({"targets": self._targets(document, mentions, sentiments)})
+            rows.append({"targets": self._targets(document, sentiments)})
         return rows
 
-    def _targets(
-        self, document: EncodedDocument, mentions: SentenceMentions, sentiments: FloatArray
-    ) -> list[Target]:
-        """`sentiments`: [m, C] of each target in each sentence, in the order of `mentions`."""
+    def _targets(self, document: EncodedDocument, sentiments: FloatArray) -> list[Target]:
+        """`sentiments`: [m, C] of each target in each sentence, in the order of its mentions."""
         evidence: dict[str, list[FloatArray]] = defaultdict(list)  # [C] logits a sentence
         spans: dict[str, list[Span]] = defaultdict(list)
         first = 0
-        for by_target in mentions.values():
+        for by_target in document.mentions.values():
             logits = np.log(sentiments[first : first + len(by_target)] + _LEAST)
             # with one target in the sentence there is no difference
             logits += _CONTRAST * (logits - logits.mean(0))
@@ -153,16 +148,16 @@ class TargetColumns:
         return rows
 
 
-def _mentions(document: EncodedDocument) -> SentenceMentions:
-    """Spans of mentions, of the sentences that were read."""
+def with_targets(document: EncodedDocument, targets: tuple[str, ...]) -> EncodedDocument:
+    """A copy of a document that asks for the sentiment towards these names."""
     starts = [start for start, _ in document.spans[: document.num_read_sentences]]
     found: dict[int, dict[str, list[Span]]] = defaultdict(dict)
-    for target in document.targets:
+    for target in targets:
         for span in find_mentions(document.text, target):
             sentence = bisect_right(starts, span[0]) - 1
             if sentence >= 0 and span[0] < document.spans[sentence][1]:
                 found[sentence].setdefault(target, []).append(span)
-    return dict(sorted(found.items()))
+    return replace(document, targets=targets, mentions=dict(sorted(found.items())))
 
 
 def _distances(is_mention: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -1,8 +1,11 @@
 """What a maker of columns needs of the model, and what it gives for one row."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bertsum.model.batches import TokenPools
+from bertsum.text.encoder import EncodedDocument
 
 Columns = Mapping[str, Any]
 """Values of one row, by fields of `Prediction`."""
@@ -10,8 +13,12 @@ Columns = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the model computes beside the scores of every row: see `BertSum.forward`."""
+    """What the model computes beside the scores of every row: see `BertSum.forward`.
+
+    - `pools`: the documents of a batch, in its order -> the means of tokens to read, if any.
+    """
 
     sentence_sentiments: bool = False
     document_vectors: bool = False
+    pools: Callable[[Sequence[EncodedDocument]], TokenPools | None] | None = None
     token_sentiments: bool = False

@@ -66,7 +66,7 @@ def fit_embedding(
             best, best_penalty = cosine, penalty
     weight, bias = ridge(x, y, best_penalty)
     weight /= np.repeat(scales, model.encoder.config.hidden_size)
-    # only the direction of an embedding counts, so weights may be whole numbers, of a byte in a file
+    # only the direction of an embedding counts, so weights may be whole numbers, a byte in a file
     scale = MAX_WHOLE_WEIGHT / np.abs(weight).max()
     weight, bias = np.round(weight * scale), bias * scale
     with torch.no_grad():

@@ -7,7 +7,8 @@ import pytest
 from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import SummarizerConfig, hashed_values
+from bertsum.config import SummarizerConfig
+from bertsum.config_base import hashed_values
 from bertsum.errors import ConfigError, ModelError
 from bertsum.schema import prediction_schema
 

@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from bertsum.config import JobConfig, SummarizerConfig, load_config
+from bertsum.config import JobConfig, SummarizerConfig
+from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.inference.arrow import read_documents
 from bertsum.runs.columns import check_documents

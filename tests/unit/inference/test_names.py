@@ -5,7 +5,8 @@ import pytest
 from helpers.tiny import text
 
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import JobConfig, NamesConfig, SummarizerConfig, hashed_values, load_config
+from bertsum.config import JobConfig, NamesConfig, SummarizerConfig
+from bertsum.config_base import hashed_values, load_config
 from bertsum.errors import ConfigError, InputError
 from bertsum.inference.summarizer import Summarizer
 from bertsum.runs.records import Job

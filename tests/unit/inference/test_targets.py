@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bertsum.config import SummarizerConfig, hashed_values
+from bertsum.config import SummarizerConfig
+from bertsum.config_base import hashed_values
 from bertsum.errors import ConfigError, InputError
-from bertsum.inference.columns.targets import TargetColumns
+from bertsum.inference.columns.targets import TargetColumns, with_targets
 from bertsum.inference.device_batches import Scores
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch
@@ -37,8 +38,7 @@ def pools(text: str, *targets: str):
     tokenizer = tiny.wordpiece()
     encoder = tiny.document_encoder(tokenizer)
     (document,) = encoder.encode([text], ["en"], 64)
-    object.__setattr__(document, "targets", targets)
-    made = TargetColumns(encoder, LABELS).pools([document])
+    made = TargetColumns(encoder, LABELS).pools([with_targets(document, targets)])
     tokens = tokenizer.convert_ids_to_tokens(document.input_ids.tolist())
     rows = []
     for row in range(sum(made.counts)):
@@ -83,7 +83,7 @@ def test_clauses(text: str, expected: list[int]) -> None:
 
 def columns(text: str, targets: tuple[str, ...], sentiments: list[list[float]]):
     (document,) = tiny.document_encoder().encode([text], ["en"], 64)
-    object.__setattr__(document, "targets", targets)
+    document = with_targets(document, targets)
     scores = Scores(pool_sentiments=np.array(sentiments, np.float32))
     (row,) = TargetColumns(tiny.document_encoder(), LABELS).columns([document], [scores])
     return row["targets"]
