@@ -210,6 +210,21 @@ def prediction_schema(
     return schema
 
 
+def is_text(data_type: pa.DataType) -> bool:
+    """Types that the text column may have; a column of nulls only has no type of its own."""
+    if pt.is_dictionary(data_type):
+        data_type = data_type.value_type
+    return any(
+        accepts(data_type)
+        for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
+    )
+
+
+def is_texts(data_type: pa.DataType) -> bool:
+    """Types of a column of lists of strings, which may be all null."""
+    return pt.is_null(data_type) or (is_list(data_type) and is_text(data_type.value_type))
+
+
 def is_list(data_type: pa.DataType) -> bool:
     """Whether values of this type are lists, in any of Arrow's layouts."""
     is_variable = pt.is_list(data_type) or pt.is_large_list(data_type)

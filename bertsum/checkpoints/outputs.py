@@ -41,7 +41,6 @@ def with_outputs(
         members = _members(directory)
         models = {name: read_config(path).model for name, path in members.items()}
         _check_groups(config, chosen, models)
-        _check_mixed(config, models)
         if OutputGroup.EMBEDDING in chosen:
             values |= _embedding_values(config, members, in_table=in_table)
     if config.topics and OutputGroup.TOPIC not in chosen:
@@ -77,7 +76,7 @@ def _check_groups(
     chosen: tuple[OutputGroup, ...],
     models: Mapping[str, ModelConfig],
 ) -> None:
-    """Raise ConfigError for a chosen group that a member cannot give."""
+    """Raise ConfigError for a chosen group, or `mixed`, that a member cannot give."""
     reasons: dict[OutputGroup, str] = {}
     without = [name for name, model in models.items() if not model.topic_labels]
     if without and not config.topics:
@@ -102,13 +101,7 @@ def _check_groups(
                 f"summarizer.outputs asks for {group}, but {reasons[group]}. Without that the "
                 f"model gives: {possible}"
             )
-
-
-def _check_mixed(config: SummarizerConfig, models: Mapping[str, ModelConfig]) -> None:
-    """Raise ConfigError where `mixed` is asked for of a member whose sentiments do not fit it."""
-    if config.mixed is None:
-        return
-    for name, model in models.items():
+    for name, model in models.items() if config.mixed is not None else ():
         labels = model.sentiment_labels
         if not {POSITIVE, NEGATIVE} <= set(labels) or MIXED in labels:
             member = f"its member {name!r}" if name else "the model"

@@ -22,7 +22,7 @@ from bertsum.schema import (
     Prediction,
     Status,
     is_binary,
-    is_list,
+    is_texts,
     output_fields,
     predictions_to_table,
 )
@@ -67,24 +67,16 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
             document = documents[index]
             documents[index] = Document(document.text, language.text, document.problem)
     if config.targets_column:
-        names = _read_names(table[config.targets_column], config.targets_column)
-        for index, (document, row) in enumerate(zip(documents, names, strict=True)):
+        names = table[config.targets_column]
+        if not is_texts(names.type):
+            raise InputError(
+                f"the column {config.targets_column!r} holds {names.type}; lists of strings are "
+                "expected"
+            )
+        for index, (document, row) in enumerate(zip(documents, names.to_pylist(), strict=True)):
             # a null list, and a null or an empty name in a list, ask for nothing
             documents[index] = replace(document, targets=tuple(filter(None, row or ())))
     return documents
-
-
-def _read_names(column: pa.ChunkedArray, name: str) -> list[list[str | None] | None]:
-    """A list of strings a row, which may be null. Raises InputError for another type."""
-    item = column.type.value_type if is_list(column.type) else column.type
-    if pa.types.is_dictionary(item):
-        item = item.value_type
-    if not pa.types.is_null(item) and not (
-        is_list(column.type) and item in (pa.string(), pa.large_string(), pa.string_view())
-    ):
-        raise InputError(f"the column {name!r} holds {column.type}; lists of strings are expected")
-    rows: list[list[str | None] | None] = column.to_pylist()
-    return rows
 
 
 def output_table(

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from bertsum.labels.config import LabelsConfig
-from bertsum.runs.columns import column_problem, columns_text, is_text, is_texts
-from bertsum.schema import is_list
+from bertsum.runs.columns import column_problem, columns_text
+from bertsum.schema import is_list, is_text, is_texts
 
 _NUMBERS = (pt.is_boolean, pt.is_integer, pt.is_floating)
 

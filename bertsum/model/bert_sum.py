@@ -236,8 +236,13 @@ class BertSum(nn.Module):
         start = 0
         for lengths in self._runs(batch):
             run = slice(start, start + sum(lengths))
-            encode = self._encode_packed if self.is_packed else self._encode_padded
-            last, kept = encode(batch, run, lengths, layers)
+            if self.is_packed:
+                ids, segments = batch.input_ids[run], batch.token_type_ids[run]
+                last, kept = encode_packed(
+                    self.encoder, ids, segments, lengths, prefix=self.prefix, layers=layers
+                )
+            else:
+                last, kept = self._encode_padded(batch, run, lengths, layers)
             vectors.append(last)
             for layer_sums, hidden in zip(sums, kept, strict=True):
                 layer_sums.index_add_(0, batch.token_sentences[run], hidden.float())
@@ -266,21 +271,13 @@ class BertSum(nn.Module):
             groups[-1].append(length)
         return groups
 
-    def _encode_packed(
-        self, batch: Batch, run: slice, lengths: list[int], layers: Sequence[int]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """[t, H] last hidden states of a run of t tokens, and those of `layers`."""
-        ids, segments = batch.input_ids[run], batch.token_type_ids[run]
-        return encode_packed(
-            self.encoder, ids, segments, lengths, prefix=self.prefix, layers=layers
-        )
-
     def _encode_padded(
         self, batch: Batch, run: slice, lengths: list[int], layers: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Do the same through the encoder's own forward.
+        """[t, H] last hidden states of a run of t tokens, and those of `layers`.
 
-        Windows of a run are of nearly equal length, and padded to the longest.
+        They come from the encoder's own forward: windows of a run are of nearly equal length, and
+        padded to the longest.
         """
         config = self.encoder.config
         mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
-import pyarrow.types as pt
 
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.runs.input import Shard
 from bertsum.schema import (
     is_binary,
-    is_list,
+    is_text,
+    is_texts,
     other_names,
     output_fields,
     same_names,
@@ -68,21 +68,6 @@ def output_schema(schema: pa.Schema, config: SummarizerConfig) -> pa.Schema:
     return pa.schema(
         output_fields(schema, config.text_column, config.keep_columns, config.predicted)
     )
-
-
-def is_text(data_type: pa.DataType) -> bool:
-    """Types that the text column may have; a column of nulls only has no type of its own."""
-    if pt.is_dictionary(data_type):
-        data_type = data_type.value_type
-    return any(
-        accepts(data_type)
-        for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
-    )
-
-
-def is_texts(data_type: pa.DataType) -> bool:
-    """Types of a column of lists of strings, which may be all null."""
-    return pt.is_null(data_type) or (is_list(data_type) and is_text(data_type.value_type))
 
 
 def encryption_problem(shard: Shard, names: Sequence[str]) -> str | None:

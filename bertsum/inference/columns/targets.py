@@ -135,7 +135,11 @@ class TargetColumns:
             is_mention = np.zeros(len(edges), bool)
             for first, last in spans:
                 is_mention |= (edges[:, 0] < last - start) & (edges[:, 1] > first - start)
-            distances.append(_distances(is_mention))
+            # tokens to the nearest of a mention; all 0 where no mention was read
+            positions = np.flatnonzero(is_mention)
+            steps = np.abs(np.arange(len(edges))[:, None] - positions)  # [n, m]
+            nearest = steps.min(1) if len(positions) else np.zeros(len(edges))
+            distances.append(nearest.astype(np.float64))
         rows: list[FloatArray] = []
         for number, distance in enumerate(distances):
             others = [other for index, other in enumerate(distances) if index != number]
@@ -158,13 +162,3 @@ def with_targets(document: EncodedDocument, targets: tuple[str, ...]) -> Encoded
             if sentence >= 0 and span[0] < document.spans[sentence][1]:
                 found[sentence].setdefault(target, []).append(span)
     return replace(document, targets=targets, mentions=dict(sorted(found.items())))
-
-
-def _distances(is_mention: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """[n] tokens from each token to the nearest of a mention; all 0 where no mention was read."""
-    mentions = np.flatnonzero(is_mention)
-    if not len(mentions):
-        return np.zeros(len(is_mention))
-    # [n, m] -> [n]
-    steps: npt.NDArray[np.int64] = np.abs(np.arange(len(is_mention))[:, None] - mentions).min(1)
-    return steps.astype(np.float64)
