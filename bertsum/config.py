@@ -390,7 +390,8 @@ class ResourcesConfig(Config):
     num_gpus: float | None = Field(
         None,
         ge=0,
-        description="GPUs a replica, also a fraction; default: 1 if the cluster has GPUs, else 0",
+        description="GPUs a replica, also a fraction; default: 0 where the cluster has no GPUs; 1 "
+        "if `replicas` is given; else the part of one that a replica keeps busy",
     )
     min_replicas: int | None = Field(
         None,

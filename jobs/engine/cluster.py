@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bertsum.config import ResourcesConfig
 from bertsum.errors import BertsumError, ResourceError, UnavailableError
+from bertsum.inference.gpu_sharing import processes_per_gpu
 from bertsum.storage.folder import describe, mask
 from jobs.engine.ray_workarounds import (
     CodePathConfig,
@@ -183,15 +185,22 @@ def _reason(error: Exception) -> str:
     return describe(error).rstrip(".") + cause
 
 
-def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape:
+def reserve(
+    resources: ResourcesConfig,
+    num_units: int,
+    can_grow: bool,
+    token_operations: float | None = None,
+) -> Shape:
     """Return the shape of the run, once the cluster has room for the replicas to begin with.
 
     - `num_units`: there are never more replicas than units.
     - `can_grow`: whether nodes may join, or others may let go of resources.
+    - `token_operations`: see `share_gpus`.
 
     Raises ResourceError after `timeout_seconds`, or at once where the cluster cannot grow. It is
     UnavailableError where its nodes would do if they were free, or if there were more of them.
     """
+    resources = share_gpus(resources, _nodes(), token_operations)
     if can_grow:
         _wait_for_room(resources, num_units)
     nodes = _nodes()
@@ -204,6 +213,34 @@ def reserve(resources: ResourcesConfig, num_units: int, can_grow: bool) -> Shape
         kind = UnavailableError if can_grow and lacks_only_nodes else ResourceError
         raise kind(_describe_missing(resources, nodes))
     return shape
+
+
+def share_gpus(
+    resources: ResourcesConfig, nodes: Sequence[Node], token_operations: float | None
+) -> ResourcesConfig:
+    """Set `num_gpus` to a part of a GPU, if one replica cannot feed the GPUs of these nodes.
+
+    Nothing changes where the job names its replicas or their GPUs: packed onto few GPUs, they would
+    leave others without work. The GPU that fewest replicas keep busy decides for all.
+
+    `token_operations`: of the encoder; None where each replica is to have a GPU of its own.
+    """
+    if token_operations is None or not (resources.num_gpus is resources.replicas is None):
+        return resources
+    counts = []
+    for node in nodes:
+        asked = resources.accelerator_type
+        if node.num_gpus < 1 or (asked and asked not in node.accelerator_types):
+            continue
+        num_processes = node.num_cpus / node.num_gpus / (resources.num_cpus or 1)
+        # a node whose type of GPU is not known counts as slow
+        types = {asked} if asked else node.accelerator_types or {""}
+        counts += [processes_per_gpu(kind, num_processes, token_operations) for kind in types]
+    count = min(counts, default=1)
+    if count == 1:
+        return resources
+    # Ray counts in ten-thousandths: six times 0.1667 would be more than a GPU
+    return resources.model_copy(update={"num_gpus": math.floor(10_000 / count) / 10_000})
 
 
 def fit(resources: ResourcesConfig, nodes: Sequence[Node], num_units: int) -> Shape | None:

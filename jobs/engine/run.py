@@ -124,7 +124,12 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
     from jobs.engine.waves import Replicas
 
     with connected(run.address):
-        shape = reserve(run.config.resources, len(plan.missing), can_grow=run.address != "local")
+        shape = reserve(
+            run.config.resources,
+            len(plan.missing),
+            can_grow=run.address != "local",
+            token_operations=run.work.token_operations(),
+        )
         exclusive = run.output.can_create_exclusively()
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)

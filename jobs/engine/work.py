@@ -47,6 +47,12 @@ class Work(Protocol):
     def counted(self) -> CountedColumns:
         """Return the names of the columns with the status and the tokens of a row."""
 
+    def token_operations(self) -> float | None:
+        """Return what decides how many replicas share a GPU; None: it is for one of them.
+
+        See `bertsum.inference.gpu_sharing`.
+        """
+
     def load(self, num_threads: int) -> Stream:
         """Load what computes rows, on the replica at its first unit."""
 
@@ -73,6 +79,12 @@ class SummarizeWork:
     def counted(self) -> CountedColumns:
         name_of = self.config.output.name_of
         return CountedColumns(status=name_of("status"), tokens=name_of("num_tokens"))
+
+    def token_operations(self) -> float | None:
+        from bertsum.checkpoints.locate import resolve
+        from bertsum.inference.gpu_sharing import token_operations
+
+        return token_operations(resolve(self.model))
 
     def load(self, num_threads: int) -> Stream:
         """Load the model. Raises ModelError when the model here is not the driver's."""
@@ -105,6 +117,9 @@ class PrepareWork:
     @property
     def counted(self) -> CountedColumns:
         return COUNTED_COLUMNS
+
+    def token_operations(self) -> None:
+        """Return None: no GPU is needed."""
 
     def load(self, num_threads: int) -> Stream:
         """Load the tokenizer. Raises ModelError when the tokenizer here is not the driver's."""
@@ -144,6 +159,9 @@ class EvaluateWork:
     @property
     def counted(self) -> CountedColumns:
         return COUNTED_COLUMNS
+
+    def token_operations(self) -> None:
+        """Return None: a replica has all the models, and a GPU for them."""
 
     def load(self, num_threads: int) -> Stream:
         """Load all models. Raises ModelError when a model here is not the driver's."""

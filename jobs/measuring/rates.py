@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from bertsum.config import JobConfig
 from bertsum.errors import InputError
+from bertsum.inference.gpu_sharing import product_operations
 from bertsum.storage.folder import configure
 
 if TYPE_CHECKING:
@@ -152,14 +153,11 @@ def _operations(
         hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 6))
         inner = int(getattr(config, "intermediate_size", 4 * hidden))
         lengths = document.window_lengths.astype("float64")  # [W], tokens of each window
-        # For a token: query, key, value and output of hidden x hidden, and the two of the inner
-        # layer.
-        products = lengths.sum() * (4 * hidden**2 + 2 * hidden * inner)
+        products = lengths.sum() * product_operations(hidden, layers, inner)
         # Every token attends to all of its window. For a pair of tokens: its score, and its part
-        # in the weighted sum, of `hidden` each.
-        attention = 2 * (lengths**2).sum() * hidden
-        # a product is a multiplication and an addition
-        by_reader[reader] += 2 * layers * float(products + attention)
+        # in the weighted sum, of `hidden` products and sums each.
+        attention = 2 * layers * 2 * (lengths**2).sum() * hidden
+        by_reader[reader] += float(products + attention)
     busiest = max(by_reader, key=by_reader.__getitem__)
     return sum(by_reader.values()), busiest.model.encoder.config
 

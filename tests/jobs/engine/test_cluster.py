@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from bertsum.config import ResourcesConfig
 from bertsum.errors import ResourceError
-from jobs.engine.cluster import Node, Shape, connected, fit, reserve
+from bertsum.inference.gpu_sharing import product_operations
+from jobs.engine.cluster import Node, Shape, connected, fit, reserve, share_gpus
 from jobs.engine.monitor import Monitor
 
 A10G, H100 = frozenset({"A10G"}), frozenset({"H100"})
@@ -130,3 +131,42 @@ def test_an_address_where_nobody_listens(address: str, monkeypatch: pytest.Monke
         connected(address),
     ):
         pytest.fail("connected")
+
+
+MINILM = product_operations(384, 6, 1536)
+BERT_BASE = product_operations(768, 12, 3072)
+T4 = frozenset({"T4"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "operations", "num_gpus"),
+    [
+        ({}, [Node(16, 1, H100)], MINILM, 0.125),
+        ({}, [Node(6, 1, H100)], MINILM, 0.1666),  # one a core
+        ({"num_cpus": 2}, [Node(12, 1, H100)], MINILM, 0.1666),
+        ({}, [Node(16, 1, H100)], BERT_BASE, 0.5),
+        ({}, [Node(16, 1, T4)], MINILM, None),
+        ({}, [Node(16, 1, H100), Node(16, 1, T4)], MINILM, None),  # the slowest decides
+        ({"accelerator_type": "H100"}, [Node(16, 1, H100), Node(16, 1, T4)], MINILM, 0.125),
+        ({}, [Node(16, 1, H100), Node(64, 0)], MINILM, 0.125),
+        ({}, [Node(16, 1)], MINILM, None),  # of a type that Ray does not know
+        ({}, [Node(16, 1, H100)], None, None),
+        ({"replicas": 4}, [Node(16, 1, H100)], MINILM, None),
+        ({"num_gpus": 1}, [Node(16, 1, H100)], MINILM, 1),
+        ({}, [Node(16, 0)], MINILM, None),
+        ({}, [], MINILM, None),
+    ],
+)
+def test_replicas_share_a_gpu_that_one_cannot_feed(
+    asked: dict[str, float], nodes: list[Node], operations: float | None, num_gpus: float | None
+) -> None:
+    """20 million operations a token at 445e12 a second are a tenth of what the host needs; 170 million, 0.8."""
+    resources = share_gpus(ResourcesConfig.model_validate(asked), nodes, operations)
+    assert resources.num_gpus == num_gpus
+
+
+def test_all_replicas_of_a_shared_gpu_fit() -> None:
+    """Three GPUs with six cores each hold 18 replicas of one core; one replica is not lost to rounding."""
+    nodes = [Node(18, 3, H100)]
+    shape = fit(share_gpus(ResourcesConfig(), nodes, MINILM), nodes, 100)
+    assert shape == Shape(18, 1, 0.1666)
