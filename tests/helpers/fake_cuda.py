@@ -1,0 +1,193 @@
+"""CUDA tensors on a machine without a GPU: they have a shape, a type and a device, and no content.
+
+So the branch for CUDA runs as far as it is Python, and each operation is seen: tensors of two
+devices in one, what the host would wait for, and how many kernels a device would be given. What
+needs content, such as reading a score, cannot run.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bertsum.inference import reader
+from bertsum.model import attention
+from bertsum.model.bert_sum import BertSum
+
+# What a build of torch for CPUs lacks, and indexing and copies ask for. It has no devices, so that
+# the gradients of other tests get no thread for them.
+_GUARD = """
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+namespace {
+struct Guard final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
+  c10::DeviceIndex deviceCount() const noexcept override { return 0; }
+};
+C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+}
+"""
+# They give the host a number, or a tensor whose size depends on content.
+_WAITS = """
+    _local_scalar_dense nonzero masked_select bincount unique _unique2 unique_consecutive equal
+    is_nonzero repeat_interleave
+"""
+# They give the device no kernel: views, memory, and what stays on the host.
+_NO_KERNELS = """
+    view _unsafe_view reshape expand permute transpose t unsqueeze squeeze slice select split
+    split_with_sizes chunk unbind detach alias lift_fresh as_strided empty empty_like
+    empty_strided new_empty new_empty_strided _reshape_alias unfold narrow device
+"""
+# One kernel each, though it may be written as several operations.
+_WHOLE = frozenset({"aten::scaled_dot_product_attention"})
+
+
+@cache
+def _load_guard() -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler, to build a device guard for CUDA")
+    torch_dir = Path(torch.__file__).parent
+    with TemporaryDirectory() as folder:
+        source, library = Path(folder, "guard.cpp"), Path(folder, "guard.so")
+        source.write_text(_GUARD)
+        command = [compiler, "-shared", "-fPIC", "-std=c++20", f"-I{torch_dir / 'include'}"]
+        command += [str(source), f"-L{torch_dir / 'lib'}", "-lc10", "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            pytest.skip(f"no device guard for CUDA could be built: {done.stderr[-500:]}")
+        ctypes.CDLL(str(library))
+
+
+@dataclass
+class Record(TorchDispatchMode):
+    """What ran since `clear`: operations on the device by name, and what is wrong with them."""
+
+    operations: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    pinned: set[int] = field(default_factory=set)
+    kept: list[Tensor] = field(default_factory=list)  # so that no `id` is given twice
+    streams: list[torch.device] = field(default_factory=list)  # on which events were recorded
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @property
+    def kernels(self) -> int:
+        return sum(self.operations.values())
+
+    def clear(self) -> None:
+        self.operations.clear()
+        self.problems.clear()
+
+    def pin(self, values: Tensor) -> Tensor:
+        self.pinned.add(id(values))
+        self.kept.append(values)
+        return values
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # inference mode shows operations before they fall into those that a device computes
+        is_aten = func.namespace == "aten" and func.name() not in _WHOLE
+        if is_aten and func._can_decompose():
+            with self:
+                return func.decompose(*args, **kwargs)
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        name = func._schema.name.split("::")[1]
+        base = name.removesuffix("_")
+        if base in ("copy", "_to_copy"):
+            self._check_copy(base, args, kwargs)
+        # a number, as a tensor without dimensions, may be the host's
+        elif len({value.device for value in given if value.dim()}) > 1:
+            self.problems.append(f"{name} of tensors on two devices")
+        if name in _WAITS.split() and any(value.is_cuda for value in given):
+            self.problems.append(f"the host waits: {name}")
+        if name == "_varlen_attn" and (given[0].shape[2] % 8 or given[0].shape[2] > 256):
+            self.problems.append(f"FlashAttention takes no heads of {given[0].shape[2]}")
+        result = func(*args, **kwargs)
+        made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        if base not in _NO_KERNELS.split() and any(value.is_cuda for value in (*given, *made)):
+            self.operations[name] += 1
+        return result
+
+    def _check_copy(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note a copy between host and device for which the host waits."""
+        target, source = (args[0].device, args[1]) if name == "copy" else (None, args[0])
+        target = target or kwargs.get("device") or source.device
+        if source.device.type == torch.device(target).type:
+            return
+        host = source if not source.is_cuda else args[0]
+        in_order = args[2:3] == (True,) or kwargs.get("non_blocking")
+        if not in_order or id(host) not in self.pinned:
+            self.problems.append(f"the host waits for a copy to {target} of {tuple(source.shape)}")
+
+
+@contextmanager
+def fake_cuda(
+    monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0)
+) -> Iterator[Record]:
+    """Make "cuda" a device whose tensors are fake, of this compute capability, and record."""
+    _load_guard()
+    record = Record()
+    empty, from_numpy = torch.empty, torch.from_numpy
+
+    def pinned_empty(*sizes: Any, pin_memory: bool = False, **options: Any) -> Tensor:
+        values = empty(*sizes, **options)
+        return record.pin(values) if pin_memory else values
+
+    class Event:
+        def record(self, stream: Any = None) -> None:
+            record.streams.append(stream or torch.device("cuda:0"))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability >= (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "current_stream", torch.device)  # which stands for its stream
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "empty", pinned_empty)
+    # fake from the start, so that it is the same object all the way
+    monkeypatch.setattr(torch, "from_numpy", lambda values: _without_content(from_numpy(values)))
+    monkeypatch.setattr(Tensor, "pin_memory", lambda values: record.pin(values))
+    monkeypatch.setattr(nn.Module, "_apply", _replace_weights)
+    load = reader.load_checkpoint
+
+    def load_fake(directory: Path) -> tuple[BertSum, Any]:
+        with unset_fake_temporarily():  # reading a file cannot be faked
+            model, tokenizer = load(directory)
+        return model._apply(_without_content), tokenizer
+
+    monkeypatch.setattr(reader, "load_checkpoint", load_fake)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), record:
+            yield record
+    finally:
+        attention._row_bounds.cache_clear()  # tensors of this mode
+
+
+def _without_content(values: Tensor) -> Tensor:
+    return torch.empty(values.shape, dtype=values.dtype)
+
+
+def _replace_weights(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """What `nn.Module._apply` does; it swaps tensors, which fake ones refuse."""
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            changed = nn.Parameter(change(weight.detach()), requires_grad=weight.requires_grad)
+            setattr(module, name, changed)
+        for name, values in list(module.named_buffers(recurse=False)):
+            setattr(module, name, change(values))
+    return model

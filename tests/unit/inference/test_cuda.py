@@ -1,0 +1,99 @@
+"""The branch for CUDA on fake tensors: one device, a host that does not wait, and few kernels."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import tiny
+from helpers.fake_cuda import Record, fake_cuda
+from torch._subclasses.fake_tensor import DataDependentOutputException
+
+import bertsum
+from bertsum.checkpoints.checkpoint import save_checkpoint
+from bertsum.config import SummarizerConfig
+from bertsum.inference.device_batches import Running
+from bertsum.inference.summarizer import Summarizer
+from bertsum.model.batches import group_documents
+
+TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]
+TAGS = ("O", "positive", "negative", "neutral")
+ALL_OUTPUTS = {"outputs": ("sentences", "embedding")}
+
+
+def save(directory: Path, kind: str = "bert", **heads: object) -> Path:
+    tokenizer = tiny.ENCODER_TOKENIZERS[kind]()
+    save_checkpoint(
+        directory, tiny.model(kind, **heads), tokenizer, "", version=bertsum.__version__
+    )
+    return directory
+
+
+def start(
+    directory: Path, record: Record, device: str | None = None, **config: object
+) -> tuple[Summarizer, Running]:
+    """A Summarizer that has given all texts to the device; the record is of this batch alone."""
+    settings = SummarizerConfig.model_validate(config)
+    summarizer = Summarizer(directory, settings, device=device)
+    assert summarizer.device.type == "cuda"
+    documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
+    (group,) = group_documents(documents, summarizer.max_batch_tokens)
+    (reader,) = summarizer.readers.values()
+    reader.start_batch(documents, group)  # what is asked of a device once is no batch's
+    record.clear()
+    return summarizer, reader.start_batch(documents, group)
+
+
+# Heads, configuration, and kernels of a batch with an encoder of two layers and documents of 9
+# different numbers of sentences, each of which is a block of its own in the heads.
+HEADS: list[tuple[dict[str, object], dict[str, object], int]] = [
+    ({}, {}, 200),
+    ({}, ALL_OUTPUTS, 235),
+    ({"pooling": "cls", "summarization_layers": "linear", "sentiment_pooling": "mean"}, {}, 75),
+    ({"surface_features": True, "rank_candidates": True, "topic_labels": ("a", "b")}, {}, 270),
+    ({"token_sentiment_labels": TAGS, "embedding_layers": (0, 1, 2)}, ALL_OUTPUTS, 250),
+    # a prefix before each window: attention takes each length of windows as a block of its own
+    ({"prefix_tokens": 4}, {}, 550),
+]
+
+
+@pytest.mark.parametrize(("heads", "config", "most_kernels"), HEADS, ids=str)
+def test_a_batch_of_any_heads_is_on_one_device_and_the_host_does_not_wait(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    heads: dict[str, object],
+    config: dict[str, object],
+    most_kernels: int,
+) -> None:
+    save(tmp_path, **heads)
+    with fake_cuda(monkeypatch) as record:
+        start(tmp_path, record, **config)
+    assert record.problems == []
+    assert record.kernels <= most_kernels, record.operations
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "electra"])
+def test_so_is_a_batch_of_other_encoders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    save(tmp_path, kind)
+    with fake_cuda(monkeypatch) as record:
+        start(tmp_path, record)
+    assert record.problems == []
+    assert record.kernels <= 200, record.operations
+
+
+def test_what_the_record_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_cuda(monkeypatch) as record:
+        here, there = torch.zeros(3), torch.zeros(3, device="cuda")
+        with pytest.raises(RuntimeError, match="at least two devices"):
+            here + there
+        with pytest.raises(DataDependentOutputException):
+            there.sum().item()
+        there.cpu()
+        there.copy_(here, non_blocking=True)
+    assert record.problems == [
+        "add of tensors on two devices",
+        "the host waits: _local_scalar_dense",
+        "the host waits for a copy to cpu of (3,)",
+        "the host waits for a copy to cuda:0 of (3,)",
+    ]
