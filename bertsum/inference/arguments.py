@@ -48,7 +48,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         # where a device only emulates bfloat16, float32 is faster, and more exact
         if device.type == "cuda":
-            is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+            # as `torch.cuda.is_bf16_supported`, which can only be asked of the current device
+            is_native = torch.cuda.get_device_capability(device) >= (8, 0)
+            is_native = is_native or torch.version.hip is not None
         elif device.type == "cpu":
             # Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes
             # the products, may use them: ONEDNN_MAX_CPU_ISA forbids it instructions, for instance

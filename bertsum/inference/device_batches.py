@@ -34,7 +34,7 @@ class Scores:
 class _Event(Protocol):
     """A torch.cuda.Event."""
 
-    def record(self) -> None: ...
+    def record(self, stream: torch.cuda.Stream) -> None: ...
     def synchronize(self) -> None: ...
 
 
@@ -89,7 +89,9 @@ class Running:
         if logits.sentence_logits.is_cuda:
             new_event: Callable[[], _Event] = torch.cuda.Event  # which has no types itself
             running.done = new_event()
-            running.done.record()  # behind the copies above
+            # behind the copies above: the current device, whose stream would be the default, may be
+            # another one
+            running.done.record(torch.cuda.current_stream(logits.sentence_logits.device))
         return running
 
     def results(self) -> dict[int, Scores]:

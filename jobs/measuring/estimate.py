@@ -71,5 +71,5 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     seconds = time.perf_counter() - start
     device = f"this machine's CPU, {torch.get_num_threads()} threads"
     if summarizer.device.type == "cuda":
-        device = torch.cuda.get_device_name()
+        device = torch.cuda.get_device_name(summarizer.device)
     return Rate(documents_per_second=rows / seconds, rows=rows, device=device)

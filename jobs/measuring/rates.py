@@ -107,7 +107,7 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
     engine, core, wall = (median(values[1:]) for values in (engines, cores, walls))
     on_gpu = summarizer.device.type == "cuda"
     return Measured(
-        device=torch.cuda.get_device_name() if on_gpu else "CPU",
+        device=torch.cuda.get_device_name(summarizer.device) if on_gpu else "CPU",
         dtype=str(summarizer.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         cpus=os.cpu_count() or 1,

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bertsum.inference import reader
+from bertsum.inference import reader, summarizer
 from bertsum.model import attention
 from bertsum.model.bert_sum import BertSum
 
@@ -137,10 +137,12 @@ class Record(TorchDispatchMode):
 
 
 @contextmanager
-def fake_cuda(
-    monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0)
-) -> Iterator[Record]:
-    """Make "cuda" a device whose tensors are fake, of this compute capability, and record."""
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iterator[Record]:
+    """Make "cuda" a device whose tensors are fake, and record.
+
+    `capabilities`: compute capability of each GPU; by default one GPU of 9.0.
+    """
+    capabilities = capabilities or ((9, 0),)
     _load_guard()
     record = Record()
     empty, from_numpy = torch.empty, torch.from_numpy
@@ -153,10 +155,15 @@ def fake_cuda(
         def record(self, stream: Any = None) -> None:
             record.streams.append(stream or torch.device("cuda:0"))
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability >= (8, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    def capability(device: str | torch.device = "cuda") -> tuple[int, int]:
+        return capabilities[torch.device(device).index or 0]
+
+    # of the current device, which is the first
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability() >= (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
     monkeypatch.setattr(torch.cuda, "current_stream", torch.device)  # which stands for its stream
+    # a device that is named is tried by reading from it
+    monkeypatch.setattr(summarizer, "choose_device", lambda device: torch.device(device or "cuda"))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch, "empty", pinned_empty)
     # fake from the start, so that it is the same object all the way

@@ -29,12 +29,11 @@ def save(directory: Path, kind: str = "bert", **heads: object) -> Path:
 
 
 def start(
-    directory: Path, record: Record, device: str | None = None, **config: object
+    directory: Path, record: Record, device: str = "cuda", **config: object
 ) -> tuple[Summarizer, Running]:
     """A Summarizer that has given all texts to the device; the record is of this batch alone."""
     settings = SummarizerConfig.model_validate(config)
     summarizer = Summarizer(directory, settings, device=device)
-    assert summarizer.device.type == "cuda"
     documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
     (group,) = group_documents(documents, summarizer.max_batch_tokens)
     (reader,) = summarizer.readers.values()
@@ -97,3 +96,16 @@ def test_what_the_record_finds(monkeypatch: pytest.MonkeyPatch) -> None:
         "the host waits for a copy to cpu of (3,)",
         "the host waits for a copy to cuda:0 of (3,)",
     ]
+
+
+def test_on_a_second_gpu_all_that_is_asked_is_asked_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event tells when scores are there, so it must be behind the copies on their device."""
+    save(tmp_path)
+    with fake_cuda(monkeypatch, (7, 5), (9, 0)) as record:
+        summarizer, _ = start(tmp_path, record, "cuda:1")
+        first, _ = start(tmp_path, record, "cuda:0")
+    assert record.problems == []
+    assert record.streams == [torch.device("cuda:1")] * 2 + [torch.device("cuda:0")] * 2
+    assert (summarizer.dtype, first.dtype) == (torch.bfloat16, torch.float32)
