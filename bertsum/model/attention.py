@@ -2,9 +2,9 @@
 padding.
 
 Linear layers, norms and activations do not know where one sequence ends; only attention does. On a
-GPU one kernel of FlashAttention takes all sequences; elsewhere each run of sequences of equal
-length is one [n, L] block. Packing as in ByteTransformer (Zhai et al. 2023). Nothing here waits for
-a device.
+GPU one kernel of FlashAttention takes all sequences, if it takes heads of their size; elsewhere
+each run of sequences of equal length is one [n, L] block. Packing as in ByteTransformer (Zhai et
+al. 2023). Nothing here waits for a device.
 
 Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A
 heads, D = H / A, P rows of a prefix.
@@ -148,7 +148,8 @@ def packed_attention(
     `prefix`: [2, P, H] keys and values that all rows see beside their sequence.
     """
     query, key, value = query_key_value
-    if prefix is None and not query.requires_grad and not dropout and _has_varlen(query):
+    can_be_one_kernel = prefix is None and not query.requires_grad and not dropout
+    if can_be_one_kernel and _has_varlen(query, num_heads):
         return _attend_by_kernel(query_key_value, lengths, num_heads)
     shapes = [(count, length) for _, count, length in runs(lengths)]
     key_prefix, value_prefix = (None, None) if prefix is None else prefix
@@ -188,10 +189,26 @@ def _blocks(
         yield block
 
 
-def _has_varlen(values: Tensor) -> bool:
-    """Whether FlashAttention takes them: half precision, on GPUs from Ampere (8.0) on."""
+def _has_varlen(values: Tensor, num_heads: int) -> bool:
+    """Whether FlashAttention takes [N, H] values in half precision, on a GPU."""
     is_half = values.dtype in (torch.bfloat16, torch.float16)
-    return is_half and values.is_cuda and torch.cuda.get_device_capability(values.device) >= (8, 0)
+    head_size = values.shape[1] // num_heads
+    return is_half and values.is_cuda and _varlen_takes(head_size, values.dtype, values.device)
+
+
+@lru_cache(maxsize=64)
+def _varlen_takes(head_size: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether FlashAttention takes heads of this size on this GPU. It does not pad them."""
+    if head_size % 8 or head_size > 256 or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    rows = torch.zeros(8, head_size, dtype=dtype, device=device)
+    try:
+        _attend_by_kernel((rows, rows, rows), (len(rows),), 1)
+    except torch.OutOfMemoryError:  # which says nothing of the kernel
+        raise
+    except Exception:  # of a build of PyTorch without it, or without this GPU
+        return False
+    return True
 
 
 def _attend_by_kernel(

@@ -28,20 +28,20 @@ def checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)], ids=str
 )
-@pytest.mark.parametrize("heads", [2, 12])
+@pytest.mark.parametrize(("heads", "size"), [(2, 32), (12, 32), (12, 26), (8, 39), (2, 264)])
 @torch.inference_mode()
-def test_attention_is_that_of_each_sequence_alone(dtype, tolerance, heads):
+def test_attention_is_that_of_each_sequence_alone(dtype, tolerance, heads, size):
     torch.manual_seed(1)
     lengths = [1, 3, 3, 64, 127, 128, 512]
     query, key, value = (
-        torch.randn(sum(lengths), heads * 32, device="cuda", dtype=dtype) for _ in range(3)
+        torch.randn(sum(lengths), heads * size, device="cuda", dtype=dtype) for _ in range(3)
     )
     found = torch.split(packed_attention((query, key, value), lengths, heads), lengths)
     parts = zip(*(torch.split(t.double(), lengths) for t in (query, key, value)), strict=True)
     for rows, (q, k, v) in zip(found, parts, strict=True):
-        q, k, v = (t.view(len(t), heads, 32).transpose(0, 1) for t in (q, k, v))
+        q, k, v = (t.view(len(t), heads, size).transpose(0, 1) for t in (q, k, v))
         expected = (
-            (torch.softmax(q @ k.transpose(1, 2) / 32**0.5, -1) @ v).transpose(0, 1).flatten(1)
+            (torch.softmax(q @ k.transpose(1, 2) / size**0.5, -1) @ v).transpose(0, 1).flatten(1)
         )
         assert (rows - expected).norm() < tolerance * expected.norm()
 

@@ -182,7 +182,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
         with FakeTensorMode(allow_non_fake_inputs=True), record:
             yield record
     finally:
-        attention._row_bounds.cache_clear()  # tensors of this mode
+        # tensors of this mode, and what this GPU can do
+        attention._row_bounds.cache_clear()
+        attention._varlen_takes.cache_clear()
 
 
 def _without_content(values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.inference.device_batches import Running
 from bertsum.inference.summarizer import Summarizer
+from bertsum.model.attention import packed_attention
 from bertsum.model.batches import group_documents
 
 TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]
@@ -109,3 +110,37 @@ def test_on_a_second_gpu_all_that_is_asked_is_asked_of_it(
     assert record.problems == []
     assert record.streams == [torch.device("cuda:1")] * 2 + [torch.device("cuda:0")] * 2
     assert (summarizer.dtype, first.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "size", "is_one_kernel"),
+    [(12, 32, True), (1, 256, True), (12, 26, False), (8, 39, False), (2, 264, False)],
+)
+def test_flash_attention_gets_the_heads_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, num_heads: int, size: int, is_one_kernel: bool
+) -> None:
+    with fake_cuda(monkeypatch) as record:
+        rows = torch.zeros(40, num_heads * size, device="cuda", dtype=torch.bfloat16)
+        result = packed_attention((rows, rows, rows), [10, 30], num_heads)
+        assert result.shape == rows.shape
+    assert record.problems == []
+    assert (record.operations["_varlen_attn"] > 0) == is_one_kernel
+
+
+def test_where_flash_attention_does_not_run_another_way_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build of PyTorch without its kernels for this GPU says so when it is called."""
+    calls = []
+
+    def refuse(*_: object) -> None:
+        calls.append(1)
+        raise RuntimeError("FlashAttention was not built for this GPU")
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", refuse)
+    with fake_cuda(monkeypatch) as record:
+        rows = torch.zeros(40, 64, device="cuda", dtype=torch.bfloat16)
+        for _ in range(2):
+            assert packed_attention((rows, rows, rows), [10, 30], 2).shape == (40, 64)
+    assert record.problems == []
+    assert len(calls) == 1  # it is asked once
