@@ -135,7 +135,7 @@ def _measure(
     address = find_address(options.address)
     model, repetitions = options.model, options.repetitions
     if address == "local":
-        measured = measure_model(model, config, tables, repetitions)
+        measured = measure_model(model, config, tables, repetitions, config.resources.num_gpus)
         rows = repeated(tables, measured.end_to_end_documents)
         with TemporaryDirectory() as folder:
             return measured, measure_job(model, config, rows, address=address, folder=folder)
@@ -173,7 +173,8 @@ def _measure_on_cluster(
         num_cpus=shape.num_cpus, num_gpus=shape.num_gpus, max_retries=0, **kind
     )
     limit = config.resources.timeout_seconds + config.replica_timeout_seconds
-    reference = task.remote(model, config, tables, repetitions, shape.num_threads)
+    share = (shape.num_gpus, shape.num_threads)
+    reference = task.remote(model, config, tables, repetitions, *share)
     try:
         measured: Measured = ray.get(reference, timeout=limit)
     except GetTimeoutError:

@@ -139,6 +139,7 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
             job=run.job,
             work=run.work,
             num_threads=shape.num_threads,
+            num_gpus=shape.num_gpus,
             exclusive=exclusive,
             outdated=frozenset(plan.outdated) if run.lake else None,
             storage_options=run.config.storage_options,

@@ -25,6 +25,7 @@ from jobs.engine.work import Work
 class ReplicaSpec:
     """What every replica of a run must know.
 
+    - `num_gpus`: of each replica, maybe a share of one.
     - `exclusive`: whether OUTPUT can create a file exclusively.
     - `outdated`: of a table, whose files may be put together: the names that the plan gives up.
     - `storage_options`: of each protocol; may hold secrets, and is not shown.
@@ -35,6 +36,7 @@ class ReplicaSpec:
     job: Job
     work: Work
     num_threads: int
+    num_gpus: float
     exclusive: bool = True
     outdated: frozenset[str] | None = None
     storage_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
@@ -162,6 +164,6 @@ class UnitMaker:
                 if self._computed is not None:
                     self._link.send(self._computed, "forward")
 
-            self._stream = self._spec.work.load(self._spec.num_threads)
+            self._stream = self._spec.work.load(self._spec.num_threads, self._spec.num_gpus)
             self._stream.on_batch(send_sign_of_life)
         return self._stream

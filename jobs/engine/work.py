@@ -53,8 +53,11 @@ class Work(Protocol):
         See `bertsum.inference.gpu_sharing`.
         """
 
-    def load(self, num_threads: int) -> Stream:
-        """Load what computes rows, on the replica at its first unit."""
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
+        """Load what computes rows, on the replica at its first unit.
+
+        `num_gpus`: of the replica, maybe a share of one.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class SummarizeWork:
 
         return token_operations(resolve(self.model))
 
-    def load(self, num_threads: int) -> Stream:
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
         """Load the model. Raises ModelError when the model here is not the driver's."""
         set_threads(num_threads)
         from bertsum.checkpoints.config import model_digest
@@ -94,7 +97,12 @@ class SummarizeWork:
         from bertsum.inference.summarizer import Summarizer
 
         _check_digest("model", self.job, model_digest(resolve(self.model)))
-        return Summarizer(self.model, self.config, max_batch_tokens=self.max_batch_tokens)
+        return Summarizer(
+            self.model,
+            self.config,
+            device=replica_device(num_gpus),
+            max_batch_tokens=self.max_batch_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ class PrepareWork:
     def token_operations(self) -> None:
         """Return None: no GPU is needed."""
 
-    def load(self, num_threads: int) -> Stream:
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
         """Load the tokenizer. Raises ModelError when the tokenizer here is not the driver's."""
         set_threads(num_threads)
         from bertsum.checkpoints.checkpoint import load_tokenizer
@@ -163,18 +171,23 @@ class EvaluateWork:
     def token_operations(self) -> None:
         """Return None: a replica has all the models, and a GPU for them."""
 
-    def load(self, num_threads: int) -> Stream:
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
         """Load all models. Raises ModelError when a model here is not the driver's."""
         set_threads(num_threads)
         from bertsum.evaluation.evaluator import Evaluator
         from bertsum.inference.summarizer import Summarizer
 
         _check_digest("models", self.job, models_digest(self.models))
+        device = replica_device(num_gpus)
         summarizers = {}
         for name, model in self.models.items():
-            config, max_batch_tokens = self.config.summarizer, self.max_batch_tokens
             # all of them in the memory of one device: the same rows go through each
-            summarizers[name] = Summarizer(model, config, max_batch_tokens=max_batch_tokens)
+            summarizers[name] = Summarizer(
+                model,
+                self.config.summarizer,
+                device=device,
+                max_batch_tokens=self.max_batch_tokens,
+            )
         return Evaluator(summarizers, self.config)
 
 
@@ -207,3 +220,19 @@ def set_threads(num_threads: int) -> None:
     # where torch was imported before, the variables came too late for it
     torch.set_num_threads(num_threads)
     pa.set_cpu_count(num_threads)
+
+
+def replica_device(num_gpus: float | None) -> str | None:
+    """Return the device of a process with `num_gpus`, as a Summarizer takes it.
+
+    Ray does not hide the GPUs of a node from a process that has none of them: all such replicas of
+    the node would share its first GPU.
+
+    `num_gpus`: maybe a share of one; None, where no cluster was asked: whatever GPU is there, of
+    the kinds that Ray counts.
+    """
+    import torch
+
+    if num_gpus is None:
+        num_gpus = float(torch.cuda.is_available() or torch.xpu.is_available())
+    return None if num_gpus else "cpu"

@@ -9,6 +9,7 @@ from bertsum.config import JobConfig
 from bertsum.runs.columns import needed_columns
 from bertsum.runs.input import Input, read_schema, stream_rows
 from bertsum.runs.plan import Plan
+from jobs.engine.work import replica_device
 from jobs.terminal.progress import format_seconds
 
 CAVEAT = (
@@ -52,7 +53,10 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     from bertsum.inference.summarizer import Summarizer
 
     summarizer = Summarizer(
-        model, config.named_summarizer, max_batch_tokens=config.max_batch_tokens
+        model,
+        config.named_summarizer,
+        device=replica_device(config.resources.num_gpus),
+        max_batch_tokens=config.max_batch_tokens,
     )
     tables: list[pa.Table] = []
     units = [unit for unit in plan.missing.values() if unit.num_rows]

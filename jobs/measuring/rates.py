@@ -18,6 +18,7 @@ from bertsum.config import JobConfig
 from bertsum.errors import InputError
 from bertsum.inference.gpu_sharing import product_operations
 from bertsum.storage.folder import configure
+from jobs.engine.work import replica_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -54,6 +55,7 @@ def measure_model(
     config: JobConfig,
     tables: Sequence[pa.Table],
     repetitions: int,
+    num_gpus: float | None,
     num_threads: int | None = None,
 ) -> Measured:
     """Load the model and measure it.
@@ -69,7 +71,10 @@ def measure_model(
         torch.set_num_threads(num_threads)
     configure(config.storage_options)
     summarizer = Summarizer(
-        model, config.named_summarizer, max_batch_tokens=config.max_batch_tokens
+        model,
+        config.named_summarizer,
+        device=replica_device(num_gpus),
+        max_batch_tokens=config.max_batch_tokens,
     )
     return measure(summarizer, tables, repetitions)
 

@@ -85,7 +85,7 @@ class SleepingWork:
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         return output_schema(schema, CONFIG)
 
-    def load(self, num_threads: int) -> Asleep:
+    def load(self, num_threads: int, num_gpus: float) -> Asleep:
         return Asleep(self.seconds)
 
 

@@ -87,7 +87,7 @@ def publish(harness: Harness, patterns: tuple[str, ...]) -> Publisher:
     if publisher.waiting:
         shape = Shape(replicas=1, num_cpus=1.0, num_gpus=0.0)
         uris = {"input_uri": str(harness.input), "output_uri": str(harness.root)}
-        spec = ReplicaSpec(**uris, job=JOB, work=run.work, num_threads=1)
+        spec = ReplicaSpec(**uris, job=JOB, work=run.work, num_threads=1, num_gpus=0.0)
         replicas = Replicas(spec=spec, shape=shape, max_attempts=1, timeout_seconds=1.0)
         publisher.make(publisher.waiting, replicas)
     publisher.publish_ready()

@@ -274,7 +274,7 @@ def test_replicas_that_cannot_start_say_why(
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
     work = only_here.Work(str(checkpoint), job, job.config, 4096)
     uris = {"input_uri": str(tmp_path / "in"), "output_uri": str(tmp_path / "out")}
-    spec = ReplicaSpec(**uris, job=job, work=work, num_threads=1)
+    spec = ReplicaSpec(**uris, job=job, work=work, num_threads=1, num_gpus=0.0)
     terms = Terms(limits=Limits(100, 2**20), check=work.check)
     plan = make_plan(list_input(spec.input_uri), Folder(spec.output_uri), job, terms)
     replicas = Replicas(spec=spec, shape=Shape(1, 1, 0), max_attempts=1, timeout_seconds=60)

@@ -19,6 +19,7 @@ from helpers.waiting import LIMIT_SECONDS, wait_until
 from bertsum.checkpoints.config import model_digest
 from bertsum.config import OutputConfig, SummarizerConfig
 from bertsum.errors import BertsumError, InputError
+from bertsum.evaluation.evaluator import EvaluationConfig
 from bertsum.inference.arrow import output_table
 from bertsum.runs.commit import Committer
 from bertsum.runs.input import list_input
@@ -34,7 +35,7 @@ from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.suspects import Advice
 from jobs.engine.unit_maker import ReplicaSpec
-from jobs.engine.work import SummarizeWork
+from jobs.engine.work import EvaluateWork, SummarizeWork, models_digest, replica_device
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -45,7 +46,7 @@ def spec(tmp_path: Path, checkpoint: Path) -> ReplicaSpec:
     job = Job(str(checkpoint), model_digest(checkpoint), SummarizerConfig())
     work = SummarizeWork(str(checkpoint), job, job.config, 4096)
     uris = {"input_uri": str(tmp_path / "in"), "output_uri": str(tmp_path / "out")}
-    return ReplicaSpec(**uris, job=job, work=work, num_threads=1)
+    return ReplicaSpec(**uris, job=job, work=work, num_threads=1, num_gpus=0.0)
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ class Steps(Plain):
 class StepsWork(SummarizeWork):
     """`model` is the file of the steps. The schema is asked for when a unit is written."""
 
-    def load(self, num_threads: int) -> Any:
+    def load(self, num_threads: int, num_gpus: float) -> Any:
         return Steps(Path(self.model or ""))
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
@@ -401,8 +402,42 @@ class Chatty(Steps):
 
 
 class ChattyWork(StepsWork):
-    def load(self, num_threads: int) -> Any:
+    def load(self, num_threads: int, num_gpus: float) -> Any:
         return Chatty(Path(self.model or ""))
+
+
+class GpuWork(StepsWork):
+    def load(self, num_threads: int, num_gpus: float) -> Any:
+        raise ValueError(f"loaded with {num_gpus} GPUs")
+
+
+def test_a_work_is_loaded_with_the_gpus_of_the_replica(
+    steps_spec: ReplicaSpec, monitor: Any
+) -> None:
+    work = GpuWork(steps_spec.work.model, steps_spec.job, steps_spec.job.config, 4096)
+    spec = replace(steps_spec, work=work, num_gpus=0.5)
+    actor: Any = ray.remote(num_cpus=0)(Replica).remote(spec, monitor)
+    report = call(actor, spec)
+    ray.kill(actor)
+    assert report.error == "loaded with 0.5 GPUs"
+
+
+def test_a_replica_without_gpus_takes_none_that_is_in_sight(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All replicas of a node would else share its first GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("jobs.engine.work.set_threads", lambda num_threads: None)  # of pytest
+    digest = model_digest(checkpoint)
+    job = Job(str(checkpoint), digest, SummarizerConfig())
+    work = SummarizeWork(str(checkpoint), job, job.config, 4096)
+    assert work.load(1, 0.0).device.type == "cpu"
+    models = {"mine": str(checkpoint)}
+    config = EvaluationConfig(summary_column="summary")
+    job = Job(str(checkpoint), models_digest(models), SummarizerConfig())
+    evaluator = EvaluateWork(models, job, config, 4096).load(1, 0.0)
+    assert evaluator.models["mine"].device.type == "cpu"
+    assert [replica_device(share) for share in (0.5, 1.0, None)] == [None] * 3
 
 
 def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(
