@@ -160,7 +160,7 @@ class BertSum(nn.Module):
             pools = batch.pools
             means = vectors.new_zeros(sum(pools.counts), vectors.shape[1])  # [M, H]
             weighted = pools.weights.unsqueeze(1) * tokens[pools.tokens].float()
-            means = means.index_add(0, pools.rows, weighted)
+            _add_rows(means, pools.rows, weighted)
             # each as a document of one sentence
             pooled = self.sentiment(means, [1] * len(means))
             logits = replace(logits, pool_sentiment_logits=pooled)
@@ -193,7 +193,7 @@ class BertSum(nn.Module):
         if self.config.pooling == "cls":
             vectors, sentences = vectors[batch.cls_positions], sentences[batch.cls_positions]
         sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
-        sums = sums.index_add(0, sentences, vectors.float())
+        _add_rows(sums, sentences, vectors.float())
         return sums / _token_counts(sentences, num_sentences).unsqueeze(1)
 
     def embedding_features(self, batch: Batch) -> Tensor:
@@ -208,7 +208,7 @@ class BertSum(nn.Module):
         weights = _token_counts(batch.token_sentences, len(vectors))
         documents = _document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
-        sums = sums.index_add(0, documents, weights.unsqueeze(1) * vectors)
+        _add_rows(sums, documents, weights.unsqueeze(1) * vectors)
         totals = weights.new_zeros(len(sums)).index_add(0, documents, weights)
         return sums / totals.unsqueeze(1)
 
@@ -245,7 +245,7 @@ class BertSum(nn.Module):
                 last, kept = self._encode_padded(batch, run, lengths, layers)
             vectors.append(last)
             for layer_sums, hidden in zip(sums, kept, strict=True):
-                layer_sums.index_add_(0, batch.token_sentences[run], hidden.float())
+                _add_rows(layer_sums, batch.token_sentences[run], hidden.float())
             start = run.stop
         means = sums.transpose(0, 1).flatten(1)
         if layers:
@@ -437,9 +437,19 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
 
 
+def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
+    """Add [n, H] rows to those of `sums` that `indices` [n] names, in place."""
+    if sums.is_cuda:
+        # sorts the rows by index first; `index_add_` would add them as threads come, and the same
+        # batch would not have the same bits twice
+        sums.index_put_((indices,), rows, accumulate=True)
+    else:
+        sums.index_add_(0, indices, rows)
+
+
 def _token_counts(sentences: Tensor, num_sentences: int) -> Tensor:
     """[S] float32: tokens of each sentence, from [T] the sentence of each token."""
-    # not `bincount`, for which the host waits for the device
+    # not `bincount`, for which the host waits for the device; whole numbers are exact in any order
     ones = torch.ones_like(sentences, dtype=torch.float32)
     return ones.new_zeros(num_sentences).index_add(0, sentences, ones)
 

@@ -90,6 +90,19 @@ def test_predictions_are_those_of_the_cpu(checkpoint):
         assert c.sentiment_scores == pytest.approx(a.sentiment_scores, abs=0.02)
 
 
+def test_the_same_batch_has_the_same_bits_each_time(checkpoint):
+    summarizer = Summarizer(checkpoint, device="cuda")
+    documents = summarizer.encoder.encode(TEXTS * 10, [None] * 10 * len(TEXTS), 64)
+    group = range(len(documents))
+    (reader,) = summarizer.readers.values()
+    first = reader.start_batch(documents, group).results()
+    for _ in range(5):
+        again = reader.start_batch(documents, group).results()
+        for index, scores in first.items():
+            assert (scores.sentence_scores == again[index].sentence_scores).all()
+            assert (scores.sentiment_scores == again[index].sentiment_scores).all()
+
+
 def test_the_host_never_waits_while_it_gives_work_to_the_device(checkpoint):
     summarizer = Summarizer(checkpoint, device="cuda", max_batch_tokens=256)
     documents = summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64)
