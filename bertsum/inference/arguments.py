@@ -44,13 +44,19 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of the encoder; `auto`: bfloat16 where it is native to the device."""
+    """The number format of the encoder.
+
+    `auto`: bfloat16 where it is native to the device, float16 on GPUs with fast products in that
+    format alone (Volta and Turing, such as V100 and T4), else float32.
+    """
     if name == "auto":
         # where a device only emulates bfloat16, float32 is faster, and more exact
         if device.type == "cuda":
             # as `torch.cuda.is_bf16_supported`, which can only be asked of the current device
-            is_native = torch.cuda.get_device_capability(device) >= (8, 0)
-            is_native = is_native or torch.version.hip is not None
+            capability = torch.cuda.get_device_capability(device)
+            is_native = capability >= (8, 0) or torch.version.hip is not None
+            if not is_native and capability >= (7, 0):
+                return torch.float16  # whose smaller range `Running.results` watches
         elif device.type == "cpu":
             # Whether the CPU has instructions for products in bfloat16, and oneDNN, which computes
             # the products, may use them: ONEDNN_MAX_CPU_ISA forbids it instructions, for instance

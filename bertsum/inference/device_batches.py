@@ -59,12 +59,23 @@ class Running:
     documents: Sequence[EncodedDocument] = ()  # [B]
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
+    # Where numbers may leave the range of their format: whether they did not, and what gives the
+    # batch to the device again in another format. The indices of what it returns count in the batch.
+    is_finite: Tensor | None = None  # [] bool
+    repeat: "Callable[[], Sequence[Running]] | None" = None
 
     @classmethod
-    def of(cls, batch: Batch, logits: Logits, documents: Sequence[EncodedDocument]) -> Self:
+    def of(
+        cls,
+        batch: Batch,
+        logits: Logits,
+        documents: Sequence[EncodedDocument],
+        repeat: "Callable[[], Sequence[Running]] | None" = None,
+    ) -> Self:
         """Ask for the probabilities of a batch whose logits are being computed.
 
-        `documents`: the batch's, in its order.
+        - `documents`: the batch's, in its order.
+        - `repeat`: what computes it again where the logits are not finite, if they are to be asked.
         """
         temperatures = logits.temperatures
         temperature = temperatures.get("sentiment", 1.0)
@@ -86,6 +97,8 @@ class Running:
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
+        if repeat is not None:
+            running.is_finite, running.repeat = to_host(logits.are_finite()), repeat
         if logits.sentence_logits.is_cuda:
             new_event: Callable[[], _Event] = torch.cuda.Event  # which has no types itself
             running.done = new_event()
@@ -107,6 +120,12 @@ class Running:
         except Exception as error:
             refuse_lost_device(error)
             raise
+        if self.repeat is not None and self.is_finite is not None and not self.is_finite.item():
+            repeated = {}
+            for running in self.repeat():
+                for row, scores in running.results().items():
+                    repeated[self.indices[row]] = scores
+            return repeated
         sentences = self._by_document(self.sentence_scores, self.num_sentences)
         sentence_sentiments = self._by_document(self.sentence_sentiments, self.num_sentences)
         similarities = self._by_document(self.sentence_similarities, self.num_sentences)

@@ -4,8 +4,11 @@ A Reader knows neither tables nor streams, and no other model. `Summarizer` give
 that it is to read.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from bertsum.schema import Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.sentences import Span
 
+_LOG = logging.getLogger(__name__)
+
 
 class Reader:
     """A model on its device, and what it makes of documents."""
@@ -45,6 +50,7 @@ class Reader:
         self.model, self.tokenizer = load_checkpoint(directory)
         self.encoder = document_encoder(self.model, self.tokenizer)
         self.model.to(device).encoder.to(dtype)
+        self._may_overflow = dtype == torch.float16  # bfloat16 has float32's range
         if self.model.candidates is not None:
             # it reads what the host has counted, while the device computes
             self.model.candidates.cpu()
@@ -219,11 +225,15 @@ class Reader:
         return dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
 
     def _start_group(
-        self, documents: Sequence[EncodedDocument], group: Sequence[int]
+        self,
+        documents: Sequence[EncodedDocument],
+        group: Sequence[int],
+        *,
+        in_float32: bool = False,
     ) -> list[Running]:
         """Start a batch. Where the device fails at it, halve it, so that other documents stay."""
         try:
-            return [self.start_batch(documents, group)]
+            return [self.start_batch(documents, group, in_float32=in_float32)]
         except Exception as error:  # a device out of memory, or a kernel that fails
             refuse_lost_device(error)
             reason = one_line(error)
@@ -233,24 +243,50 @@ class Reader:
         if len(group) == 1:
             return [Running(indices=list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
-        first = self._start_group(documents, group[:half])
-        return first + self._start_group(documents, group[half:])
+        first = self._start_group(documents, group[:half], in_float32=in_float32)
+        return first + self._start_group(documents, group[half:], in_float32=in_float32)
 
     # A function of its own, so that its tensors are gone when `_start_group` halves the batch.
     @torch.inference_mode()
-    def start_batch(self, documents: Sequence[EncodedDocument], group: Sequence[int]) -> Running:
-        """Give one batch to the device: the documents with the indices in `group`."""
+    def start_batch(
+        self,
+        documents: Sequence[EncodedDocument],
+        group: Sequence[int],
+        *,
+        in_float32: bool = False,
+    ) -> Running:
+        """Give one batch to the device: the documents with the indices in `group`.
+
+        `in_float32`: by a copy of the model, as where numbers leave the range of float16.
+        """
         batch = make_batch(documents, group)
         ordered = [documents[index] for index in batch.documents]
         if self.wanted.pools is not None:
             batch = replace(batch, pools=self.wanted.pools(ordered))
-        logits = self.model(
+        model = self._float32_model if in_float32 else self.model
+        logits = model(
             batch.to(self.device),
             sentence_sentiments=self.wanted.sentence_sentiments,
             document_vectors=self.wanted.document_vectors,
             token_sentiments=self.wanted.token_sentiments,
         )
-        return Running.of(batch, logits, ordered)
+        repeat = None
+        if self._may_overflow and not in_float32:
+            repeat = partial(self._repeat, ordered)
+        return Running.of(batch, logits, ordered, repeat)
+
+    def _repeat(self, documents: Sequence[EncodedDocument]) -> list[Running]:
+        """Give a batch to the device again, in float32."""
+        if "_float32_model" not in self.__dict__:  # said once, though it may be each batch
+            _LOG.warning(
+                "a batch leaves the range of float16 and is computed again in float32, as each one "
+                "that does; dtype=float32 saves the first try"
+            )
+        return self._start_group(documents, range(len(documents)), in_float32=True)
+
+    @cached_property
+    def _float32_model(self) -> BertSum:
+        return deepcopy(self.model).float()
 
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:

@@ -19,7 +19,7 @@ embedding's layers, which are H each.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,12 @@ class Logits:
     pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
+
+    def are_finite(self) -> Tensor:
+        """[] bool: whether no number is infinite or NaN."""
+        values = [getattr(self, item.name) for item in fields(self)]
+        flags = [value.isfinite().all() for value in values if isinstance(value, Tensor)]
+        return torch.stack(flags).all()
 
 
 class BertSum(nn.Module):

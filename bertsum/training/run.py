@@ -280,9 +280,10 @@ def _choose_format(
     if name == "auto" and output.info(RUN_FILE) is not None:
         name = _read_record(output).get("dtype", name)
     if name == "auto":
-        # one format for all workers, since they share each batch
+        # One format for all workers, since they share each batch. Gradients would leave the range of
+        # float16, which `auto` is for inference on some GPUs.
         formats = gather(choose_dtype(name, device))
-        name = "float32" if torch.float32 in formats else "bfloat16"
+        name = "bfloat16" if set(formats) == {torch.bfloat16} else "float32"
     if name != config.dtype:
         say({"message": f"dtype: {config.dtype} is {name} here"})
     return config.model_copy(update={"dtype": name})

@@ -99,6 +99,30 @@ def test_what_the_record_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        ((6, 1), torch.float32),  # P4, P40: float16 is slow
+        ((7, 0), torch.float16),  # V100
+        ((7, 5), torch.float16),  # T4
+        ((8, 0), torch.bfloat16),  # A100
+    ],
+)
+def test_auto_is_the_fast_format_of_the_gpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+) -> None:
+    save(tmp_path)
+    with fake_cuda(monkeypatch, capability) as record:
+        summarizer, running = start(tmp_path, record)
+    assert summarizer.dtype == dtype
+    assert record.problems == []
+    # float16 has a smaller range, so that it is watched
+    assert (running.is_finite is not None) == (dtype == torch.float16)
+
+
 def test_on_a_second_gpu_all_that_is_asked_is_asked_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +133,7 @@ def test_on_a_second_gpu_all_that_is_asked_is_asked_of_it(
         first, _ = start(tmp_path, record, "cuda:0")
     assert record.problems == []
     assert record.streams == [torch.device("cuda:1")] * 2 + [torch.device("cuda:0")] * 2
-    assert (summarizer.dtype, first.dtype) == (torch.bfloat16, torch.float32)
+    assert (summarizer.dtype, first.dtype) == (torch.bfloat16, torch.float16)
 
 
 @pytest.mark.parametrize(

@@ -578,6 +578,37 @@ def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
     check_alike(summarizer(TEXTS), expected)
 
 
+@pytest.mark.parametrize("max_batch_tokens", [100, 16384])
+def test_numbers_beyond_float16_are_computed_again_in_float32(
+    tmp_path, monkeypatch, caplog, max_batch_tokens
+):
+    """As `auto` is float16 on a V100 or T4."""
+    model = tiny.model()
+    with torch.no_grad():
+        model.encoder.encoder.layer[1].intermediate.dense.weight *= 3e4
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version="0.0.0")
+    expected = make(tmp_path)(TEXTS)
+    monkeypatch.setattr(predictor, "choose_dtype", lambda name, device: torch.float16)
+    half = Summarizer(tmp_path, device="cpu", max_batch_tokens=max_batch_tokens)
+    for found, wanted in zip(half(TEXTS), expected, strict=True):
+        assert (found.status, found.summary) == (wanted.status, wanted.summary)
+        assert found.sentiment_scores == pytest.approx(wanted.sentiment_scores, abs=0.02)
+    assert [record.message for record in caplog.records if "float16" in record.message] == [
+        "a batch leaves the range of float16 and is computed again in float32, as each one that "
+        "does; dtype=float32 saves the first try"
+    ]
+
+
+def test_numbers_in_the_range_of_float16_are_computed_once(checkpoint, monkeypatch, caplog):
+    expected = make(checkpoint)(TEXTS)
+    monkeypatch.setattr(predictor, "choose_dtype", lambda name, device: torch.float16)
+    half = Summarizer(checkpoint, device="cpu")
+    assert half.model.encoder.embeddings.LayerNorm.weight.dtype == torch.float16
+    for found, wanted in zip(half(TEXTS), expected, strict=True):
+        assert found.sentiment_scores == pytest.approx(wanted.sentiment_scores, abs=0.02)
+    assert not caplog.records
+
+
 def test_a_device_that_is_lost_is_not_the_documents_fault(summarizer, monkeypatch):
     """As after an illegal access on a GPU: every later call fails, too, until the process ends."""
     monkeypatch.setattr(

@@ -175,6 +175,7 @@ def test_a_head_that_the_model_lacks_cannot_be_trained_alone(data: Path, base, s
     [
         ("auto", torch.float32, "float32"),
         ("auto", torch.bfloat16, "bfloat16"),
+        ("auto", torch.float16, "float32"),
         ("bfloat16", torch.float32, "bfloat16"),
         ("float32", torch.bfloat16, "float32"),
     ],
