@@ -26,8 +26,9 @@ from bertsum.labels.shards import (
     is_prepared,
 )
 from bertsum.model.batches import Batch, make_batch, packed_order
+from bertsum.model.candidates import make_candidates
 from bertsum.model.losses import IGNORE
-from bertsum.model.ranking import CandidateRanker, make_candidates
+from bertsum.model.ranking import CandidateRanker
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard, list_input, read_footers, stream_rows
 from bertsum.storage.folder import Folder, mask
@@ -136,20 +137,24 @@ def labelled_candidates(
     `scores`: [S] probabilities of all sentences. Returns for each of these documents the features
     of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N], as summaries are measured.
     """
-    labelled = []
+    examples = []
+    example_scores = []
     scores_by_document = split_runs(scores, batch.batch.num_sentences)
     for example, document_scores in zip(batch.examples, scores_by_document, strict=True):
-        if not example.summary:
-            continue
+        if example.summary:
+            examples.append(example)
+            example_scores.append(document_scores)
+    sets = make_candidates(
+        [example.document for example in examples],
+        example_scores,
+        [example.summary_size for example in examples],
+        ranker.vocabulary_size,
+        fewer_sentences=ranker.fewer_sentences,
+        reads_text=ranker.reads_text,
+    )
+    labelled = []
+    for example, candidates in zip(examples, sets, strict=True):
         document = example.document
-        candidates = make_candidates(
-            document,
-            document_scores,
-            example.summary_size,
-            ranker.vocabulary_size,
-            fewer_sentences=ranker.fewer_sentences,
-            reads_text=ranker.reads_text,
-        )
         # ROUGE is computed among the few sentences that any candidate has: the sure ones, which all
         # have, and the others.
         sentences = []

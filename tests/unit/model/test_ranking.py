@@ -17,13 +17,9 @@ import bertsum
 from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig
 from bertsum.inference.summarizer import Summarizer
-from bertsum.model.ranking import (
-    _FEATURES,
-    _TEXT_FEATURES,
-    CandidateRanker,
-    choose_sentences,
-    make_candidates,
-)
+from bertsum.model import candidates as module
+from bertsum.model.candidates import _FEATURES, _TEXT_FEATURES
+from bertsum.model.ranking import CandidateRanker, choose_sentences
 from bertsum.model.selection import select_sentences
 from bertsum.schema import Document
 
@@ -56,6 +52,11 @@ def document():
     (found,) = encode(" ".join(SENTENCES))
     assert found.num_read_sentences == len(SENTENCES)
     return found
+
+
+def make_candidates(document, scores, size, vocabulary_size, **more):
+    (candidates,) = module.make_candidates([document], [scores], [size], vocabulary_size, **more)
+    return candidates
 
 
 def sets(candidates):
