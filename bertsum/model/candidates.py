@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bertsum.model.text_marks import count_marks
 from bertsum.text.encoder import EncodedDocument
-from bertsum.text.ragged import bounds, number_distinct, offsets, ranges, run_numbers, split_runs
+from bertsum.text.ragged import bounds, offsets, ranges, run_numbers, split_runs
 from bertsum.text.surface_features import LEAD_SENTENCES, SMALLEST_RARITY
 
 FloatArray = npt.NDArray[np.float32]
@@ -376,41 +376,44 @@ class _Weights:
     def of(cls, text: _PoolText, rows: _Rows, vocabulary_size: int) -> Self:
         """Weigh the tokens of each document."""
         num_documents = len(rows.num_sure)
-        document_of_token = text.document_of_sentence[text.sentences]  # [T]
-        # One number for each pair (document, token) makes one sort of numbers find the pairs.
-        num_bits = int(text.ids.max(initial=0)).bit_length()
-        pairs, token = number_distinct(document_of_token << num_bits | text.ids)
-        occurrences = np.bincount(token)
-        document = pairs >> num_bits  # [V]
-        rarity = np.sqrt((pairs & (1 << num_bits) - 1) / vocabulary_size)
-        logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
-        index = np.arange(text.sentence_bounds[-1])  # [S] in their documents
-        index -= text.sentence_bounds[text.document_of_sentence]
-        in_lead = np.zeros(len(pairs))
-        in_lead[token[index[text.sentences] < LEAD_SENTENCES]] = 1
-
-        row = np.full(text.sentence_bounds[-1], -1)  # [S] -1: in no set
+        num_sentences = text.sentence_bounds[-1]
+        index = np.arange(num_sentences) - text.sentence_bounds[text.document_of_sentence]
+        row = np.full(num_sentences, -1)  # [S] -1: in no set
         row[rows.sentences + text.sentence_bounds[rows.document]] = rows.row
-        token_row = row[text.sentences]  # [T]
-        mask = np.zeros(len(pairs), np.int64)
-        for bit in range(rows.most):
-            mask[token[token_row == bit]] |= 1 << bit
-        weights = [rarity, rarity * logarithms[occurrences - 1], rarity * in_lead]
-        num_masks = 1 << rows.most
-        cell = document * num_masks + mask
+        # The bits of a sentence: that of its row, if any, and behind all rows that of the lead.
+        lead_bit = 1 << rows.most
+        bits = np.where(row < 0, 0, 1 << row) | np.where(index < LEAD_SENTENCES, lead_bit, 0)
+
+        # One number for each (document, token, bits) makes one sort of numbers find equal tokens.
+        document = text.document_of_sentence[text.sentences]  # [T]
+        token_bits, num_bits = int(text.ids.max(initial=0)).bit_length(), rows.most + 1
+        keys = (document << token_bits | text.ids) << num_bits | bits[text.sentences]
+        keys.sort()
+        starts = np.flatnonzero(np.diff(keys >> num_bits, prepend=-1))  # [V]
+        occurrences = np.diff(starts, append=len(keys))
+        masks = np.bitwise_or.reduceat(keys, starts) & (1 << num_bits) - 1
+        document = keys[starts] >> num_bits + token_bits
+        ids = keys[starts] >> num_bits & (1 << token_bits) - 1
+        rarity = np.sqrt(ids / vocabulary_size)
+        logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
+        weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
+        cell = document * lead_bit + masks % lead_bit
         by_mask = np.stack(
-            [np.bincount(cell, weight, num_documents * num_masks) for weight in weights]
-        ).reshape(3, num_documents, num_masks)
+            [np.bincount(cell, weight, num_documents * lead_bit) for weight in weights]
+        ).reshape(3, num_documents, lead_bit)
         alone = by_mask[0] @ _bits(rows.most)
 
         # The row of the sure sentences says what they have together; wanted is the sum over each
         # of them. One number for each pair (sentence, token) leaves each pair once.
         num_others = np.bincount(rows.document) - rows.num_sure  # [D], the row of the sure ones
         has_sure = np.flatnonzero(rows.num_sure)
-        is_sure = token_row == np.where(rows.num_sure, num_others, rows.most)[document_of_token]
-        sure_pairs = np.unique(text.sentences[is_sure] * len(pairs) + token[is_sure])
-        sure_tokens = sure_pairs % len(pairs)
-        sure_rarity = np.bincount(document[sure_tokens], rarity[sure_tokens], num_documents)
+        is_sure = (row == np.where(rows.num_sure, num_others, -2)[text.document_of_sentence])[
+            text.sentences
+        ]
+        pairs = np.unique(text.sentences[is_sure] << token_bits | text.ids[is_sure])
+        pair_rarity = np.sqrt((pairs & (1 << token_bits) - 1) / vocabulary_size)
+        pair_document = text.document_of_sentence[pairs >> token_bits]
+        sure_rarity = np.bincount(pair_document, pair_rarity, num_documents)
         alone[has_sure, num_others[has_sure]] = sure_rarity[has_sure]
         return cls(
             by_mask=by_mask,
@@ -441,8 +444,6 @@ def _features(
     num_rows = members.shape[1]
     members = members.astype(np.float64)
     sums = sums[:, indices, :num_rows]
-    # The first sentence of a set is the first of any of its rows.
-    first_of_row = np.where(members.T[:, None] > 0, sums[0].T[:, :, None], np.inf)  # [R, D, N]
     sentences, logits, scores, tokens, log_indices, leads, *marks = sums[1:] @ members.T  # [D, N]
     tokens = np.maximum(tokens, 1)
     # [N, 2^R] whether a set has any row of a mask
@@ -453,12 +454,15 @@ def _features(
     _, document_topicality, document_lead = weights.of_document[:, indices, None]
     first_sentence, next_sentence = text.sentence_bounds[indices], text.sentence_bounds[indices + 1]
     num_tokens = text.token_bounds[next_sentence] - text.token_bounds[first_sentence]
+    first = np.full_like(tokens, np.inf)  # the first sentence of a set is that of any of its rows
+    for row in range(num_rows):
+        np.minimum(first, np.where(members[:, row] > 0, sums[0, :, row, None], np.inf), out=first)
     columns = [
         logits / sentences,
         scores / sentences,
         np.log(tokens),
         log_indices / sentences,
-        first_of_row.min(axis=0),
+        first,
         leads / sentences,
         rarity / np.maximum(alone, SMALLEST_RARITY),
         np.log1p(rarity),

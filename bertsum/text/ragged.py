@@ -54,25 +54,3 @@ def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Ite
     """One array for each run; none without a run."""
     # np.split of no bounds would give one array, not none.
     return np.split(items, bounds(counts)[1:-1]) if len(counts) else []
-
-
-def number_distinct(keys: LongArray) -> tuple[LongArray, LongArray]:
-    """Do the same as np.unique with `return_inverse`, for keys >= 0, at a third of its cost.
-
-    [n] -> [V] the distinct keys, ascending, and [n] the index of each key among them.
-
-    Key and index are sorted as one number: keys [7, 3, 7] become 7:0, 3:1, 7:2, sorted 3:1, 7:0,
-    7:2, so that the distinct keys are 3 and 7 and the indices 1, 0, 1.
-    """
-    if not len(keys):
-        return keys, keys
-    num_bits = len(keys).bit_length()
-    if int(keys.max()).bit_length() + num_bits > 63:
-        distinct, index = np.unique(keys, return_inverse=True)
-        return distinct, index
-    both = np.sort(keys << num_bits | np.arange(len(keys)))
-    ordered = both >> num_bits
-    is_new = np.diff(ordered, prepend=-1) > 0
-    index = np.empty_like(keys)
-    index[both & (1 << num_bits) - 1] = np.cumsum(is_new) - 1
-    return ordered[is_new], index

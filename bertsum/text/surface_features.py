@@ -106,16 +106,22 @@ def _sum_over_tokens(
     """Compute the sums from what `surface_features` takes."""
     document = run_numbers(num_sentences)  # [S]
     index = offsets(num_sentences)  # [S] in its document
-    # One number for each pair (sentence, token) makes one sort of numbers find the distinct pairs.
+    # One number for each (document, token, sentence) makes one sort of numbers find what is equal.
     token_sentences = run_numbers(sentence_tokens)  # [T]
-    pairs, occurrences = np.unique(token_sentences * vocabulary_size + ids, return_counts=True)
-    sentence, token = np.divmod(pairs, vocabulary_size)  # [D] each
-    # The same for pairs (document, token): `group` [D] is equal where both are.
-    document_pairs = document[sentence] * vocabulary_size + token
-    _, group = np.unique(document_pairs, return_inverse=True)
-    weight = np.sqrt(token / vocabulary_size)  # [D]
-    in_document = np.bincount(group, occurrences)[group]  # [D] occurrences
+    sentence_bits, token_bits = len(document).bit_length(), vocabulary_size.bit_length()
+    keys = (document[token_sentences] << token_bits | ids) << sentence_bits | token_sentences
+    keys.sort()
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))  # [D] pairs (sentence, token)
+    occurrences = np.diff(starts, append=len(keys))  # [D]
+    keys = keys[starts]
+    sentence = keys & (1 << sentence_bits) - 1
+    token = keys >> sentence_bits & (1 << token_bits) - 1
+    # `group` [D] is equal for pairs of one token in one document, which stand together.
+    group = np.cumsum(np.diff(keys >> sentence_bits, prepend=-1) > 0) - 1
+    weight = np.sqrt(np.arange(vocabulary_size) / vocabulary_size)[token]  # [D]
+    in_document = np.bincount(group, occurrences).astype(np.int64)[group]  # [D] occurrences
     num_holders = np.bincount(group)[group]  # [D] sentences that have the token
+    logarithms = np.log(np.arange(1, in_document.max(initial=1) + 1))  # of 1, 2, ...
     in_lead = index[sentence] < LEAD_SENTENCES
     num_other_leads = np.bincount(group, in_lead)[group] - in_lead  # not counting the sentence
 
@@ -125,8 +131,8 @@ def _sum_over_tokens(
 
     return _Sums(
         rarity=np.maximum(sums(weight), SMALLEST_RARITY),
-        topicality=sums(weight * np.log(in_document)),
-        spread=sums(np.log(num_holders)),
+        topicality=sums(weight * logarithms[in_document - 1]),
+        spread=sums(logarithms[num_holders - 1]),
         repeated=sums(weight * (num_holders > 1)),
         shared=sums(weight * (num_other_leads > 0)),
     )
