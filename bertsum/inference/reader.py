@@ -94,9 +94,15 @@ class Reader:
             yield from self._start_group(documents, group)
 
     def finish(
-        self, documents: Sequence[EncodedDocument], scores: Sequence[Scores | None]
+        self,
+        documents: Sequence[EncodedDocument],
+        scores: Sequence[Scores | None],
+        languages: Sequence[str | None],
     ) -> list[Prediction]:
-        """Select sentences and name the sentiment: a prediction for each document, in order."""
+        """Select sentences and name the sentiment: a prediction for each document, in order.
+
+        `languages`: what a prediction names as the document's.
+        """
         selection = self.config.selection
         predictions: list[Prediction | None] = [None] * len(documents)
         indices: list[int] = []
@@ -114,14 +120,9 @@ class Reader:
         # of all documents at once, since the ranker compares their candidates in one batch
         scored = [documents[index] for index in indices]
         summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
-        for row, (index, chosen) in enumerate(zip(indices, summaries, strict=True)):
-            summarized = self._summarize(Status.OK, scored[row], chosen)
-            sentiments = self._sentiments(scores[index])
-            predictions[index] = replace(
-                summarized,
-                summary_scores=sentence_scores[row][summarized.summary_sentences].tolist(),
-                sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
-                sentiment_scores=sentiments,
+        for index, chosen in zip(indices, summaries, strict=True):
+            predictions[index] = self._summarize(
+                Status.OK, documents[index], chosen, scores[index], languages[index]
             )
         self._add_columns(documents, scores, indices, predictions)
         return [prediction for prediction in predictions if prediction is not None]
@@ -173,7 +174,12 @@ class Reader:
         return self._summarize(Status.UNKNOWN_LANGUAGE, document, chosen)
 
     def _summarize(
-        self, status: Status, document: EncodedDocument, chosen: Sequence[int]
+        self,
+        status: Status,
+        document: EncodedDocument,
+        chosen: Sequence[int],
+        scores: Scores | None = None,
+        language: str | None = None,
     ) -> Prediction:
         """A prediction with the summary of the chosen sentences, of which a single one may be cut.
 
@@ -188,10 +194,17 @@ class Reader:
                 spans = self._cut(document, spans[0])
                 ellipsis = ELLIPSIS if spans else ""
         summary = join_sentences(document.text, spans, range(len(spans)), document.language)
+        chosen = chosen[: len(spans)]
+        sentence_scores = scores.sentence_scores if scores else None
+        sentiments = self._sentiments(scores)
         return Prediction(
             status,
             summary=summary + ellipsis,
-            summary_sentences=chosen[: len(spans)],
+            summary_sentences=chosen,
+            summary_scores=None if sentence_scores is None else sentence_scores[chosen].tolist(),
+            sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
+            sentiment_scores=sentiments,
+            language=language,
             summary_spans=[{"start": start, "length": stop - start} for start, stop in spans],
             num_sentences=len(document.spans),
             num_tokens=document.num_tokens,

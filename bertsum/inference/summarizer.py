@@ -286,16 +286,18 @@ class Summarizer:
     def finish(self, prepared: Prepared, scores: Sequence[Scores | None]) -> list[Prediction]:
         """Select sentences and name the sentiment: [N] predictions, in the order of `prepared`."""
         predictions = list(prepared.predictions)
+        is_asked = names_language(self.config)
+        languages = prepared.languages if is_asked else [None] * len(predictions)
         for reader, indices, encoded in self._read_documents(prepared):
             read_scores = [scores[index] for index in indices]
-            results = reader.finish(encoded, read_scores)
+            results = reader.finish(encoded, read_scores, [languages[index] for index in indices])
             for index, result in zip(indices, results, strict=True):
                 predictions[index] = result
         finished: list[Prediction] = []
-        for prediction, language in zip(predictions, prepared.languages, strict=True):
+        for prediction, language in zip(predictions, languages, strict=True):
             if prediction is not None:
-                is_asked = language is not None and names_language(self.config)
-                finished.append(replace(prediction, language=language) if is_asked else prediction)
+                is_named = prediction.language == language
+                finished.append(prediction if is_named else replace(prediction, language=language))
         return finished
 
     def give_up(self, table: pa.Table, reason: str) -> pa.Table:
