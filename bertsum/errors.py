@@ -8,7 +8,7 @@
     │   └── ResourceError  the job asks for what the cluster cannot give, or names no cluster
     │       └── UnavailableError  not now: Ray or the cluster may have it at another try       1
     ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
-    ├── DeviceError        the device is unusable until the process ends                   1
+    ├── DeviceError        the device is lost, or others have taken its memory             1
     └── IncompleteError    the job ended with units missing                                1
 
 A message holds the value, where it came from, and what was allowed. Only `main` functions turn an
@@ -67,9 +67,10 @@ class OutputError(BertsumError):
 
 
 class DeviceError(BertsumError):
-    """An error of the device, after which every later call in the process would fail, too.
+    """An error of the device that is no document's fault.
 
-    Like an illegal access, or an assertion in a kernel.
+    After an illegal access or an assertion in a kernel every later call in the process would fail,
+    too. Where other processes have taken the memory, a later call may succeed.
     """
 
 

@@ -15,6 +15,8 @@ from bertsum.model.bert_sum import Logits
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.ragged import split_runs
 
+_CONTEXT_BYTES = 2**30  # more than CUDA takes of a GPU for a process, beside its tensors
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
@@ -186,6 +188,16 @@ def refuse_lost_device(error: Exception) -> None:
     """
     if isinstance(error, torch.AcceleratorError):
         raise DeviceError(f"the device failed: {one_line(error)}") from error
+
+
+def is_crowded(device: torch.device) -> bool:
+    """Whether other processes hold memory of a GPU that this one may use."""
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device) * total
+    missing = share - torch.cuda.memory_reserved(device) - free
+    return missing > _CONTEXT_BYTES
 
 
 def one_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ that it is to read.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -19,9 +20,16 @@ from torch import nn
 
 from bertsum.checkpoints.checkpoint import load_checkpoint
 from bertsum.config import SummarizerConfig
+from bertsum.errors import DeviceError
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
 from bertsum.inference.columns.values import Columns
-from bertsum.inference.device_batches import Running, Scores, one_line, refuse_lost_device
+from bertsum.inference.device_batches import (
+    Running,
+    Scores,
+    is_crowded,
+    one_line,
+    refuse_lost_device,
+)
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
@@ -32,6 +40,7 @@ from bertsum.schema import Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.sentences import Span
 
+_MEMORY_PAUSE_SECONDS = 1.0  # in which another process may end the batch that took the memory
 _LOG = logging.getLogger(__name__)
 
 
@@ -243,17 +252,30 @@ class Reader:
         group: Sequence[int],
         *,
         in_float32: bool = False,
+        is_last_try: bool = False,
     ) -> list[Running]:
-        """Start a batch. Where the device fails at it, halve it, so that other documents stay."""
+        """Start a batch. Where the device fails at it, halve it, so that other documents stay.
+
+        A document alone for which there is no memory is tried once more. Raises DeviceError where
+        other processes then have the memory: it is not the document's fault.
+        """
         try:
             return [self.start_batch(documents, group, in_float32=in_float32)]
         except Exception as error:  # a device out of memory, or a kernel that fails
             refuse_lost_device(error)
-            reason = one_line(error)
+            lacks_memory, reason = isinstance(error, torch.OutOfMemoryError), one_line(error)
         # outside of the handler: the error's traceback holds the tensors of the failed batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(group) == 1:
+            if lacks_memory and not is_last_try:
+                time.sleep(_MEMORY_PAUSE_SECONDS if is_crowded(self.device) else 0)
+                return self._start_group(documents, group, in_float32=in_float32, is_last_try=True)
+            if lacks_memory and is_crowded(self.device):
+                raise DeviceError(
+                    f"other processes have taken memory of {self.device}, and what they left is too "
+                    f"little for one document: {reason}"
+                )
             return [Running(indices=list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2
         first = self._start_group(documents, group[:half], in_float32=in_float32)

@@ -55,7 +55,8 @@ class Replica:
             text = f"{mask(path)}, row {row} (from 0): {error.reason}"
             return self._failed(work, text, InputError)
         except DeviceError as error:
-            # nothing that needs the device would work in this process any more
+            # nothing that needs the device would work in this process any more; or others have its
+            # memory, and this process gives back what it has
             message = f"bertsum: {mask(str(error))}; this process ends, Ray starts another"
             print(message, file=sys.stderr, flush=True)
             os._exit(1)

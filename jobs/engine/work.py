@@ -27,6 +27,8 @@ from bertsum.storage.folder import mask
 if TYPE_CHECKING:
     from bertsum.evaluation.evaluator import EvaluationConfig
 
+_TENSOR_SHARE = 0.95  # of a process's memory on a GPU; CUDA takes the rest beside the tensors
+
 
 class Work(Protocol):
     """One kind of job: the files it can use, its columns, and what it does with rows."""
@@ -225,6 +227,8 @@ def set_threads(num_threads: int) -> None:
 def replica_device(num_gpus: float | None) -> str | None:
     """Return the device of a process with `num_gpus`, as a Summarizer takes it.
 
+    A process with a share of a GPU takes no more than this share of its memory from now on.
+
     Ray does not hide the GPUs of a node from a process that has none of them: all such replicas of
     the node would share its first GPU.
 
@@ -235,4 +239,6 @@ def replica_device(num_gpus: float | None) -> str | None:
 
     if num_gpus is None:
         num_gpus = float(torch.cuda.is_available() or torch.xpu.is_available())
+    if 0 < num_gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(_TENSOR_SHARE * num_gpus)
     return None if num_gpus else "cpu"

@@ -437,7 +437,10 @@ def test_a_replica_without_gpus_takes_none_that_is_in_sight(
     job = Job(str(checkpoint), models_digest(models), SummarizerConfig())
     evaluator = EvaluateWork(models, job, config, 4096).load(1, 0.0)
     assert evaluator.models["mine"].device.type == "cpu"
+    shares: list[float] = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", shares.append)
     assert [replica_device(share) for share in (0.5, 1.0, None)] == [None] * 3
+    assert shares == [0.475]  # of the memory of its GPU, so that neighbours have theirs
 
 
 def test_small_batches_are_told_of_from_time_to_time_and_all_of_them(

@@ -29,7 +29,7 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.errors import ConfigError, DeviceError, InputError, ModelError
 from bertsum.inference import summarizer as predictor
-from bertsum.inference.device_batches import Running
+from bertsum.inference.device_batches import Running, is_crowded
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.selection import join_sentences
 from bertsum.schema import PREDICTION_SCHEMA, Document, Status
@@ -576,6 +576,65 @@ def test_a_device_with_room_for_one_document_is_enough(summarizer, monkeypatch):
 
     monkeypatch.setattr(summarizer.model, "forward", small)
     check_alike(summarizer(TEXTS), expected)
+
+
+def short_of_memory(summarizer, monkeypatch, num_failures: int) -> None:
+    """Fail so many times at the third text alone, and always at it with others."""
+    forward, failures = summarizer.model.forward, []
+    num_tokens = len(summarizer.encoder.encode([TEXTS[2]], [None], 64)[0].input_ids)
+
+    def short(batch, **options):
+        is_third = len(batch.input_ids) == num_tokens
+        if len(batch.documents) > 1 or (is_third and len(failures) < num_failures):
+            failures.extend([1] * is_third)
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(batch, **options)
+
+    monkeypatch.setattr(summarizer.model, "forward", short)
+
+
+def test_a_document_alone_without_memory_is_tried_once_more(summarizer, monkeypatch):
+    expected = summarizer(TEXTS)
+    short_of_memory(summarizer, monkeypatch, 1)
+    check_alike(summarizer(TEXTS), expected)
+
+
+def test_a_document_that_does_not_fit_is_an_error_row(summarizer, monkeypatch):
+    expected = summarizer(TEXTS)
+    short_of_memory(summarizer, monkeypatch, 2)
+    predictions = summarizer(TEXTS)
+    assert predictions[2].error == "the model failed: OutOfMemoryError: out of memory"
+    check_alike(predictions[:2] + predictions[3:], expected[:2] + expected[3:])
+
+
+def test_memory_that_others_hold_is_not_the_documents_fault(summarizer, monkeypatch):
+    expected = summarizer(TEXTS)
+    monkeypatch.setattr("bertsum.inference.reader.is_crowded", lambda device: True)
+    monkeypatch.setattr("bertsum.inference.reader._MEMORY_PAUSE_SECONDS", 0.01)
+    short_of_memory(summarizer, monkeypatch, 2)
+    with pytest.raises(DeviceError, match="other processes have taken memory of cpu"):
+        summarizer(TEXTS)
+    check_alike(summarizer(TEXTS), expected)  # they have let go of it
+
+
+@pytest.mark.parametrize(
+    ("share", "reserved", "free", "is_taken"),
+    [
+        (1.0, 10, 69, False),  # 1 GiB is CUDA's
+        (1.0, 10, 60, True),
+        (0.25, 19, 20, False),  # of 20 GiB, of which 1 is left to it
+        (0.25, 5, 40, False),  # others may have the other 60
+        (0.25, 5, 2, True),  # but not what is left of these 20
+    ],
+)
+def test_whether_others_hold_memory(monkeypatch, share, reserved, free, is_taken):
+    """A GPU of 80 GiB; numbers in GiB."""
+    cuda, gib = torch.cuda, 2**30
+    monkeypatch.setattr(cuda, "mem_get_info", lambda device: (free * gib, 80 * gib))
+    monkeypatch.setattr(cuda, "memory_reserved", lambda device: reserved * gib)
+    monkeypatch.setattr(cuda, "get_per_process_memory_fraction", lambda device: share)
+    assert is_crowded(torch.device("cuda:1")) == is_taken
+    assert not is_crowded(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("max_batch_tokens", [100, 16384])
