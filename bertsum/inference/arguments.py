@@ -25,20 +25,23 @@ def check_arguments(model: object, config: object, max_batch_tokens: object) -> 
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device that is asked for; by default the first GPU, else the CPU.
+    """The device that is asked for; by default the first GPU (CUDA, Intel, Apple), else the CPU.
 
     Raises ModelError for a device that cannot be used.
     """
+    kinds = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.mps}
+    available = [kind for kind, module in kinds.items() if module.is_available()]
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device((*available, "cpu")[0])
     try:
         chosen = torch.device(device)
         # fails where there is no such device, and on one without free memory
         torch.zeros(1, device=chosen).tolist()
     except Exception as error:  # each kind of device has its own
-        devices = ", ".join(["cpu", *map("cuda:{}".format, range(torch.cuda.device_count()))])
+        devices = ["cpu", *map("cuda:{}".format, range(torch.cuda.device_count()))]
+        devices += [kind for kind in available if kind != "cuda"]
         raise ModelError(
-            f"device {device!r} cannot be used ({one_line(error)}); there is: {devices}"
+            f"device {device!r} cannot be used ({one_line(error)}); there is: {', '.join(devices)}"
         ) from error
     return chosen
 

@@ -173,10 +173,10 @@ def _row(scores: Tensor | None, row: int) -> npt.NDArray[np.float32] | None:
 def to_host(values: Tensor) -> Tensor:
     """Copy to pinned memory; the copy is complete when the device's stream comes to it.
 
-    On a CPU, the tensor itself.
+    On a CPU, the tensor itself; from a GPU without CUDA a copy that is waited for.
     """
     if not values.is_cuda:
-        return values
+        return values.cpu()
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return copy.copy_(values, non_blocking=True)
 

@@ -265,8 +265,8 @@ class Reader:
             refuse_lost_device(error)
             lacks_memory, reason = isinstance(error, torch.OutOfMemoryError), one_line(error)
         # outside of the handler: the error's traceback holds the tensors of the failed batch
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).empty_cache()
         if len(group) == 1:
             if lacks_memory and not is_last_try:
                 time.sleep(_MEMORY_PAUSE_SECONDS if is_crowded(self.device) else 0)

@@ -265,10 +265,11 @@ def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to `device`; the host does not wait for a GPU."""
-    if device.type == "cuda":
-        values = values.pin_memory()  # a copy from other memory would wait
-    return values.to(device, non_blocking=True)
+    """Copy to `device`; the host does not wait for a GPU with CUDA."""
+    if device.type != "cuda":
+        return values.to(device)
+    # a copy from other memory would wait
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def can_pack(encoder: Encoder) -> bool:

@@ -260,9 +260,9 @@ class BertSum(nn.Module):
 
     def _runs(self, batch: Batch) -> list[list[int]]:
         """Lengths of the windows that go through the encoder at once."""
-        is_cuda = batch.input_ids.is_cuda
+        on_cpu = batch.input_ids.device.type == "cpu"
         if self.is_packed:
-            if is_cuda or self.training:
+            if self.training or not on_cpu:
                 return [batch.window_lengths]
             return runs_of_tokens(batch.window_lengths, _CPU_GROUP_TOKENS)
         # Lengths ascend. Padding and, on a CPU, the size of a group stay small.
@@ -270,7 +270,7 @@ class BertSum(nn.Module):
         for length in batch.window_lengths:
             # The first of a group is its shortest, and the window that comes would be its longest.
             is_full = not groups or groups[-1][0] < (1 - _MAX_PADDING) * length
-            if not is_full and not is_cuda:
+            if not is_full and on_cpu:
                 is_full = (len(groups[-1]) + 1) * length > _CPU_GROUP_TOKENS
             if is_full:
                 groups.append([])

@@ -10,6 +10,7 @@ from bertsum.runs.columns import needed_columns
 from bertsum.runs.input import Input, read_schema, stream_rows
 from bertsum.runs.plan import Plan
 from jobs.engine.work import replica_device
+from jobs.measuring.rates import device_name
 from jobs.terminal.progress import format_seconds
 
 CAVEAT = (
@@ -73,7 +74,6 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     start = time.perf_counter()
     rows = sum(table.num_rows for table in summarizer.stream(tables))
     seconds = time.perf_counter() - start
-    device = f"this machine's CPU, {torch.get_num_threads()} threads"
-    if summarizer.device.type == "cuda":
-        device = torch.cuda.get_device_name(summarizer.device)
+    on_cpu = f"this machine's CPU, {torch.get_num_threads()} threads"
+    device = device_name(summarizer.device) or on_cpu
     return Rate(documents_per_second=rows / seconds, rows=rows, device=device)

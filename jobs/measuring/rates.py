@@ -21,6 +21,7 @@ from bertsum.storage.folder import configure
 from jobs.engine.work import replica_device
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
 
     from bertsum.inference.reader import Reader
@@ -79,6 +80,15 @@ def measure_model(
     return measure(summarizer, tables, repetitions)
 
 
+def device_name(device: "torch.device") -> str | None:
+    """Return the name of a GPU, None for a CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return None if device.type == "cpu" else str(device)
+
+
 def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: int) -> Measured:
     """Medians over interleaved repetitions, after one that is not counted.
 
@@ -110,9 +120,8 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         cores.append(time.process_time() - start)
         walls.append(_seconds(lambda: list(summarizer.stream(tables))))
     engine, core, wall = (median(values[1:]) for values in (engines, cores, walls))
-    on_gpu = summarizer.device.type == "cuda"
     return Measured(
-        device=torch.cuda.get_device_name(summarizer.device) if on_gpu else "CPU",
+        device=device_name(summarizer.device) or "CPU",
         dtype=str(summarizer.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         cpus=os.cpu_count() or 1,
@@ -124,7 +133,7 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         engine_share=median(shares[1:]),
         prepare_documents_per_core=len(documents) / core,
         end_to_end_documents=len(documents) / wall,
-        bottleneck=_bottleneck(core, engine, on_gpu),
+        bottleneck=_bottleneck(core, engine, summarizer.device.type != "cpu"),
     )
 
 

@@ -28,15 +28,18 @@ from bertsum.inference import reader, summarizer
 from bertsum.model import attention
 from bertsum.model.bert_sum import BertSum
 
-# What a build of torch for CPUs lacks, and indexing and copies ask for. It has no devices, so that
-# the gradients of other tests get no thread for them.
+# What a build of torch for CPUs lacks, and indexing and copies ask for. They have no devices, so
+# that the gradients of other tests get no thread for them.
 _GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 namespace {
-struct Guard final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
+template <c10::DeviceType kind>
+struct Guard final : c10::impl::NoOpDeviceGuardImpl<kind> {
   c10::DeviceIndex deviceCount() const noexcept override { return 0; }
 };
-C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+C10_REGISTER_GUARD_IMPL(CUDA, Guard<c10::DeviceType::CUDA>)
+C10_REGISTER_GUARD_IMPL(MPS, Guard<c10::DeviceType::MPS>)
+C10_REGISTER_GUARD_IMPL(XPU, Guard<c10::DeviceType::XPU>)
 }
 """
 # They give the host a number, or a tensor whose size depends on content.
@@ -121,7 +124,10 @@ class Record(TorchDispatchMode):
         # numbers of ones are exact in any order
         if base == "index_add" and args[3].is_cuda and args[3].dim() > 1:
             self.problems.append("index_add adds in the order of chance")
-        result = func(*args, **kwargs)
+        if func.name() in _WHOLE:  # which asks a device for the way that it takes
+            result = args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])
+        else:
+            result = func(*args, **kwargs)
         made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         if base not in _NO_KERNELS.split() and any(value.is_cuda for value in (*given, *made)):
             self.operations[name] += 1
@@ -131,7 +137,8 @@ class Record(TorchDispatchMode):
         """Note a copy between host and device for which the host waits."""
         target, source = (args[0].device, args[1]) if name == "copy" else (None, args[0])
         target = target or kwargs.get("device") or source.device
-        if source.device.type == torch.device(target).type:
+        kinds = {source.device.type, torch.device(target).type}
+        if "cuda" not in kinds or len(kinds) == 1:  # of other devices the host waits anyway
             return
         host = source if not source.is_cuda else args[0]
         in_order = args[2:3] == (True,) or kwargs.get("non_blocking")
@@ -141,7 +148,7 @@ class Record(TorchDispatchMode):
 
 @contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iterator[Record]:
-    """Make "cuda" a device whose tensors are fake, and record.
+    """Make "cuda" a device whose tensors are fake, and record; so are those of "mps" and "xpu".
 
     `capabilities`: compute capability of each GPU; by default one GPU of 9.0.
     """

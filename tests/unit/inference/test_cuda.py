@@ -14,7 +14,7 @@ from bertsum.config import SummarizerConfig
 from bertsum.inference.device_batches import Running
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.attention import packed_attention
-from bertsum.model.batches import group_documents
+from bertsum.model.batches import group_documents, make_batch
 
 TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]
 TAGS = ("O", "positive", "negative", "neutral")
@@ -80,6 +80,21 @@ def test_so_is_a_batch_of_other_encoders(
         start(tmp_path, record)
     assert record.problems == []
     assert record.kernels <= 200, record.operations
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu"])
+def test_scores_come_from_other_gpus_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    save(tmp_path)
+    with fake_cuda(monkeypatch) as record:
+        summarizer, running = start(tmp_path, record, device)
+        batch = make_batch(summarizer.encoder.encode(TEXTS, [None] * len(TEXTS), 64), [0])
+        assert batch.to(summarizer.device).input_ids.device.type == device
+    assert (summarizer.dtype, record.problems) == (torch.float32, [])
+    for scores in (running.sentence_scores, running.sentiment_scores):
+        assert scores is not None
+        assert scores.device.type == "cpu"  # numpy takes no others
 
 
 def test_what_the_record_finds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.errors import ConfigError, DeviceError, InputError, ModelError
 from bertsum.inference import summarizer as predictor
+from bertsum.inference.arguments import choose_device
 from bertsum.inference.device_batches import Running, is_crowded
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.selection import join_sentences
@@ -339,6 +340,17 @@ def test_documents_and_tables_are_asked_for_by_name(summarizer):
 def test_an_argument_that_cannot_be_used_is_named(checkpoint, arguments, error, message):
     with pytest.raises(error, match=message):
         Summarizer(**{"model": checkpoint, "device": "cpu"} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("available", "expected"),
+    [("cuda mps xpu", "cuda"), ("xpu mps", "xpu"), ("mps", "mps"), ("", "cpu")],
+)
+def test_the_default_is_a_gpu_of_any_kind(monkeypatch, available, expected):
+    for kind in ("cuda", "mps", "xpu"):
+        is_there = kind in available.split()
+        monkeypatch.setattr(f"torch.{kind}.is_available", lambda is_there=is_there: is_there)
+    assert choose_device(None) == torch.device(expected)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
