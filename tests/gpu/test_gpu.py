@@ -1,5 +1,8 @@
 """What differs on a GPU: one attention kernel for all windows, and a host that does not wait."""
 
+import warnings
+from contextlib import contextmanager
+
 import pytest
 import torch
 from helpers import tiny
@@ -110,14 +113,23 @@ def test_the_host_never_waits_while_it_gives_work_to_the_device(checkpoint):
     expected = [
         summarizer.readers[""].start_batch(documents, group).results() for group in groups
     ]  # also warms the kernels up
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         running = [summarizer.readers[""].start_batch(documents, group) for group in groups]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for batch, scores in zip(running, expected, strict=True):
         for place, found in batch.results().items():
             assert found.sentence_scores == pytest.approx(scores[place].sentence_scores, abs=0.02)
+
+
+@contextmanager
+def waiting_is_an_error():
+    """Let torch raise an error where the host waits; it warns that this mode is young."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_batch_that_finds_no_memory_is_halved(checkpoint):
@@ -125,10 +137,10 @@ def test_a_batch_that_finds_no_memory_is_halved(checkpoint):
     expected = summarizer(TEXTS)
     forward = summarizer.model.forward
 
-    def small(batch):
+    def small(batch, **options):
         if len(batch.documents) > 3:
             torch.empty(2**50, dtype=torch.uint8, device="cuda")
-        return forward(batch)
+        return forward(batch, **options)
 
     summarizer.model.forward = small
     for found, wanted in zip(summarizer(TEXTS), expected, strict=True):
