@@ -1,10 +1,10 @@
 """The keys of the library and of `bertsum summarize`; `config_base` reads and checks them."""
 
 import re
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from bertsum.config_base import Config
 from bertsum.errors import ConfigError
@@ -214,6 +214,30 @@ def _check_name(name: str) -> None:
         )
 
 
+def _names_without_description(value: Any) -> Any:
+    """Take [economy, sport] for {economy: "", sport: ""}; null is no description, too."""
+    if isinstance(value, list | tuple):
+        if len(set(map(str, value))) < len(value):
+            raise ValueError(f"topics names one twice: {value}")
+        value = dict.fromkeys(value, "")
+    if not isinstance(value, dict):
+        return value
+    return {name: "" if text is None else text for name, text in value.items()}
+
+
+def _topics_differ(topics: dict[str, str]) -> dict[str, str]:
+    # with one topic there is nothing to decide: its softmax is always 1
+    if len(topics) == 1 or not all(name.strip() for name in topics):
+        raise ValueError(f"topics must be at least two names, or none: {list(topics)}")
+    return topics
+
+
+Topics = Annotated[
+    dict[str, str], BeforeValidator(_names_without_description), AfterValidator(_topics_differ)
+]
+"""Names of topics, each with a line that says what it means, or an empty one."""
+
+
 class RowConfig(Config):
     """Everything beside the model that changes what a row of output holds."""
 
@@ -259,7 +283,7 @@ class RowConfig(Config):
     embedding_size: int | None = Field(
         None, ge=1, description="features of a float16 `embedding`; default: the model's"
     )
-    topics: dict[str, str] = Field(
+    topics: Topics = Field(
         {},
         description="topics to tell apart without training: a list of names, or names with a line "
         "of description each; default: those of the model's own head",
@@ -293,26 +317,6 @@ class RowConfig(Config):
             "targets_column",
         }
     )
-
-    @field_validator("topics", mode="before")
-    @classmethod
-    def _names_without_description(cls, value: Any) -> Any:
-        """Take [economy, sport] for {economy: "", sport: ""}; null is no description, too."""
-        if isinstance(value, list | tuple):
-            if len(set(map(str, value))) < len(value):
-                raise ValueError(f"topics names one twice: {value}")
-            value = dict.fromkeys(value, "")
-        if not isinstance(value, dict):
-            return value
-        return {name: "" if text is None else text for name, text in value.items()}
-
-    @field_validator("topics", mode="after")
-    @classmethod
-    def _topics_differ(cls, topics: dict[str, str]) -> dict[str, str]:
-        # with one topic there is nothing to decide: its softmax is always 1
-        if len(topics) == 1 or not all(name.strip() for name in topics):
-            raise ValueError(f"topics must be at least two names, or none: {list(topics)}")
-        return topics
 
     @field_validator("targets", mode="after")
     @classmethod

@@ -14,7 +14,7 @@ from bertsum.checkpoints.locate import SHIPPED_MODEL
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
-from bertsum.evaluation.evaluator import MEASURES, EvaluateConfig, EvaluationConfig
+from bertsum.evaluation.evaluator import EvaluateConfig, EvaluationConfig, measures
 from bertsum.evaluation.report import evaluation_report
 from bertsum.masking import mask, mask_values
 from bertsum.runs.importing import find_input
@@ -41,8 +41,6 @@ from jobs.terminal.plots import check_installed, draw
 from jobs.terminal.tables import Report, show_report
 
 REPORT = "_report"  # a name that readers of Parquet directories pass over
-# What the report is made of; `num_...` are the sizes of a row's text, which it does not need.
-_REPORTED = [name for name in MEASURES.names if not name.startswith("num_")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +119,17 @@ def _report(
 
     `files` are those of a plan made after the run: units may have been split in it.
     """
+    # without the sizes of a row's text, which the report does not need
+    reported = [name for name in measures(config).names if not name.startswith("num_")]
     tables = []
     for name in files:
         with run.output.open(name) as stream:
-            tables.append(pq.read_table(stream, columns=_REPORTED))
-    report = evaluation_report(pa.concat_tables(tables), list(models), config.lead)
+            file = pq.ParquetFile(stream)
+            # a file of an earlier version may lack some: its rows have null there
+            columns = [column for column in reported if column in file.schema_arrow.names]
+            tables.append(file.read(columns))
+    table = pa.concat_tables(tables, promote_options="default")
+    report = evaluation_report(table, list(models), config.lead)
     record = json.dumps({"models": mask_values(models), **report}, indent=1)
     # First: the reader of a terminal may leave, or a picture fail.
     run.output.write_replace(f"{REPORT}/metrics.json", record.encode())
@@ -186,7 +190,12 @@ def missing_measures(report: Report, models: Sequence[str], config: EvaluationCo
         sentences.append(f"ROUGE leaves out {missing}, which lack a text or a reference")
     # A head was asked for if the configuration names labels for it.
     sentiment = config.sentiment_column or config.aspect_sentiments_column or config.sentiment
-    for head, labels in (("sentiment", sentiment), ("topic", config.topic_column)):
+    heads = {
+        "sentiment": sentiment,
+        "topic": config.topic_column,
+        "targets": config.entities_column,
+    }
+    for head, labels in heads.items():
         if not labels:
             continue
         num_labelled = report["labelled_rows"][head]

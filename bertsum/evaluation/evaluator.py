@@ -1,18 +1,19 @@
 """Labelled rows -> a row of measures each.
 
-These are the ROUGE of every system, and what each model says of sentiment, topic and words.
+These are the ROUGE of every system, and what each model says of sentiment, topic, words and
+targets.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig
+from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig, Topics
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.evaluation.baselines import Baseline, choose
 from bertsum.evaluation.rouge import rouge
@@ -23,10 +24,10 @@ from bertsum.inference.stream import Progress
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, summaries_problem
 from bertsum.labels.config import LabelsConfig
-from bertsum.labels.labels import sentiment_of, topic_of, word_labels
+from bertsum.labels.labels import name_labels, sentiment_of, topic_of, word_labels
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard
-from bertsum.schema import Document, Prediction, same_names
+from bertsum.schema import Document, OutputGroup, Prediction, same_names
 from bertsum.storage.folder import mask
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.language_tags import base_language
@@ -40,10 +41,10 @@ _ROUGE = pa.struct(
         *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum")),
     ]
 )
-_SCORES = pa.list_(
-    pa.struct([("model", pa.string()), ("scores", pa.map_(pa.string(), pa.float32()))])
-)
+_BY_LABEL = pa.map_(pa.string(), pa.float32())
+_SCORES = pa.list_(pa.struct([("model", pa.string()), ("scores", _BY_LABEL)]))
 _TAGS = pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))
+_TARGETS = pa.list_(pa.struct([("model", pa.string()), ("scores", pa.list_(_BY_LABEL))]))
 MEASURES = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -63,6 +64,14 @@ MEASURES = pa.schema(
 `status` and the numbers of tokens and sentences are those of the first model. `words` has a label
 for each of `expected_words`, which are the words that stand in the text; `O` where a model has not
 read a word, or where none of its tokens begins with the word.
+"""
+TARGET_MEASURES = (
+    pa.field("expected_targets", pa.list_(pa.string())),
+    pa.field("targets", _TARGETS),
+)
+"""Further columns where entities are labelled.
+
+`targets` has the scores towards each of `expected_targets`, null where the text does not mention it.
 """
 
 Row = Mapping[str, Any]  # a row of a table, as Arrow gives it: values of any type by column
@@ -110,6 +119,28 @@ class EvaluationConfig(LabelsConfig):
         "auto", description="number format of the encoders"
     )
     seed: int = Field(0, description="seed of the random baseline")
+    topics: Topics = Field(
+        {},
+        description="measure topics that are told apart without training, as summarizer.topics; "
+        "default: those of the models' heads",
+    )
+
+    added_fields: ClassVar[frozenset[str]] = LabelsConfig.added_fields | {"topics"}
+
+    @model_validator(mode="after")
+    def _has_what_to_compare_with(self) -> Self:
+        if self.topics and not self.topic_column:
+            raise ValueError("topics are measured against labels: name them with topic_column")
+        return self
+
+    @property
+    def outputs(self) -> tuple[OutputGroup, ...]:
+        """Groups of columns of which the measures are made."""
+        asked = {
+            OutputGroup.TOPIC: bool(self.topics),
+            OutputGroup.TARGETS: self.entities_column is not None,
+        }
+        return tuple(group for group in asked if asked[group])
 
     @property
     def summarizer(self) -> SummarizerConfig:
@@ -141,11 +172,16 @@ class Evaluator:
     """Tables of labelled rows in, tables of measures out, one row a row."""
 
     def __init__(self, models: Mapping[str, Summarizer], config: EvaluationConfig) -> None:
+        """Make the models give what is measured. Raises ConfigError for a topic without a word."""
         self.models = models
         self.config = config
-        if _label_words(config):
-            for model in models.values():
-                for reader in model.readers.values():
+        # The summarizer itself would refuse a group that a model lacks: its rows go without it here.
+        values = config.summarizer.model_dump() | {"outputs": config.outputs}
+        read_config = SummarizerConfig.model_validate(values | {"topics": config.topics})
+        for model in models.values():
+            for reader in model.readers.values():
+                reader.use(read_config)
+                if _label_words(config):
                     reader.wanted = replace(reader.wanted, token_sentiments=True)
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
 
@@ -188,9 +224,14 @@ class Evaluator:
         if self.config.language_column:
             cells = read_texts(table, self.config.language_column)
             languages = [cell.text for cell in cells]
+        names = [*label_columns(self.config), *self.config.system_columns]
+        summary_columns = [self.config.summary_column, *self.config.system_columns]
+        rows = label_rows(table, names, summary_columns)
         documents = []
-        for text, language in zip(texts, languages, strict=True):
-            documents.append(replace(text, language=language))
+        for text, language, row in zip(texts, languages, rows, strict=True):
+            entities = row[self.config.entities_column] if self.config.entities_column else None
+            targets = tuple(filter(None, entities or ()))
+            documents.append(replace(text, language=language, targets=targets))
         answers: list[dict[str, _Answer]] = [{} for _ in documents]  # of each document, by model
         for name, model in self.models.items():
             predictions = model.predict_all_heads(documents)
@@ -199,9 +240,6 @@ class Evaluator:
             for stage, seconds in model.stage_seconds.items():
                 self.stage_seconds[stage] += seconds
             model.stage_seconds.clear()  # they count once, however often this is called
-        names = [*label_columns(self.config), *self.config.system_columns]
-        summary_columns = [self.config.summary_column, *self.config.system_columns]
-        rows = label_rows(table, names, summary_columns)
         # The models have counted their own stages; what is left is labels and ROUGE.
         start = time.perf_counter()
         measured = []
@@ -212,7 +250,7 @@ class Evaluator:
                 raise RowError(str(error), index) from error
         self.stage_seconds["finish"] += time.perf_counter() - start
         columns = [table[name] for name in self.config.keep_columns]
-        for field in MEASURES:
+        for field in measures(self.config):
             columns.append(pa.array([row[field.name] for row in measured], field.type))
         return pa.Table.from_arrays(columns, schema=result_schema(table.schema, self.config))
 
@@ -224,7 +262,9 @@ class Evaluator:
             predictions[name] = answer.prediction
             sentiments[name] = answer.prediction.sentiment_scores
             encoded, scores = answer.encoded, answer.scores
-            if encoded is not None and scores is not None and scores.topic_scores is not None:
+            if self.config.topics:
+                topics[name] = answer.prediction.topic_scores
+            elif encoded is not None and scores is not None and scores.topic_scores is not None:
                 reader = self.models[name].router.reader_for(encoded.language)
                 labels = reader.model.config.topic_labels
                 values = scores.topic_scores.tolist()
@@ -232,6 +272,7 @@ class Evaluator:
 
         first = next(iter(predictions.values()))
         expected_words, words = self._words(document, row, answers)
+        expected_targets, targets = self._targets(document, row, predictions)
         return {
             "status": first.status,
             "num_tokens": first.num_tokens,
@@ -243,6 +284,8 @@ class Evaluator:
             "topic": _by_model(topics) if self.config.topic_column else None,
             "expected_words": expected_words,
             "words": words,
+            "expected_targets": expected_targets,
+            "targets": targets,
         }
 
     def _words(
@@ -266,6 +309,27 @@ class Evaluator:
             tags = self._tags(router, answer, known_starts)
             predicted.append({"model": name, "tags": tags})
         return expected, predicted
+
+    def _targets(
+        self, document: Document, row: Row, predictions: Mapping[str, Prediction]
+    ) -> tuple[list[str] | None, list[MeasuredRow] | None]:
+        """Labels of a row's entities, and the scores that each model gives those it mentions."""
+        names, labels = name_labels(row, self.config)
+        expected = [label for label in labels if label is not None]
+        if not expected or unreadable(document) is not None:
+            return None, None
+        entries = []
+        for model, prediction in predictions.items():
+            if prediction.targets is None:  # no head for sentiment, or a text that it cannot read
+                continue
+            by_name = {entry["target"]: entry["sentiment_scores"] for entry in prediction.targets}
+            scores = []
+            for name, label in zip(names, labels, strict=True):
+                if label is not None:
+                    by_label = by_name.get(name or "")
+                    scores.append(None if by_label is None else list(by_label.items()))
+            entries.append({"model": model, "scores": scores})
+        return expected, entries
 
     def _tags(self, router: Router, answer: _Answer, starts: Sequence[int]) -> list[str]:
         """What a model says of the words that begin at these offsets; `O` where it says nothing."""
@@ -356,9 +420,14 @@ def one_sentence_a_line(text: str, language: str) -> str:
     return "\n".join(" ".join(line.split()) for line in lines)
 
 
+def measures(config: EvaluationConfig) -> pa.Schema:
+    """Columns of a result beside those that are kept."""
+    return pa.schema([*MEASURES, *(TARGET_MEASURES if config.entities_column else ())])
+
+
 def result_schema(schema: pa.Schema, config: EvaluationConfig) -> pa.Schema:
     """Columns of a result whose input has `schema`."""
-    return pa.schema([*map(schema.field, config.keep_columns), *MEASURES])
+    return pa.schema([*map(schema.field, config.keep_columns), *measures(config)])
 
 
 def needed_columns(config: EvaluationConfig) -> list[str]:
@@ -380,7 +449,7 @@ def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
     )
     if problem:
         return problem
-    if clashes := same_names(config.keep_columns, MEASURES.names):
+    if clashes := same_names(config.keep_columns, measures(config).names):
         raise InputError(
             f"{mask(shard.file.path)}: keep_columns {clashes} have the names of result columns "
             "(most readers ignore case); leave them out"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from bertsum.evaluation.metrics import (
     bootstrap_intervals,
     classification_report,
     confusion_matrix,
+    resampled_means,
     share_interval,
 )
 from bertsum.evaluation.word_spans import span_report, word_report
 from bertsum.labels.labels import known_class
+from bertsum.schema import NEGATIVE, POSITIVE
 from bertsum.text.phrases.tags import OUTSIDE
 
 ROUGE_NAMES = ("rouge_1", "rouge_2", "rouge_lsum")
 OTHERS = "(other labels)"
+NOT_MENTIONED = "(not mentioned)"
 # A column of something else, such as an id, may have as many labels as rows, and the confusion
 # matrix has a cell for each pair of labels.
 _MOST_UNKNOWN = 20
@@ -31,6 +34,20 @@ _MOST_UNKNOWN = 20
 Report = dict[str, Any]  # nested, of the values that JSON has
 Scores = Mapping[str, float]  # probabilities by label
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelledEntities:
+    """Entities of a row, and what a model says of them.
+
+    - `labels`: of each.
+    - `scores`: towards each; None for one that the text does not mention.
+    - `document_scores`: those of the document.
+    """
+
+    labels: Sequence[str]
+    scores: Sequence[Scores | None]
+    document_scores: Scores
 
 
 def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Report:
@@ -44,11 +61,15 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
     - `sentiment` and `topic`: for each model with that head a report on the rows with a label. A
       label that the model does not have is one of `unknown_labels`, and counts as a wrong answer.
     - `words`: for each model with a head for words a report on words and one on spans.
+    - `targets`: for each model with a head for sentiment a report on labelled entities.
     """
+    # Results of an earlier version lack these columns, and so do those without entities.
+    has_targets = "targets" in table.column_names
     statuses = pc.value_counts(table["status"]).to_pylist()
     labelled_rows = {}
     for head in ("sentiment", "topic"):
         labelled_rows[head] = pc.count(table[f"expected_{head}"]).as_py()
+    labelled_rows["targets"] = pc.count(table["expected_targets"]).as_py() if has_targets else 0
     return {
         "rows": table.num_rows,
         "labelled_rows": labelled_rows,
@@ -57,6 +78,7 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
         "sentiment": _class_reports(table, "sentiment", models),
         "topic": _class_reports(table, "topic", models),
         "words": _word_reports(table, models),
+        "targets": _target_reports(table, models) if has_targets else {},
     }
 
 
@@ -119,12 +141,8 @@ def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> R
     kept_labels = []
     for row_scores, label in zip(scores, expected, strict=True):
         if row_scores is not None:
-            kept_labels.append(known_class(label, known) or label)
-    unknown = _unknown_labels(kept_labels, known)
-    labels = [*known, *unknown]
-    index_of = {label: index for index, label in enumerate(labels)}
-    others = index_of.get(OTHERS, -1)  # every label has an index where there are no others
-    wanted = np.array([index_of.get(label, others) for label in kept_labels])
+            kept_labels.append(label)
+    unknown, labels, wanted = _indices(kept_labels, known)
     # [N, known labels]
     probabilities = np.array([[row[label] for label in known] for row in predictions])
     predicted = probabilities.argmax(1)
@@ -148,6 +166,18 @@ def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> R
             "error_by_chance": error_by_chance(probabilities),
         },
     }
+
+
+def _indices(
+    expected: Sequence[str], known: Sequence[str]
+) -> tuple[dict[str, int], list[str], npt.NDArray[np.int64]]:
+    """Rows of each unknown label, all labels, the known ones first, and [N] indices in them."""
+    names = [known_class(label, known) or label for label in expected]
+    unknown = _unknown_labels(names, known)
+    labels = [*known, *unknown]
+    index_of = {label: index for index, label in enumerate(labels)}
+    others = index_of.get(OTHERS, -1)  # every label has an index where there are no others
+    return unknown, labels, np.array([index_of.get(label, others) for label in names])
 
 
 def _unknown_labels(expected: Sequence[str], known: Sequence[str]) -> dict[str, int]:
@@ -187,3 +217,94 @@ def _word_reports(table: pa.Table, models: Sequence[str]) -> Report:
                 "spans": span_report(expected, tags),
             }
     return reports
+
+
+def _target_reports(table: pa.Table, models: Sequence[str]) -> Report:
+    """A report by model, for those that say the sentiment towards entities."""
+    columns = ["expected_targets", "targets", "sentiment"]
+    labelled = table.filter(pc.is_valid(table["targets"])).select(columns).to_pylist()
+    rows: dict[str, list[_LabelledEntities]] = {model: [] for model in models}
+    for row in labelled:
+        of_document = {entry["model"]: dict(entry["scores"]) for entry in row["sentiment"]}
+        for entry in row["targets"]:
+            model = entry["model"]
+            scores = [pairs and dict(pairs) for pairs in entry["scores"]]
+            rows[model].append(
+                _LabelledEntities(row["expected_targets"], scores, of_document[model])
+            )
+    reports = {}
+    for model, model_rows in rows.items():
+        if model_rows:
+            reports[model] = _target_report(model_rows)
+    return reports
+
+
+def _target_report(rows: Sequence[_LabelledEntities]) -> Report:
+    """Over all entities of all rows; one that the text does not mention counts as wrong."""
+    known = list(rows[0].document_scores)
+    expected, answers, document_answers = [], [], []
+    for row in rows:
+        document_answer = _likeliest(row.document_scores)
+        for label, scores in zip(row.labels, row.scores, strict=True):
+            expected.append(label)
+            answers.append(NOT_MENTIONED if scores is None else _likeliest(scores))
+            document_answers.append(document_answer)
+    if NOT_MENTIONED in answers:
+        known.append(NOT_MENTIONED)
+    unknown, labels, wanted = _indices(expected, known)
+    predicted = np.array(list(map(labels.index, answers)))
+    is_right = predicted == wanted
+    document_is_right = np.array(list(map(labels.index, document_answers))) == wanted
+    row_numbers = np.repeat(np.arange(len(rows)), [len(row.labels) for row in rows])
+    label_sets = [set(row.labels) for row in rows]
+    agree = np.array([len(names) == 1 for names in label_sets])
+    opposite = np.array([{POSITIVE, NEGATIVE} <= names for names in label_sets])
+    groups = {"all": agree | ~agree, "agree": agree, "disagree": ~agree, "opposite": opposite}
+    by_agreement = {}
+    for name, is_chosen in groups.items():
+        chosen = is_chosen[row_numbers]  # [entities]
+        if chosen.any():
+            by_agreement[name] = _beside_document(
+                is_right[chosen], document_is_right[chosen], row_numbers[chosen]
+            )
+    return {
+        "rows": len(rows),
+        "entities": len(expected),
+        "not_mentioned": answers.count(NOT_MENTIONED),
+        "labels": labels,
+        "unknown_labels": unknown,
+        **asdict(classification_report(predicted, wanted, labels)),
+        "accuracy_95": list(share_interval(is_right)),
+        "confusion": confusion_matrix(predicted, wanted, len(labels)).tolist(),
+        "by_agreement": by_agreement,
+    }
+
+
+def _likeliest(scores: Scores) -> str:
+    return max(scores, key=scores.__getitem__)
+
+
+def _beside_document(
+    is_right: npt.NDArray[np.bool_],
+    document_is_right: npt.NDArray[np.bool_],
+    row_numbers: npt.NDArray[np.int64],
+) -> Report:
+    """Accuracy of [N] answers on entities, and of the document's label as the answer to each.
+
+    `row_numbers`: [N] ascending. Entities of one row are not independent, so that the interval of
+    the gain is found by resampling rows.
+    """
+    differences = is_right.astype(np.float64) - document_is_right
+    _, first = np.unique(row_numbers, return_index=True)
+    counts = np.diff([*first, len(row_numbers)])
+    # [samples, 2] means over rows of the sum of a row's differences, and of its entities
+    means = resampled_means(np.stack([np.add.reduceat(differences, first), counts], 1))
+    low, high = np.quantile(means[:, 0] / means[:, 1], [0.025, 0.975])
+    return {
+        "entities": len(is_right),
+        "accuracy": float(is_right.mean()),
+        "accuracy_95": list(share_interval(is_right)),
+        "document_accuracy": float(document_is_right.mean()),
+        "document_accuracy_95": list(share_interval(document_is_right)),
+        "gain": {"mean": float(differences.mean()), "low": float(low), "high": float(high)},
+    }

@@ -80,13 +80,16 @@ class LabelsConfig(Config):
             raise ValueError("entities_column and entity_sentiments_column go together")
         if self.tokens_column and self.entities_column:
             raise ValueError("give one of tokens_column and entities_column")
-        others = [
+        if not any([*self._other_labels(), *sentiments]):
+            raise ValueError("no label column is named: summary_column, sentiment_column, ...")
+        return self
+
+    def _other_labels(self) -> list[str | None]:
+        """Columns with labels beside sentiments of documents."""
+        return [
             self.summary_column,
             self.sentence_labels_column,
             self.topic_column,
             self.tokens_column,
             self.entities_column,
         ]
-        if not any([*others, *sentiments]):
-            raise ValueError("no label column is named: summary_column, sentiment_column, ...")
-        return self

@@ -108,27 +108,41 @@ def word_labels(
     None for a word that is not in the text, and for one without a label. Both lists are empty where
     the row lacks one of them. Raises InputError for a row whose labels do not fit its words.
     """
-    is_of_names = labels.entities_column is not None
-    parts_column = labels.entities_column or labels.tokens_column
-    tags_column = labels.entity_sentiments_column or labels.token_sentiments_column
-    if not (parts_column and tags_column):
-        return [], []
-    parts, tags = row[parts_column], row[tags_column]
-    if parts is None or tags is None:
-        return [], []
-    if len(parts) != len(tags):
-        kind = "names" if is_of_names else "words"
-        raise InputError(f"it has {len(parts)} {kind} and {len(tags)} labels of {kind}")
-    if not is_of_names:
+    if labels.entities_column is None:
+        parts, tags = _paired(row, labels.tokens_column, labels.token_sentiments_column, "words")
         return _find_parts(text, parts), tags
     starts: list[int | None] = []
     word_tags: list[str | None] = []
-    for name, tag in zip(parts, tags, strict=True):
+    for name, tag in zip(*name_labels(row, labels), strict=True):
         for start, stop in find_name(text, name or ""):
             word_starts = [start + word.start() for word in WORD.finditer(text[start:stop])]
             starts += word_starts
             word_tags += [tag] * len(word_starts)
     return starts, word_tags
+
+
+def name_labels(
+    row: Mapping[str, Any], labels: LabelsConfig
+) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """Names of a row, and their labels; both empty where the row lacks one of them.
+
+    Raises InputError for labels that do not fit the names.
+    """
+    return _paired(row, labels.entities_column, labels.entity_sentiments_column, "names")
+
+
+def _paired(
+    row: Mapping[str, Any], parts_column: str | None, tags_column: str | None, kind: str
+) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """Values of two columns of lists, which must be equally long. `kind`: what they are called."""
+    if parts_column is None or tags_column is None:
+        return [], []
+    parts, tags = row[parts_column], row[tags_column]
+    if parts is None or tags is None:
+        return [], []
+    if len(parts) != len(tags):
+        raise InputError(f"it has {len(parts)} {kind} and {len(tags)} labels of {kind}")
+    return parts, tags
 
 
 def has_class_label(text: str, row: Mapping[str, Any], labels: LabelsConfig) -> bool:

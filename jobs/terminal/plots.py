@@ -24,7 +24,8 @@ def draw(report: Report) -> dict[str, bytes]:
     files = {}
     if report["rouge"]:
         files["rouge.png"] = _rouge(report["rouge"])
-    for head, prefix in (("sentiment", ""), ("topic", "topic_"), ("words", "words_")):
+    heads = {"sentiment": "", "topic": "topic_", "words": "words_", "targets": "targets_"}
+    for head, prefix in heads.items():
         for number, (model, values) in enumerate(report[head].items()):
             ending = f"_{number + 1}" if number else ""  # confusion.png, confusion_2.png, ...
             if len(values["labels"]) <= _MOST_LABELS:

@@ -16,7 +16,7 @@ Report = Mapping[str, Any]
 
 
 def show_report(report: Report) -> None:
-    """Print tables of ROUGE, sentiment, topic and words."""
+    """Print tables of ROUGE, sentiment, topic, words and targets."""
     statuses = ", ".join(f"{name} {count:,}" for name, count in report["statuses"].items())
     console.print(f"{report['rows']:,} rows: {statuses}")
     if report["rouge"]:
@@ -26,6 +26,9 @@ def show_report(report: Report) -> None:
             _show_classes(head, model, values)
     for model, values in report["words"].items():
         console.print(_word_table(model, values))
+    for model, values in report["targets"].items():
+        console.print(_target_table(model, values))
+        console.print(_agreement_table(model, values["by_agreement"]))
 
 
 def _rouge_table(rouge: Report) -> Table:
@@ -91,6 +94,35 @@ def _word_table(model: str, values: Report) -> Table:
     for kind, scores in spans["by_kind"].items():
         measures = [f"{scores[name]:.3f}" for name in ("precision", "recall", "f1")]
         table.add_row(f"spans {kind}", *measures, f"{scores['support']:,}")
+    return table
+
+
+def _target_table(model: str, values: Report) -> Table:
+    """A row for each label of entities."""
+    low, high = values["accuracy_95"]
+    return _label_table(
+        f"targets by {model}, {values['entities']:,} entities in {values['rows']:,} rows, of which "
+        f"{values['not_mentioned']:,} are not mentioned: accuracy {values['accuracy']:.3f} "
+        f"({low:.3f} {high:.3f}), macro-F1 {values['macro_f1']:.3f}",
+        values,
+        num_unknown=len(values["unknown_labels"]),
+    )
+
+
+def _agreement_table(model: str, values: Report) -> Table:
+    """Accuracy beside that of the document's label, by whether the entities of a row agree."""
+    table = _left_titled(f"targets by {model}, accuracy beside that of the document's label")
+    table.add_column("entities of a row")
+    for name in ("number", "targets", "document", "gain"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for name, kind in values.items():
+        cells = []
+        for prefix in ("", "document_"):
+            low, high = kind[f"{prefix}accuracy_95"]
+            cells.append(f"{kind[f'{prefix}accuracy']:.3f} ({low:.3f} {high:.3f})")
+        gain = kind["gain"]
+        cells.append(f"{gain['mean']:+.3f} ({gain['low']:+.3f} {gain['high']:+.3f})")
+        table.add_row(name, f"{kind['entities']:,}", *cells)
     return table
 
 

@@ -213,6 +213,44 @@ def test_labels_that_one_model_does_not_know(
     assert (output / "_report" / "confusion_2.png").exists()
 
 
+def test_targets_and_topics_by_names(
+    source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = source / "0.parquet", tmp_path / "measures"
+    table = pq.read_table(file)
+    names = pa.array([["cat", "zebra"]] * 10)
+    tags = pa.array([["positive", "negative"]] * 10)
+    topics = pa.array(["animals", "money"] * 5)
+    for name, values in {"names": names, "tags": tags, "topic": topics}.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, file)
+    command = [str(file), str(output), "--model", f"own={checkpoint}"]
+    for option in (
+        "entities_column=names",
+        "entity_sentiments_column=tags",
+        "topic_column=topic",
+        "topics=[animals, money]",
+    ):
+        command += ["--set", f"evaluation.{option}"]
+    assert evaluate.main(command) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "targets by own, 18 entities in 9 rows" in printed
+    assert "targets: 1 of 10 rows have no label and are left out" in printed
+    assert "topic by own, 9 rows" in printed
+    report = json.loads((output / "_report" / "metrics.json").read_text())
+    assert report["targets"]["own"]["by_agreement"]["opposite"]["entities"] == 18
+    assert report["topic"]["own"]["labels"] == ["animals", "money"]
+    assert (output / "_report" / "targets_confusion.png").exists()
+
+    # a result of an earlier version, which measured no targets
+    (result,) = result_files(output)
+    earlier = pq.read_table(output / result).drop_columns(["expected_targets", "targets"])
+    pq.write_table(earlier, output / result)
+    assert evaluate.main(command) == 0
+    report = json.loads((output / "_report" / "metrics.json").read_text())
+    assert (report["rows"], report["targets"]) == (10, {})
+
+
 def test_a_file_that_is_read_at_a_second_attempt(
     source: Path, tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -357,7 +395,7 @@ def test_a_table_of_many_labels_is_readable(capsys: pytest.CaptureFixture[str]) 
         "confusion": [[1] * 40] * 40,
         "spans": span_report([["a"]], [["a"]]),
     }
-    heads = {"rouge": None, "sentiment": {}, "topic": {}}
+    heads = {"rouge": None, "sentiment": {}, "topic": {}, "targets": {}}
     evaluate.show_report({"rows": 40, "statuses": {"ok": 40}, **heads, "words": {"own": report}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["label", "39", "0.125", "0.125", "0.125", "1,234"] in lines

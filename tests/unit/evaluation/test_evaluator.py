@@ -20,6 +20,7 @@ from bertsum.errors import ConfigError, InputError
 from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import (
     MEASURES,
+    TARGET_MEASURES,
     EvaluationConfig,
     Evaluator,
     check_measurable,
@@ -27,12 +28,13 @@ from bertsum.evaluation.evaluator import (
     one_sentence_a_line,
     result_schema,
 )
+from bertsum.evaluation.report import NOT_MENTIONED, ROUGE_NAMES, evaluation_report
 from bertsum.evaluation.report import OTHERS as OTHER_LABELS
-from bertsum.evaluation.report import ROUGE_NAMES, evaluation_report
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch, split_tokens
 from bertsum.runs.columns import check_shards
 from bertsum.runs.input import InputFile, Shard
+from bertsum.schema import Document
 
 TEXTS = [
     tiny.text(8, first=3),
@@ -290,8 +292,9 @@ def test_a_tag_of_words_that_a_model_does_not_say_is_kept():
 
 def test_no_rows_are_an_empty_report():
     report = evaluation_report(MEASURES.empty_table(), ["own"], "LEAD-3")
-    labelled = {"sentiment": 0, "topic": 0}
-    empty = {"statuses": {}, "rouge": None, "sentiment": {}, "topic": {}, "words": {}}
+    labelled = {"sentiment": 0, "topic": 0, "targets": 0}
+    heads = {"sentiment": {}, "topic": {}, "words": {}, "targets": {}}
+    empty = {"statuses": {}, "rouge": None, **heads}
     assert report == {"rows": 0, "labelled_rows": labelled, **empty}
 
 
@@ -378,6 +381,118 @@ def test_topic_and_words(tmp_path):
     )
     assert (report["words"]["own"]["rows"], report["words"]["own"]["words"]) == (3, 8)
     assert report["words"]["own"]["spans"]["micro"]["support"] == 3
+
+
+def test_targets_and_topics_by_names(checkpoint):
+    """Each row has what `summarize` would say of its names and topics."""
+    rows = {
+        "document": ["The cat sees a dog. " + tiny.text(5), "A bird sings.", None, "The cat."],
+        "names": [["cat", "dog", "cat"], ["cat", None, "bird"], ["cat"], None],
+        "tags": [["positive", "negative", None], ["neutral", "x", "positive"], ["x"], ["x"]],
+        "topic": ["animals", "money", "animals", None],
+    }
+    config = EvaluationConfig(
+        entities_column="names",
+        entity_sentiments_column="tags",
+        topic_column="topic",
+        topics=["animals", "money"],
+        dtype="float32",
+    )
+    own = Summarizer(checkpoint, config.summarizer, device="cpu")
+    (table,) = Evaluator({"own": own}, config).stream([pa.table(rows)])
+    asked = {"targets": ["unnamed"], "topics": ["animals", "money"]}
+    groups = SummarizerConfig(outputs=["targets", "topic"], dtype="float32", **asked)
+    expected = Summarizer(checkpoint, groups, device="cpu").predict(
+        [
+            Document(text, targets=tuple(filter(None, names or ())))
+            for text, names in zip(rows["document"], rows["names"], strict=True)
+        ]
+    )
+    by_name = [
+        {entry["target"]: entry["sentiment_scores"] for entry in row.targets or ()}
+        for row in expected
+    ]
+    assert table["expected_targets"].to_pylist() == [
+        ["positive", "negative"],
+        ["neutral", "x", "positive"],
+        None,
+        None,
+    ]
+    assert table["targets"].to_pylist()[2:] == [None, None]
+    first, second = (
+        [scores and dict(scores) for scores in row[0]["scores"]]
+        for row in table["targets"].to_pylist()[:2]
+    )
+    assert first[0] == pytest.approx(by_name[0]["cat"], abs=1e-6)
+    assert first[1] == pytest.approx(by_name[0]["dog"], abs=1e-6)
+    assert second[:2] == [None, None]
+    assert second[2] == pytest.approx(by_name[1]["bird"], abs=1e-6)
+    for row, prediction in zip(table["topic"].to_pylist(), expected, strict=True):
+        said = dict(row[0]["scores"]) if row else None
+        assert said == (prediction.topic_scores and pytest.approx(prediction.topic_scores))
+
+    with pytest.raises(InputError, match="it has 1 names and 2 labels of names"):
+        bad = pa.table({"document": ["The cat."], "names": [["cat"]], "tags": [["x", "x"]]})
+        labels = {"entities_column": "names", "entity_sentiments_column": "tags"}
+        list(Evaluator({"own": own}, EvaluationConfig(**labels)).stream([bad]))
+    with pytest.raises(ValueError, match="topics are measured against labels"):
+        EvaluationConfig(sentiment_column="label", topics=["a", "b"])
+
+
+def test_the_report_on_targets():
+    """Against scikit-learn; a name that is not mentioned is a wrong answer."""
+    generator = np.random.default_rng(1)
+    classes = ["negative", "neutral", "positive"]
+    rows, wanted, answered, of_document, label_sets = [], [], [], [], []
+    for number in range(40):
+        labels = generator.choice(classes, 1 + number % 3).tolist()
+        scores = generator.dirichlet(np.ones(3), len(labels) + 1).tolist()
+        pairs = [list(zip(classes, values, strict=True)) for values in scores]
+        given = [None if number == 7 else entry for entry in pairs[1:]]
+        rows.append(
+            {
+                "status": "ok",
+                "num_tokens": 1,
+                "num_sentences": 1,
+                "sentiment": [{"model": "own", "scores": pairs[0]}],
+                "expected_targets": labels,
+                "targets": [{"model": "own", "scores": given}],
+            }
+        )
+        for label, entry in zip(labels, given, strict=True):
+            wanted.append(label)
+            answered.append(max(entry, key=lambda pair: pair[1])[0] if entry else "none")
+            of_document.append(max(pairs[0], key=lambda pair: pair[1])[0])
+            label_sets.append(set(labels))
+    table = pa.Table.from_pylist(rows, pa.schema([*MEASURES, *TARGET_MEASURES]))
+    report = evaluation_report(table, ["own", "other"], "LEAD-3")
+    assert report["labelled_rows"]["targets"] == 40
+    assert list(report["targets"]) == ["own"]
+    own = report["targets"]["own"]
+    assert (own["rows"], own["entities"], own["not_mentioned"]) == (40, len(wanted), 2)
+    assert own["labels"] == [*classes, NOT_MENTIONED]
+    assert own["accuracy"] == pytest.approx(accuracy_score(wanted, answered))
+    macro = f1_score(wanted, answered, labels=classes, average="macro")
+    assert own["macro_f1"] == pytest.approx(macro)
+    matrix = confusion_matrix(wanted, answered, labels=[*classes, "none"])
+    assert own["confusion"] == matrix.tolist()
+    kinds = {
+        "all": [True] * len(wanted),
+        "agree": [len(labels) == 1 for labels in label_sets],
+        "disagree": [len(labels) > 1 for labels in label_sets],
+        "opposite": [{"negative", "positive"} <= labels for labels in label_sets],
+    }
+    for kind, chosen in kinds.items():
+        found = own["by_agreement"][kind]
+        keep = np.array(chosen)
+        right = np.array(wanted)[keep] == np.array(answered)[keep]
+        document = np.array(wanted)[keep] == np.array(of_document)[keep]
+        assert found["entities"] == keep.sum()
+        assert found["accuracy"] == pytest.approx(right.mean())
+        assert found["document_accuracy"] == pytest.approx(document.mean())
+        gain = found["gain"]
+        assert gain["mean"] == pytest.approx(right.mean() - document.mean())
+        assert gain["low"] < gain["mean"] < gain["high"]
 
 
 def test_graph_baselines_find_the_sentence_that_the_others_repeat():
