@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bertsum.checkpoints.locate import SHIPPED_MODEL
@@ -16,6 +17,7 @@ from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import EvaluateConfig, EvaluationConfig, measures
 from bertsum.evaluation.report import evaluation_report
+from bertsum.evaluation.retrieval import MOST_ROWS
 from bertsum.masking import mask, mask_values
 from bertsum.runs.importing import find_input
 from bertsum.runs.plan import Plan
@@ -120,14 +122,19 @@ def _report(
     `files` are those of a plan made after the run: units may have been split in it.
     """
     # without the sizes of a row's text, which the report does not need
-    reported = [name for name in measures(config).names if not name.startswith("num_")]
-    tables = []
+    reported = {name for name in measures(config).names if not name.startswith("num_")}
+    tables: list[pa.Table] = []
+    num_queries = 0
     for name in files:
         with run.output.open(name) as stream:
             file = pq.ParquetFile(stream)
             # a file of an earlier version may lack some: its rows have null there
-            columns = [column for column in reported if column in file.schema_arrow.names]
-            tables.append(file.read(columns))
+            columns = reported & set(file.schema_arrow.names)
+            if num_queries >= MOST_ROWS:
+                columns.discard("retrieval")  # vectors of no use, which would fill the memory
+            tables.append(file.read(sorted(columns)))
+            if "retrieval" in columns:
+                num_queries += pc.count(tables[-1]["retrieval"]).as_py()
     table = pa.concat_tables(tables, promote_options="default")
     report = evaluation_report(table, list(models), config.lead)
     record = json.dumps({"models": mask_values(models), **report}, indent=1)
@@ -194,17 +201,22 @@ def missing_measures(report: Report, models: Sequence[str], config: EvaluationCo
         "sentiment": sentiment,
         "topic": config.topic_column,
         "targets": config.entities_column,
+        "retrieval": config.query_column,
     }
     for head, labels in heads.items():
         if not labels:
             continue
         num_labelled = report["labelled_rows"][head]
+        label = "query and text" if head == "retrieval" else "label"
         if not num_labelled:
-            sentences.append(f"{head}: no row has a label, so there is nothing to compare with")
+            sentences.append(f"{head}: no row has a {label}, so there is nothing to compare with")
             continue
-        if num_labelled < rows:
+        if head == "retrieval" and num_labelled > MOST_ROWS:
+            sentences.append(f"{head}: measured on the first {MOST_ROWS:,} rows with a query")
+            num_labelled = MOST_ROWS
+        elif num_labelled < rows:
             missing = f"{rows - num_labelled:,} of {rows:,} rows"
-            sentences.append(f"{head}: {missing} have no label and are left out")
+            sentences.append(f"{head}: {missing} have no {label} and are left out")
         for model in models:
             measured = report[head].get(model, {"rows": 0})["rows"]
             if measured < num_labelled:

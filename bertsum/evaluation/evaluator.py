@@ -1,9 +1,10 @@
 """Labelled rows -> a row of measures each.
 
 These are the ROUGE of every system, and what each model says of sentiment, topic, words and
-targets.
+targets, and its embeddings.
 """
 
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -24,7 +25,7 @@ from bertsum.inference.stream import Progress
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, summaries_problem
 from bertsum.labels.config import LabelsConfig
-from bertsum.labels.labels import name_labels, sentiment_of, topic_of, word_labels
+from bertsum.labels.labels import class_name, name_labels, sentiment_of, topic_of, word_labels
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard
 from bertsum.schema import Document, OutputGroup, Prediction, same_names
@@ -73,6 +74,29 @@ TARGET_MEASURES = (
 
 `targets` has the scores towards each of `expected_targets`, null where the text does not mention it.
 """
+RETRIEVAL_MEASURES = (
+    pa.field("document_digest", pa.string()),
+    pa.field("is_same", pa.bool_()),
+    pa.field(
+        "retrieval",
+        pa.list_(
+            pa.struct(
+                [
+                    ("model", pa.string()),
+                    ("member", pa.string()),
+                    ("query", pa.list_(pa.float32())),
+                    ("document", pa.list_(pa.float32())),
+                ]
+            )
+        ),
+    ),
+)
+"""Further columns where each row has a query: its embedding and that of the document.
+
+Equal documents have one digest. `member`: of a family, what has read both.
+"""
+
+_SAME = {"0": False, "false": False, "1": True, "true": True}
 
 Row = Mapping[str, Any]  # a row of a table, as Arrow gives it: values of any type by column
 MeasuredRow = dict[str, Any]  # values by name of MEASURES
@@ -125,18 +149,35 @@ class EvaluationConfig(LabelsConfig):
         "default: those of the models' heads",
     )
 
-    added_fields: ClassVar[frozenset[str]] = LabelsConfig.added_fields | {"topics"}
+    query_column: str | None = Field(
+        None, description="a text that the row's document answers, such as its title or a question"
+    )
+    same_column: str | None = Field(
+        None, description="1 where query and document mean the same, 0 where they do not"
+    )
+
+    added_fields: ClassVar[frozenset[str]] = LabelsConfig.added_fields | {
+        "topics",
+        "query_column",
+        "same_column",
+    }
 
     @model_validator(mode="after")
     def _has_what_to_compare_with(self) -> Self:
         if self.topics and not self.topic_column:
             raise ValueError("topics are measured against labels: name them with topic_column")
+        if self.same_column and not self.query_column:
+            raise ValueError("same_column says whether query and document are: give query_column")
         return self
+
+    def _other_labels(self) -> list[str | None]:
+        return [*super()._other_labels(), self.query_column]
 
     @property
     def outputs(self) -> tuple[OutputGroup, ...]:
         """Groups of columns of which the measures are made."""
         asked = {
+            OutputGroup.EMBEDDING: self.query_column is not None,
             OutputGroup.TOPIC: bool(self.topics),
             OutputGroup.TARGETS: self.entities_column is not None,
         }
@@ -234,18 +275,16 @@ class Evaluator:
             documents.append(replace(text, language=language, targets=targets))
         answers: list[dict[str, _Answer]] = [{} for _ in documents]  # of each document, by model
         for name, model in self.models.items():
-            predictions = model.predict_all_heads(documents)
-            for by_model, prediction in zip(answers, predictions, strict=True):
-                by_model[name] = _Answer(*prediction)
-            for stage, seconds in model.stage_seconds.items():
-                self.stage_seconds[stage] += seconds
-            model.stage_seconds.clear()  # they count once, however often this is called
+            for by_model, answer in zip(answers, self._ask(model, documents), strict=True):
+                by_model[name] = answer
+        queries = self._queries(rows, answers)
         # The models have counted their own stages; what is left is labels and ROUGE.
         start = time.perf_counter()
         measured = []
         for index, (document, row) in enumerate(zip(documents, rows, strict=True)):
             try:
-                measured.append(self._measure(document, row, answers[index]))
+                row_measures = self._measure(document, row, answers[index])
+                measured.append(row_measures | self._retrieval(document, row, queries[index]))
             except InputError as error:
                 raise RowError(str(error), index) from error
         self.stage_seconds["finish"] += time.perf_counter() - start
@@ -287,6 +326,56 @@ class Evaluator:
             "expected_targets": expected_targets,
             "targets": targets,
         }
+
+    def _ask(self, model: Summarizer, documents: Sequence[Document]) -> list[_Answer]:
+        """[N] answers of a model, whose stages are added to those of the evaluation."""
+        answers = [_Answer(*prediction) for prediction in model.predict_all_heads(documents)]
+        for stage, seconds in model.stage_seconds.items():
+            self.stage_seconds[stage] += seconds
+        model.stage_seconds.clear()  # they count once, however often this is called
+        return answers
+
+    def _queries(
+        self, rows: Sequence[Row], answers: Sequence[Mapping[str, _Answer]]
+    ) -> list[list[MeasuredRow]]:
+        """[N] by each model that has read both: the embeddings of the query and the document."""
+        entries: list[list[MeasuredRow]] = [[] for _ in rows]
+        if not self.config.query_column:
+            return entries
+        for name, model in self.models.items():
+            router, queries = model.router, []
+            for row, by_model in zip(rows, answers, strict=True):
+                encoded = by_model[name].encoded
+                # Read in the document's language: vectors of two members cannot be compared.
+                language = encoded.language if encoded else None
+                queries.append(Document(row[self.config.query_column], language))
+            for index, query in enumerate(self._ask(model, queries)):
+                document = answers[index][name]
+                if document.encoded is None or query.encoded is None:
+                    continue
+                reader = router.reader_of(document.encoded)
+                vectors = {
+                    "query": query.prediction.embedding,
+                    "document": document.prediction.embedding,
+                }
+                if reader is router.reader_of(query.encoded) and all(vectors.values()):
+                    member = next(key for key, value in model.readers.items() if value is reader)
+                    entries[index].append({"model": name, "member": member, **vectors})
+        return entries
+
+    def _retrieval(
+        self, document: Document, row: Row, entries: Sequence[MeasuredRow]
+    ) -> MeasuredRow:
+        """Values of RETRIEVAL_MEASURES; null for a row without a query or a text."""
+        values: MeasuredRow = dict.fromkeys(field.name for field in RETRIEVAL_MEASURES)
+        query = row[self.config.query_column] if self.config.query_column else None
+        if not query or unreadable(document) is not None or document.text is None:
+            return values
+        values["document_digest"] = hashlib.sha256(document.text.encode()).hexdigest()
+        values["retrieval"] = entries
+        if self.config.same_column:
+            values["is_same"] = _same(row[self.config.same_column])
+        return values
 
     def _words(
         self, document: Document, row: Row, answers: Mapping[str, _Answer]
@@ -390,6 +479,16 @@ class Evaluator:
         return entries
 
 
+def _same(value: object) -> bool | None:
+    """Whether a pair is labelled as same; None without a label. Raises InputError for others."""
+    label = class_name(value)
+    if label is None:
+        return None
+    if label.lower() not in _SAME:
+        raise InputError(f"a pair has the label {label!r}; allowed are 0 and 1, or true and false")
+    return _SAME[label.lower()]
+
+
 def _label_words(config: EvaluationConfig) -> bool:
     return bool(config.tokens_column or config.entities_column)
 
@@ -422,7 +521,12 @@ def one_sentence_a_line(text: str, language: str) -> str:
 
 def measures(config: EvaluationConfig) -> pa.Schema:
     """Columns of a result beside those that are kept."""
-    return pa.schema([*MEASURES, *(TARGET_MEASURES if config.entities_column else ())])
+    fields = list(MEASURES)
+    if config.entities_column:
+        fields += TARGET_MEASURES
+    if config.query_column:
+        fields += RETRIEVAL_MEASURES
+    return pa.schema(fields)
 
 
 def result_schema(schema: pa.Schema, config: EvaluationConfig) -> pa.Schema:

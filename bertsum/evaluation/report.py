@@ -19,6 +19,7 @@ from bertsum.evaluation.metrics import (
     resampled_means,
     share_interval,
 )
+from bertsum.evaluation.retrieval import retrieval_reports
 from bertsum.evaluation.word_spans import span_report, word_report
 from bertsum.labels.labels import known_class
 from bertsum.schema import NEGATIVE, POSITIVE
@@ -62,14 +63,17 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
       label that the model does not have is one of `unknown_labels`, and counts as a wrong answer.
     - `words`: for each model with a head for words a report on words and one on spans.
     - `targets`: for each model with a head for sentiment a report on labelled entities.
+    - `retrieval`: for each model a report on how its embeddings find the document of a query.
     """
-    # Results of an earlier version lack these columns, and so do those without entities.
+    # Results lack what their configuration does not ask for, or an earlier version did not measure.
     has_targets = "targets" in table.column_names
+    has_queries = "retrieval" in table.column_names
     statuses = pc.value_counts(table["status"]).to_pylist()
     labelled_rows = {}
     for head in ("sentiment", "topic"):
         labelled_rows[head] = pc.count(table[f"expected_{head}"]).as_py()
     labelled_rows["targets"] = pc.count(table["expected_targets"]).as_py() if has_targets else 0
+    labelled_rows["retrieval"] = pc.count(table["retrieval"]).as_py() if has_queries else 0
     return {
         "rows": table.num_rows,
         "labelled_rows": labelled_rows,
@@ -79,6 +83,7 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
         "topic": _class_reports(table, "topic", models),
         "words": _word_reports(table, models),
         "targets": _target_reports(table, models) if has_targets else {},
+        "retrieval": retrieval_reports(table, models) if has_queries else {},
     }
 
 

@@ -21,7 +21,8 @@ def label_columns(labels: LabelsConfig) -> list[str]:
     names: list[str] = []
     for key in _ALLOWED:
         # the text and its language are what is labelled
-        name = None if key in ("text_column", "language_column") else getattr(labels, key)
+        # `query_column` and `same_column` are those of evaluating alone
+        name = None if key in ("text_column", "language_column") else getattr(labels, key, None)
         if name:
             names.append(name)
     return names
@@ -33,7 +34,7 @@ def labels_problem(schema: pa.Schema, labels: LabelsConfig, kept: Iterable[str] 
     A column may be missing, or of another type. `kept`: columns that pass through, of any type.
     """
     for key, (accepts, allowed) in _ALLOWED.items():
-        name = getattr(labels, key, None)  # configurations of training have no `language_column`
+        name = getattr(labels, key, None)  # configurations of training lack some
         if name and (problem := column_problem(schema, key, name, accepts, allowed)):
             return problem
     if missing := [name for name in kept if name not in schema.names]:
@@ -129,4 +130,6 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "token_sentiments_column": _TEXTS,
     "entities_column": _TEXTS,
     "entity_sentiments_column": _TEXTS,
+    "query_column": _TEXT,
+    "same_column": _CLASS,
 }

@@ -29,6 +29,8 @@ def show_report(report: Report) -> None:
     for model, values in report["targets"].items():
         console.print(_target_table(model, values))
         console.print(_agreement_table(model, values["by_agreement"]))
+    if report["retrieval"]:
+        console.print(_retrieval_table(report["retrieval"]))
 
 
 def _rouge_table(rouge: Report) -> Table:
@@ -124,6 +126,30 @@ def _agreement_table(model: str, values: Report) -> Table:
         cells.append(f"{gain['mean']:+.3f} ({gain['low']:+.3f} {gain['high']:+.3f})")
         table.add_row(name, f"{kind['entities']:,}", *cells)
     return table
+
+
+def _retrieval_table(reports: Report) -> Table:
+    """A row for each model."""
+    table = _left_titled("retrieval by embedding; in brackets 95 % intervals")
+    table.add_column("model", overflow="fold")
+    names = ["rows"]
+    for values in reports.values():
+        # models may have read other rows, but they have the same measures
+        names += [name for name in values if name not in names]
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for model, values in reports.items():
+        cells = []
+        for name in names:
+            value = values.get(name, "-")
+            is_interval = isinstance(value, Mapping)
+            cells.append(_share_interval(value) if is_interval else str(value))
+        table.add_row(model, *cells)
+    return table
+
+
+def _share_interval(value: Mapping[str, float]) -> str:
+    return f"{value['mean']:.3f} ({value['low']:.3f} {value['high']:.3f})"
 
 
 def _label_table(title: str, values: Report, num_unknown: int = 0) -> Table:

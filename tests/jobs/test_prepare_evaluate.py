@@ -213,7 +213,7 @@ def test_labels_that_one_model_does_not_know(
     assert (output / "_report" / "confusion_2.png").exists()
 
 
-def test_targets_and_topics_by_names(
+def test_what_the_columns_of_groups_are_worth(
     source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, output = source / "0.parquet", tmp_path / "measures"
@@ -230,6 +230,7 @@ def test_targets_and_topics_by_names(
         "entity_sentiments_column=tags",
         "topic_column=topic",
         "topics=[animals, money]",
+        "query_column=highlights",
     ):
         command += ["--set", f"evaluation.{option}"]
     assert evaluate.main(command) == 0
@@ -237,9 +238,11 @@ def test_targets_and_topics_by_names(
     assert "targets by own, 18 entities in 9 rows" in printed
     assert "targets: 1 of 10 rows have no label and are left out" in printed
     assert "topic by own, 9 rows" in printed
+    assert "retrieval: 2 of 10 rows have no query and text and are left out" in printed
     report = json.loads((output / "_report" / "metrics.json").read_text())
     assert report["targets"]["own"]["by_agreement"]["opposite"]["entities"] == 18
     assert report["topic"]["own"]["labels"] == ["animals", "money"]
+    assert report["retrieval"]["own"]["candidates"] == 8
     assert (output / "_report" / "targets_confusion.png").exists()
 
     # a result of an earlier version, which measured no targets
@@ -395,7 +398,7 @@ def test_a_table_of_many_labels_is_readable(capsys: pytest.CaptureFixture[str]) 
         "confusion": [[1] * 40] * 40,
         "spans": span_report([["a"]], [["a"]]),
     }
-    heads = {"rouge": None, "sentiment": {}, "topic": {}, "targets": {}}
+    heads = {"rouge": None, "sentiment": {}, "topic": {}, "targets": {}, "retrieval": {}}
     evaluate.show_report({"rows": 40, "statuses": {"ok": 40}, **heads, "words": {"own": report}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["label", "39", "0.125", "0.125", "0.125", "1,234"] in lines

@@ -12,6 +12,7 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
+    roc_auc_score,
 )
 
 from bertsum.checkpoints.checkpoint import save_checkpoint
@@ -30,6 +31,7 @@ from bertsum.evaluation.evaluator import (
 )
 from bertsum.evaluation.report import NOT_MENTIONED, ROUGE_NAMES, evaluation_report
 from bertsum.evaluation.report import OTHERS as OTHER_LABELS
+from bertsum.evaluation.retrieval import ranks, roc_auc
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch, split_tokens
 from bertsum.runs.columns import check_shards
@@ -292,8 +294,8 @@ def test_a_tag_of_words_that_a_model_does_not_say_is_kept():
 
 def test_no_rows_are_an_empty_report():
     report = evaluation_report(MEASURES.empty_table(), ["own"], "LEAD-3")
-    labelled = {"sentiment": 0, "topic": 0, "targets": 0}
-    heads = {"sentiment": {}, "topic": {}, "words": {}, "targets": {}}
+    labelled = {"sentiment": 0, "topic": 0, "targets": 0, "retrieval": 0}
+    heads = {"sentiment": {}, "topic": {}, "words": {}, "targets": {}, "retrieval": {}}
     empty = {"statuses": {}, "rouge": None, **heads}
     assert report == {"rows": 0, "labelled_rows": labelled, **empty}
 
@@ -493,6 +495,83 @@ def test_the_report_on_targets():
         gain = found["gain"]
         assert gain["mean"] == pytest.approx(right.mean() - document.mean())
         assert gain["low"] < gain["mean"] < gain["high"]
+
+
+def test_the_document_of_a_query(checkpoint):
+    """Ranks over embeddings as `summarize` writes them; equal documents are one candidate."""
+    texts = [*(tiny.text(4, first=5 * number) for number in range(6)), None, tiny.text(4)]
+    queries = [*(tiny.sentence(5 * number, 5 * number + 2) for number in range(6)), "A cat.", None]
+    texts[5] = texts[0]
+    config = EvaluationConfig(query_column="query", dtype="float32")
+    own = Summarizer(checkpoint, config.summarizer, device="cpu")
+    (table,) = Evaluator({"own": own}, config).stream(
+        [pa.table({"document": texts, "query": queries})]
+    )
+    groups = SummarizerConfig(outputs=["embedding"], dtype="float32")
+    summarizer = Summarizer(checkpoint, groups, device="cpu")
+    vectors = np.array([prediction.embedding for prediction in summarizer(texts[:6])])
+    of_queries = np.array([prediction.embedding for prediction in summarizer(queries[:6])])
+    for index, row in enumerate(table["retrieval"].to_pylist()[:6]):
+        (entry,) = row
+        assert (entry["model"], entry["member"]) == ("own", "")
+        assert entry["query"] == pytest.approx(of_queries[index], abs=2e-3)
+        assert entry["document"] == pytest.approx(vectors[index], abs=2e-3)
+    assert table["retrieval"].to_pylist()[6:] == [None, None]
+
+    report = evaluation_report(table, ["own"], config.lead)
+    assert report["labelled_rows"]["retrieval"] == 6
+    found = report["retrieval"]["own"]
+    assert (found["rows"], found["candidates"]) == (6, 5)
+    entries = [row[0] for row in table["retrieval"].to_pylist()[:6]]
+    ranks = []
+    for index, entry in enumerate(entries):
+        right = 0 if index == 5 else index
+        cosines = [np.dot(entry["query"], entries[other]["document"]) for other in range(5)]
+        ranks.append(sorted(cosines, reverse=True).index(cosines[right]) + 1)
+    assert found["mrr"]["mean"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert found["recall_at_1"]["mean"] == pytest.approx(np.mean([rank == 1 for rank in ranks]))
+    assert found["recall_at_10"]["mean"] == 1
+    assert found["mrr"]["low"] <= found["mrr"]["mean"] <= found["mrr"]["high"]
+
+
+def test_pairs_that_mean_the_same(checkpoint):
+    """Against scikit-learn, over the rows with a label."""
+    generator = np.random.default_rng(2)
+    texts = [tiny.text(2, first=int(n)) for n in generator.integers(0, 40, 30)]
+    queries = [tiny.text(2, first=int(n)) for n in generator.integers(0, 40, 30)]
+    labels = [None, *(generator.integers(0, 2, 29).tolist())]
+    rows = pa.table({"document": texts, "query": queries, "same": labels})
+    config = EvaluationConfig(query_column="query", same_column="same", dtype="float32")
+    own = Summarizer(checkpoint, config.summarizer, device="cpu")
+    (table,) = Evaluator({"own": own}, config).stream([rows])
+    assert table["is_same"].to_pylist() == [None, *map(bool, labels[1:])]
+    report = evaluation_report(table, ["own"], config.lead)["retrieval"]["own"]
+    entries = [row[0] for row in table["retrieval"].to_pylist()[1:]]
+    cosines = [np.dot(entry["query"], entry["document"]) for entry in entries]
+    assert (report["rows"], report["same"]) == (29, sum(labels[1:]))
+    assert report["roc_auc"]["mean"] == pytest.approx(roc_auc_score(labels[1:], cosines), abs=0.01)
+    wrong = rows.set_column(2, "same", pa.array([2] * 30))
+    with pytest.raises(InputError, match="a pair has the label '2'; allowed are 0 and 1"):
+        list(Evaluator({"own": own}, config).stream([wrong]))
+    with pytest.raises(ValueError, match="give query_column"):
+        EvaluationConfig(sentiment_column="label", same_column="same")
+
+
+def test_the_area_under_roc():
+    """Against scikit-learn, with equal scores; and the interval against resampled rows."""
+    generator = np.random.default_rng(3)
+    is_positive = generator.random(300) < 0.3
+    scores = np.round(generator.normal(size=300) + is_positive, 1)
+    area, (low, high) = roc_auc(scores, is_positive)
+    assert area == pytest.approx(roc_auc_score(is_positive, scores))
+    samples = [generator.integers(0, 300, 300) for _ in range(500)]
+    areas = [roc_auc_score(is_positive[rows], scores[rows]) for rows in samples]
+    assert (low, high) == pytest.approx(np.quantile(areas, [0.025, 0.975]), abs=0.02)
+
+
+def test_equal_vectors_retrieve_nothing():
+    vectors = np.ones((20, 4), np.float32) / 2
+    assert ranks(vectors, vectors, np.arange(20)).tolist() == [20] * 20
 
 
 def test_graph_baselines_find_the_sentence_that_the_others_repeat():
