@@ -49,6 +49,9 @@ _MAX_PADDING = 0.125
 # MiniLM-L6, in tokens/s: 2,048: 11.5k, 4,096: 12.4k, 8,192: 13.0k, 16,384: less again; on an idle
 # one 2,048 and 4,096 are equal.
 _CPU_GROUP_TOKENS = 4096
+# Tokens of pools that are weighed at once, 25 MB of 384 features: a token may be in thousands of
+# pools, so that all of them may be far more than the batch has tokens.
+_POOLED = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +168,10 @@ class BertSum(nn.Module):
         if batch.pools is not None and self.sentiment is not None:
             pools = batch.pools
             means = vectors.new_zeros(sum(pools.counts), vectors.shape[1])  # [M, H]
-            weighted = pools.weights.unsqueeze(1) * tokens[pools.tokens].float()
-            _add_rows(means, pools.rows, weighted)
+            for start in range(0, len(pools.tokens), _POOLED):
+                part = slice(start, start + _POOLED)
+                vectors_of_part = tokens[pools.tokens[part]].float()
+                _add_rows(means, pools.rows[part], pools.weights[part, None] * vectors_of_part)
             # each as a document of one sentence
             pooled = self.sentiment(means, [1] * len(means))
             logits = replace(logits, pool_sentiment_logits=pooled)

@@ -54,10 +54,13 @@ class TargetColumns:
         for document, indices in zip(documents, packed, strict=True):
             counts.append(sum(map(len, document.mentions.values())))
             for sentence, by_target in document.mentions.items():
-                own = np.flatnonzero(document.is_text & (document.token_sentences == sentence))
-                for row in self._weights(document, sentence, by_target, len(own)):
-                    tokens.append(indices[own])
-                    weights.append(row)
+                is_read = document.is_text & (document.token_sentences == sentence)
+                packed_tokens = indices[is_read]
+                for row in self._weights(document, sentence, by_target, len(packed_tokens)):
+                    # Most tokens weigh something for one target alone: with all of them, a long
+                    # sentence with many targets would fill the memory.
+                    tokens.append(packed_tokens[row > 0])
+                    weights.append(row[row > 0])
         if not tokens:
             return None
         return TokenPools(
@@ -141,13 +144,11 @@ class TargetColumns:
             nearest = steps.min(1) if len(positions) else np.zeros(len(edges))
             distances.append(nearest.astype(np.float64))
         rows: list[FloatArray] = []
-        for number, distance in enumerate(distances):
-            others = [other for index, other in enumerate(distances) if index != number]
+        least = np.min(distances, axis=0)
+        for distance in distances:
             weights = np.exp(-distance / _DECAY_TOKENS)
             weights[~np.isin(clauses, clauses[distance == 0])] *= _OTHER_CLAUSE
-            # what stands nearer to another target is said of that one
-            for other in others:
-                weights[other < distance] = 0
+            weights[least < distance] = 0  # what is nearer to another target is said of that one
             rows.append((weights / weights.sum()).astype(np.float32))
         return rows
 

@@ -61,6 +61,33 @@ def test_tokens_nearer_to_another_target_do_not_count() -> None:
     assert [token for token, weight in dog if weight] == ["a", "dog", "."]
 
 
+def test_many_targets_in_a_long_sentence_share_its_tokens() -> None:
+    """Each token is in the pools of the nearest targets only, of which there are at most two."""
+    names = [f"n{number}" for number in range(150)]
+    text = " ".join(f"the cat {name} sees a dog" for name in names)
+    rows = pools(text, *names)
+    (document,) = tiny.document_encoder().encode([text], ["en"], 64)
+    assert len(rows) == 150
+    assert len(document.spans) < 20  # sentences of more than 7 targets each
+    assert sum(map(len, rows)) <= 2 * document.num_tokens
+    for row in rows:
+        assert sum(weight for _, weight in row) == pytest.approx(1, abs=1e-5)
+
+
+def test_pools_in_parts_give_the_same_rows(checkpoint, monkeypatch) -> None:
+    """Names that share their mentions have each all tokens of the sentence."""
+    names = ["cat", "Cat", "CAT", "cats", "dog"]
+    text = "The cat and the Cat and the CAT see cats, " + "but the dog sleeps, " * 20
+    summarizer = make(checkpoint, "targets", targets=names)
+    whole = summarizer(text).targets
+    monkeypatch.setattr("bertsum.model.bert_sum._POOLED", 7)
+    parts = summarizer(text).targets
+    assert len(whole) == len(parts) == 5
+    for target, expected in zip(parts, whole, strict=True):
+        assert target["sentiment_scores"] == pytest.approx(expected["sentiment_scores"], abs=1e-6)
+        assert target["mentions"] == expected["mentions"]
+
+
 def test_each_sentence_with_a_mention_has_a_pool() -> None:
     rows = pools(TEXT, "cat", "dog", "bird")
     assert [[token for token, weight in row if weight][-1] for row in rows] == [",", ".", "."]
