@@ -9,13 +9,15 @@ shapes are checked against the configuration.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertsum.checkpoints.config import (
     CONFIG_FILE,
@@ -30,7 +32,12 @@ from bertsum.checkpoints.config import (
 from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, encoder_part, rank_of
 from bertsum.checkpoints.family import FAMILY_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
-from bertsum.checkpoints.q4_encoder import load_q4_encoder, load_q4_tokenizer, read_q4_config
+from bertsum.checkpoints.q4_encoder import (
+    load_q4_encoder,
+    load_q4_tokenizer,
+    read_q4_config,
+    read_q4_encoder,
+)
 from bertsum.checkpoints.size_checks import (
     Shapes,
     check_amount,
@@ -40,14 +47,24 @@ from bertsum.checkpoints.size_checks import (
     shapes_of,
     skeleton,
 )
+from bertsum.checkpoints.without_transformers import (
+    empty_encoder,
+    read_encoder,
+    read_tokenizer,
+)
 from bertsum.errors import ModelError
+from bertsum.model.bert_encoder import BertConfig, BertEncoder, read_bert_config
 from bertsum.model.bert_sum import BertSum
+from bertsum.text.plain_tokenizer import PlainTokenizer
 
 if TYPE_CHECKING:  # importing them takes seconds
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    Tokenizer = PlainTokenizer | PreTrainedTokenizerBase
+
 CARD_FILE = "model_card.md"
 Value = TypeVar("Value")
+AnyTokenizer = TypeVar("AnyTokenizer")
 
 
 def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -125,18 +142,42 @@ def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
 def load_checkpoint(directory: Path) -> "tuple[BertSum, PreTrainedTokenizerBase]":
     """Load a model, in evaluation mode, float32, on the CPU, and its tokenizer.
 
+    Its encoder is of a class of Transformers, and so can be trained with adapters.
+
     Raises ModelError that names what is wrong.
+    """
+    return _load(directory, load_encoder, _empty_encoder)
+
+
+def load_for_inference(directory: Path) -> "tuple[BertSum, Tokenizer]":
+    """Do the same as `load_checkpoint` without Transformers, which takes seconds to import.
+
+    An encoder of BERT's family becomes a BertEncoder, which has the same weights; any other one is
+    loaded by Transformers.
+    """
+    return _load(directory, _load_plain_encoder, _empty_plain_encoder)
+
+
+def _load(
+    directory: Path,
+    load_base: Callable[[str], tuple[nn.Module, AnyTokenizer]],
+    make_empty: Callable[[CheckpointConfig, Path, Shapes], tuple[nn.Module, AnyTokenizer]],
+) -> tuple[BertSum, AnyTokenizer]:
+    """Load a model and its tokenizer.
+
+    - `load_base`: loads the encoder of a delta, as `load_encoder` does
+    - `make_empty`: makes that of a whole checkpoint, as `_empty_encoder` does
     """
     config = read_config(directory)
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
     shapes = file_shapes([weights_path])
     check_numbers(config_path, config.model_dump(), shapes)
     if config.base_encoder is not None:
-        encoder, tokenizer = _load_base(config.base_encoder)
+        encoder, tokenizer = _load_base(config.base_encoder, load_base)
         expected = skeleton(lambda: BertSum(encoder, config.model))
         check_shapes(config_path, config.model_dump(), _heads(expected), _heads(shapes))
     else:
-        encoder, tokenizer = _empty_encoder(config, directory, shapes)
+        encoder, tokenizer = make_empty(config, directory, shapes)
     model = BertSum(encoder, config.model)
     try:
         weights = load_file(weights_path)
@@ -174,9 +215,13 @@ def save_checkpoint(
 ) -> None:
     """Write a whole checkpoint. `version`: of bertsum."""
     directory.mkdir(parents=True, exist_ok=True)
+    known_config = model.encoder.config
+    if isinstance(model.encoder, BertEncoder) and model.encoder.full_config is not None:
+        known_config = model.encoder.full_config()
+        known_config.dtype = torch.float32  # in which `load_encoder` loads every encoder
     # What differs from the defaults of its type, and the type.
-    encoder_config = model.encoder.config.to_diff_dict()
-    encoder_config["model_type"] = model.encoder.config.model_type
+    encoder_config = known_config.to_diff_dict()
+    encoder_config["model_type"] = known_config.model_type
     config = CheckpointConfig(
         bertsum_version=version,
         model=model.config,
@@ -284,7 +329,10 @@ def _refuse_other_models(values: Mapping[str, object]) -> None:
             _refuse_other_models(value)
 
 
-def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def _load_base(
+    base: BaseEncoder, load: Callable[[str], tuple[nn.Module, AnyTokenizer]]
+) -> tuple[nn.Module, AnyTokenizer]:
+    """Load the encoder of a delta, see `_load`, and check that it is the right one."""
     source = _source(base)
     if source != base.hub_source:
         digest = sha256_of(base.weights_path)
@@ -293,14 +341,29 @@ def _load_base(base: BaseEncoder) -> "tuple[PreTrainedModel, PreTrainedTokenizer
                 f"the encoder in {base.path} has the digest {digest[:12]}; "
                 f"this delta was trained on {base.sha256[:12]}"
             )
-        return load_encoder(source)
+        return load(source)
     try:
-        return load_encoder(source)
+        return load(source)
     except ModelError as error:
         raise ModelError(
             f"the model's encoder is in the package {base.package}, which is not installed; "
             f"in its place: {error}"
         ) from error
+
+
+def _load_plain_encoder(source: str) -> "tuple[nn.Module, Tokenizer]":
+    """Do the same as `load_encoder`, without Transformers where that is possible."""
+    directory = _directory(source)
+    if directory.is_file():
+        return read_q4_encoder(directory)
+    full_config = partial(_bare_encoder_config, directory)
+    encoder = read_encoder(directory, full_config)
+    if encoder is not None:
+        with suppress(Exception):  # which is raised again below, with a message
+            tokenizer = _read_tokenizer(directory, encoder.config, full_config)
+            if len(tokenizer) <= encoder.config.vocab_size:
+                return encoder, tokenizer
+    return load_encoder(source)
 
 
 def _source(base: BaseEncoder) -> str:
@@ -331,6 +394,31 @@ def _empty_encoder(
             f"{directory}: Transformers cannot build its encoder or tokenizer: {error}"
         ) from error
     return encoder, tokenizer
+
+
+def _empty_plain_encoder(
+    config: CheckpointConfig, directory: Path, shapes: Shapes
+) -> "tuple[nn.Module, Tokenizer]":
+    """Do the same as `_empty_encoder`, without Transformers where that is possible."""
+    encoder_config = read_bert_config(config.encoder or {})
+    if encoder_config is not None:
+        expected = skeleton(lambda: BertSum(BertEncoder(encoder_config), config.model))
+        check_shapes(directory / CONFIG_FILE, config.model_dump(), expected, shapes)
+        full_config = partial(_encoder_config, config)
+        with suppress(Exception):  # which is raised again below, with a message
+            tokenizer = _read_tokenizer(directory, encoder_config, full_config)
+            return empty_encoder(encoder_config, full_config), tokenizer
+    return _empty_encoder(config, directory, shapes)
+
+
+def _read_tokenizer(
+    directory: Path, config: BertConfig, full_config: "Callable[[], PreTrainedConfig]"
+) -> "Tokenizer":
+    """Do the same as `_load_tokenizer`, without Transformers where that is possible."""
+    plain = None
+    if config.model_type in ("bert", "electra"):  # others have tokenizers of other kinds
+        plain = read_tokenizer(directory, lambda: _load_tokenizer(directory, full_config()))
+    return _load_tokenizer(directory, full_config()) if plain is None else plain
 
 
 def _build(config: "PreTrainedConfig") -> "PreTrainedModel":

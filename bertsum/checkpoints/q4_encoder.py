@@ -18,10 +18,11 @@ Shapes: V tokens with a vector, H features, F inner features, N weights of a ten
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,13 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
+from bertsum.checkpoints.without_transformers import encoder_with
 from bertsum.errors import ModelError
+from bertsum.model.bert_encoder import BertConfig, BertEncoder
+from bertsum.text.plain_tokenizer import PlainTokenizer
 
 if TYPE_CHECKING:  # importing them takes seconds
-    from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _MAGIC, _VERSION = b"E5S1", 1
 _FLOAT32, _Q4 = 0, 1  # types of tensors
@@ -132,21 +136,41 @@ class _Reader:
         return struct.unpack(form, self.take(struct.calcsize(form), what))
 
 
-def read_q4_config(path: Path) -> "BertConfig":
+def read_q4_config(path: Path) -> "PreTrainedConfig":
     """The configuration of the encoder. Raises ModelError for a damaged file."""
-    return _bert_config(_read(path))
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**_config_values(_read(path)))
+
+
+def read_q4_encoder(path: Path) -> tuple[BertEncoder, PlainTokenizer]:
+    """Read encoder (float32) and tokenizer without Transformers. Raises ModelError."""
+    file = _read(path)
+    start_id, stop_id, pad_id, unk_id = file.special_ids
+    backend = _backend(file)
+    backend.add_special_tokens(list(_special(backend).values()))  # as Transformers does
+    tokenizer = PlainTokenizer(
+        backend_tokenizer=backend,
+        cls_token_id=start_id,
+        sep_token_id=stop_id,
+        pad_token_id=pad_id,
+        unk_token_id=unk_id,
+        make=partial(load_q4_tokenizer, path),
+    )
+    config = BertConfig.model_validate(_config_values(file))
+    return encoder_with(config, partial(read_q4_config, path), _weights(file)), tokenizer
 
 
 def load_q4_encoder(path: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load encoder (float32, without pooler) and tokenizer. Raises ModelError."""
-    from transformers import BertModel
+    from transformers import AutoConfig, BertModel
 
     file = _read(path)
     tokenizer = _tokenizer(file)  # first: its copies are gone when the weights take memory
     load: Callable[..., PreTrainedModel] = BertModel.from_pretrained  # which has no types itself
     encoder = load(
         None,
-        config=_bert_config(file),
+        config=AutoConfig.for_model(**_config_values(file)),
         state_dict=_weights(file),
         add_pooling_layer=False,
         attn_implementation="sdpa",
@@ -335,21 +359,21 @@ def _layout(sizes: _Sizes) -> dict[str, tuple[str, tuple[int, ...]]]:
     return layout
 
 
-def _bert_config(file: _Q4File) -> "BertConfig":
-    from transformers import BertConfig
-
+def _config_values(file: _Q4File) -> dict[str, Any]:
+    """The configuration, as Transformers names its values."""
     sizes = file.sizes
-    return BertConfig(
-        vocab_size=sizes.tokens,
-        hidden_size=sizes.hidden,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        intermediate_size=sizes.inner,
-        max_position_embeddings=sizes.positions,
-        type_vocab_size=sizes.segments,
-        layer_norm_eps=sizes.epsilon,
-        pad_token_id=file.special_ids[_SPECIAL_TOKENS.index("<pad>")],
-    )
+    return {
+        "model_type": "bert",
+        "vocab_size": sizes.tokens,
+        "hidden_size": sizes.hidden,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "intermediate_size": sizes.inner,
+        "max_position_embeddings": sizes.positions,
+        "type_vocab_size": sizes.segments,
+        "layer_norm_eps": sizes.epsilon,
+        "pad_token_id": file.special_ids[_SPECIAL_TOKENS.index("<pad>")],
+    }
 
 
 def _weights(file: _Q4File) -> dict[str, Tensor]:
@@ -384,13 +408,24 @@ def _unpack(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
 
 
 def _tokenizer(file: _Q4File) -> "PreTrainedTokenizerBase":
+    from transformers import PreTrainedTokenizerFast
+
+    backend = _backend(file)
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # carries no types
+    return make(
+        tokenizer_object=backend,
+        model_max_length=file.sizes.positions,
+        model_input_names=["input_ids", "attention_mask"],
+        **_special(backend),
+    )
+
+
+def _backend(file: _Q4File) -> tokenizers.Tokenizer:
     """The tokenizer by the rules of XLM-R (Conneau et al. 2020).
 
     Text is normalized, cut at white space, and each word, with a mark for the space before it, is
     cut into the pieces whose scores have the largest sum.
     """
-    from transformers import PreTrainedTokenizerFast
-
     unk_id = file.special_ids[_SPECIAL_TOKENS.index("<unk>")]
     backend = tokenizers.Tokenizer(models.Unigram(file.pieces, unk_id=unk_id, byte_fallback=False))
     backend.normalizer = _normalizer(file)
@@ -407,17 +442,16 @@ def _tokenizer(file: _Q4File) -> "PreTrainedTokenizerBase":
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[("<s>", start_id), ("</s>", stop_id)],
     )
+    return backend
+
+
+def _special(backend: tokenizers.Tokenizer) -> dict[str, str]:
+    """The special tokens, as Transformers names what they are for."""
     special = {"cls_token": "<s>", "sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}
     special |= {"pad_token": "<pad>", "unk_token": "<unk>"}
     if backend.token_to_id(_MASK) is not None:
         special["mask_token"] = _MASK
-    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # carries no types
-    return make(
-        tokenizer_object=backend,
-        model_max_length=file.sizes.positions,
-        model_input_names=["input_ids", "attention_mask"],
-        **special,
-    )
+    return special
 
 
 def _normalizer(file: _Q4File) -> normalizers.Normalizer:

@@ -6,19 +6,22 @@ number on its own, then the shapes of a model on PyTorch's meta device, which co
 holds no numbers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bertsum.checkpoints.config import WEIGHTS_FILE
 from bertsum.errors import ModelError
 
 Shapes = dict[str, tuple[int, ...]]
+Module = TypeVar("Module", bound=nn.Module)
 
 # Allowed of a setting that is no size of a weight, like the positions of an encoder that computes
 # them.
@@ -113,8 +116,32 @@ def check_amount(
 
 def skeleton(build: Callable[[], nn.Module]) -> Shapes:
     """Shapes of the weights of the module that `build` makes, without memory for their numbers."""
-    with torch.device("meta"):
-        return shapes_of(build().state_dict())
+    return shapes_of(without_numbers(build).state_dict())
+
+
+def without_numbers(build: Callable[[], Module]) -> Module:
+    """The module that `build` makes, on the meta device."""
+    with torch.device("meta"), _WithoutRandomNumbers():
+        return build()
+
+
+class _WithoutRandomNumbers(TorchFunctionMode):
+    """Leaves `normal_` out, which on the meta device does nothing but import torch._dynamo.
+
+    That takes as long as importing torch itself.
+    """
+
+    def __torch_function__(  # its signature is torch's
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)
 
 
 def _blamed(

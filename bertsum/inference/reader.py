@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bertsum.checkpoints.checkpoint import load_checkpoint
+from bertsum.checkpoints.checkpoint import load_for_inference
 from bertsum.config import SummarizerConfig
 from bertsum.errors import DeviceError
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
@@ -38,6 +38,7 @@ from bertsum.model.ranking import choose_sentences
 from bertsum.model.selection import join_sentences, must_cut
 from bertsum.schema import Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
+from bertsum.text.plain_tokenizer import PlainTokenizer
 from bertsum.text.sentences import Span
 
 _MEMORY_PAUSE_SECONDS = 1.0  # in which another process may end the batch that took the memory
@@ -56,8 +57,8 @@ class Reader:
     ):
         """Load a checkpoint. `dtype`: number format of its encoder. Raises ModelError."""
         self.device = device
-        self.model, self.tokenizer = load_checkpoint(directory)
-        self.encoder = document_encoder(self.model, self.tokenizer)
+        self.model, self._tokenizer = load_for_inference(directory)
+        self.encoder = document_encoder(self.model, self._tokenizer)
         self.model.to(device).encoder.to(dtype)
         self._may_overflow = dtype == torch.float16  # bfloat16 has float32's range
         if self.model.candidates is not None:
@@ -66,6 +67,13 @@ class Reader:
         if device.type == "cpu" and self.model.is_packed:
             reorder_weights(self.model.encoder)
         self.use(config)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, of Transformers, which are imported for it."""
+        if isinstance(self._tokenizer, PlainTokenizer):
+            return self._tokenizer.to_transformers()
+        return self._tokenizer
 
     def use(self, config: SummarizerConfig) -> None:
         """Make predictions as `config` says, from now on. Raises ModelError."""

@@ -1,9 +1,9 @@
 """Document -> tokens in windows, as the model reads them."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.text.known_language import KnownLanguage
 from bertsum.text.language_tags import base_language
+from bertsum.text.plain_tokenizer import PlainTokenizer, digest_of, set_up
 from bertsum.text.ragged import bounds
 from bertsum.text.sentences import Span, detect_language, split_sentences
 from bertsum.text.surface_features import surface_features
@@ -99,7 +100,7 @@ class DocumentEncoder:
     ):
         """Set up for a tokenizer and an encoder.
 
-        - `tokenizer`: a fast one of Transformers.
+        - `tokenizer`: a fast one of Transformers, or a PlainTokenizer.
         - `config`: the size of windows, and which inputs the model gets.
         - `num_segments`, `max_positions`: what the encoder can embed.
 
@@ -120,17 +121,24 @@ class DocumentEncoder:
             tokenizer.pad_token_id,
         )
         backend = tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True  # an author's "[SEP]" is text
+        set_up(backend)
         # first, since the next line may round scores of its vocabulary
-        self.tokenizer_digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        self._digest = tokenizer if isinstance(tokenizer, PlainTokenizer) else digest_of(backend)
         self._backend, self._tokenizer = backend, Tokenizer(backend)
         self._has_segments = config.segments and num_segments > 1
         self._has_surface = config.surface_features
         self.max_window_tokens = min(config.max_window_tokens, max_positions)
         self._rarities: dict[str, float] = {}
         self._known_language = KnownLanguage(backend, self._tokenizer, tokenizer.unk_token_id)
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Digest of the tokenizer as Transformers loads it, whatever has loaded this one."""
+        if isinstance(self._digest, str):
+            return self._digest
+        backend = self._digest.make().backend_tokenizer
+        set_up(backend)
+        return digest_of(backend)
 
     def encode(
         self, texts: Sequence[str], languages: Sequence[str | None], max_windows: int

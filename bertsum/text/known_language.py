@@ -7,8 +7,9 @@ words. In a text without a letter it counts signs.
 """
 
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertsum.text.letterless import has_letter
+from bertsum.text.ragged import bounds as bounds_of
 from bertsum.text.tokenizer import Tokenizer
 
 BoolArray = npt.NDArray[np.bool_]
@@ -194,23 +196,32 @@ def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
     hardly more than letters, or only a few common Chinese characters.
     """
     vocabulary = backend.get_vocab(with_added_tokens=True)
+    tokens = list(vocabulary)
+    ids = np.fromiter(vocabulary.values(), np.int64, len(tokens))
     # Not the number of tokens: ids may have gaps.
-    kinds = _Kinds.empty(max(vocabulary.values()) + 1)
-    foreign = _foreign_scripts(vocabulary)
-    for token, index in vocabulary.items():
-        is_piece = token.startswith("##")
+    kinds = _Kinds.empty(int(ids.max()) + 1)
+    foreign = _foreign_scripts(tokens)
+    # of all tokens at once, since a multilingual vocabulary has 250,000 of them
+    categories, bounds = _categories(tokens)
+    is_word = _sums(np.isin(categories, list(b"LM")), bounds) > 0
+    num_signs = _sums(np.isin(categories, list(b"NS")), bounds)
+    starts_word = np.array([token.startswith(_METASPACE) for token in tokens])
+    kinds.is_sign[ids] = num_signs > starts_word
+    kinds.is_word[ids] = is_word
+    kinds.known[ids] = is_word
+    for index in np.flatnonzero([token.startswith("##") for token in tokens]).tolist():
+        letters = tokens[index].removeprefix("##")
+        is_letter = len(letters) == 1 and is_word[index] and letters > _LAST_LATIN
+        kinds.is_unknown[ids[index]] = is_letter
+        kinds.known[ids[index]] = 0
+    for token in tokens if foreign else []:
         letters = token.removeprefix("##")
-        is_word = any(category(character)[0] in "LM" for character in token)
-        is_letter = is_piece and len(letters) == 1 and is_word and letters > _LAST_LATIN
-        is_foreign = _script(letters[:1]) in foreign
-        marks = token.removeprefix(_METASPACE)
-        kinds.is_sign[index] = any(category(character)[0] in "NS" for character in marks)
-        kinds.is_word[index] = is_word
-        kinds.is_unknown[index] = is_letter or is_foreign
-        if is_word and not is_piece and is_foreign:
-            kinds.foreign[index] = _weight(letters[0])
-        elif is_word and not is_piece:
-            kinds.known[index] = 1
+        if _script(letters[:1]) in foreign:
+            index = vocabulary[token]
+            kinds.is_unknown[index] = True
+            kinds.known[index] = 0
+            if letters == token:  # it begins a word; a letter comes first, so it is one
+                kinds.foreign[index] = _weight(letters[0])
     if unk_id is not None:
         kinds.is_word[unk_id] = kinds.is_unknown[unk_id] = True
         kinds.known[unk_id], kinds.foreign[unk_id] = 0, _HAN_WEIGHT
@@ -218,7 +229,20 @@ def _sort_vocabulary(backend: Any, unk_id: int | None) -> _Kinds:
     return kinds
 
 
-def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
+def _categories(tokens: Sequence[str]) -> tuple[npt.NDArray[np.uint8], LongArray]:
+    """[C] the first letter of the category of each character of all tokens; [V + 1] their bounds.
+
+    ["ab", "7"] -> b"LLN", [0, 2, 3]
+    """
+    codes = np.frombuffer("".join(tokens).encode("utf-32-le"), np.uint32)
+    by_code = np.zeros(sys.maxunicode + 1, np.uint8)
+    for code in np.flatnonzero(np.bincount(codes)).tolist():
+        by_code[code] = ord(category(chr(code))[0])
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    return by_code[codes], bounds_of(lengths)
+
+
+def _foreign_scripts(vocabulary: Sequence[str]) -> set[str]:
     """Find the scripts with hardly a word in a WordPiece vocabulary, beside its Latin words.
 
     Of other vocabularies there are none.
@@ -226,20 +250,19 @@ def _foreign_scripts(vocabulary: Iterable[str]) -> set[str]:
     characters; that of multilingual BERT has thousands of each.
     """
     words: Counter[str] = Counter()
-    is_wordpiece = False
+    if not any(token.startswith("##") for token in vocabulary):
+        return set()
     for token in vocabulary:
         is_piece = token.startswith("##")
-        is_wordpiece |= is_piece
         letters = token.removeprefix("##")
         script = _script(letters[:1])
         words[script] += not is_piece if script == _EAST_ASIAN else len(letters) > 1
     foreign: set[str] = set()
-    if is_wordpiece:
-        for script, count in words.items():
-            # a character of East Asia is nearly a word, so there are more of them
-            least = words["LATIN"] / (20 if script == _EAST_ASIAN else 500)
-            if script and count < least:
-                foreign.add(script)
+    for script, count in words.items():
+        # a character of East Asia is nearly a word, so there are more of them
+        least = words["LATIN"] / (20 if script == _EAST_ASIAN else 500)
+        if script and count < least:
+            foreign.add(script)
     return foreign
 
 

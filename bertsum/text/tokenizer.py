@@ -158,7 +158,9 @@ class Tokenizer:
             self._forget()
         self._learn([piece for piece in distinct if piece not in self._rows])
         rows = np.fromiter(map(self._rows.__getitem__, distinct), np.int64, len(distinct))
-        piece_rows: LongArray = rows[encoded.indices.to_numpy(zero_copy_only=False)]
+        # int32; Arrow's own way to numpy imports pandas
+        indices = np.frombuffer(encoded.indices.buffers()[1], np.int32, num_pieces)
+        piece_rows: LongArray = rows[indices]
         return piece_rows
 
     def _learn(self, pieces: list[str]) -> None:
