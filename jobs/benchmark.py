@@ -275,6 +275,10 @@ def _print(measured: Measured, job: JobMeasured | None, corpus: Mapping[str, str
                 "reading, writing and Ray, which take the rest of the job's time; larger units "
                 "or a nearer store help"
             )
+    cpu_seconds = sum(measured.cpu_seconds.values())
+    stages = {}
+    for stage, seconds in measured.cpu_seconds.items():
+        stages[f"  {stage}"] = f"{1e6 * seconds:,.0f} µs, {seconds / cpu_seconds:.1%}"
     engine = f"{measured.engine_documents:,.1f} documents/s, {measured.engine_tokens:,.0f} tokens/s"
     lines = {
         "measured on": f"{measured.device}, {num_cores} CPU cores, {measured.dtype}; "
@@ -285,6 +289,8 @@ def _print(measured: Measured, job: JobMeasured | None, corpus: Mapping[str, str
         "  of the products' rate": f"{measured.engine_share:.2f}",
         "preparing": f"{measured.prepare_documents_per_core:,.0f} documents/s a core",
         "rows to rows": f"{measured.end_to_end_documents:,.1f} documents/s (without Ray and files)",
+        "CPU time a document": f"{1e6 * cpu_seconds:,.0f} µs of all cores together",
+        **stages,
         "the job": job_rate,
         "bottleneck": bottleneck,
         **corpus,

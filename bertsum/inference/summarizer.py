@@ -288,7 +288,7 @@ class Summarizer:
         predictions = list(prepared.predictions)
         is_asked = names_language(self.config)
         languages = prepared.languages if is_asked else [None] * len(predictions)
-        for reader, indices, encoded in self._read_documents(prepared):
+        for reader, indices, encoded in self.documents_by_reader(prepared):
             read_scores = [scores[index] for index in indices]
             results = reader.finish(encoded, read_scores, [languages[index] for index in indices])
             for index, result in zip(indices, results, strict=True):
@@ -368,14 +368,14 @@ class Summarizer:
         """
 
         def batches() -> Iterator[Running]:
-            for reader, indices, encoded in self._read_documents(prepared):
+            for reader, indices, encoded in self.documents_by_reader(prepared):
                 for running in reader.start(encoded, self.max_batch_tokens):
                     # from indices among the reader's documents to those among all
                     yield replace(running, indices=[indices[index] for index in running.indices])
 
         return list(batches()) if self._pools_ahead else batches()
 
-    def _read_documents(
+    def documents_by_reader(
         self, prepared: Prepared
     ) -> Iterator[tuple[Reader, list[int], list[EncodedDocument]]]:
         """What each reader is to read: indices in `prepared`, and the documents there."""

@@ -35,6 +35,7 @@ _MOST_SWAPPED = 5  # sentences on each side
 _MOST_SWAPS = 3  # at once
 _MOST_REPEATED = 1 / 3  # share of the trigrams of a sentence that better ones may have
 _SPARE = 4  # sentences that are looked at beside those that are wanted
+_KEY_BITS = 63  # of an integer that is not negative
 _SMALLEST_SCORE = 1e-4  # of a logit that is finite
 
 # Centre and spread of each feature on English news, so that they reach the network near 0 with a
@@ -212,7 +213,7 @@ def _rank(text: _PoolText, scores: FloatArray, sizes: LongArray) -> list[LongArr
     kept_sentences = split_runs(best[kept], np.add.reduceat(kept, bounds(num_best)[:-1]))
     ranked = []
     for index, sentences in enumerate(kept_sentences):
-        if len(sentences) < most[index] and num_best[index] < num_sentences[index]:
+        if len(sentences) < min(most[index], num_sentences[index]):
             order = best_first[starts[index] : starts[index] + num_sentences[index]]
             sentences = _keep_new_of_one(text, order, int(most[index]))
         ranked.append(sentences - starts[index])
@@ -224,17 +225,19 @@ def _keep_new(
 ) -> npt.NDArray[np.bool_]:
     """[Q] which of the best sentences are kept, at most `most` [D] of each document.
 
+    None of them where there is too much text for numbers of 63 bits.
     All documents are looked at in step: their best sentences, then their second best, ...
     """
     # Trigrams by sentence, as one number each: bits of the sentence's index in `best`, which also
     # tells the document, behind bits of three ids, which are counted anew so that they are few.
     starts, stops = text.token_bounds[best], text.token_bounds[best + 1]
     ids = text.ids[ranges(starts, stops)]
-    is_used = np.bincount(ids) > 0
-    ids = np.cumsum(is_used)[ids]
-    id_bits, index_bits = int(is_used.sum()).bit_length(), len(best).bit_length()
+    counts = np.bincount(ids)
+    new_ids: LongArray = np.cumsum(counts > 0)
+    ids = new_ids[ids]
+    id_bits, index_bits = int(ids.max(initial=0)).bit_length(), len(best).bit_length()
     kept = np.zeros(len(best), np.bool_)
-    if 3 * id_bits + index_bits > 63:
+    if 3 * id_bits + index_bits > _KEY_BITS:
         return kept
     sentence = run_numbers(stops - starts)
     trigrams = ((ids[:-2] << id_bits | ids[1:-1]) << id_bits | ids[2:]) << index_bits
@@ -398,9 +401,9 @@ class _Weights:
         logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
         weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
         cell = document * lead_bit + masks % lead_bit
-        by_mask = np.stack(
-            [np.bincount(cell, weight, num_documents * lead_bit) for weight in weights]
-        ).reshape(3, num_documents, lead_bit)
+        by_mask = np.zeros((3, num_documents, lead_bit))
+        for i, weight in enumerate(weights):
+            by_mask[i].flat = np.bincount(cell, weight, num_documents * lead_bit)
         alone = by_mask[0] @ _bits(rows.most)
 
         # The row of the sure sentences says what they have together; wanted is the sum over each

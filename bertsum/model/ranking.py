@@ -72,8 +72,8 @@ class CandidateRanker(nn.Module):
         if not candidates:
             return []
         features = torch.from_numpy(np.concatenate([document.features for document in candidates]))
-        features = features.to(next(self.parameters()).device)
-        expected = torch.cat([self(part) for part in features.split(_COMPARED_ROWS)]).cpu().numpy()
+        parts = torch.split(features.to(next(self.parameters()).device), _COMPARED_ROWS)
+        expected = torch.cat([self(part) for part in parts]).cpu().numpy()
         by_document = split_runs(expected, [len(document.features) for document in candidates])
         return [int(values.argmax()) for values in by_document]
 

@@ -137,24 +137,27 @@ def labelled_candidates(
     `scores`: [S] probabilities of all sentences. Returns for each of these documents the features
     of its N candidates, [N, F], and their ROUGE-1 + ROUGE-2 F, [N], as summaries are measured.
     """
-    examples = []
-    example_scores = []
+    documents = []
+    scores_of = []
+    sizes = []
+    summaries = []
     scores_by_document = split_runs(scores, batch.batch.num_sentences)
     for example, document_scores in zip(batch.examples, scores_by_document, strict=True):
         if example.summary:
-            examples.append(example)
-            example_scores.append(document_scores)
+            documents.append(example.document)
+            scores_of.append(document_scores)
+            sizes.append(example.summary_size)
+            summaries.append(example.summary)
     sets = make_candidates(
-        [example.document for example in examples],
-        example_scores,
-        [example.summary_size for example in examples],
+        documents,
+        scores_of,
+        sizes,
         ranker.vocabulary_size,
         fewer_sentences=ranker.fewer_sentences,
         reads_text=ranker.reads_text,
     )
     labelled = []
-    for example, candidates in zip(examples, sets, strict=True):
-        document = example.document
+    for document, summary, candidates in zip(documents, summaries, sets, strict=True):
         # ROUGE is computed among the few sentences that any candidate has: the sure ones, which all
         # have, and the others.
         sentences = []
@@ -164,7 +167,7 @@ def labelled_candidates(
         num_candidates, num_sure = len(candidates.swapped), len(candidates.sure)
         sure = np.ones((num_candidates, num_sure), np.float32)
         members = np.concatenate([sure, candidates.swapped], axis=1)
-        rouge = rouge_of_groups(sentences, example.summary, document.language, members)
+        rouge = rouge_of_groups(sentences, summary, document.language, members)
         labelled.append((candidates.features, rouge))
     return labelled
 

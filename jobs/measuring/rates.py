@@ -7,10 +7,11 @@ so that what else runs on the machine weighs on both.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from bertsum.inference.reader import Reader
-    from bertsum.inference.summarizer import Summarizer
-    from bertsum.schema import Document
+    from bertsum.inference.summarizer import Prepared, Summarizer
+    from bertsum.schema import Document, Prediction
     from bertsum.text.encoder import EncodedDocument
+
+Result = TypeVar("Result")
 
 _PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
 
@@ -48,6 +51,7 @@ class Measured:
     engine_share: float  # of `matrix_flops`, counting the operations that real tokens need
     prepare_documents_per_core: float
     end_to_end_documents: float  # Arrow rows in, Arrow rows out
+    cpu_seconds: Mapping[str, float]  # of a document in each stage, all threads together
     bottleneck: str
 
 
@@ -107,19 +111,33 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         raise InputError("no document of the sample is text in a language of the model")
     tokens = sum(len(document.input_ids) for document in encoded)
     operations, config = _operations(summarizer, encoded)
-    products, shares, engines, cores, walls = [], [], [], [], []
+    products, shares, engines, stages, walls = [], [], [], [], []
     for _ in range(repetitions + 1):  # the first one allocates and compiles
         before = _product_rate(summarizer, config)
-        engine = _seconds(lambda: summarizer.forward(prepared))
+        engine, forward, scores = _timed(lambda: summarizer.forward(prepared))
         product = (before + _product_rate(summarizer, config)) / 2
         products.append(product)
         engines.append(engine)
         shares.append(operations / engine / product)
-        start = time.process_time()  # of all threads: what preparing costs in cores
-        summarizer.prepare(documents)
-        cores.append(time.process_time() - start)
-        walls.append(_seconds(lambda: list(summarizer.stream(tables))))
-    engine, core, wall = (median(values[1:]) for values in (engines, cores, walls))
+        _, prepare, _ = _timed(lambda: summarizer.prepare(documents))
+        _, make_batch, _ = _timed(lambda: _make_batches(summarizer, prepared))
+        _, finish, predictions = _timed(partial(summarizer.finish, prepared, scores))
+        _, output, _ = _timed(partial(_make_rows, summarizer, tables, predictions))
+        stage_seconds = {
+            "prepare": prepare,
+            "make_batch": make_batch,
+            "forward": max(0.0, forward - make_batch),  # which makes the batches, too
+            "finish": finish,
+            "output": output,
+        }
+        stages.append(stage_seconds)
+        walls.append(_timed(lambda: list(summarizer.stream(tables)))[0])
+    engine, wall = median(engines[1:]), median(walls[1:])
+    cpu_seconds = {
+        name: median(repetition[name] for repetition in stages[1:]) / len(documents)
+        for name in stages[0]
+    }
+    host = sum(cpu_seconds.values()) - cpu_seconds["forward"]
     return Measured(
         device=device_name(summarizer.device) or "CPU",
         dtype=str(summarizer.dtype).removeprefix("torch."),
@@ -131,25 +149,50 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         engine_tokens=tokens / engine,
         engine_documents=len(encoded) / engine,
         engine_share=median(shares[1:]),
-        prepare_documents_per_core=len(documents) / core,
+        prepare_documents_per_core=1 / cpu_seconds["prepare"],
         end_to_end_documents=len(documents) / wall,
-        bottleneck=_bottleneck(core, engine, summarizer.device.type != "cpu"),
+        cpu_seconds=cpu_seconds,
+        bottleneck=_bottleneck(host * len(documents), engine, summarizer.device.type != "cpu"),
     )
 
 
-def _bottleneck(prepare: float, engine: float, on_gpu: bool) -> str:
-    """From seconds for the same documents. One thread prepares while the device computes."""
+def _bottleneck(host: float, engine: float, on_gpu: bool) -> str:
+    """From seconds for the same documents: of one core beside the model, and of the engine."""
     if not on_gpu:
-        return f"the CPU, which spends {prepare / (prepare + engine):.0%} of the time on preparing"
-    if prepare > engine:
-        return f"preparing: {prepare / engine:.1f} replicas a GPU (resources.num_gpus) would keep it busy"
+        share = host / (host + engine)
+        return f"the CPU, which spends {share:.0%} of the time on what is not the model"
+    if host > engine:
+        return (
+            f"the host: {host / engine:.1f} replicas a GPU (resources.num_gpus) would keep it busy"
+        )
     return "the GPU"
 
 
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()  # ends with a copy to the host, so that a GPU has done its work
-    return time.perf_counter() - start
+def _timed(step: Callable[[], Result]) -> tuple[float, float, Result]:
+    """Seconds, CPU seconds of all threads, and the result."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = step()  # ends with a copy to the host, so that a GPU has done its work
+    return time.perf_counter() - start, time.process_time() - cpu_start, result
+
+
+def _make_batches(summarizer: "Summarizer", prepared: "Prepared") -> None:
+    from bertsum.model.batches import group_documents, make_batch
+
+    for _, _, encoded in summarizer.documents_by_reader(prepared):
+        for group in group_documents(encoded, summarizer.max_batch_tokens):
+            make_batch(encoded, group)
+
+
+def _make_rows(
+    summarizer: "Summarizer", tables: Sequence[pa.Table], predictions: "Sequence[Prediction]"
+) -> None:
+    from bertsum.inference.arrow import output_table
+
+    start = 0
+    for table in tables:
+        stop = start + table.num_rows
+        output_table(table, predictions[start:stop], summarizer.config)
+        start = stop
 
 
 def _operations(

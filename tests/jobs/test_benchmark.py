@@ -1,6 +1,7 @@
 """`bertsum benchmark` on a tiny model: all rates are there, and the estimate follows from them."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,6 +71,11 @@ def test_rates_and_the_estimate(paths, capsys):
         found["engine_documents"] * found["tokens_per_document"]
     )
     assert found["end_to_end_documents"] > 0 and found["job"]["startup_seconds"] > 0
+    stages = ["prepare", "make_batch", "forward", "finish", "output"]
+    assert list(found["cpu_seconds"]) == stages and all(
+        found["cpu_seconds"][stage] > 0 for stage in stages
+    )
+    assert found["cpu_seconds"]["prepare"] == pytest.approx(1 / found["prepare_documents_per_core"])
     assert found["replica_hours"] == pytest.approx(2 / found["job"]["documents_per_second"])
     assert found["cost"] == pytest.approx(2 * found["replica_hours"])
 
@@ -97,6 +103,16 @@ def test_on_a_cluster_the_engine_is_measured_by_a_task_and_the_job_where_all_nod
     table = capsys.readouterr().out
     assert "the job                 not measured: --scratch" in table
     assert "bottleneck              the CPU" in table
+    head = table.index("CPU time a document")
+    shares = re.findall(r"^  (\w+) +([\d,]+) µs, ([\d.]+)%$", table[head:], re.MULTILINE)
+    assert [name for name, _, _ in shares] == [
+        "prepare",
+        "make_batch",
+        "forward",
+        "finish",
+        "output",
+    ]
+    assert sum(float(share) for _, _, share in shares) == pytest.approx(100, abs=0.3)
     assert main([*command, "--scratch", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["threads"] == 2

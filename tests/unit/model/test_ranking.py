@@ -209,6 +209,57 @@ def test_no_candidate_says_the_same_twice():
     assert sets(make_candidates(document, np.ones(5, np.float32), 3, VOCABULARY_SIZE)) == [[0]]
 
 
+def test_documents_of_a_pool_have_the_candidates_that_each_has_alone():
+    """Also where they have repeats, sure sentences, or fewer sentences than a set is to have."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for size in (1, 2, 3, 7, 12, 20, 40, 40, 40):
+        few = rng.choice(tiny.WORDS, 8 if size == 40 else 30)  # of few words: many repeats
+        drawn = rng.choice(few, (size, 7))
+        texts.append(" ".join(f"{' '.join(words).capitalize()}." for words in drawn))
+    documents = encode(*texts)
+    scores = []
+    for document in documents:
+        scores.append(rng.integers(1, 9, document.num_read_sentences).astype(np.float32) / 10)
+    sizes = [1, 3, 3, 5, 8, 3, 9, 3, 1]
+    more = {"fewer_sentences": 1, "reads_text": True}
+    pool = module.make_candidates(documents, scores, sizes, VOCABULARY_SIZE, **more)
+    for document, values, size, found in zip(documents, scores, sizes, pool, strict=True):
+        alone = make_candidates(document, values, size, VOCABULARY_SIZE, **more)
+        assert sets(found) == sets(alone)
+        assert found.features == pytest.approx(alone.features, abs=1e-5)
+        assert ranked(found) == without_repeats(document, values, size + 5)
+
+
+def ranked(candidates):
+    return [*candidates.sure.tolist(), *candidates.others.tolist()]
+
+
+def without_repeats(document, scores, most):
+    """The definition: the best sentences, of whose trigrams better ones have at most a third."""
+    tokens = document.input_ids[document.is_text]
+    sentences = document.token_sentences[document.is_text]
+    kept, seen = [], set()
+    for index in np.argsort(-scores, kind="stable").tolist():
+        ids = tokens[sentences == index].tolist()
+        trigrams = set(itertools.pairwise(itertools.pairwise(ids)))
+        if len(trigrams & seen) <= len(trigrams) / 3 and len(kept) < most:
+            kept.append(index)
+            seen |= trigrams
+    return kept
+
+
+def test_text_that_is_too_much_for_one_sort_is_ranked_the_same(document, monkeypatch):
+    texts = [" ".join([*SENTENCES, SENTENCES[2]]), "Prices fall. " * 3]
+    documents = encode(*texts)
+    scores = [np.append(SCORES, np.float32(0.95)), np.ones(3, np.float32)]
+    expected = module.make_candidates(documents, scores, [2, 2], VOCABULARY_SIZE)
+    monkeypatch.setattr(module, "_KEY_BITS", 10)
+    found = module.make_candidates(documents, scores, [2, 2], VOCABULARY_SIZE)
+    assert list(map(ranked, found)) == list(map(ranked, expected))
+    assert 12 in ranked(found[0]) and 2 not in ranked(found[0])
+
+
 class Shortest(CandidateRanker):
     """Expects most of the candidate with the fewest tokens."""
 
