@@ -180,14 +180,14 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     monkeypatch.setattr(torch, "from_numpy", lambda values: _without_content(from_numpy(values)))
     monkeypatch.setattr(Tensor, "pin_memory", lambda values: record.pin(values))
     monkeypatch.setattr(nn.Module, "_apply", _replace_weights)
-    load = reader.load_checkpoint
+    load = reader.load_for_inference
 
     def load_fake(directory: Path) -> tuple[BertSum, Any]:
         with unset_fake_temporarily():  # reading a file cannot be faked
             model, tokenizer = load(directory)
         return model._apply(_without_content), tokenizer
 
-    monkeypatch.setattr(reader, "load_checkpoint", load_fake)
+    monkeypatch.setattr(reader, "load_for_inference", load_fake)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), record:
             yield record
