@@ -32,7 +32,7 @@ _MAX_CONTROL_SHARE = 0.1  # of the characters: above it a value is binary data, 
 
 # all of ASCII but tab, line feed, vertical tab, form feed and carriage return
 _CONTROL_BYTES = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
-_NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
+_NON_CHARACTERS = ("\ufffe", "\uffff")
 
 
 def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
@@ -200,7 +200,7 @@ def unreadable(document: Document) -> Prediction | None:
     # In UTF-8 each control character is one byte that is part of no other character. So they can be
     # counted in C: "a\x00b" has 3 bytes, 2 without them.
     num_control = len(data) - len(data.translate(None, _CONTROL_BYTES))
-    num_control += sum(map(data.count, _NON_CHARACTERS))
+    num_control += sum(map(text.count, _NON_CHARACTERS))
     if num_control > _MAX_CONTROL_SHARE * len(text):
         problem = f"{num_control} of {len(text)} characters are control characters"
         return Prediction(Status.NOT_TEXT, error=problem)

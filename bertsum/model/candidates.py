@@ -170,9 +170,12 @@ def make_candidates(
         features = (columns - scales[:, :1, None]) / scales[:, 1:, None]  # [F, D, N]
         features = np.ascontiguousarray(np.moveaxis(features, 0, -1))  # [D, N, F]
         for index, document_features in zip(indices, features, strict=True):
-            sure, others = np.split(ranked[index], [rows.num_sure[index]])
+            num_sure = int(rows.num_sure[index])
             candidates[index] = Candidates(
-                sure=sure, others=others, swapped=swapped, features=document_features
+                sure=ranked[index][:num_sure],
+                others=ranked[index][num_sure:],
+                swapped=swapped,
+                features=document_features,
             )
     return [candidates[index] for index in range(len(documents))]
 

@@ -11,6 +11,7 @@ Sentences of documents are such runs, and tokens of sentences.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -52,5 +53,5 @@ def ranges(starts: LongArray, stops: LongArray) -> LongArray:
 
 def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:
     """One array for each run; none without a run."""
-    # np.split of no bounds would give one array, not none.
-    return np.split(items, bounds(counts)[1:-1]) if len(counts) else []
+    # np.split does the same at ten times the cost
+    return [items[start:stop] for start, stop in pairwise(bounds(counts).tolist())]

@@ -156,11 +156,14 @@ class Tokenizer:
         # Forget before a look-up, never in it: rows of one call come from one state of the memory.
         if len(self._rows) > _MAX_PIECES or self._num_characters > _MAX_PIECE_CHARACTERS:
             self._forget()
-        self._learn([piece for piece in distinct if piece not in self._rows])
-        rows = np.fromiter(map(self._rows.__getitem__, distinct), np.int64, len(distinct))
+        rows = list(map(self._rows.get, distinct))
+        if None in rows:
+            known = zip(distinct, rows, strict=True)
+            self._learn([piece for piece, row in known if row is None])
+            rows = list(map(self._rows.get, distinct))
         # int32; Arrow's own way to numpy imports pandas
         indices = np.frombuffer(encoded.indices.buffers()[1], np.int32, num_pieces)
-        piece_rows: LongArray = rows[indices]
+        piece_rows: LongArray = np.array(rows, np.int64)[indices]
         return piece_rows
 
     def _learn(self, pieces: list[str]) -> None:
