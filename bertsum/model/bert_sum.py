@@ -22,9 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
@@ -39,7 +41,7 @@ from bertsum.model.attention import (
 )
 from bertsum.model.batches import Batch
 from bertsum.model.ranking import CandidateRanker
-from bertsum.text.ragged import run_numbers
+from bertsum.text.ragged import bounds, offsets, run_numbers
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 
 # Where windows have to be padded, padding of a group of them stays below this share of the longest.
@@ -291,17 +293,24 @@ class BertSum(nn.Module):
         padded to the longest.
         """
         config = self.encoder.config
-        mask = torch.arange(lengths[-1])[None, :] < torch.tensor(lengths)[:, None]  # [W, L]
-        mask = mask.to(batch.input_ids.device)
-        inputs = {"input_ids": _pad(batch.input_ids[run], mask, config.pad_token_id or 0)}
+        device, length = batch.input_ids.device, lengths[-1]
+        # [t] where each token stands in the padded windows: lengths [1, 2] -> [0, 2, 3]. Made on the
+        # host, which would wait for the indices that a mask on the device stands for.
+        indices = run_numbers(lengths) * length + offsets(lengths)
+        mask = np.zeros((len(lengths), length), np.int64)
+        mask.reshape(-1)[indices] = 1
+        padded = (to_device(torch.from_numpy(indices), device), mask.shape)
+        inputs = {"input_ids": _pad(batch.input_ids[run], *padded, config.pad_token_id or 0)}
         if getattr(config, "type_vocab_size", 0) > 1:  # DistilBERT knows no segments
-            inputs["token_type_ids"] = _pad(batch.token_type_ids[run], mask, 0)
+            inputs["token_type_ids"] = _pad(batch.token_type_ids[run], *padded, 0)
         output = self.encoder(
-            attention_mask=mask.long(), output_hidden_states=bool(layers), **inputs
+            attention_mask=to_device(torch.from_numpy(mask), device),
+            output_hidden_states=bool(layers),
+            **inputs,
         )
         # [W, L, H] -> the tokens that are no padding
-        kept = [output.hidden_states[layer][mask] for layer in layers]
-        return output.last_hidden_state[mask], kept
+        kept = [output.hidden_states[layer].flatten(0, 1)[padded[0]] for layer in layers]
+        return output.last_hidden_state.flatten(0, 1)[padded[0]], kept
 
 
 class SummarizationLayers(nn.Module):
@@ -442,10 +451,27 @@ def sinusoidal_positions(indices: Tensor, hidden_size: int) -> Tensor:
 
 def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
     """[S, H] outputs, and [B, H] last states of both directions of the last layer."""
-    packed = pack_sequence(list(torch.split(vectors, num_sentences)), enforce_sorted=False)
+    # As `pack_sequence` does, but with indices made on the host, which waits for no device: first the
+    # first sentences of all documents, those of the longest first, then the second ones, and so on.
+    counts = np.array(num_sentences)
+    longest_first = np.argsort(-counts, kind="stable")
+    steps = offsets(counts[longest_first])  # [S] index of each sentence in its document
+    rows = np.repeat(bounds(counts)[longest_first], counts[longest_first]) + steps
+    rows = rows[np.argsort(steps, kind="stable")]  # [S] of `vectors`, in the order of the LSTM
+
+    def on_device(values: npt.NDArray[np.int64]) -> Tensor:
+        return to_device(torch.from_numpy(values), vectors.device)
+
+    packed = PackedSequence(
+        vectors[on_device(rows)],
+        torch.from_numpy(np.bincount(steps)),  # the documents that have an n-th sentence
+        on_device(longest_first),
+        on_device(np.argsort(longest_first)),
+    )
     output: PackedSequence
     output, (state, _) = lstm(packed)
-    return torch.cat(unpack_sequence(output)), torch.cat([state[-2], state[-1]], dim=1)
+    last = torch.cat([state[-2], state[-1]], dim=1)
+    return output.data[on_device(np.argsort(rows))], last
 
 
 def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
@@ -485,6 +511,7 @@ def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
     return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
 
 
-def _pad(values: Tensor, mask: Tensor, fill: int) -> Tensor:
-    """[T] packed -> [W, L] padded with `fill`."""
-    return values.new_full(mask.shape, fill).masked_scatter(mask, values)
+def _pad(values: Tensor, indices: Tensor, shape: tuple[int, ...], fill: int) -> Tensor:
+    """[T] packed -> [W, L] padded with `fill`. `indices`: [T] of the values in the result."""
+    padded = values.new_full((math.prod(shape),), fill)
+    return padded.index_copy(0, indices, values).view(shape)

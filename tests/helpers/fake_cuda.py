@@ -21,6 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -180,6 +181,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     monkeypatch.setattr(torch, "from_numpy", lambda values: _without_content(from_numpy(values)))
     monkeypatch.setattr(Tensor, "pin_memory", lambda values: record.pin(values))
     monkeypatch.setattr(nn.Module, "_apply", _replace_weights)
+    monkeypatch.setattr(nn.LSTM, "forward", _run_lstm)
     load = reader.load_for_inference
 
     def load_fake(directory: Path) -> tuple[BertSum, Any]:
@@ -199,6 +201,17 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
 
 def _without_content(values: Tensor) -> Tensor:
     return torch.empty(values.shape, dtype=values.dtype)
+
+
+def _run_lstm(
+    lstm: nn.LSTM, packed: PackedSequence
+) -> tuple[PackedSequence, tuple[Tensor, Tensor]]:
+    """Shapes of the results: the host's numbers of documents have no content here, either."""
+    documents = packed.sorted_indices
+    assert documents is not None
+    state = packed.data.new_empty(2 * lstm.num_layers, len(documents), lstm.hidden_size)
+    output = packed._replace(data=packed.data.new_empty(len(packed.data), 2 * lstm.hidden_size))
+    return output, (state, state)
 
 
 def _replace_weights(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:

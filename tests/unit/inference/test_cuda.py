@@ -51,6 +51,8 @@ HEADS: list[tuple[dict[str, object], dict[str, object], int]] = [
     ({"pooling": "cls", "summarization_layers": "linear", "sentiment_pooling": "mean"}, {}, 75),
     ({"surface_features": True, "rank_candidates": True, "topic_labels": ("a", "b")}, {}, 270),
     ({"token_sentiment_labels": TAGS, "embedding_layers": (0, 1, 2)}, ALL_OUTPUTS, 250),
+    ({"summarization_layers": "lstm"}, {}, 150),
+    ({"summarization_layers": "linear", "sentiment_pooling": "lstm"}, {}, 150),
     # a prefix before each window: attention takes each length of windows as a block of its own
     ({"prefix_tokens": 4}, {}, 550),
 ]
@@ -71,15 +73,25 @@ def test_a_batch_of_any_heads_is_on_one_device_and_the_host_does_not_wait(
     assert record.kernels <= most_kernels, record.operations
 
 
-@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "electra"])
+@pytest.mark.parametrize(
+    ("kind", "most_kernels"),
+    # the last two compute their own way, in groups of windows of about equal length
+    [
+        ("roberta", 200),
+        ("xlm-roberta", 200),
+        ("electra", 200),
+        ("distilbert", 780),
+        ("mpnet", 1400),
+    ],
+)
 def test_so_is_a_batch_of_other_encoders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most_kernels: int
 ) -> None:
     save(tmp_path, kind)
     with fake_cuda(monkeypatch) as record:
         start(tmp_path, record)
     assert record.problems == []
-    assert record.kernels <= 200, record.operations
+    assert record.kernels <= most_kernels, record.operations
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])

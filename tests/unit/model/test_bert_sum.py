@@ -9,6 +9,7 @@ import torch
 from helpers import tiny
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import nn
+from torch.nn.utils import rnn
 
 from bertsum.errors import ModelError
 from bertsum.inference.reader import document_encoder
@@ -498,6 +499,18 @@ def test_sentiment_is_attention_of_the_learned_query():
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("counts", [[3], [1, 1, 2, 5, 5, 9], [4, 2, 7, 2]])
+@torch.inference_mode()
+def test_documents_are_packed_for_an_lstm_as_torch_packs_them(counts):
+    torch.manual_seed(3)
+    lstm, vectors = nn.LSTM(8, 4, 2, bidirectional=True), torch.randn(sum(counts), 8)
+    packed = rnn.pack_sequence(list(torch.split(vectors, counts)), enforce_sorted=False)
+    output, (state, _) = lstm(packed)
+    found, last = model_module.run_lstm(lstm, vectors, counts)
+    assert torch.equal(found, torch.cat(rnn.unpack_sequence(output)))
+    assert torch.equal(last, torch.cat([state[-2], state[-1]], dim=1))
+
+
 def test_lstm_heads_are_torchs_lstm_on_each_document():
     torch.manual_seed(5)
     config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm")
