@@ -417,6 +417,8 @@ class DocumentHead(nn.Module):
         """[S, H] sentence vectors, document by document -> [B, C] logits."""
         if self.lstm is not None:
             document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
+        elif self.attention is not None and _is_inference_on_gpu(vectors):
+            document_vectors = self._attend_at_once(self.attention, vectors, num_sentences)
         else:
             pooled = []
             for first, count, length in runs(num_sentences):
@@ -435,6 +437,35 @@ class DocumentHead(nn.Module):
             0
         ]  # [n, 1, H]
         return attended.squeeze(1)
+
+    def _attend_at_once(
+        self, attention: nn.MultiheadAttention, vectors: Tensor, num_sentences: list[int]
+    ) -> Tensor:
+        """[S, H] sentence vectors -> [B, H], as `_pool`, by as few kernels as one document takes.
+
+        On a GPU the kernels of a block for each number of sentences are most of the heads' time. On
+        a CPU the blocks are quicker.
+        """
+        linear = nn.functional.linear
+        hidden_size, num_heads = vectors.shape[1], attention.num_heads
+        documents = to_device(torch.from_numpy(run_numbers(num_sentences)), vectors.device)  # [S]
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        query = linear(self.query.view(1, -1), weight[:hidden_size], bias[:hidden_size])
+        keys_values = linear(vectors, weight[hidden_size:], bias[hidden_size:])
+        key, value = keys_values.view(len(vectors), 2, num_heads, -1).unbind(1)  # [S, A, D]
+        scores = (query.view(1, num_heads, -1) * key).sum(2) * key.shape[2] ** -0.5  # [S, A]
+        # softmax over the sentences of a document, less its maximum, so that nothing overflows
+        largest = scores.new_full((len(num_sentences), num_heads), -math.inf)
+        by_head = documents.unsqueeze(1).expand_as(scores)
+        largest = largest.scatter_reduce(0, by_head, scores, "amax")  # [B, A]
+        weights = (scores - largest[documents]).exp()
+        totals = torch.zeros_like(largest)
+        _add_rows(totals, documents, weights)
+        sums = vectors.new_zeros(len(num_sentences), hidden_size)
+        _add_rows(sums, documents, (weights.unsqueeze(2) * value).flatten(1))
+        means = sums.view(len(sums), num_heads, -1) / totals.unsqueeze(2)  # [B, A, D]
+        attended: Tensor = attention.out_proj(means.flatten(1))
+        return attended
 
 
 def sinusoidal_positions(indices: Tensor, hidden_size: int) -> Tensor:
@@ -472,6 +503,11 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output, (state, _) = lstm(packed)
     last = torch.cat([state[-2], state[-1]], dim=1)
     return output.data[on_device(np.argsort(rows))], last
+
+
+def _is_inference_on_gpu(values: Tensor) -> bool:
+    is_training = torch.is_grad_enabled() or torch.is_autocast_enabled("cuda")
+    return values.is_cuda and not is_training
 
 
 def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
