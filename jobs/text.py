@@ -16,6 +16,7 @@ from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import SummarizerConfig
 from bertsum.config_base import load_config
 from bertsum.errors import InputError
+from bertsum.inference.arrow import unreadable
 from bertsum.masking import describe, mask
 from bertsum.schema import MIXED, Document, Prediction, Status, prediction_schema
 from jobs.options import add_config_options, add_model_option, parse
@@ -46,16 +47,19 @@ def text(options: TextOptions) -> int:
     language = [f"language={options.language}"] if options.language else []
     config = load_config(SummarizerConfig, options.config, [*options.settings, *language])
     document = _read(options.file)
-    start = time.perf_counter()
-    # It imports torch, which takes seconds: only once the options are known to be right.
-    from bertsum.inference.routing import only_member
-    from bertsum.inference.summarizer import Summarizer
-
     directory = resolve(options.model)
     config = with_outputs(config, directory)
-    summarizer = Summarizer(*only_member(directory, document, config))
-    loaded = time.perf_counter()
-    prediction = summarizer.predict([document])[0]
+    start = loaded = time.perf_counter()
+    prediction, is_without_aspects = unreadable(document), False
+    if prediction is None:  # else no model has to be loaded
+        # It imports torch, which takes a second: only once the options are known to be right.
+        from bertsum.inference.routing import only_member
+        from bertsum.inference.summarizer import Summarizer
+
+        summarizer = Summarizer(*only_member(directory, document, config))
+        loaded = time.perf_counter()
+        prediction = summarizer.predict([document])[0]
+        is_without_aspects = set(config.outputs or ()) > set(summarizer.config.outputs or ())
     seconds = {"load": loaded - start, "predict": time.perf_counter() - loaded}
     if options.json:
         rounded = {name: round(value, 3) for name, value in seconds.items()}
@@ -68,7 +72,7 @@ def text(options: TextOptions) -> int:
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)
-        if set(config.outputs or ()) > set(summarizer.config.outputs or ()):
+        if is_without_aspects:
             print("aspects    unknown: the model for this language has no head for words")
     return 0 if prediction.status in (Status.OK, Status.UNKNOWN_LANGUAGE) else 1
 

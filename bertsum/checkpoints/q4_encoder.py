@@ -35,6 +35,7 @@ from bertsum.checkpoints.without_transformers import encoder_with
 from bertsum.errors import ModelError
 from bertsum.model.bert_encoder import BertConfig, BertEncoder
 from bertsum.text.plain_tokenizer import PlainTokenizer
+from bertsum.text.tokenizer import Piece, hidden_pieces
 
 if TYPE_CHECKING:  # importing them takes seconds
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -147,8 +148,10 @@ def read_q4_encoder(path: Path) -> tuple[BertEncoder, PlainTokenizer]:
     """Read encoder (float32) and tokenizer without Transformers. Raises ModelError."""
     file = _read(path)
     start_id, stop_id, pad_id, unk_id = file.special_ids
-    backend = _backend(file)
-    backend.add_special_tokens(list(_special(backend).values()))  # as Transformers does
+    special = list(_special(file).values())
+    # A DocumentEncoder would hide them, and build the model, which takes long, a second time.
+    backend = _backend(file, hidden_pieces(file.pieces, special))
+    backend.add_special_tokens(special)  # as Transformers does
     tokenizer = PlainTokenizer(
         backend_tokenizer=backend,
         cls_token_id=start_id,
@@ -410,24 +413,25 @@ def _unpack(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
 def _tokenizer(file: _Q4File) -> "PreTrainedTokenizerBase":
     from transformers import PreTrainedTokenizerFast
 
-    backend = _backend(file)
     make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # carries no types
     return make(
-        tokenizer_object=backend,
+        tokenizer_object=_backend(file, file.pieces),
         model_max_length=file.sizes.positions,
         model_input_names=["input_ids", "attention_mask"],
-        **_special(backend),
+        **_special(file),
     )
 
 
-def _backend(file: _Q4File) -> tokenizers.Tokenizer:
+def _backend(file: _Q4File, pieces: list[Piece]) -> tokenizers.Tokenizer:
     """The tokenizer by the rules of XLM-R (Conneau et al. 2020).
 
     Text is normalized, cut at white space, and each word, with a mark for the space before it, is
     cut into the pieces whose scores have the largest sum.
+
+    `pieces`: those of the file, perhaps with other scores.
     """
     unk_id = file.special_ids[_SPECIAL_TOKENS.index("<unk>")]
-    backend = tokenizers.Tokenizer(models.Unigram(file.pieces, unk_id=unk_id, byte_fallback=False))
+    backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=unk_id, byte_fallback=False))
     backend.normalizer = _normalizer(file)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -445,11 +449,11 @@ def _backend(file: _Q4File) -> tokenizers.Tokenizer:
     return backend
 
 
-def _special(backend: tokenizers.Tokenizer) -> dict[str, str]:
+def _special(file: _Q4File) -> dict[str, str]:
     """The special tokens, as Transformers names what they are for."""
     special = {"cls_token": "<s>", "sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}
     special |= {"pad_token": "<pad>", "unk_token": "<unk>"}
-    if backend.token_to_id(_MASK) is not None:
+    if any(piece == _MASK for piece, _ in file.pieces):
         special["mask_token"] = _MASK
     return special
 

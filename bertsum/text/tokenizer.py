@@ -12,10 +12,11 @@ whose ids for a probe text are not the same both ways.
 Shapes: N bytes of all texts, S sentences, P pieces, T ids.
 """
 
+import gc
 import json
 import string
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
 from unicodedata import category
@@ -33,6 +34,7 @@ IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
 Spans = Sequence[Sequence[tuple[int, int]]]
+Piece = tuple[str, float]
 
 # Given to the tokenizer at once, also of one sentence: it takes up to 500 bytes a character, and a
 # file without a single full stop is one sentence. Where a longer sentence is cut, ids may differ.
@@ -235,35 +237,46 @@ class Tokenizer:
 def _unigram_cuts(backend: tokenizers.Tokenizer) -> UnigramCuts | None:
     if not isinstance(backend.model, tokenizers.models.Unigram):
         return None
-    settings = json.loads(backend.to_str())
+    was_collecting = gc.isenabled()
+    gc.disable()  # which would look at each of 250,000 pieces again and again: 0.4 s
+    try:
+        settings = json.loads(backend.to_str())
+    finally:
+        if was_collecting:
+            gc.enable()
     _hide_special_pieces(backend, settings["model"])
     return UnigramCuts.of(backend, settings)
 
 
 def _hide_special_pieces(backend: tokenizers.Tokenizer, model: dict[str, Any]) -> None:
-    """Keep a Unigram model from choosing special tokens, so that an author's "<s>" is text.
+    """Keep a Unigram model from choosing special tokens: see `hidden_pieces`.
+
+    `model`: the part of the tokenizer's JSON; its scores change along.
+    """
+    added = backend.get_added_tokens_decoder().values()
+    special = {token.content for token in added if token.special}
+    pieces = [(piece, score) for piece, score in model["vocab"]]
+    hidden = hidden_pieces(pieces, special)
+    if hidden == pieces:
+        return
+    model["vocab"] = hidden
+    options = {key: model[key] for key in ("unk_id", "byte_fallback")}
+    backend.model = tokenizers.models.Unigram(hidden, **options)
+
+
+def hidden_pieces(pieces: list[Piece], special: Collection[str]) -> list[Piece]:
+    """Pieces and their scores, those of special tokens so low that an author's "<s>" is text.
 
     `encode_special_tokens` only stops the search for them before a text is cut. They are pieces of
     the vocabulary, too, with the best of all scores.
 
     The score of an unknown character lies below that of any piece, so it sinks along. That changes
     nothing where each character of a piece is a piece itself; other vocabularies stay as they are.
-
-    `model`: the part of the tokenizer's JSON; its scores change along.
     """
-    added = backend.get_added_tokens_decoder().values()
-    special = {token.content for token in added if token.special}
-    pieces = {piece for piece, _ in model["vocab"]}
-    if not set("".join(pieces)) <= pieces:
-        return
-    for entry in model["vocab"]:
-        if entry[0] in special:
-            entry[1] = _NEVER_CHOSEN
-    backend.model = tokenizers.models.Unigram(
-        [(piece, score) for piece, score in model["vocab"]],
-        unk_id=model["unk_id"],
-        byte_fallback=model["byte_fallback"],
-    )
+    names = {piece for piece, _ in pieces}
+    if not set("".join(names)) <= names:
+        return pieces
+    return [(piece, _NEVER_CHOSEN if piece in special else score) for piece, score in pieces]
 
 
 def _cut_as_bert(texts: Sequence[str], spans: Spans) -> tuple[ByteArray, LongArray, LongArray]:

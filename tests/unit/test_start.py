@@ -51,11 +51,17 @@ def test_status_imports_no_torch():
 DEAR = {"transformers", "ray", "pandas", "scipy", "sympy", "torch._dynamo", "pyarrow.dataset"}
 
 
-@pytest.mark.parametrize("text", [ENGLISH, CHINESE, ""])
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE])
 def test_one_document_is_summarized_without_transformers(text):
     modules = modules_after(COMMAND.format(arguments=["text", "-"]), text)
     assert "torch" in modules
     assert not modules & DEAR
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\x00\x01\x02\x03 a"])
+def test_a_document_that_is_no_text_needs_no_model(text):
+    modules = modules_after(COMMAND.format(arguments=["text", "-"]), text)
+    assert not modules & (DEAR | {"torch", "tokenizers"})
 
 
 def test_a_summarizer_is_made_without_transformers():

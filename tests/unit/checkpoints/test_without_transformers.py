@@ -5,15 +5,18 @@ import shutil
 
 import pytest
 import torch
-from helpers import tiny
+from helpers import e5s1, tiny
 from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
 import bertsum
 from bertsum.checkpoints.checkpoint import (
     load_checkpoint,
+    load_encoder,
     load_for_inference,
+    make_delta,
     save_checkpoint,
+    save_delta,
 )
 from bertsum.checkpoints.config import package_encoder
 from bertsum.checkpoints.locate import DEFAULT_MODEL
@@ -21,6 +24,7 @@ from bertsum.checkpoints.without_transformers import read_encoder, read_tokenize
 from bertsum.errors import ModelError
 from bertsum.inference.reader import document_encoder
 from bertsum.model.bert_encoder import BertEncoder
+from bertsum.model.bert_sum import BertSum
 from bertsum.text.plain_tokenizer import PlainTokenizer, digest_of, set_up
 
 KINDS = pytest.mark.parametrize("kind", tiny.ENCODER_TOKENIZERS)
@@ -96,6 +100,24 @@ def test_a_delta_is_the_same_in_both_ways(dtype, tmp_path, monkeypatch):
     before = model.encoder.embeddings.word_embeddings.weight.clone()
     (package / "model" / "model.safetensors").write_bytes(b"")
     assert torch.equal(model.encoder.embeddings.word_embeddings.weight, before)
+
+
+def test_a_delta_on_a_file_of_4_bits_is_the_same_in_both_ways(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "tiny_q4"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "weights.bin").write_bytes(e5s1.build())
+    monkeypatch.syspath_prepend(str(package.parent))
+    base = package_encoder("package:tiny_q4/weights.bin")
+    encoder, _ = load_encoder("package:tiny_q4/weights.bin")
+    model = BertSum(encoder, tiny.model_config(max_window_tokens=16))
+    with torch.no_grad():
+        encoder.encoder.layer[0].attention.self.query.weight += 0.1 * torch.ones(1, 1)
+    delta = make_delta(model, base, 1)
+    save_delta(tmp_path / "delta", model, delta, "", version=bertsum.__version__)
+    loaded, _ = assert_equal_models(tmp_path / "delta", tmp_path)
+    assert isinstance(loaded.encoder, BertEncoder)
+    assert isinstance(load_for_inference(tmp_path / "delta")[1], PlainTokenizer)
 
 
 @pytest.mark.parametrize("member", ["english", "multilingual"])
