@@ -498,7 +498,6 @@ def test_sentiment_is_attention_of_the_learned_query():
     torch.testing.assert_close(module(vectors, lengths), torch.stack(expected), rtol=0, atol=1e-5)
 
 
-@torch.inference_mode()
 @pytest.mark.parametrize("counts", [[3], [1, 1, 2, 5, 5, 9], [4, 2, 7, 2]])
 @torch.inference_mode()
 def test_attention_of_all_documents_at_once_is_that_of_each(counts):
@@ -523,6 +522,7 @@ def test_documents_are_packed_for_an_lstm_as_torch_packs_them(counts):
     assert torch.equal(last, torch.cat([state[-2], state[-1]], dim=1))
 
 
+@torch.inference_mode()
 def test_lstm_heads_are_torchs_lstm_on_each_document():
     torch.manual_seed(5)
     config = tiny.model_config(summarization_layers="lstm", sentiment_pooling="lstm")
