@@ -62,7 +62,7 @@ class Running:
     error: str | None = None
     done: _Event | None = None  # None on a CPU, where nothing runs beside the host
     # Where numbers may leave the range of their format: whether they did not, and what gives the
-    # batch to the device again in another format. The indices of what it returns count in the batch.
+    # batch to the device again in another format. The indices that it returns count in the batch.
     is_finite: Tensor | None = None  # [] bool
     repeat: "Callable[[], Sequence[Running]] | None" = None
 

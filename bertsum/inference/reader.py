@@ -281,8 +281,8 @@ class Reader:
                 return self._start_group(documents, group, in_float32=in_float32, is_last_try=True)
             if lacks_memory and is_crowded(self.device):
                 raise DeviceError(
-                    f"other processes have taken memory of {self.device}, and what they left is too "
-                    f"little for one document: {reason}"
+                    f"other processes have taken memory of {self.device}, and what they left is "
+                    f"too little for one document: {reason}"
                 )
             return [Running(indices=list(group), error=f"the model failed: {reason}")]
         half = len(group) // 2

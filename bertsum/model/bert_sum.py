@@ -294,8 +294,8 @@ class BertSum(nn.Module):
         """
         config = self.encoder.config
         device, length = batch.input_ids.device, lengths[-1]
-        # [t] where each token stands in the padded windows: lengths [1, 2] -> [0, 2, 3]. Made on the
-        # host, which would wait for the indices that a mask on the device stands for.
+        # [t] where each token stands in the padded windows: lengths [1, 2] -> [0, 2, 3]. Made on
+        # the host, which would wait for the indices that a mask on the device stands for.
         indices = run_numbers(lengths) * length + offsets(lengths)
         mask = np.zeros((len(lengths), length), np.int64)
         mask.reshape(-1)[indices] = 1
@@ -482,8 +482,9 @@ def sinusoidal_positions(indices: Tensor, hidden_size: int) -> Tensor:
 
 def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
     """[S, H] outputs, and [B, H] last states of both directions of the last layer."""
-    # As `pack_sequence` does, but with indices made on the host, which waits for no device: first the
-    # first sentences of all documents, those of the longest first, then the second ones, and so on.
+    # As `pack_sequence` does, but with indices made on the host, which waits for no device: first
+    # the first sentences of all documents, the longest document first, then the second ones, and
+    # so on.
     counts = np.array(num_sentences)
     longest_first = np.argsort(-counts, kind="stable")
     steps = offsets(counts[longest_first])  # [S] index of each sentence in its document
