@@ -257,8 +257,8 @@ class RowConfig(Config):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="number format of the encoder; auto: bfloat16 where the device has it natively, "
-        "float16 on GPUs that have only that (V100, T4)",
+        description="number format of the encoder; auto: bfloat16 where the device has it "
+        "natively, float16 on GPUs that have only that (V100, T4)",
     )
     text_format: Literal["text", "binary", "json"] = Field(
         "text",

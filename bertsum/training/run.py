@@ -280,8 +280,8 @@ def _choose_format(
     if name == "auto" and output.info(RUN_FILE) is not None:
         name = _read_record(output).get("dtype", name)
     if name == "auto":
-        # One format for all workers, since they share each batch. Gradients would leave the range of
-        # float16, which `auto` is for inference on some GPUs.
+        # One format for all workers, since they share each batch. Gradients would leave the range
+        # of float16, which `auto` is for inference on some GPUs.
         formats = gather(choose_dtype(name, device))
         name = "bfloat16" if set(formats) == {torch.bfloat16} else "float32"
     if name != config.dtype:
