@@ -302,6 +302,13 @@ class RowConfig(Config):
     targets_column: str | None = Field(
         None, description="input column with a list of such names for each document"
     )
+    target_resemblance: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="cosine from which on a sentence counts for a name of `targets` in small "
+        "letters that the document does not mention, such as 0.34; default: mentions alone",
+    )
 
     added_fields: ClassVar[frozenset[str]] = frozenset(
         {
@@ -315,6 +322,7 @@ class RowConfig(Config):
             "mixed",
             "targets",
             "targets_column",
+            "target_resemblance",
         }
     )
 
@@ -324,6 +332,12 @@ class RowConfig(Config):
         if len(set(targets)) < len(targets) or not all(re.search(r"\w", name) for name in targets):
             raise ValueError(f"targets must be different names with a letter each: {targets}")
         return targets
+
+    @model_validator(mode="after")
+    def _has_what_to_resemble(self) -> Self:
+        if self.target_resemblance is not None and not self.targets:
+            raise ValueError("target_resemblance compares sentences with targets: name them")
+        return self
 
     @field_validator("outputs", mode="after")
     @classmethod

@@ -95,7 +95,10 @@ class Aspect(TextSpan):
 
 
 class Target(TypedDict):
-    """A name that a document mentions, the sentiment towards it, and where it is mentioned."""
+    """A name, the sentiment towards it, and where the document mentions it.
+
+    No mentions: sentences only resemble the name.
+    """
 
     target: str
     sentiment: str

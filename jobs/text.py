@@ -137,7 +137,8 @@ def _print_groups(console: Console, prediction: Prediction, document: Document) 
         score = target["sentiment_scores"][target["sentiment"]]
         count = len(target["mentions"])
         # target     negative 0.91  battery (2 mentions)
-        shown = f"{target['target']} ({count} mention{'s' if count > 1 else ''})"
+        where = f"{count} mention{'s' if count > 1 else ''}" if count else "resembles"
+        shown = f"{target['target']} ({where})"
         console.print(f"target     {target['sentiment']} {score:.2f}  {shown}")
     if prediction.embedding is not None:
         first = ", ".join(f"{value:.3f}" for value in prediction.embedding[:_SHOWN_FEATURES])

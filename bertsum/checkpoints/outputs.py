@@ -41,6 +41,11 @@ def with_outputs(
         members = _members(directory)
         models = {name: read_config(path).model for name, path in members.items()}
         _check_groups(config, chosen, models)
+        if config.target_resemblance is not None and len(models) > 1:
+            raise ConfigError(
+                f"summarizer.target_resemblance={config.target_resemblance} is a cosine, and those "
+                f"of the members {', '.join(models)} differ: give one of them as the model"
+            )
         if OutputGroup.EMBEDDING in chosen:
             values |= _embedding_values(config, members, in_table=in_table)
     if config.topics and OutputGroup.TOPIC not in chosen:

@@ -31,6 +31,7 @@ class Scores:
     document_vector: npt.NDArray[np.float32] | None = None  # [H] of length 1
     sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
     pool_sentiments: npt.NDArray[np.float32] | None = None  # [m, C] of the document's pools
+    sentence_cosines: npt.NDArray[np.float32] | None = None  # [S, K] to the compared vectors
 
 
 class _Event(Protocol):
@@ -56,6 +57,7 @@ class Running:
     sentence_sentiments: Tensor | None = None  # [S, C]
     document_vectors: Tensor | None = None  # [B, H]
     sentence_similarities: Tensor | None = None  # [S]
+    sentence_cosines: Tensor | None = None  # [S, K]
     pool_sentiments: Tensor | None = None  # [M, C]
     pool_counts: list[int] = field(default_factory=list)  # [B] pools of each document
     documents: Sequence[EncodedDocument] = ()  # [B]
@@ -99,6 +101,8 @@ class Running:
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
+        if logits.sentence_cosines is not None:
+            running.sentence_cosines = to_host(logits.sentence_cosines)
         if repeat is not None:
             running.is_finite, running.repeat = to_host(logits.are_finite()), repeat
         if logits.sentence_logits.is_cuda:
@@ -131,6 +135,7 @@ class Running:
         sentences = self._by_document(self.sentence_scores, self.num_sentences)
         sentence_sentiments = self._by_document(self.sentence_sentiments, self.num_sentences)
         similarities = self._by_document(self.sentence_similarities, self.num_sentences)
+        cosines = self._by_document(self.sentence_cosines, self.num_sentences)
         pool_sentiments = self._by_document(self.pool_sentiments, self.pool_counts)
         tokens = None
         if self.token_sentiments is not None:
@@ -146,6 +151,7 @@ class Running:
                 document_vector=_row(self.document_vectors, row),
                 sentence_similarities=similarities[row],
                 pool_sentiments=pool_sentiments[row],
+                sentence_cosines=cosines[row],
             )
         return results
 

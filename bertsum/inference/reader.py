@@ -312,6 +312,7 @@ class Reader:
             sentence_sentiments=self.wanted.sentence_sentiments,
             document_vectors=self.wanted.document_vectors,
             token_sentiments=self.wanted.token_sentiments,
+            compared=self.wanted.compared,
         )
         repeat = None
         if self._may_overflow and not in_float32:

@@ -72,6 +72,7 @@ class Logits:
     document_vectors: Tensor | None = None  # [B, H] float32, of length 1
     pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
+    sentence_cosines: Tensor | None = None  # [S, K] of a sentence and each of the given vectors
     temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
 
     def are_finite(self) -> Tensor:
@@ -150,6 +151,7 @@ class BertSum(nn.Module):
         sentence_sentiments: bool = False,
         document_vectors: bool = False,
         token_sentiments: bool = False,
+        compared: Tensor | None = None,
     ) -> Logits:
         """Score all sentences and documents of a batch, and its pools of tokens.
 
@@ -157,6 +159,8 @@ class BertSum(nn.Module):
           other.
         - `document_vectors`: also the embedding of each document, and how near each sentence is.
         - `token_sentiments`: also the sentiment of each token, with a head for it.
+        - `compared`: [K, H] vectors of length 1, to which each sentence is to be compared; it needs
+          `document_vectors`.
         """
         layers = self.config.embedding_layers if document_vectors else ()
         tokens, features = self._encode(batch, layers)
@@ -178,9 +182,13 @@ class BertSum(nn.Module):
             pooled = self.sentiment(means, [1] * len(means))
             logits = replace(logits, pool_sentiment_logits=pooled)
         if document_vectors:
-            embeddings, similarities = self._embed(features if layers else vectors, batch)
+            embeddings, of_sentences = self._embed(features if layers else vectors, batch)
+            similarities = (of_sentences * embeddings[_document_numbers(batch)]).sum(1)
             logits = replace(
-                logits, document_vectors=embeddings, sentence_similarities=similarities
+                logits,
+                document_vectors=embeddings,
+                sentence_similarities=similarities,
+                sentence_cosines=None if compared is None else of_sentences @ compared.T,
             )
         return logits
 
@@ -226,14 +234,11 @@ class BertSum(nn.Module):
         return sums / totals.unsqueeze(1)
 
     def _embed(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[S, H] or [S, E] -> [B, H] embeddings, [S] cosine of a sentence to its document's."""
+        """[S, H] or [S, E] -> [B, H] embeddings of documents, and [S, H] of sentences."""
         means = self.mean_vectors(vectors, batch)
         if self.embedding is not None:
             means, vectors = self.embedding(means), self.embedding(vectors)
-        embeddings = nn.functional.normalize(means, dim=1)
-        of_sentence = embeddings[_document_numbers(batch)]
-        similarities = (nn.functional.normalize(vectors, dim=1) * of_sentence).sum(1)
-        return embeddings, similarities
+        return nn.functional.normalize(means, dim=1), nn.functional.normalize(vectors, dim=1)
 
     def token_vectors(self, batch: Batch) -> Tensor:
         """[T, H] last hidden states; windows see only themselves."""

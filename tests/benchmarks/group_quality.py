@@ -1,6 +1,6 @@
 """What `bertsum evaluate` does not measure of `summarizer.outputs`, on validation rows.
 
-    python tests/benchmarks/group_quality.py sentences|mixed|encoder|keywords \\
+    python tests/benchmarks/group_quality.py sentences|mixed|encoder|resemblance|keywords \\
         ../shared/data [--model MODEL] [--rows N]
 
 - sentences: the sentiment of each sentence, alone and among others; and the sentiment of documents,
@@ -8,6 +8,9 @@
 - mixed: which documents praise and blame; of halves of two reviews, and of rows whose entities or
   aspects are labelled apart.
 - encoder: how the encoder retrieved before it was trained, to compare the embedding with.
+- resemblance: which sentences are about a category that their document does not name, and the
+  sentiment towards it. Sentences are rows with labelled words for aspects, which are of a category
+  if they hold one of its words; the threshold is that of training rows.
 - keywords: ten documents, and the share of the words of the reference summary that are keywords.
 """
 
@@ -29,10 +32,37 @@ from bertsum.evaluation.retrieval import ranks, roc_auc
 from bertsum.model.batches import group_by_length
 from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
 from bertsum.text.phrases.stop_words import STOP_WORDS
+from bertsum.text.phrases.tags import find_spans
 from bertsum.text.sentences import split_sentences
 from bertsum.text.words import words
 
 Matrix = npt.NDArray[np.float64]
+CATEGORIES = {
+    "rest14": {
+        "food": "foods dish dishes pizza pizzas sushi meal meals bagel bagels fish dessert desserts "
+        "appetizer appetizers ingredients cheese rice sauce sauces cuisine flavor flavors chicken "
+        "bread salad salads seafood steak entree entrees crust rolls roll pasta pastas salmon beef "
+        "tuna fries soup soups burger noodles portions portion tiramisu toppings taste",
+        "service": "staff waiter waiters waitress waitstaff server servers manager management owner "
+        "owners bartender hostess host employees wait waiting served delivery",
+        "price": "priced cost bill check money value tip",
+        "ambience": "ambiance atmosphere decor music setting vibe design space view ceiling",
+        "drinks": "wine wines beer beers sake sangria martini martinis cocktails water bar",
+    },
+    "laptop14": {
+        "screen": "display monitor resolution colors color picture",
+        "battery": "batteries charge longevity power",
+        "keyboard": "keys touchpad trackpad mousepad mouse buttons",
+        "price": "cost costing value priced budget",
+        "support": "service warranty warrenty staff repair",
+        "performance": "speed processor runs run ram memory graphics boot boots gaming works",
+        "software": "programs program applications windows vista os iwork garageband itunes iphoto "
+        "imovie ilife photoshop xp office system systems",
+    },
+}
+_RESEMBLANCE = 0.34  # the threshold of jobs/docs/outputs.md
+_RESEMBLANCE_GROUP = 6  # rows of a document
+_LEAST_PRECISION = 0.8  # of the threshold
 _MIXED = 0.25  # the threshold of jobs/docs/outputs.md
 _GROUP = 8  # rows of a document, for the sentiment of sentences among others
 
@@ -222,6 +252,82 @@ def measure_encoder(data: Path, model: str | None, rows: int | None) -> None:
         print(f"match/lcqmc_zh: ROC AUC {roc_auc(cosines, same)[0]:.3f}")
 
 
+def measure_resemblance(data: Path, model: str | None, rows: int | None) -> None:
+    """Precision and coverage over pairs of a sentence and a category that the text lacks."""
+    for name, categories in CATEGORIES.items():
+        summarizer = load(model, "targets", targets=list(categories), target_resemblance=0.5)
+        threshold = None
+        for split in ("train", "validation"):
+            found = pq.read_table(data / "token_sentiment" / name / f"{split}.parquet").to_pylist()
+            found = random.Random(0).sample(found, min(rows or 1800, len(found)))
+            pairs = np.array(compared_sentences(summarizer, found, categories))
+            cosines, is_about, is_right = pairs[:, 0], pairs[:, 1] == 1, pairs[:, 2] == 1
+            if threshold is None:
+                order = np.argsort(-cosines)
+                precision = np.cumsum(is_about[order]) / np.arange(1, len(order) + 1)
+                threshold = cosines[order[np.flatnonzero(precision >= _LEAST_PRECISION)[-1]]]
+            for least in (
+                threshold,
+                _RESEMBLANCE,
+            ):  # that of the set, and that of jobs/docs/outputs.md
+                near = cosines >= least
+                print(
+                    f"{name}, {split}, from {least:.3f} on: {near.sum()} of {len(pairs)}, "
+                    f"precision {share(is_about[near].tolist())}, coverage "
+                    f"{share(near[is_about].tolist())}, sentiment "
+                    f"{share(is_right[near & is_about].tolist())}, ROC AUC "
+                    f"{roc_auc(cosines, is_about)[0]:.3f}"
+                )
+    news = [row["document"] for row in read(data, "summarization/cnn_dailymail", rows or 200)]
+    names = ["food", "service", "price", "battery", "screen"]
+    summarizer = load(model, "targets", targets=names, target_resemblance=_RESEMBLANCE)
+    answers = [prediction.targets or () for prediction in predict(summarizer, news)]
+    for name in names:
+        hits = [any(t["target"] == name and not t["mentions"] for t in row) for row in answers]
+        print(f"cnn_dailymail, {len(news)} documents: {name} resembles {share(hits)}")
+
+
+def compared_sentences(
+    summarizer: Summarizer, rows: Sequence[dict[str, Any]], categories: dict[str, str]
+) -> list[tuple[float, bool, bool]]:
+    """The cosine, whether the sentence is about the category, and whether its sentiment is right.
+
+    Rows with words of unknown categories are left out, unless they are about this one, too.
+    """
+    words_of = {category: {category, *text.split()} for category, text in categories.items()}
+    known = set[str]().union(*words_of.values())
+    labels = summarizer.model.config.sentiment_labels
+    documents, starts = [], []
+    for first in range(0, len(rows), _RESEMBLANCE_GROUP):
+        texts = [row["document"].strip() for row in rows[first : first + _RESEMBLANCE_GROUP]]
+        # so that sentences of two rows are not joined
+        ended = [text if text[-1] in ".!?" else f"{text}." for text in texts]
+        documents.append(Document("\n\n".join(ended)))
+        starts.append(np.cumsum([0, *(len(text) + 2 for text in ended)]))
+    pairs = []
+    for number, (_, encoded, scores) in enumerate(summarizer.predict_all_heads(documents)):
+        if encoded is None or scores is None or scores.sentence_sentiments is None:
+            continue
+        if scores.sentence_cosines is None:
+            continue
+        mentioned = set[str]().union(*encoded.mentions.values())
+        for sentence, cosines in enumerate(scores.sentence_cosines):
+            start = encoded.spans[sentence][0]
+            part = int(np.searchsorted(starts[number], start, "right")) - 1
+            row = rows[number * _RESEMBLANCE_GROUP + part]
+            terms = []
+            for kind, begin, end in find_spans(row["token_sentiments"]):
+                terms.append(({word.lower() for word in row["tokens"][begin : end + 1]}, kind))
+            said = labels[int(scores.sentence_sentiments[sentence].argmax())]
+            for category, cosine in zip(categories, cosines.tolist(), strict=True):
+                about = [kind for words, kind in terms if words & words_of[category]]
+                are_known = bool(terms) and all(words & known for words, _ in terms)
+                if category not in mentioned and (about or are_known):
+                    is_right = bool(about) and said == max(dict.fromkeys(about), key=about.count)
+                    pairs.append((cosine, bool(about), is_right))
+    return pairs
+
+
 def measure_keywords(data: Path, model: str | None, rows: int | None) -> None:
     """How many of their words the reference summary has, and those of ten documents."""
     is_english = (model or "bertsum-default/english").endswith("english")
@@ -251,6 +357,7 @@ def main() -> None:
         "sentences": measure_sentences,
         "mixed": measure_mixed,
         "encoder": measure_encoder,
+        "resemblance": measure_resemblance,
         "keywords": measure_keywords,
     }
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

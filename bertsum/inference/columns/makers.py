@@ -13,7 +13,7 @@ from bertsum.inference.columns.embedding import EmbeddingColumns
 from bertsum.inference.columns.keywords import KeywordColumns
 from bertsum.inference.columns.mixed import MixedSentiment
 from bertsum.inference.columns.sentences import SentenceColumns
-from bertsum.inference.columns.targets import TargetColumns
+from bertsum.inference.columns.targets import TargetColumns, find_resemblance
 from bertsum.inference.columns.topics import HeadTopics, named_topics
 from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
@@ -61,16 +61,19 @@ def make_column_makers(
     if OutputGroup.ASPECTS in chosen and gives_aspects(model.config):
         makers.append(AspectColumns(encoder, model.config.token_sentiment_labels))
     if OutputGroup.TARGETS in chosen and model.config.sentiment_labels:
-        makers.append(TargetColumns(encoder, model.config.sentiment_labels))
+        resemblance = find_resemblance(config, model, encoder)
+        makers.append(TargetColumns(encoder, model.config.sentiment_labels, resemblance))
     return makers
 
 
 def all_wanted(makers: Sequence[ColumnMaker]) -> Wanted:
-    """What any of the makers needs; one of them may ask for pools."""
+    """What any of the makers needs; one of them may ask for pools, and the same for `compared`."""
     pools = [maker.wanted.pools for maker in makers if maker.wanted.pools]
+    compared = [maker.wanted.compared for maker in makers if maker.wanted.compared is not None]
     return Wanted(
         pools=pools[0] if pools else None,
         sentence_sentiments=any(maker.wanted.sentence_sentiments for maker in makers),
         document_vectors=any(maker.wanted.document_vectors for maker in makers),
         token_sentiments=any(maker.wanted.token_sentiments for maker in makers),
+        compared=compared[0] if compared else None,
     )

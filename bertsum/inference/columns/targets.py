@@ -8,15 +8,19 @@ token has seen the whole sentence; so the differences between targets of a sente
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from bertsum.config import SummarizerConfig
+from bertsum.inference.columns.text_vectors import text_vectors
 from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
 from bertsum.model.batches import TokenPools, split_tokens
+from bertsum.model.bert_sum import BertSum
 from bertsum.schema import Target
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.clauses import clause_numbers
@@ -33,13 +37,54 @@ _CONTRAST = 4.0
 _LEAST = 1e-9  # so that no logarithm is of zero
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resemblance:
+    """When a sentence counts for a name that its document does not mention.
+
+    - `names`: K of them.
+    - `vectors`: [K, H] their embeddings, on the model's device.
+    - `least_cosine`: of the sentence's embedding and the name's.
+    """
+
+    names: Sequence[str]
+    vectors: Tensor
+    least_cosine: float
+
+
+def find_resemblance(
+    config: SummarizerConfig, model: BertSum, encoder: DocumentEncoder
+) -> Resemblance | None:
+    """Encode the targets of the configuration once; None where resemblance is not asked for.
+
+    One with a capital is the name of something: what resembles it is about something else. Raises
+    ConfigError for a target without a word.
+    """
+    names = [name for name in config.targets if name == name.lower()]
+    if config.target_resemblance is None or not names:
+        return None
+    vectors = text_vectors(names, model, encoder, key="summarizer.targets")
+    return Resemblance(names=names, vectors=vectors, least_cosine=config.target_resemblance)
+
+
 class TargetColumns:
     """Makes `targets` from the sentiments of pools of tokens."""
 
-    def __init__(self, encoder: DocumentEncoder, labels: Sequence[str]) -> None:
-        """`labels`: of the sentiment."""
-        self._encoder, self._labels = encoder, labels
+    def __init__(
+        self,
+        encoder: DocumentEncoder,
+        labels: Sequence[str],
+        resemblance: Resemblance | None = None,
+    ) -> None:
+        """`labels`: of the sentiment. `resemblance`: None for mentions alone."""
+        self._encoder, self._labels, self._resemblance = encoder, labels, resemblance
         self.wanted = Wanted(pools=self.pools)
+        if resemblance is not None:
+            self.wanted = replace(
+                self.wanted,
+                sentence_sentiments=True,
+                document_vectors=True,
+                compared=resemblance.vectors,
+            )
 
     def pools(self, documents: Sequence[EncodedDocument]) -> TokenPools | None:
         """Pools of a batch, one for each target of each sentence; None where nothing is mentioned.
@@ -73,7 +118,7 @@ class TargetColumns:
     def columns(
         self, documents: Sequence[EncodedDocument], scores: Sequence[Scores]
     ) -> list[Columns]:
-        """[N] the targets that each document mentions, as the user lists them."""
+        """[N] the targets that each document mentions or resembles, as the user lists them."""
         rows: list[Columns] = []
         for document, score in zip(documents, scores, strict=True):
             sentiments = np.zeros((0, len(self._labels)), np.float32)
@@ -81,11 +126,34 @@ class TargetColumns:
                 if score.pool_sentiments is None or not np.isfinite(score.pool_sentiments).all():
                     raise ValueError("the sentiments of targets are not numbers")
                 sentiments = score.pool_sentiments
-            rows.append({"targets": self._targets(document, sentiments)})
+            resembling = self._resembling(score)
+            rows.append({"targets": self._targets(document, sentiments, resembling)})
         return rows
 
-    def _targets(self, document: EncodedDocument, sentiments: FloatArray) -> list[Target]:
-        """`sentiments`: [m, C] of each target in each sentence, in the order of its mentions."""
+    def _resembling(self, score: Scores) -> dict[str, list[FloatArray]]:
+        """By name the [C] logits of each sentence that resembles it."""
+        resembling: dict[str, list[FloatArray]] = {}
+        cosines, sentiments = score.sentence_cosines, score.sentence_sentiments
+        if self._resemblance is None or cosines is None or sentiments is None:
+            return resembling
+        if not (np.isfinite(cosines).all() and np.isfinite(sentiments).all()):
+            raise ValueError("the sentences' vectors or sentiments are not numbers")
+        for column, name in enumerate(self._resemblance.names):
+            is_near = cosines[:, column] >= self._resemblance.least_cosine
+            if is_near.any():
+                resembling[name] = list(np.log(sentiments[is_near] + _LEAST))
+        return resembling
+
+    def _targets(
+        self,
+        document: EncodedDocument,
+        sentiments: FloatArray,
+        resembling: Mapping[str, list[FloatArray]],
+    ) -> list[Target]:
+        """Targets with mentions, and those without any that sentences resemble.
+
+        `sentiments`: [m, C] of each target in each sentence, in the order of its mentions.
+        """
         evidence: dict[str, list[FloatArray]] = defaultdict(list)  # [C] logits a sentence
         spans: dict[str, list[Span]] = defaultdict(list)
         first = 0
@@ -99,9 +167,11 @@ class TargetColumns:
             first += len(by_target)
         targets: list[Target] = []
         for target in document.targets:
-            if target not in spans:
+            # a mention is surer than what resembles it
+            logits_of = evidence[target] if target in spans else resembling.get(target)
+            if not logits_of:
                 continue
-            mean = np.mean(evidence[target], axis=0)
+            mean = np.mean(logits_of, axis=0)
             exponentials = np.exp(mean - mean.max())  # so that none overflows
             probabilities = (exponentials / exponentials.sum()).tolist()
             by_label = dict(zip(self._labels, probabilities, strict=True))
@@ -111,7 +181,8 @@ class TargetColumns:
                     "sentiment": max(by_label, key=by_label.__getitem__),
                     "sentiment_scores": by_label,
                     "mentions": [
-                        {"start": start, "length": stop - start} for start, stop in spans[target]
+                        {"start": start, "length": stop - start}
+                        for start, stop in spans.get(target, ())
                     ],
                 }
             )

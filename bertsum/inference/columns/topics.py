@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from bertsum.errors import ConfigError
+from bertsum.inference.columns.text_vectors import text_vectors
 from bertsum.inference.columns.values import Columns, Wanted
 from bertsum.inference.device_batches import Scores
-from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
@@ -63,17 +61,8 @@ def named_topics(
     Raises ConfigError for a topic without a word.
     """
     texts = [f"{name}: {text}" if text else name for name, text in topics.items()]
-    documents = encoder.encode(texts, [None] * len(texts), max_windows=1)
-    for name, document in zip(topics, documents, strict=True):
-        if not document.num_read_tokens:
-            raise ConfigError(f"summarizer.topics: {name!r} has no word that the model reads")
-    batch = make_batch(documents, range(len(documents)))
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        vectors = model(batch.to(device), document_vectors=True).document_vectors
-    # a batch has its documents in an order of its own
-    order = np.argsort(batch.documents)
-    return NamedTopics(list(topics), vectors.cpu().numpy()[order])
+    vectors = text_vectors(texts, model, encoder, key="summarizer.topics")
+    return NamedTopics(list(topics), vectors.cpu().numpy())
 
 
 def _by_label(labels: Sequence[str], rows: Sequence[FloatArray] | FloatArray) -> list[Columns]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from bertsum.model.batches import TokenPools
 from bertsum.text.encoder import EncodedDocument
 
@@ -15,6 +17,7 @@ Columns = Mapping[str, Any]
 class Wanted:
     """What the model computes beside the scores of every row: see `BertSum.forward`.
 
+    - `compared`: [K, H] vectors of length 1, to which each sentence's embedding is compared.
     - `pools`: the documents of a batch, in its order -> the means of tokens to read, if any.
     """
 
@@ -22,3 +25,4 @@ class Wanted:
     document_vectors: bool = False
     pools: Callable[[Sequence[EncodedDocument]], TokenPools | None] | None = None
     token_sentiments: bool = False
+    compared: Tensor | None = None

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bertsum.config import SummarizerConfig
 from bertsum.config_base import hashed_values
 from bertsum.errors import ConfigError, InputError
-from bertsum.inference.columns.targets import TargetColumns, with_targets
+from bertsum.inference.columns.targets import Resemblance, TargetColumns, with_targets
 from bertsum.inference.device_batches import Scores
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.batches import make_batch
@@ -159,6 +159,58 @@ def test_the_head_reads_the_weighted_mean(checkpoint) -> None:
     assert target["mentions"] == [{"start": 4, "length": 3}]
 
 
+def cosine(checkpoint, *texts: str) -> float:
+    """Of the embeddings of two texts, each of one sentence."""
+    first, second = (prediction.embedding for prediction in make(checkpoint, "embedding")(texts))
+    return float(np.dot(first, second))
+
+
+def test_a_sentence_that_resembles_a_name_counts(checkpoint) -> None:
+    """The one sentence of a document has the document's embedding, and a sentiment of its own."""
+    text = "The cat sleeps."
+    alike = cosine(checkpoint, text, "bird")
+    assert 0.02 < alike < 0.98
+    values = {"targets": ["Bird", "cat", "bird"], "target_resemblance": alike - 0.01}
+    (prediction,) = make(checkpoint, "targets", "sentences", **values)([text])
+    cat, bird = prediction.targets
+    assert (bird["target"], bird["mentions"]) == ("bird", [])
+    assert bird["sentiment"] == prediction.sentences[0]["sentiment"]
+    expected = prediction.sentences[0]["sentiment_scores"]
+    assert bird["sentiment_scores"] == pytest.approx(expected, abs=1e-5)
+    # what is mentioned is what it is without resemblance
+    (alone,) = make(checkpoint, "targets", targets=["cat"])(text).targets
+    assert cat["mentions"] == alone["mentions"] == [{"start": 4, "length": 3}]
+    assert cat["sentiment_scores"] == pytest.approx(alone["sentiment_scores"], abs=1e-6)
+    # a little further apart than allowed; and names of the document's own are mentioned or absent
+    values["target_resemblance"] = alike + 0.01
+    (found,) = make(checkpoint, "targets", **values)(text).targets
+    assert found["target"] == "cat"
+    values |= {"targets": ["cat"], "target_resemblance": 0.001}
+    (prediction,) = make(checkpoint, "targets", **values).predict(
+        [Document(text, targets=("bird",))]
+    )
+    assert [target["target"] for target in prediction.targets] == ["cat"]
+
+
+def test_sentences_that_resemble_a_name_count_alike() -> None:
+    (document,) = tiny.document_encoder().encode([TEXT], ["en"], 64)
+    document = with_targets(document, ("bird", "cat"))
+    resemblance = Resemblance(names=["bird", "cat"], vectors=torch.eye(2), least_cosine=0.5)
+    maker = TargetColumns(tiny.document_encoder(), LABELS, resemblance)
+    scores = Scores(
+        pool_sentiments=np.array([[0.8, 0.1, 0.1]] * 2, np.float32),
+        sentence_cosines=np.array([[0.5, 0.9], [0.7, 0.9]], np.float32),
+        sentence_sentiments=np.array([[0.8, 0.1, 0.1], [0.2, 0.1, 0.7]], np.float32),
+    )
+    (row,) = maker.columns([document], [scores])
+    bird, cat = row["targets"]
+    means = np.array([(0.8 * 0.2) ** 0.5, 0.1, (0.1 * 0.7) ** 0.5])
+    expected = (means / means.sum()).tolist()
+    assert list(bird["sentiment_scores"].values()) == pytest.approx(expected, abs=1e-5)
+    assert cat["mentions"]
+    assert cat["sentiment"] == "negative"
+
+
 def test_a_row_does_not_depend_on_the_rows_beside_it(checkpoint) -> None:
     texts = [TEXT, "", "A bird.", tiny.text(40), "Dog. " * 30, "猫"]
     summarizer = make(checkpoint, "targets", targets=["cat", "dog"])
@@ -244,7 +296,12 @@ def test_what_is_refused_before_any_work(checkpoint) -> None:
     for wrong in (["a", "a"], ["..."], [""]):
         with pytest.raises(ValidationError, match="different names with a letter"):
             SummarizerConfig(targets=wrong)
-    assert not {"targets", "targets_column"} & hashed_values(SummarizerConfig()).keys()
+    with pytest.raises(ValidationError, match="target_resemblance compares sentences with targets"):
+        SummarizerConfig(target_resemblance=0.3)
+    added = {"targets", "targets_column", "target_resemblance"}
+    assert not added & hashed_values(SummarizerConfig()).keys()
+    with pytest.raises(ConfigError, match="those of the members english, multilingual differ"):
+        make("bertsum-default", "targets", targets=["price"], target_resemblance=0.3)
 
 
 def test_the_command_prints_targets(checkpoint, tmp_path, capsys) -> None:
