@@ -44,6 +44,7 @@ from jobs.options import (
     amount,
     count,
     find_address,
+    override,
     parse,
 )
 from jobs.summarize import look_up
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def benchmark(options: BenchmarkOptions) -> int:
     """Run the command; returns its exit code. Raises InputError where there are no documents."""
-    text_column = [f"summarizer.text_column={options.text_column}"] if options.text_column else []
+    column = options.text_column
+    text_column = [override("summarizer.text_column", column)] if column else []
     config = load_config(JobConfig, options.config, [*options.settings, *text_column])
     configure(config.storage_options)
     summarizer = with_outputs(config.named_summarizer, resolve(options.model))

@@ -5,6 +5,7 @@ names of the fields are those under which argparse keeps the values (`dest`).
 """
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -208,7 +209,16 @@ def overrides(options: RunOptions, short: Mapping[str, object]) -> list[str]:
     """
     # The last of two values for a key holds, so that the short options win.
     given = {"on_existing": options.on_existing, **short}
-    return [*options.settings, *(f"{key}={v}" for key, v in given.items() if v is not None)]
+    return [*options.settings, *(override(k, v) for k, v in given.items() if v is not None)]
+
+
+def override(key: str, value: object) -> str:
+    """`key=value` for `load_config`, with a text that stays what it is.
+
+    Unquoted, YAML makes False of the language `no`, and `text` of a column `text #1`.
+    """
+    # A string of JSON is one of YAML, if characters beyond 16 bits are not escaped as two halves.
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def split_name(model: str) -> tuple[str | None, str]:

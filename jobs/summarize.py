@@ -9,7 +9,7 @@ from functools import partial
 
 from bertsum.config import JobConfig, NamesConfig
 from bertsum.config_base import load_config
-from bertsum.errors import BertsumError, IncompleteError
+from bertsum.errors import BertsumError, ConfigError, IncompleteError
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import ALL, Scope
 from bertsum.runs.records import Job
@@ -92,11 +92,18 @@ def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobCo
     """
     short = {
         "summarizer.text_column": options.text_column,
-        "summarizer.language": options.language,
+        "summarizer.language": options.language or None,
         "summarizer.selection.size": options.sentences,
         "days.time_zone": time_zone,
     }
-    return load_config(JobConfig, options.config, overrides(options, short))
+    config = load_config(JobConfig, options.config, overrides(options, short))
+    # A budget of two characters would leave every summary empty.
+    if options.sentences is not None and (unit := config.summarizer.selection.unit) != "sentences":
+        raise ConfigError(
+            f"--sentences {options.sentences} counts sentences, but summarizer.selection.unit is "
+            f"{unit}; give the budget with summarizer.selection.size"
+        )
+    return config
 
 
 def look_up(

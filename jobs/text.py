@@ -19,7 +19,7 @@ from bertsum.errors import InputError
 from bertsum.inference.arrow import unreadable
 from bertsum.masking import describe, mask
 from bertsum.schema import MIXED, Document, Prediction, Status, prediction_schema
-from jobs.options import add_config_options, add_model_option, parse
+from jobs.options import add_config_options, add_model_option, override, parse
 from jobs.terminal.exit_codes import guard, is_unicode
 
 _SHOWN_FEATURES = 4
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def text(options: TextOptions) -> int:
     """Run the command; returns its exit code."""
-    language = [f"language={options.language}"] if options.language else []
+    language = [override("language", options.language)] if options.language else []
     config = load_config(SummarizerConfig, options.config, [*options.settings, *language])
     document = _read(options.file)
     directory = resolve(options.model)

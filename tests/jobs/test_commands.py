@@ -17,6 +17,7 @@ from helpers.waiting import LIMIT_SECONDS
 from rich.console import Console
 
 from jobs import cli
+from jobs.summarize import SummarizeOptions, read_config
 from jobs.terminal.console import sentiment_text
 from jobs.terminal.progress import Bar, Display, Tally, format_seconds
 from jobs.train import Lines
@@ -53,6 +54,19 @@ def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "sentiment" in shown.stdout
     assert "3 sentences" in shown.stdout
+
+
+@pytest.mark.parametrize("text", ["no", "null", "3", "text #1", "a: b", "[a]", '"\\', "'", "é😀"])
+def test_the_text_of_an_option_is_no_yaml(text: str) -> None:
+    options = SummarizeOptions(input="in", output="out", text_column=text)
+    assert read_config(options).summarizer.text_column == text
+
+
+def test_norwegian_is_a_language(checkpoint: Path) -> None:
+    command = ("text", "-", "--model", checkpoint, "--language", "no", "--json")
+    written = run_without_ray(*command, "--set", "outputs=[language]", text="The cat sleeps.")
+    assert written.returncode == 0, written.stderr
+    assert json.loads(written.stdout)["language"] == "no"
 
 
 def test_people_read_that_a_text_is_mixed(checkpoint: Path) -> None:

@@ -74,6 +74,18 @@ def test_a_value_of_the_summarizer(
     assert key in refused(capsys, "benchmark", source, "--set", f"summarizer.{setting}")
 
 
+@pytest.mark.parametrize("unit", ["characters", "tokens", "share"])
+def test_a_number_of_sentences_and_a_budget_of_another_unit(
+    unit: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = f"summarizer.selection={{unit: {unit}, size: 1}}"
+    message = refused(
+        capsys, *command("summarize", source, "--dry-run", "--sentences=1", "--set", setting)
+    )
+    assert "--sentences 1" in message
+    assert unit in message
+
+
 @pytest.mark.parametrize(
     ("job", "option", "values"),
     [
