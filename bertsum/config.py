@@ -1,6 +1,7 @@
 """The keys of the library and of `bertsum summarize`; `config_base` reads and checks them."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pyarrow as pa
@@ -205,6 +206,11 @@ class NamesConfig(Config):
         return self.rename.get(column, self.prefix + column)
 
 
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that stands twice."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
 def _check_name(name: str) -> None:
     """Raise ValueError for what cannot be the name of a column in a file."""
     if not name or name != name.strip() or not name.isprintable():
@@ -217,8 +223,14 @@ def _check_name(name: str) -> None:
 def _names_without_description(value: Any) -> Any:
     """Take [economy, sport] for {economy: "", sport: ""}; null is no description, too."""
     if isinstance(value, list | tuple):
-        if len(set(map(str, value))) < len(value):
-            raise ValueError(f"topics names one twice: {value}")
+        # `- sport: games` in YAML is a mapping in a list, which cannot be the key of another
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError(
+                "topics must be a list of names, like [sport, business], or one mapping with a "
+                "line on each, like {sport: games and players, business: companies}"
+            )
+        if repeated := _repeated(value):
+            raise ValueError(f"topics names {repeated!r} twice")
         value = dict.fromkeys(value, "")
     if not isinstance(value, dict):
         return value
@@ -326,12 +338,32 @@ class RowConfig(Config):
         }
     )
 
+    @field_validator("targets", "keep_columns", mode="after")
+    @classmethod
+    def _names_differ(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        # a table with two columns of one name is a file that most readers refuse
+        if repeated := _repeated(names or ()):
+            raise ValueError(f"{repeated!r} is named twice")
+        return names
+
     @field_validator("targets", mode="after")
     @classmethod
-    def _targets_differ(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(targets)) < len(targets) or not all(re.search(r"\w", name) for name in targets):
-            raise ValueError(f"targets must be different names with a letter each: {targets}")
+    def _targets_have_letters(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for name in targets:
+            if not re.search(r"\w", name):
+                raise ValueError(f"a target must have a letter or a digit, and {name!r} has none")
         return targets
+
+    @field_validator("language", mode="after")
+    @classmethod
+    def _language_is_a_code(cls, language: str | None) -> str | None:
+        # Of a family, every tag that no member lists goes to the member for all other languages, so
+        # `English` would be read by a model that is worse at English.
+        if language and not re.fullmatch(r"\s*[A-Za-z]{2,3}\s*([-_].*)?", language):
+            raise ValueError(
+                f"a language is a code of ISO 639, like en, de or zh-TW, and not {language!r}"
+            )
+        return language
 
     @model_validator(mode="after")
     def _has_what_to_resemble(self) -> Self:

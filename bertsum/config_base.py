@@ -92,6 +92,14 @@ _GIVEN = reprlib.Repr()
 _GIVEN.maxstring = _GIVEN.maxother = 200
 
 
+# Pydantic names the types of Python, and whoever writes YAML has lists, mappings and sections.
+_EXPECTED = {
+    "tuple_type": "a list is expected, like [a, b]",
+    "dict_type": "a mapping is expected, like {a: b}",
+    "model_type": "a section of keys is expected",
+}
+
+
 def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
     """Raises ConfigError that names each wrong key or value, and `source`: where they came from."""
     try:
@@ -107,7 +115,8 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
                 given = "(not shown)"  # storage options hold credentials
                 if not key.startswith("storage_options"):
                     given = _GIVEN.repr(problem["input"])
-                lines.append(f"  {key or cls.__name__}: {problem['msg']} (given: {given})")
+                message = _EXPECTED.get(problem["type"], problem["msg"])
+                lines.append(f"  {key or cls.__name__}: {message} (given: {given})")
         raise ConfigError("\n".join(lines)) from error
 
 

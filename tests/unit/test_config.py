@@ -63,6 +63,16 @@ def test_values_are_yaml() -> None:
         ("summarizer.selection={unit: share, size: 2}", ["share", "(0, 1]"]),
         ("summarizer.selection.size=2.5", ["whole number"]),
         ("on_existing=overwrite", ["on_existing", "resume", "replace"]),
+        ("summarizer.targets=Apple", ["summarizer.targets: a list is expected", "'Apple'"]),
+        ("summarizer.targets=[Apple, '.*']", ["a letter or a digit", "'.*' has none"]),
+        ("summarizer.targets=[a, b, a]", ["summarizer.targets", "'a' is named twice"]),
+        ("summarizer.keep_columns=[id, id]", ["summarizer.keep_columns", "'id' is named twice"]),
+        ("summarizer.topics=sport", ["summarizer.topics: a mapping is expected", "'sport'"]),
+        ("summarizer.topics=[{sport: games}, {law: courts}]", ["summarizer.topics", "a list of"]),
+        ("summarizer.topics=[[a], [b]]", ["summarizer.topics", "a list of names"]),
+        ("summarizer.topics=[a, b, a]", ["summarizer.topics", "'a' twice"]),
+        ("summarizer.selection=5", ["summarizer.selection: a section of keys is expected", "5"]),
+        ("summarizer.language=English", ["summarizer.language", "ISO 639", "'English'"]),
     ],
 )
 def test_a_wrong_override_is_named_with_what_is_allowed(override: str, parts: list[str]) -> None:
@@ -70,6 +80,11 @@ def test_a_wrong_override_is_named_with_what_is_allowed(override: str, parts: li
         load_config(JobConfig, None, [override])
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", ["en", "EN", "de_DE.UTF-8", "zh-Hant-TW", "cmn", "und", " fr ", ""])
+def test_a_tag_of_a_language(tag: str) -> None:
+    assert SummarizerConfig(language=tag).language == tag
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "a: [", "just text"])
