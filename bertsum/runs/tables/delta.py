@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
-from bertsum.errors import OutputError
+from bertsum.errors import ConfigError, OutputError
 from bertsum.runs.tables.table import Change, ConflictError, Values
 from bertsum.storage.folder import Folder, describe
 
@@ -30,6 +30,14 @@ class DeltaBackend:
     """The table in OUTPUT; see `bertsum.runs.tables.table.Backend`."""
 
     def __init__(self, output: Folder) -> None:
+        # deltalake (1.6.6) decodes a local path twice: it writes the log below `a%20b`, and looks
+        # for it below `a b`
+        if output.is_local and unquote(output.uri) != output.uri:
+            raise ConfigError(
+                f"OUTPUT {output.uri} cannot be a Delta table: the package deltalake reads a percent "
+                "sign with two hexadecimal digits in a path as another character; rename the "
+                "directory, or use output.table=iceberg or parquet"
+            )
         self._uri, self._options = output.uri, _store_options(output)
         self._table: DeltaTable | None = None
 

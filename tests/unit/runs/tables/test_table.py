@@ -44,6 +44,16 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> LakeHarness:
     return make(tmp_path, request.param)
 
 
+def test_a_path_that_deltalake_reads_as_another(tmp_path: Path) -> None:
+    pytest.importorskip("deltalake")
+    for name in ("a%20b", "%E3x"):
+        with pytest.raises(ConfigError, match=f"{name} cannot be a Delta table"):
+            open_table(OutputConfig(table="delta"), Folder(str(tmp_path / name)))
+        assert not (tmp_path / name).exists()
+    for name in ("100%", "a b"):
+        open_table(OutputConfig(table="delta"), Folder(str(tmp_path / name)))
+
+
 def test_files_that_left_the_table_go_when_their_days_are_over(tmp_path: Path) -> None:
     pytest.importorskip("deltalake")
     harness = make(tmp_path, "delta", keep_days=1)
