@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.configuration_page import PAGE, keys, page, parsers
+from helpers.waiting import LIMIT_SECONDS
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
@@ -162,9 +163,8 @@ def test_python_runs(program: str) -> None:
     else:
         # a cluster that another program runs on this machine, or left behind, is not this test's
         environment = os.environ | {"RAY_ADDRESS": "local"}
-        subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=200
-        )
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=LIMIT_SECONDS)
 
 
 @every_page
