@@ -72,6 +72,14 @@ def read_family(directory: Path) -> FamilyConfig | None:
     return parse_family(data, str(path))
 
 
+def member_directories(directory: Path) -> dict[str, Path]:
+    """Directories of the members of a family by name; a checkpoint has one, of the name ""."""
+    family = read_family(directory)
+    if family is None:
+        return {"": directory}
+    return {name: directory / name for name in family.members}
+
+
 def parse_family(data: bytes, source: str) -> FamilyConfig:
     """Validate the bytes of a `family.json`. Raises ModelError that names `source`."""
     try:

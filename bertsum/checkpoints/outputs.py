@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from bertsum.checkpoints.config import WEIGHTS_FILE, read_config
-from bertsum.checkpoints.family import read_family
+from bertsum.checkpoints.family import member_directories, read_family
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
 from bertsum.schema import DEFAULT_OUTPUTS, MIXED, NEGATIVE, POSITIVE, OutputGroup
@@ -38,7 +38,7 @@ def with_outputs(
     chosen = outputs or ()
     needs_nothing = {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}
     if config.mixed is not None or not needs_nothing.issuperset(chosen):
-        members = _members(directory)
+        members = member_directories(directory)
         models = {name: read_config(path).model for name, path in members.items()}
         _check_groups(config, chosen, models)
         if config.target_resemblance is not None and len(models) > 1:
@@ -66,14 +66,6 @@ def with_outputs(
 def gives_aspects(model: ModelConfig) -> bool:
     """Whether a model tells the words that an opinion is about from others."""
     return OUTSIDE in model.token_sentiment_labels
-
-
-def _members(directory: Path) -> dict[str, Path]:
-    """Directories of the members of a family by name; a checkpoint has one, of the name ""."""
-    family = read_family(directory)
-    if family is None:
-        return {"": directory}
-    return {name: directory / name for name in family.members}
 
 
 def _check_groups(

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bertsum.checkpoints.config import CONFIG_FILE, read_config
-from bertsum.checkpoints.family import read_family
+from bertsum.checkpoints.family import member_directories
 
 # Of a token of news, on one core: see "On a GPU" in jobs/docs/benchmark.md.
 _HOST_SECONDS = 0.5e-6
@@ -60,10 +60,8 @@ def token_operations(directory: Path) -> float | None:
     Of a family: of the member that needs fewest, since that one wants most of the host. None where
     the sizes stand in no configuration that is at hand. Raises ModelError for what is no model.
     """
-    family = read_family(directory)
-    members = [directory / name for name in family.members] if family else [directory]
     known = []
-    for member in members:
+    for member in member_directories(directory).values():
         sizes = _encoder_values(member)
         try:
             hidden, layers = int(sizes["hidden_size"]), int(sizes["num_hidden_layers"])

@@ -22,7 +22,6 @@ from bertsum.checkpoints.checkpoint import load_for_inference
 from bertsum.config import SummarizerConfig
 from bertsum.errors import DeviceError
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
-from bertsum.inference.columns.values import Columns
 from bertsum.inference.device_batches import (
     Running,
     Scores,
@@ -99,8 +98,14 @@ class Reader:
             return first + self.encode(texts[half:], languages[half:])
         results: list[EncodedDocument | Prediction] = []
         for document in encoded:
-            is_unknown = document.is_unknown_language
-            results.append(self._predict_lead(document) if is_unknown else document)
+            if not document.is_unknown_language:
+                results.append(document)
+                continue
+            # the lead, and no guess at its sentiment; the earlier a sentence, the higher its score:
+            # [0, -1, -2, ...]
+            by_index = -np.arange(len(document.spans), dtype=np.float32)
+            (chosen,) = choose_sentences([document], [by_index], self.config.selection, None)
+            results.append(self._summarize(Status.UNKNOWN_LANGUAGE, document, chosen))
         return results
 
     def start(
@@ -160,7 +165,11 @@ class Reader:
         chosen = [documents[index] for index in indices]
         chosen_scores = [score for index in indices if (score := scores[index])]
         try:
-            rows = self._columns(chosen, chosen_scores)
+            rows: list[dict[str, Any]] = [{} for _ in chosen]
+            for maker in self._makers:
+                columns = maker.columns(chosen, chosen_scores)
+                for row, values in zip(rows, columns, strict=True):
+                    row.update(values)
         except Exception as error:
             if len(indices) == 1:
                 reason = f"finishing failed: {one_line(error)}"
@@ -172,23 +181,6 @@ class Reader:
         for index, row in zip(indices, rows, strict=True):
             prediction = predictions[index]
             predictions[index] = prediction and replace(prediction, **row)
-
-    def _columns(
-        self, documents: Sequence[EncodedDocument], scores: Sequence[Scores]
-    ) -> list[Columns]:
-        """[N] the values of all makers for each document."""
-        rows: list[dict[str, Any]] = [{} for _ in documents]
-        for maker in self._makers:
-            for row, values in zip(rows, maker.columns(documents, scores), strict=True):
-                row.update(values)
-        return list(rows)
-
-    def _predict_lead(self, document: EncodedDocument) -> Prediction:
-        """The lead of a document that the tokenizer cannot read, and no guess at its sentiment."""
-        # the earlier a sentence, the higher its score: [0, -1, -2, ...]
-        by_index = -np.arange(len(document.spans), dtype=np.float32)
-        (chosen,) = choose_sentences([document], [by_index], self.config.selection, None)
-        return self._summarize(Status.UNKNOWN_LANGUAGE, document, chosen)
 
     def _summarize(
         self,
@@ -213,7 +205,10 @@ class Reader:
         summary = join_sentences(document.text, spans, range(len(spans)), document.language)
         chosen = chosen[: len(spans)]
         sentence_scores = scores.sentence_scores if scores else None
-        sentiments = self._sentiments(scores)
+        sentiments = None
+        if scores is not None and scores.sentiment_scores is not None:
+            labels = self.model.config.sentiment_labels
+            sentiments = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
         return Prediction(
             status,
             summary=summary + ellipsis,
@@ -246,13 +241,6 @@ class Reader:
             most = size - len(ELLIPSIS)
             length = kept_characters(sentence, most, document.language, by_clause=by_clause)
         return [(start, start + length)] if length else []
-
-    def _sentiments(self, scores: Scores | None) -> dict[str, float] | None:
-        """Probabilities by label; None where the model has no head for them."""
-        if scores is None or scores.sentiment_scores is None:
-            return None
-        labels = self.model.config.sentiment_labels
-        return dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
 
     def _start_group(
         self,

@@ -95,10 +95,6 @@ def _lines(value: str | Sequence[str | None] | None) -> str | None:
     return value if value and value.strip() else None
 
 
-def _is_summary(data_type: pa.DataType) -> bool:
-    return is_text(data_type) or is_texts(data_type)
-
-
 def _is_numbers(data_type: pa.DataType) -> bool:
     item = data_type.value_type if is_list(data_type) else data_type
     # an empty list, or a column without any value, has the type null
@@ -120,7 +116,10 @@ _CLASS = (_is_class, "a column of strings, numbers or booleans")
 _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "text_column": _TEXT,
     "language_column": _TEXT,  # which training has not
-    "summary_column": (_is_summary, "a column of strings, or of lists of strings"),
+    "summary_column": (
+        lambda kind: is_text(kind) or is_texts(kind),
+        "a column of strings, or of lists of strings",
+    ),
     "sentiment_column": _CLASS,
     "sentences_column": _TEXTS,
     "sentence_labels_column": (_is_numbers, "a column of lists of numbers or booleans"),

@@ -149,7 +149,9 @@ def packed_attention(
     """
     query, key, value = query_key_value
     can_be_one_kernel = prefix is None and not query.requires_grad and not dropout
-    if can_be_one_kernel and _has_varlen(query, num_heads):
+    is_half = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    head_size = query.shape[1] // num_heads
+    if can_be_one_kernel and is_half and _varlen_takes(head_size, query.dtype, query.device):
         return _attend_by_kernel(query_key_value, lengths, num_heads)
     shapes = [(count, length) for _, count, length in runs(lengths)]
     key_prefix, value_prefix = (None, None) if prefix is None else prefix
@@ -187,13 +189,6 @@ def _blocks(
             heads = prefix.to(rows.dtype).view(len(prefix), num_heads, -1).transpose(0, 1)
             block = torch.cat([heads.expand(count, -1, -1, -1), block], dim=2)  # [A, P, D] in each
         yield block
-
-
-def _has_varlen(values: Tensor, num_heads: int) -> bool:
-    """Whether FlashAttention takes [N, H] values in half precision, on a GPU."""
-    is_half = values.dtype in (torch.bfloat16, torch.float16)
-    head_size = values.shape[1] // num_heads
-    return is_half and values.is_cuda and _varlen_takes(head_size, values.dtype, values.device)
 
 
 @lru_cache(maxsize=64)

@@ -420,9 +420,10 @@ class DocumentHead(nn.Module):
 
     def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
         """[S, H] sentence vectors, document by document -> [B, C] logits."""
+        is_training = torch.is_grad_enabled() or torch.is_autocast_enabled("cuda")
         if self.lstm is not None:
             document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
-        elif self.attention is not None and _is_inference_on_gpu(vectors):
+        elif self.attention is not None and vectors.is_cuda and not is_training:
             document_vectors = self._attend_at_once(self.attention, vectors, num_sentences)
         else:
             pooled = []
@@ -509,11 +510,6 @@ def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[
     output, (state, _) = lstm(packed)
     last = torch.cat([state[-2], state[-1]], dim=1)
     return output.data[on_device(np.argsort(rows))], last
-
-
-def _is_inference_on_gpu(values: Tensor) -> bool:
-    is_training = torch.is_grad_enabled() or torch.is_autocast_enabled("cuda")
-    return values.is_cuda and not is_training
 
 
 def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:

@@ -43,7 +43,7 @@ from bertsum.storage.folder import Folder
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import merge_adapter
-from bertsum.training.config import EmbeddingConfig, SourceConfig, TrainingConfig
+from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
@@ -193,7 +193,11 @@ def run(
     merge_adapter(model)
     fitted: list[str] = []
     if config.embedding is not None and rank() == 0:  # the worker that saves
-        fitted.append(_fit_embedding(model, tokenizer, config, config.embedding))
+        texts: list[str] = []
+        for part in config.embedding.texts:
+            uri = _source_uri(config, part.uri)
+            texts += read_embedding_texts(part, uri, config.seed)
+        fitted.append(fit_embedding(model, tokenizer, config.encoder, config.embedding, texts))
         say({"message": fitted[0]})
     # rounded before it is measured, so that the measures are of what users load
     delta = _round(model, saved, say) if saved else None
@@ -372,16 +376,6 @@ def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
             "start_from has an embedding head, which fits the encoder as it is, and trained: all "
             "changes the encoder: give texts to fit it on anew (embedding.texts)"
         )
-
-
-def _fit_embedding(
-    model: BertSum, tokenizer: Tokenizer, config: TrainingConfig, embedding: EmbeddingConfig
-) -> str:
-    """Fit the embedding head; returns a sentence on it."""
-    texts: list[str] = []
-    for part in embedding.texts:
-        texts += read_embedding_texts(part, _source_uri(config, part.uri), config.seed)
-    return fit_embedding(model, tokenizer, config.encoder, embedding, texts)
 
 
 def _read_sources(

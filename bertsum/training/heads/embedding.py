@@ -61,7 +61,9 @@ def fit_embedding(
     best, best_penalty = -1.0, 0.0
     for penalty in _PENALTIES:
         weight, bias = ridge(x[~is_held_out], y[~is_held_out], penalty)
-        cosine = _mean_cosine(x[is_held_out] @ weight.T + bias, y[is_held_out])
+        fitted, wanted = x[is_held_out] @ weight.T + bias, y[is_held_out]
+        lengths = np.linalg.norm(fitted, axis=1) * np.linalg.norm(wanted, axis=1)
+        cosine = float(((fitted * wanted).sum(1) / lengths).mean())
         if cosine > best:
             best, best_penalty = cosine, penalty
     weight, bias = ridge(x, y, best_penalty)
@@ -149,9 +151,3 @@ def _encoder_vectors(source: str, texts: Sequence[str], config: EmbeddingConfig)
         means = (hidden * is_text).sum(1) / is_text.sum(1)
         vectors[group] = torch.nn.functional.normalize(means, dim=1).numpy()
     return vectors
-
-
-def _mean_cosine(a: Matrix, b: Matrix) -> float:
-    """Mean cosine of the rows of [N, H] and [N, H]."""
-    products = (a * b).sum(1)
-    return float((products / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean())
