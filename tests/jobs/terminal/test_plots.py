@@ -15,6 +15,7 @@ def test_an_interval_that_rounding_turned_around_is_drawn() -> None:
             "sentiment": {},
             "topic": {},
             "words": {},
+            "targets": {},
         }
     )
     assert list(files) == ["rouge.png"]
@@ -35,6 +36,8 @@ def test_labels_of_any_text_and_number_are_drawn(labels: list[str], names: list[
         "confusion": [[1] * len(labels)] * len(labels),
         "calibration": {"error": 0.1, "counts": [4], "confidences": [0.6], "accuracies": [0.5]},
     }
-    files = draw({"rouge": None, "sentiment": {"a $_$": values}, "topic": {}, "words": {}})
+    files = draw(
+        {"rouge": None, "sentiment": {"a $_$": values}, "topic": {}, "words": {}, "targets": {}}
+    )
     assert list(files) == names
     assert all(data.startswith(b"\x89PNG") for data in files.values())
