@@ -200,7 +200,7 @@ def reserve(
     Raises ResourceError after `timeout_seconds`, or at once where the cluster cannot grow. It is
     UnavailableError where its nodes would do if they were free, or if there were more of them.
     """
-    resources = share_gpus(resources, _nodes(), token_operations)
+    resources = share_gpus(resources, _nodes(), num_units, token_operations)
     if can_grow:
         _wait_for_room(resources, num_units)
     nodes = _nodes()
@@ -216,28 +216,36 @@ def reserve(
 
 
 def share_gpus(
-    resources: ResourcesConfig, nodes: Sequence[Node], token_operations: float | None
+    resources: ResourcesConfig,
+    nodes: Sequence[Node],
+    num_units: int,
+    token_operations: float | None,
 ) -> ResourcesConfig:
     """Set `num_gpus` to a part of a GPU, if one replica cannot feed the GPUs of these nodes.
 
-    Nothing changes where the job names its replicas or their GPUs: packed onto few GPUs, they would
-    leave others without work. The GPU that fewest replicas keep busy decides for all.
+    Nothing changes where the job names its replicas or their GPUs: Ray fills one GPU after the
+    other, so that few replicas would leave GPUs without work. So there are never more on a GPU than
+    its part of the units. The GPU that fewest replicas keep busy decides for all.
 
     `token_operations`: of the encoder; None where each replica is to have a GPU of its own.
     """
     if token_operations is None or not (resources.num_gpus is resources.replicas is None):
         return resources
     counts = []
+    num_gpus = 0.0
     for node in nodes:
         asked = resources.accelerator_type
         if node.num_gpus < 1 or (asked and asked not in node.accelerator_types):
             continue
+        num_gpus += node.num_gpus
         num_processes = node.num_cpus / node.num_gpus / (resources.num_cpus or 1)
         # a node whose type of GPU is not known counts as slow
         types = {asked} if asked else node.accelerator_types or {""}
         counts += [processes_per_gpu(kind, num_processes, token_operations) for kind in types]
     count = min(counts, default=1)
-    if count == 1:
+    if num_gpus:
+        count = min(count, math.ceil(num_units / num_gpus))
+    if count <= 1:
         return resources
     # Ray counts in ten-thousandths: six times 0.1667 would be more than a GPU
     return resources.model_copy(update={"num_gpus": math.floor(10_000 / count) / 10_000})

@@ -161,12 +161,19 @@ def test_replicas_share_a_gpu_that_one_cannot_feed(
     asked: dict[str, float], nodes: list[Node], operations: float | None, num_gpus: float | None
 ) -> None:
     """20 million operations a token at 445e12 a second are a tenth of what the host needs; 170 million, 0.8."""
-    resources = share_gpus(ResourcesConfig.model_validate(asked), nodes, operations)
+    resources = share_gpus(ResourcesConfig.model_validate(asked), nodes, 1000, operations)
     assert resources.num_gpus == num_gpus
 
 
 def test_all_replicas_of_a_shared_gpu_fit() -> None:
     """Three GPUs with six cores each hold 18 replicas of one core; one replica is not lost to rounding."""
     nodes = [Node(18, 3, H100)]
-    shape = fit(share_gpus(ResourcesConfig(), nodes, MINILM), nodes, 100)
+    shape = fit(share_gpus(ResourcesConfig(), nodes, 100, MINILM), nodes, 100)
     assert shape == Shape(18, 1, 0.1666)
+
+
+@pytest.mark.parametrize(("num_units", "num_gpus"), [(1, None), (4, None), (5, 0.5), (12, 0.3333)])
+def test_few_units_do_not_crowd_on_one_gpu(num_units: int, num_gpus: float | None) -> None:
+    """Ray fills one GPU after the other: of four, three would have nothing to do."""
+    nodes = [Node(32, 4, H100)]
+    assert share_gpus(ResourcesConfig(), nodes, num_units, MINILM).num_gpus == num_gpus
