@@ -159,7 +159,9 @@ def test_retries_wait_longer_and_longer_and_have_a_limit(store: Store) -> None:
         thread.join()
     assert 5 <= rule.seen <= 25
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert max(pauses[-3:]) > 4 * max(pauses[:2]), pauses
+    # Each is a random part of a limit that doubles from 1 s on. Sums, since a part may be near 0, and
+    # a busy machine makes the first ones longer.
+    assert sum(pauses[-3:]) > max(2, 2 * sum(pauses[:2])), pauses
     assert len({round(pause, 2) for pause in pauses}) > len(pauses) / 2, f"no jitter: {pauses}"
     assert folder(store).info("unit") is None
 

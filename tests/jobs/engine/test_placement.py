@@ -133,9 +133,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         shutil.rmtree(directory)
 
 
-def test_a_replica_on_each_gpu_and_none_elsewhere(bench: Bench, tmp_path: Path) -> None:
-    """Nothing is asked for: there are GPUs, so replicas go to them."""
-    assert bench.run(tmp_path / "out") == {"a10g": 1, "h100": 1}
+def test_replicas_on_each_gpu_and_none_elsewhere(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is asked for: there are GPUs, so replicas go to them. The encoder is tiny, so each core has one."""
+    assert bench.run(tmp_path / "out") == {"a10g": 2, "h100": 2}
+
+
+def test_a_replica_for_each_gpu(bench: Bench, tmp_path: Path) -> None:
+    assert bench.run(tmp_path / "out", "num_gpus=1") == {"a10g": 1, "h100": 1}
 
 
 def test_two_replicas_on_half_a_gpu_of_one_type(bench: Bench, tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_two_replicas_on_half_a_gpu_of_one_type(bench: Bench, tmp_path: Path) ->
 
 
 def test_a_driver_outside_of_the_cluster(bench: Bench, tmp_path: Path) -> None:
-    assert bench.run(tmp_path / "out", client=True) == {"a10g": 1, "h100": 1}
+    assert bench.run(tmp_path / "out", client=True) == {"a10g": 2, "h100": 2}
 
 
 def test_a_head_that_is_too_busy_for_a_driver(tmp_path: Path) -> None:
@@ -189,5 +193,5 @@ def test_the_only_node_of_a_type_goes_away_and_another_comes(bench: Bench, tmp_p
         if len(result_files(output)) >= 5:
             next(steps, lambda: None)()
 
-    assert bench.run(output, "accelerator_type=A10G", meanwhile=change_nodes) == {"a10g": 1}
+    assert bench.run(output, "accelerator_type=A10G", meanwhile=change_nodes) == {"a10g": 2}
     assert next(steps, None) is None, "the nodes did not change"
