@@ -160,6 +160,8 @@ def main() -> None:
     options.add_argument("--systems", default=",".join(_NAMES), help=f"any of {', '.join(_NAMES)}")
     options.add_argument("--json", type=Path)
     arguments = options.parse_args()
+    # Ray's workers, which import nothing from the directory of a script, find `pipelines` by it
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     warnings.simplefilter("ignore")
     torch.set_num_threads(os.cpu_count() or 1)
     texts = pq.read_table(arguments.input, columns=["document"])["document"].to_pylist()
