@@ -102,7 +102,7 @@ class SummarizeWork:
         return Summarizer(
             self.model,
             self.config,
-            device=replica_device(num_gpus),
+            device=take_device(num_gpus),
             max_batch_tokens=self.max_batch_tokens,
         )
 
@@ -180,7 +180,7 @@ class EvaluateWork:
         from bertsum.inference.summarizer import Summarizer
 
         _check_digest("models", self.job, models_digest(self.models))
-        device = replica_device(num_gpus)
+        device = take_device(num_gpus)
         summarizers = {}
         for name, model in self.models.items():
             # all of them in the memory of one device: the same rows go through each
@@ -224,8 +224,8 @@ def set_threads(num_threads: int) -> None:
     pa.set_cpu_count(num_threads)
 
 
-def replica_device(num_gpus: float | None) -> str | None:
-    """Return the device of a process with `num_gpus`, as a Summarizer takes it.
+def take_device(num_gpus: float | None) -> str | None:
+    """Take this process's part of the machine's GPUs; return its device for a Summarizer.
 
     A process with a share of a GPU takes no more than this share of its memory from now on.
 

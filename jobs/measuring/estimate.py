@@ -9,7 +9,7 @@ from bertsum.config import JobConfig
 from bertsum.runs.columns import needed_columns
 from bertsum.runs.input import Input, read_schema, stream_rows
 from bertsum.runs.plan import Plan
-from jobs.engine.work import replica_device
+from jobs.engine.work import take_device
 from jobs.measuring.rates import device_name
 from jobs.terminal.progress import format_seconds
 
@@ -56,7 +56,7 @@ def measure(plan: Plan, source: Input, model: str | None, config: JobConfig) -> 
     summarizer = Summarizer(
         model,
         config.named_summarizer,
-        device=replica_device(config.resources.num_gpus),
+        device=take_device(config.resources.num_gpus),
         max_batch_tokens=config.max_batch_tokens,
     )
     tables: list[pa.Table] = []

@@ -19,14 +19,14 @@ from bertsum.config import JobConfig
 from bertsum.errors import InputError
 from bertsum.inference.gpu_sharing import product_operations
 from bertsum.storage.folder import configure
-from jobs.engine.work import replica_device
+from jobs.engine.work import take_device
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
 
     from bertsum.inference.reader import Reader
     from bertsum.inference.summarizer import Prepared, Summarizer
+    from bertsum.model.attention import EncoderConfig
     from bertsum.schema import Document, Prediction
     from bertsum.text.encoder import EncodedDocument
 
@@ -78,7 +78,7 @@ def measure_model(
     summarizer = Summarizer(
         model,
         config.named_summarizer,
-        device=replica_device(num_gpus),
+        device=take_device(num_gpus),
         max_batch_tokens=config.max_batch_tokens,
     )
     return measure(summarizer, tables, repetitions)
@@ -197,7 +197,7 @@ def _make_rows(
 
 def _operations(
     summarizer: "Summarizer", documents: Sequence["EncodedDocument"]
-) -> "tuple[float, PreTrainedConfig]":
+) -> "tuple[float, EncoderConfig]":
     """Multiplications and additions that the encoders need for these tokens, without padding.
 
     And the configuration of the encoder that needs most of them, which is the only one of a
@@ -219,7 +219,7 @@ def _operations(
     return sum(by_reader.values()), busiest.model.encoder.config
 
 
-def _product_rate(summarizer: "Summarizer", config: "PreTrainedConfig") -> float:
+def _product_rate(summarizer: "Summarizer", config: "EncoderConfig") -> float:
     """Operations a second of products of an encoder's shapes, in its number format."""
     import torch
 

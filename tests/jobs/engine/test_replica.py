@@ -35,7 +35,7 @@ from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.suspects import Advice
 from jobs.engine.unit_maker import ReplicaSpec
-from jobs.engine.work import EvaluateWork, SummarizeWork, models_digest, replica_device
+from jobs.engine.work import EvaluateWork, SummarizeWork, models_digest, take_device
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -439,7 +439,7 @@ def test_a_replica_without_gpus_takes_none_that_is_in_sight(
     assert evaluator.models["mine"].device.type == "cpu"
     shares: list[float] = []
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", shares.append)
-    assert [replica_device(share) for share in (0.5, 1.0, None)] == [None] * 3
+    assert [take_device(share) for share in (0.5, 1.0, None)] == [None] * 3
     assert shares == [0.475]  # of the memory of its GPU, so that neighbours have theirs
 
 
