@@ -96,11 +96,27 @@ class EmbeddingTextsConfig(Config):
     max_rows: int = Field(2000, ge=1, description="most texts, drawn at random with the seed")
 
 
+class EmbeddingPairsConfig(Config):
+    """Pairs of texts of which the first shall find the second by the nearest embedding."""
+
+    uri: str = Field(description="Parquet file, directory or glob with a pair in each row")
+    query_column: str = Field(description="column with what is searched for: title, question")
+    text_column: str = Field(
+        TEXT_COLUMN, description="column with what is to be found: document, answer"
+    )
+    max_rows: int = Field(10_000, ge=1, description="most pairs, drawn at random with the seed")
+
+
 class EmbeddingConfig(Config):
     """How the matrix of `model.embedding_layers` is fitted at the end of a run."""
 
     texts: tuple[EmbeddingTextsConfig, ...] = Field(
         min_length=1, description="texts like those that will be embedded, of training rows"
+    )
+    pairs: tuple[EmbeddingPairsConfig, ...] = Field(
+        (),
+        description="pairs of training rows that the matrix learns from, too, once it is fitted: a "
+        "query nearer to its text than to those of other pairs",
     )
     prefix: str = Field(
         "", description="what the encoder's authors put before a text: `query: ` for E5"

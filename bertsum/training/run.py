@@ -193,11 +193,14 @@ def run(
     merge_adapter(model)
     fitted: list[str] = []
     if config.embedding is not None and rank() == 0:  # the worker that saves
-        texts: list[str] = []
-        for part in config.embedding.texts:
-            uri = _source_uri(config, part.uri)
-            texts += read_embedding_texts(part, uri, config.seed)
-        fitted.append(fit_embedding(model, tokenizer, config.encoder, config.embedding, texts))
+        texts = read_embedding_texts(
+            config.embedding, lambda uri: _source_uri(config, uri), config.seed
+        )
+        fitted.append(
+            fit_embedding(
+                model, tokenizer, config.encoder, config.embedding, texts, seed=config.seed
+            )
+        )
         say({"message": fitted[0]})
     # rounded before it is measured, so that the measures are of what users load
     delta = _round(model, saved, say) if saved else None

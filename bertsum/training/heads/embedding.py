@@ -3,13 +3,15 @@
 An encoder that has learned sentiment puts texts of one mood near each other, and finds less well
 than before which texts are of one subject. The matrix leads its document vectors back to those of
 the encoder that training started from: ridge regression from the one to the other. Layers near the
-words have changed least, so the means of several layers say more together than the last.
+words have changed least, so the means of several layers say more together than the last. Pairs of
+texts, where there are any, then teach it what is searched with what (`pairs`).
 
 Shapes: N texts, H hidden size, E features of all layers that are read.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,8 @@ from bertsum.model.bert_sum import BertSum
 from bertsum.runs.columns import column_problem, encryption_problem
 from bertsum.runs.input import list_input, read_footers, stream_rows
 from bertsum.text.encoder import DocumentEncoder
-from bertsum.training.config import EmbeddingConfig, EmbeddingTextsConfig
+from bertsum.training.config import EmbeddingConfig
+from bertsum.training.heads.pairs import Pairs, index_pairs, learn_from_pairs, recalls
 
 _BATCH_TOKENS = 4096  # of both encoders
 _HELD_OUT = 10  # each tenth text chooses the penalty and is measured on
@@ -36,28 +39,49 @@ _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 Matrix = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingTexts:
+    """What the matrix is fitted on."""
+
+    single: Sequence[str]
+    pairs: Sequence[Sequence[tuple[str, ...]]]  # query and text, for each of `config.pairs`
+
+
 def fit_embedding(
-    model: BertSum, tokenizer: Any, encoder: str, config: EmbeddingConfig, texts: Sequence[str]
+    model: BertSum,
+    tokenizer: Any,
+    encoder: str,
+    config: EmbeddingConfig,
+    texts: EmbeddingTexts,
+    *,
+    seed: int,
 ) -> str:
     """Fit the matrix in place. Returns a sentence on it, for people.
 
     - `encoder`: whose vectors are to be met, as `load_encoder` takes it.
-    - `texts`: those of `read_embedding_texts`.
+    - `texts`: what `read_embedding_texts` has read for `config`.
 
-    Raises InputError for fewer texts than can be fitted and measured on.
+    Raises InputError for fewer texts or pairs than can be fitted and measured on.
     """
     if model.embedding is None:
         raise ValueError("the model has no embedding head")
-    if len(texts) < 2 * _HELD_OUT:
-        raise InputError(f"embedding: {len(texts)} texts are too few to fit a matrix on")
+    all_texts, sets = index_pairs(texts.single, texts.pairs)
+    if len(all_texts) < 2 * _HELD_OUT:
+        raise InputError(f"embedding: {len(all_texts)} texts are too few to fit a matrix on")
+    for source, part in zip(config.pairs, sets, strict=True):
+        if len(part.queries) < 2 * _HELD_OUT:
+            raise InputError(
+                f"embedding: {mask(source.uri)}: {len(part.queries)} pairs are too few to learn "
+                f"from; at least {2 * _HELD_OUT} are needed"
+            )
     documents = document_encoder(model, tokenizer)
-    x = _features(model, documents, texts, config.max_tokens)
+    x = _features(model, documents, all_texts, config.max_tokens)
     # features of a layer are of one size then, and so are their penalties
     of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
     scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
     x = (of_layers / scales[:, None]).reshape(x.shape)
-    y = _encoder_vectors(encoder, texts, config)
-    is_held_out = np.arange(len(texts)) % _HELD_OUT == 0
+    y = _encoder_vectors(encoder, all_texts, config)
+    is_held_out = np.arange(len(all_texts)) % _HELD_OUT == 0
     best, best_penalty = -1.0, 0.0
     for penalty in _PENALTIES:
         weight, bias = ridge(x[~is_held_out], y[~is_held_out], penalty)
@@ -67,16 +91,49 @@ def fit_embedding(
         if cosine > best:
             best, best_penalty = cosine, penalty
     weight, bias = ridge(x, y, best_penalty)
-    weight /= np.repeat(scales, model.encoder.config.hidden_size)
+    facts = (
+        f"Embedding: a matrix fitted on {len(all_texts):,} texts. On each {_HELD_OUT}th of them, "
+        f"held out, the cosine to the vector of {encoder} is {best:.3f} in the mean."
+    )
+    if sets:
+        first = (weight, bias)
+        weight, bias = learn_from_pairs(x, y, first, sets, seed=seed)
+        facts += " " + _measure_pairs(x, y, first, config, sets, seed=seed)
+    weight = weight / np.repeat(scales, model.encoder.config.hidden_size)
     # only the direction of an embedding counts, so weights may be whole numbers, a byte in a file
     scale = MAX_WHOLE_WEIGHT / np.abs(weight).max()
     weight, bias = np.round(weight * scale), bias * scale
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(weight))
         model.embedding.bias.copy_(torch.from_numpy(bias))
+    return facts
+
+
+def _measure_pairs(
+    x: Matrix,
+    y: Matrix,
+    first: tuple[Matrix, Matrix],
+    config: EmbeddingConfig,
+    sets: Sequence[Pairs],
+    *,
+    seed: int,
+) -> str:
+    """What pairs bring to queries that are held out, by a matrix that is only measured."""
+    kept, held_out = [], []
+    for part in sets:
+        is_held_out = np.arange(len(part.queries)) % _HELD_OUT == 0
+        kept.append(part.select(~is_held_out))
+        held_out.append(part.select(is_held_out))
+    weight, bias = learn_from_pairs(x, y, first, kept, seed=seed)
+    before = recalls(x @ first[0].T + first[1], held_out)
+    after = recalls(x @ weight.T + bias, held_out)
+    parts = []
+    for source, part, old, new in zip(config.pairs, sets, before, after, strict=True):
+        name = f"{mask(source.uri)} ({source.query_column})"
+        parts.append(f"{name}, {len(part.queries):,} pairs: {old:.3f}, then {new:.3f}")
     return (
-        f"Embedding: a matrix fitted on {len(texts):,} texts. On each {_HELD_OUT}th of them, held "
-        f"out, the cosine to the vector of {encoder} is {best:.3f} in the mean."
+        f"Then it learned from pairs. Recall at 1 of each {_HELD_OUT}th query, held out, before "
+        f"and after: {'; '.join(parts)}."
     )
 
 
@@ -96,27 +153,49 @@ def ridge(x: Matrix, y: Matrix, penalty: float) -> tuple[Matrix, Matrix]:
     return weight, y_mean - weight @ x_mean
 
 
-def read_embedding_texts(texts: EmbeddingTextsConfig, uri: str, seed: int) -> list[str]:
-    """Read all texts of a file, directory or glob, or `max_rows` of them drawn at random.
+def read_embedding_texts(
+    config: EmbeddingConfig, resolve: Callable[[str], str], seed: int
+) -> EmbeddingTexts:
+    """Read all texts and pairs of `config`; of each file at most `max_rows`, drawn at random.
 
-    Raises InputError for a file that cannot be read or lacks the column.
+    `resolve` makes the URIs of `config` absolute. Rows that lack a text are left out. Raises
+    InputError for a file that cannot be read or lacks a column.
     """
+    single: list[str] = []
+    for source in config.texts:
+        columns = {"text_column": source.text_column}
+        rows = _read_rows(resolve(source.uri), columns, source.max_rows, seed)
+        single += [text for (text,) in rows]
+    pairs = []
+    for pair in config.pairs:
+        columns = {"query_column": pair.query_column, "text_column": pair.text_column}
+        pairs.append(_read_rows(resolve(pair.uri), columns, pair.max_rows, seed))
+    return EmbeddingTexts(single=single, pairs=pairs)
+
+
+def _read_rows(
+    uri: str, columns: Mapping[str, str], max_rows: int, seed: int
+) -> list[tuple[str, ...]]:
+    """The rows that have text in all of `columns`, which are named by the key they come from."""
     listed = list_input(uri)
     shards, problems = read_footers(listed, listed.files)
     for path, reason in problems.items():
         raise InputError(f"embedding: cannot read {mask(uri)}: {mask(path)}: {reason}")
-    values: list[str] = []
+    rows: list[tuple[str, ...]] = []
+    names = list(columns.values())
     for shard in shards:
-        problem = column_problem(shard.schema, "text_column", texts.text_column)
-        problem = problem or encryption_problem(shard, [texts.text_column])
-        if problem:
-            raise InputError(f"embedding: {mask(uri)}: {problem}")
-        for table in stream_rows(listed.root, shard.file, 0, shard.num_rows, [texts.text_column]):
-            column = python_values(table[texts.text_column])
-            values += [text for text in column if text and text.strip()]
-    if len(values) > texts.max_rows:
-        values = random.Random(seed).sample(values, texts.max_rows)
-    return values
+        for key, name in columns.items():
+            problem = column_problem(shard.schema, key, name) or encryption_problem(shard, [name])
+            if problem:
+                raise InputError(f"embedding: {mask(uri)}: {problem}")
+        for table in stream_rows(listed.root, shard.file, 0, shard.num_rows, names):
+            values = [python_values(table[name]) for name in names]
+            for row in zip(*values, strict=True):
+                if all(text and text.strip() for text in row):
+                    rows.append(row)
+    if len(rows) > max_rows:
+        rows = random.Random(seed).sample(rows, max_rows)
+    return rows
 
 
 @torch.inference_mode()

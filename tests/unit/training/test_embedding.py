@@ -125,6 +125,35 @@ def test_a_run_without_steps_leads_vectors_back(data, start):
     assert torch.equal(new["embedding.weight"], saved.float())
 
 
+def test_pairs_are_learned_from(data, start):
+    pairs = {"uri": "pairs.parquet", "query_column": "title"}
+    questions = [tiny.text(1, 3, first=7 * i) for i in range(40)]
+    answers = [tiny.text(2, 5, first=7 * i) for i in range(40)]
+    table = pa.table({"title": [*questions, None, "of nothing"], "document": [*answers, "a", " "]})
+    pq.write_table(table, data / "pairs.parquet")
+    embedding = {"texts": [{"uri": "texts.parquet", "text_column": "title"}], "pairs": [pairs]}
+    arguments = {"start_from": str(start), "trained": "embedding", "new_heads": ["embedding"]}
+    train(data, **arguments)
+    before = load_checkpoint(data / "out")[0].embedding.weight
+    (data / "out").rename(data / "without")
+    said = "".join(train(data, embedding=embedding, **arguments))
+    assert "pairs.parquet (title), 40 pairs: " in said
+    assert not torch.equal(load_checkpoint(data / "out")[0].embedding.weight, before)
+
+
+def test_pairs_lack_a_column_or_are_few(data, start):
+    pq.write_table(pa.table({"a": ["x"] * 19, "document": ["y"] * 19}), data / "pairs.parquet")
+    arguments = {"start_from": str(start), "trained": "embedding", "new_heads": ["embedding"]}
+    texts = [{"uri": "texts.parquet", "text_column": "title"}]
+    for column, message in (
+        ("a", "19 pairs are too few"),
+        ("b", "no column 'b' .query_column names it"),
+    ):
+        pairs = [{"uri": "pairs.parquet", "query_column": column}]
+        with pytest.raises(InputError, match=message):
+            train(data, embedding={"texts": texts, "pairs": pairs}, **arguments)
+
+
 def test_it_is_fitted_after_the_encoder_has_learned(data, base):
     train(data, lora_rank=2, encoder_learning_rate=0.03)
     texts = [tiny.text(2, 6, first=11 * i + 1) for i in range(20)]
