@@ -16,6 +16,7 @@ from bertsum.checkpoints.family import FAMILY_FILE, read_family
 from bertsum.config import ModelConfig
 from bertsum.config_base import Config
 from bertsum.errors import ModelError
+from bertsum.model.temperature import Temperature, TemperatureByLength
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PACKAGE_PREFIX = "package:"
@@ -101,8 +102,6 @@ class BaseEncoder(Config):
 
 
 ClassHead = Annotated[str, Field(pattern=r"^(sentiment|topic|token_sentiment)$")]
-# A wider range than training fits; beyond it probabilities would all be equal, or 0 and 1.
-Temperature = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class CheckpointConfig(Config):
@@ -110,7 +109,7 @@ class CheckpointConfig(Config):
 
     bertsum_version: str
     model: ModelConfig
-    temperatures: dict[ClassHead, Temperature] = Field(
+    temperatures: dict[ClassHead, Temperature | TemperatureByLength] = Field(
         {}, description="what the logits of a head are divided by before the softmax; default: 1"
     )
     encoder: dict[str, Any] | None = None  # a configuration of Transformers

@@ -4,13 +4,14 @@ After Guo et al. 2017, "On Calibration of Modern Neural Networks": the expected 
 (section 2) and temperature scaling (section 4.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from bertsum.evaluation.metrics import resampled_means
+from bertsum.model.temperature import TemperatureByLength, share_of_short
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -19,6 +20,8 @@ NUM_BINS = 15  # as Guo et al. have them
 # The best temperature of random answers is infinite.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _HALVINGS = 60  # of an interval of 20: it is then narrower than a float64 can tell
+_NESTED_HALVINGS = 30  # of each of two intervals: they are then narrower than 2e-8
+_ROWS_FOR_EQUAL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +118,62 @@ def fit_temperature(sets: Sequence[tuple[FloatArray, IntArray]]) -> float:
     """
     if not sets or not all(len(expected) for _, expected in sets):
         raise ValueError("a temperature of no rows is undefined")
-    # The cross-entropy is convex in b = 1 / T: its slope rises, and its zero is sought by halving.
+    # The cross-entropy is convex in b = 1 / T, so its slope rises.
+    return 1 / _zero(lambda b: sum(_slopes(*labelled, b).mean() for labelled in sets), _HALVINGS)
+
+
+def fit_temperature_by_length(
+    sets: Sequence[tuple[FloatArray, IntArray, IntArray]],
+) -> TemperatureByLength:
+    """Do the same as `fit_temperature` for a temperature that depends on the length of a text.
+
+    `sets`: [N, C] logits, [N] classes and [N] tokens of each. Few rows, or texts that are all as
+    long, leave the two temperatures near each other: four rows speak for their being equal.
+
+    Raises ValueError for a set without rows, and for none.
+    """
+    if not sets or not all(len(expected) for _, expected, _ in sets):
+        raise ValueError("a temperature of no rows is undefined")
+    pull = _ROWS_FOR_EQUAL / sum(len(expected) for _, expected, _ in sets)
+
+    def slopes(short: float, long: float) -> tuple[float, float]:
+        """Derivatives of the mean cross-entropy with respect to 1 / short and 1 / long."""
+        by_short, by_long = pull * (short - long), pull * (long - short)
+        for logits, expected, lengths in sets:
+            share = share_of_short(lengths.astype(np.float64))
+            rows = _slopes(logits, expected, (share * short + (1 - share) * long)[:, None])
+            by_short += (share * rows).mean() / len(sets)
+            by_long += ((1 - share) * rows).mean() / len(sets)
+        return by_short, by_long
+
+    def best_short(long: float) -> float:
+        return _zero(lambda short: slopes(short, long)[0], _NESTED_HALVINGS)
+
+    # Convex in both together, so also in the one where the other is always the best for it, and the
+    # slope there is that of `long` alone.
+    long = _zero(lambda long: slopes(best_short(long), long)[1], _NESTED_HALVINGS)
+    return TemperatureByLength(short=1 / best_short(long), long=1 / long)
+
+
+def _zero(slope: Callable[[float], float], num_halvings: int) -> float:
+    """The b = 1 / T in the allowed range at which a slope that rises is 0, or the nearest end."""
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
-    for _ in range(_HALVINGS):
+    for _ in range(num_halvings):
         middle = (low + high) / 2
-        if sum(_slope(*labelled, middle) for labelled in sets) > 0:
+        if slope(middle) > 0:
             high = middle
         else:
             low = middle
-    return 2 / (low + high)
+    return (low + high) / 2
 
 
-def _slope(logits: FloatArray, expected: IntArray, inverse: float) -> float:
-    """Derivative of the mean cross-entropy of softmax(b * logits) with respect to b.
+def _slopes(logits: FloatArray, expected: IntArray, inverse: float | FloatArray) -> FloatArray:
+    """[N] derivative of each row's cross-entropy of softmax(b * logits) with respect to b.
 
-    That is the mean over rows of (the logit that the probabilities expect) - (the logit that the
-    labels expect). Logits 2 and 0, the first of them right, and b = 0: 1 - 2 = -1, b has to rise.
+    That is (the logit that the probabilities expect) - (the logit that the labels expect). Logits 2
+    and 0, the first of them right, and b = 0: 1 - 2 = -1, b has to rise.
+
+    `inverse`: b, a number or [N, 1].
     """
     values = logits.astype(np.float64)
     weights = np.exp(inverse * (values - values.max(1, keepdims=True)))  # no overflow: at most 1
@@ -138,7 +181,8 @@ def _slope(logits: FloatArray, expected: IntArray, inverse: float) -> float:
     doubt = 1 / (len(values) + 2)
     right = values[np.arange(len(values)), expected]
     by_labels = (1 - doubt) * right + doubt * values.mean(1)
-    return float((by_model - by_labels).mean())
+    slopes: FloatArray = by_model - by_labels
+    return slopes
 
 
 def _answers(probabilities: FloatArray, expected: IntArray) -> tuple[FloatArray, FloatArray]:

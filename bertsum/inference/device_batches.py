@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from bertsum.errors import DeviceError
 from bertsum.model.batches import Batch, split_tokens
-from bertsum.model.bert_sum import Logits
+from bertsum.model.bert_sum import (
+    Logits,
+    divide_logits,
+    document_lengths,
+    pool_lengths,
+    sentence_lengths,
+)
+from bertsum.model.temperature import TemperatureByLength
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.ragged import split_runs
 
@@ -83,21 +91,29 @@ class Running:
         """
         temperatures = logits.temperatures
         temperature = temperatures.get("sentiment", 1.0)
+        lengths = partial(document_lengths, batch)
         running = cls(
             indices=batch.documents,
             num_sentences=batch.num_sentences,
             sentence_scores=to_host(logits.sentence_logits.sigmoid().float()),
-            sentiment_scores=_probabilities(logits.sentiment_logits, temperature),
-            sentence_sentiments=_probabilities(logits.sentence_sentiment_logits, temperature),
-            topic_scores=_probabilities(logits.topic_logits, temperatures.get("topic", 1.0)),
+            sentiment_scores=_probabilities(logits.sentiment_logits, temperature, lengths),
+            # a sentence is as long as a document that has no other
+            sentence_sentiments=_probabilities(
+                logits.sentence_sentiment_logits, temperature, partial(sentence_lengths, batch)
+            ),
+            topic_scores=_probabilities(
+                logits.topic_logits, temperatures.get("topic", 1.0), lengths
+            ),
             token_sentiments=_probabilities(
-                logits.token_sentiment_logits, temperatures.get("token_sentiment", 1.0)
+                logits.token_sentiment_logits, temperatures.get("token_sentiment", 1.0), lengths
             ),
             documents=documents,
         )
         if batch.pools is not None:
             running.pool_counts = batch.pools.counts
-            running.pool_sentiments = _probabilities(logits.pool_sentiment_logits, temperature)
+            running.pool_sentiments = _probabilities(
+                logits.pool_sentiment_logits, temperature, partial(pool_lengths, batch.pools)
+            )
         if logits.document_vectors is not None and logits.sentence_similarities is not None:
             running.document_vectors = to_host(logits.document_vectors)
             running.sentence_similarities = to_host(logits.sentence_similarities)
@@ -167,9 +183,15 @@ class Running:
         return split_runs(values.numpy(), counts)
 
 
-def _probabilities(logits: Tensor | None, temperature: float) -> Tensor | None:
-    """[n, C] -> [n, C] on the host."""
-    return None if logits is None else to_host((logits.float() / temperature).softmax(1))
+def _probabilities(
+    logits: Tensor | None,
+    temperature: float | TemperatureByLength,
+    lengths: Callable[[], Tensor],
+) -> Tensor | None:
+    """[n, C] -> [n, C] on the host. `lengths`: see `divide_logits`."""
+    if logits is None:
+        return None
+    return to_host(divide_logits(logits.float(), temperature, lengths).softmax(1))
 
 
 def _row(scores: Tensor | None, row: int) -> npt.NDArray[np.float32] | None:

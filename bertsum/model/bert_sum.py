@@ -18,7 +18,7 @@ embedding's layers, which are H each.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -39,8 +39,9 @@ from bertsum.model.attention import (
     runs_of_tokens,
     to_device,
 )
-from bertsum.model.batches import Batch
+from bertsum.model.batches import Batch, TokenPools
 from bertsum.model.ranking import CandidateRanker
+from bertsum.model.temperature import TemperatureByLength
 from bertsum.text.ragged import bounds, offsets, run_numbers
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 
@@ -73,7 +74,7 @@ class Logits:
     pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     sentence_cosines: Tensor | None = None  # [S, K] of a sentence and each of the given vectors
-    temperatures: Mapping[str, float] = field(default_factory=dict)  # by head
+    temperatures: Mapping[str, float | TemperatureByLength] = field(default_factory=dict)  # by head
 
     def are_finite(self) -> Tensor:
         """[] bool: whether no number is infinite or NaN."""
@@ -101,7 +102,7 @@ class BertSum(nn.Module):
             encoder.pooler = None  # a layer over the first [CLS] that no head reads
         self.config = config
         # By head, such as `sentiment`; training fits them (see evaluation/calibration.py).
-        self.temperatures: dict[str, float] = {}
+        self.temperatures: dict[str, float | TemperatureByLength] = {}
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
         self.prefix: nn.Parameter | None = None
@@ -522,11 +523,42 @@ def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
         sums.index_add_(0, indices, rows)
 
 
-def _token_counts(sentences: Tensor, num_sentences: int) -> Tensor:
-    """[S] float32: tokens of each sentence, from [T] the sentence of each token."""
+def divide_logits(
+    logits: Tensor, temperature: float | TemperatureByLength, lengths: Callable[[], Tensor]
+) -> Tensor:
+    """[N, C] logits over their temperature. The host does not wait for a GPU.
+
+    `lengths`: counts the tokens of the N texts, where the temperature depends on them. It may count
+    on the host.
+    """
+    if isinstance(temperature, TemperatureByLength):
+        factors = temperature.inverse(lengths()).unsqueeze(1)
+        return logits * to_device(factors, logits.device)
+    return logits / temperature
+
+
+def sentence_lengths(batch: Batch) -> Tensor:
+    """[S] float32: tokens of each sentence."""
+    return _token_counts(batch.token_sentences, sum(batch.num_sentences))
+
+
+def document_lengths(batch: Batch) -> Tensor:
+    """[B] float32: tokens of each document."""
+    lengths = sentence_lengths(batch)
+    totals = lengths.new_zeros(len(batch.num_sentences))
+    return totals.index_add(0, _document_numbers(batch), lengths)
+
+
+def pool_lengths(pools: TokenPools) -> Tensor:
+    """[M] float32: tokens of each mean."""
+    return _token_counts(pools.rows, sum(pools.counts))
+
+
+def _token_counts(groups: Tensor, num_groups: int) -> Tensor:
+    """[G] float32: tokens of each sentence or pool, from [n] the group of each token."""
     # not `bincount`, for which the host waits for the device; whole numbers are exact in any order
-    ones = torch.ones_like(sentences, dtype=torch.float32)
-    return ones.new_zeros(num_sentences).index_add(0, sentences, ones)
+    ones = torch.ones_like(groups, dtype=torch.float32)
+    return ones.new_zeros(num_groups).index_add(0, groups, ones)
 
 
 def _document_numbers(batch: Batch) -> Tensor:

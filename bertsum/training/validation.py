@@ -4,6 +4,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,17 @@ import torch
 from bertsum.config import ModelConfig
 from bertsum.errors import ConfigError
 from bertsum.evaluation import metrics
-from bertsum.evaluation.calibration import calibration, fit_temperature
+from bertsum.evaluation.calibration import (
+    calibration,
+    fit_temperature,
+    fit_temperature_by_length,
+)
 from bertsum.evaluation.rouge import Rouge, mean_rouge
 from bertsum.model.batches import group_by_length, group_documents
-from bertsum.model.bert_sum import BertSum
+from bertsum.model.bert_sum import BertSum, divide_logits, document_lengths
 from bertsum.model.losses import IGNORE, class_loss, summary_loss
 from bertsum.model.ranking import CandidateRanker
+from bertsum.model.temperature import TemperatureByLength
 from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank
@@ -37,6 +43,7 @@ class ClassRows:
 
     logits: FloatArray  # [N, C]
     labels: npt.NDArray[np.int64]  # [N] class indices
+    lengths: npt.NDArray[np.int64]  # [N] tokens of each document; 1 of a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,8 @@ def calibrate(
 ) -> list[str]:
     """Fit the temperature of each of `heads`, in place. Returns a sentence on each, for people.
 
-    It is fitted on the labelled rows of all sources, which weigh the same. A head without such rows
-    keeps its temperature.
+    It is fitted on the labelled rows of all sources, which weigh the same, and depends on the
+    document's length for a head over documents. A head without such rows keeps its temperature.
     """
     sentences = []
     for head in heads:
@@ -123,10 +130,13 @@ def calibrate(
         for parts in answered.values():
             rows = _join([part.classes[head] for part in parts])
             if len(rows.labels):
-                sets.append((rows.logits, rows.labels))
+                sets.append((rows.logits, rows.labels, rows.lengths))
         if sets:
-            model.temperatures[head] = fit_temperature(sets)
-            num_rows = sum(len(labels) for _, labels in sets)
+            if head == "token_sentiment":  # a word is no longer in a long document
+                model.temperatures[head] = fit_temperature([rows[:2] for rows in sets])
+            else:
+                model.temperatures[head] = fit_temperature_by_length(sets)
+            num_rows = sum(len(labels) for _, labels, _ in sets)
             origin = f"fitted on {num_rows:,} validation rows of {len(sets)} sources"
         else:
             origin = (
@@ -134,7 +144,13 @@ def calibrate(
                 "its probabilities may be too high or too low"
             )
         temperature = model.temperatures.get(head, 1.0)
-        sentences.append(f"Temperature of {head}: {temperature:.3f}, {origin}.")
+        if isinstance(temperature, TemperatureByLength):
+            value = (
+                f"{temperature.short:.3f} of short texts and {temperature.long:.3f} of long ones"
+            )
+        else:
+            value = f"{temperature:.3f}"
+        sentences.append(f"Temperature of {head}: {value}, {origin}.")
     return sentences
 
 
@@ -217,8 +233,12 @@ def measures_of(model: BertSum, parts: Sequence[Part]) -> Measures:
     for head, labels in head_labels(model.config).items():
         if labels:
             rows = _join([part.classes[head] for part in parts])
-            scaled = rows.logits / model.temperatures.get(head, 1.0)
-            result |= _measure_classes(head, scaled, rows.labels, labels)
+            scaled = divide_logits(
+                torch.from_numpy(rows.logits),
+                model.temperatures.get(head, 1.0),
+                partial(torch.from_numpy, rows.lengths),
+            )
+            result |= _measure_classes(head, scaled.numpy(), rows.labels, labels)
     return result
 
 
@@ -296,7 +316,11 @@ def predict_examples(model: BertSum, examples: Sequence[Example], dtype: str) ->
                 labels = labelled.class_labels[head]
                 is_known = labels >= 0
                 kept = values.float().cpu()[is_known].numpy()
-                classes[head].append(ClassRows(kept, labels[is_known].numpy()))
+                lengths = torch.ones_like(labels)
+                if head != "token_sentiment":
+                    lengths = document_lengths(labelled.batch).long()
+                known_lengths = lengths[is_known].numpy()
+                classes[head].append(ClassRows(kept, labels[is_known].numpy(), known_lengths))
     has_sentiments = model.sentiment is not None and bool(examples)
     return Predictions(
         sentences=sentences,
@@ -312,13 +336,17 @@ def _no_class_rows(config: ModelConfig) -> dict[str, list[ClassRows]]:
     for head, labels in head_labels(config).items():
         if labels:
             no_logits = np.zeros((0, len(labels)), np.float32)
-            classes[head] = [ClassRows(no_logits, np.zeros(0, np.int64))]
+            no_labels = np.zeros(0, np.int64)
+            classes[head] = [ClassRows(no_logits, no_labels, no_labels)]
     return classes
 
 
 def _join(rows: Sequence[ClassRows]) -> ClassRows:
-    logits = np.concatenate([part.logits for part in rows])
-    return ClassRows(logits, np.concatenate([part.labels for part in rows]))
+    return ClassRows(
+        np.concatenate([part.logits for part in rows]),
+        np.concatenate([part.labels for part in rows]),
+        np.concatenate([part.lengths for part in rows]),
+    )
 
 
 def _measure_part(

@@ -40,7 +40,7 @@ def train_part(directory: Path, values: dict) -> dict:
     training.train(model, sources, config, log.append)
     calibrate(model, answer(model, sources, None, "float32"), ["sentiment"])
     return {
-        "temperature": model.temperatures["sentiment"],
+        "temperature": model.temperatures["sentiment"].model_dump(),
         "rows": [len(source.train) for source in sources],
         "losses": [[line[key] for key in _LOGGED] for line in log],
         "measures": validate(model, sources, 3, "float32"),

@@ -26,6 +26,7 @@ from bertsum.errors import ModelError
 from bertsum.inference.reader import document_encoder
 from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import BertSum
+from bertsum.model.temperature import TemperatureByLength
 from bertsum.training.adapters import merge_adapter
 from bertsum.training.config import TrainingConfig
 from bertsum.training.loop import build_model
@@ -98,12 +99,13 @@ def test_every_head_comes_back(changes, tmp_path):
 def test_temperatures_come_back(kind, base, tmp_path):
     encoder, tokenizer = load_encoder("package:tiny_base/model")
     model = BertSum(encoder, tiny.model_config())
-    model.temperatures = {"sentiment": 1.25}
+    temperatures = {"sentiment": TemperatureByLength(short=1.25, long=0.5), "topic": 2.0}
+    model.temperatures = temperatures
     if kind == "whole":
         save(tmp_path, model, tokenizer)
     else:
         save_as_delta(tmp_path, model, base, 1)
-    assert load_checkpoint(tmp_path)[0].temperatures == {"sentiment": 1.25}
+    assert load_checkpoint(tmp_path)[0].temperatures == temperatures
 
 
 def test_a_checkpoint_without_temperatures_has_none(copy):
@@ -114,7 +116,15 @@ def test_a_checkpoint_without_temperatures_has_none(copy):
 
 
 @pytest.mark.parametrize(
-    "temperatures", [{"sentiment": 0}, {"topic": 1e9}, {"summary": 1.5}, {"sentiment": "hot"}]
+    "temperatures",
+    [
+        {"sentiment": 0},
+        {"topic": 1e9},
+        {"summary": 1.5},
+        {"sentiment": "hot"},
+        {"sentiment": {"short": 1.0}},
+        {"sentiment": {"short": 1.0, "long": -1.0}},
+    ],
 )
 def test_a_temperature_that_is_none_is_refused(temperatures, copy):
     with pytest.raises(ModelError, match=r"config\.json.*temperatures"):

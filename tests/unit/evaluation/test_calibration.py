@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from sklearn.calibration import calibration_curve
 
 from bertsum.evaluation.calibration import (
@@ -12,7 +12,9 @@ from bertsum.evaluation.calibration import (
     calibration_interval,
     error_by_chance,
     fit_temperature,
+    fit_temperature_by_length,
 )
+from bertsum.model.temperature import TemperatureByLength
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -130,6 +132,65 @@ def test_the_temperature_mends_the_error():
     assert calibration(softmax(logits / fitted), labels).error < 0.03
 
 
+def rows_by_length(
+    generator: np.random.Generator, temperature: TemperatureByLength, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, classes and lengths of a model whose right temperature is the given one."""
+    logits = generator.normal(0, 3, (len(lengths), 3))
+    inverse = temperature.inverse(lengths.astype(np.float64))
+    return logits, drawn_labels(generator, softmax(logits * inverse[:, None])), lengths
+
+
+def test_a_temperature_by_length_is_where_the_cross_entropy_is_least():
+    generator = np.random.default_rng(0)
+    right = TemperatureByLength(short=2.5, long=0.8)
+    sets = [
+        rows_by_length(generator, right, generator.integers(1, 60, 400)),
+        rows_by_length(generator, right, generator.integers(200, 3000, 100)),
+    ]
+
+    def loss(inverses: np.ndarray) -> float:
+        total = 4 / 500 * (inverses[0] - inverses[1]) ** 2 / 2 * len(sets)
+        for logits, labels, lengths in sets:
+            share = 128 / (128 + lengths)
+            inverse = share * inverses[0] + (1 - share) * inverses[1]
+            total += torch.nn.functional.cross_entropy(
+                torch.from_numpy(logits * inverse[:, None]),
+                torch.from_numpy(labels),
+                label_smoothing=1 / (len(labels) + 2),
+            ).item()
+        return total
+
+    options = {"xatol": 1e-7, "fatol": 1e-12}
+    wanted = minimize(loss, [1, 1], method="Nelder-Mead", options=options).x
+    fitted = fit_temperature_by_length(sets)
+    assert (1 / fitted.short, 1 / fitted.long) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_temperature_by_length_mends_what_one_number_cannot():
+    generator = np.random.default_rng(1)
+    right = TemperatureByLength(short=2.5, long=0.7)
+    short = rows_by_length(generator, right, generator.integers(5, 30, 3000))
+    long = rows_by_length(generator, right, generator.integers(500, 3000, 3000))
+    number = fit_temperature([short[:2], long[:2]])
+    fitted = fit_temperature_by_length([short, long])
+    assert (fitted.short, fitted.long) == pytest.approx((2.5, 0.7), rel=0.15)
+    for logits, labels, lengths in (short, long):
+        inverse = fitted.inverse(lengths.astype(np.float64))[:, None]
+        assert calibration(softmax(logits / number), labels).error > 0.05
+        assert calibration(softmax(logits * inverse), labels).error < 0.03
+        assert ((logits * inverse).argmax(1) == logits.argmax(1)).all()
+
+
+def test_texts_of_one_length_have_one_temperature():
+    generator = np.random.default_rng(2)
+    right = TemperatureByLength(short=1.5, long=1.5)
+    rows = rows_by_length(generator, right, np.full(500, 40))
+    fitted = fit_temperature_by_length([rows])
+    assert fitted.short == pytest.approx(fitted.long, rel=1e-4)
+    assert fitted.short == pytest.approx(fit_temperature([rows[:2]]), rel=1e-4)
+
+
 def test_few_rows_that_are_all_right_make_no_certainty():
     logits = np.tile([4.0, 0.0, 0.0], (12, 1))
     fitted = fit_temperature([(logits, np.zeros(12, np.int64))])
@@ -152,3 +213,5 @@ def test_no_rows_are_an_error():
     for sets in ([], [(no_rows, no_labels)]):
         with pytest.raises(ValueError, match="no rows"):
             fit_temperature(sets)
+        with pytest.raises(ValueError, match="no rows"):
+            fit_temperature_by_length([(*rows, no_labels) for rows in sets])

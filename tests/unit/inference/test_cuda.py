@@ -1,5 +1,6 @@
 """The branch for CUDA on fake tensors: one device, a host that does not wait, and few kernels."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_batch_of_any_heads_is_on_one_device_and_the_host_does_not_wait(
         start(tmp_path, record, **config)
     assert record.problems == []
     assert record.kernels <= most_kernels, record.operations
+
+
+def test_a_temperature_by_length_does_not_make_the_host_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_length = {"sentiment": {"short": 1.0, "long": 0.5}, "topic": {"short": 1.0, "long": 0.5}}
+    save(tmp_path, topic_labels=("a", "b"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"temperatures": by_length}))
+    with fake_cuda(monkeypatch) as record:
+        start(tmp_path, record, **ALL_OUTPUTS)
+    assert record.problems == []
+    assert record.kernels <= 260, record.operations
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,37 @@ def test_probabilities_are_those_of_the_temperature(summarizer, checkpoint, tmp_
     assert make(tmp_path / "saved")(TEXTS[2]) == scaled
 
 
+def test_probabilities_depend_on_the_length_of_a_text(checkpoint, tmp_path):
+    """T is 1 of a text without tokens and 1/2 of one without end.
+
+    128 tokens lie halfway: there 1 / T is 1.5, and softmax(1.5 * z) is the power 1.5 of softmax(z),
+    divided by the sum of such powers. The 42 tokens of two sentences: 128 / 170 * 1 + 42 / 170 * 2.
+    Each of the two has the temperature of 21 tokens.
+    """
+    directory = tmp_path / "model"
+    shutil.copytree(checkpoint, directory)
+    values = json.loads((directory / "config.json").read_text())
+    values["temperatures"] = {"sentiment": {"short": 1.0, "long": 0.5}}
+    (directory / "config.json").write_text(json.dumps(values))
+    plain, scaled = (make(path, outputs=("sentences",)) for path in (checkpoint, directory))
+
+    def check(before: dict[str, float], after: dict[str, float], num_tokens: int) -> None:
+        power = (128 + 2 * num_tokens) / (128 + num_tokens)
+        powers = np.array(list(before.values())) ** power
+        assert list(after.values()) == pytest.approx(powers / powers.sum(), abs=1e-6)
+
+    for text, num_tokens in ((tiny.text(16, 5), 128), (tiny.text(2, 18), 42)):
+        before, after = plain(text), scaled(text)
+        check(before.sentiment_scores, after.sentiment_scores, num_tokens)
+        assert after.sentiment == before.sentiment
+        for old, new in zip(before.sentences, after.sentences, strict=True):
+            check(
+                old["sentiment_scores"],
+                new["sentiment_scores"],
+                num_tokens // len(before.sentences),
+            )
+
+
 def test_the_best_sentences_are_chosen(summarizer):
     summarizer = make_like(summarizer, selection=SelectionConfig(size=30, trigram_blocking=False))
     everything = summarizer(TEXTS[2])

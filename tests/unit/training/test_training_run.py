@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from bertsum.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from bertsum.errors import ConfigError, ModelError, OutputError
-from bertsum.evaluation.calibration import calibration, fit_temperature
+from bertsum.evaluation.calibration import calibration, fit_temperature_by_length
 from bertsum.inference.reader import document_encoder
 from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
@@ -282,31 +283,39 @@ def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) 
     )
 
 
-def raw_reviews(data: Path, output: str = "out") -> tuple[np.ndarray, np.ndarray]:
-    """Logits of the checkpoint in DATA/OUTPUT for the reviews, and their classes."""
+def raw_reviews(data: Path, output: str = "out") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of the checkpoint in DATA/OUTPUT for the reviews, their classes, and their tokens."""
     model, tokenizer = load_checkpoint(data / output)
     (config,) = training_config(sources=sources("reviews")).sources
     encoder = document_encoder(model, tokenizer)
     uri = str(data / "reviews.parquet")
     examples = read_examples(uri, config, encoder, model.config, max_windows=9)
     rows = predict_examples(model, examples, "float32").classes["sentiment"]
-    return rows.logits, rows.labels
+    # no [CLS] is left out: a token for each one that the windows hold
+    wanted = [len(example.document.input_ids) for example in examples]
+    assert rows.lengths.tolist() == wanted
+    return rows.logits, rows.labels, rows.lengths
 
 
-def temperatures(directory: Path) -> dict[str, float]:
+def temperatures(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "config.json").read_text())["temperatures"]
 
 
 def test_a_run_ends_with_the_temperature_of_what_it_saves(data: Path, base) -> None:
     said = train(data)
-    logits, labels = raw_reviews(data)
-    fitted = fit_temperature([(logits, labels)])
-    assert temperatures(data / "out") == {"sentiment": pytest.approx(fitted, rel=1e-3)}
-    sentence = f"Temperature of sentiment: {fitted:.3f}, fitted on 12 validation rows of 1 sources."
+    logits, labels, lengths = raw_reviews(data)
+    fitted = fit_temperature_by_length([(logits, labels, lengths)])
+    saved = temperatures(data / "out")
+    assert saved == {"sentiment": pytest.approx(fitted.model_dump(), rel=1e-3)}
+    sentence = (
+        f"Temperature of sentiment: {saved['sentiment']['short']:.3f} of short texts and "
+        f"{saved['sentiment']['long']:.3f} of long ones, fitted on 12 validation rows of 1 sources."
+    )
     assert sentence in said
     assert sentence in (data / "out" / "model_card.md").read_text()
     measured = json.loads((data / "out" / "validation.json").read_text())["reviews"]
-    probabilities = torch.from_numpy(logits / fitted).softmax(1)
+    inverse = fitted.inverse(lengths.astype(np.float32))
+    probabilities = torch.from_numpy(logits * inverse[:, None]).softmax(1)
     wanted = calibration(probabilities.numpy(), labels).error
     assert measured["sentiment"]["calibration_error"] == pytest.approx(wanted, abs=1e-3)
     likelihood = probabilities[torch.arange(12), torch.from_numpy(labels)]
