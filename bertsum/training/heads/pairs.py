@@ -22,7 +22,7 @@ _LEARNING_RATE = 0.8  # of the size of a weight, as root mean square
 _TEXTS, _PAIRS = 1024, 512  # of a step: texts, and pairs of each set
 _DROPOUT = 0.3  # of features: there are fewer pairs than weights
 _SCALE = 20.0  # of cosines, as logits
-_PAIR_WEIGHT = 0.02  # of a set of pairs
+_PAIR_WEIGHT = 0.01  # of a set of pairs
 # of the mean variance, added to that of each direction: rare ones must not become large
 _FLOOR = 1e-3
 Matrix = npt.NDArray[np.float64]

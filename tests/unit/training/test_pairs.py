@@ -67,7 +67,7 @@ def test_pairs_teach_what_is_common_to_them(world):
     weight, bias = learn_from_pairs(x, y, FIRST, [learned], seed=0)
     before, after = recalls(x, [held_out])[0], recalls(x @ weight.T + bias, [held_out])[0]
     assert before < 0.3
-    assert after > 0.9
+    assert after > 0.6
 
 
 def test_without_pairs_vectors_stay_where_they_are(world):
