@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bertsum.model.text_marks import count_marks
 from bertsum.text.encoder import EncodedDocument
-from bertsum.text.ragged import bounds, offsets, ranges, run_numbers, split_runs
+from bertsum.text.ragged import bounds, is_run_start, offsets, ranges, run_numbers, split_runs
 from bertsum.text.surface_features import LEAD_SENTENCES, SMALLEST_RARITY
 
 FloatArray = npt.NDArray[np.float32]
@@ -105,6 +105,11 @@ class _PoolText:
     sentence_bounds: LongArray  # [D + 1] of each document's sentences
     token_bounds: LongArray  # [S + 1] of each sentence's tokens
     document_of_sentence: LongArray  # [S]
+
+    @property
+    def num_tokens(self) -> LongArray:
+        """[S] tokens of each sentence."""
+        return np.diff(self.token_bounds)
 
     @classmethod
     def of(cls, documents: Sequence[EncodedDocument]) -> Self:
@@ -245,11 +250,11 @@ def _keep_new(
     sentence = run_numbers(stops - starts)
     trigrams = ((ids[:-2] << id_bits | ids[1:-1]) << id_bits | ids[2:]) << index_bits
     trigrams = np.sort((trigrams | sentence[2:])[sentence[:-2] == sentence[2:]])
-    trigrams = trigrams[np.diff(trigrams, prepend=-1) > 0]
+    trigrams = trigrams[is_run_start(trigrams)]
     sentence = trigrams & (1 << index_bits) - 1
     trigrams >>= index_bits
     document = run_numbers(num_best)[sentence]
-    is_new = (np.diff(trigrams, prepend=-1) > 0) | (np.diff(document, prepend=-1) != 0)
+    is_new = is_run_start(trigrams) | is_run_start(document)
     trigram = np.cumsum(is_new) - 1  # equal only for equal trigrams of one document
 
     rank = offsets(num_best)
@@ -391,19 +396,20 @@ class _Weights:
         bits = np.where(row < 0, 0, 1 << row) | np.where(index < LEAD_SENTENCES, lead_bit, 0)
 
         # One number for each (document, token, bits) makes one sort of numbers find equal tokens.
-        document = text.document_of_sentence[text.sentences]  # [T]
         token_bits, num_bits = int(text.ids.max(initial=0)).bit_length(), rows.most + 1
-        keys = (document << token_bits | text.ids) << num_bits | bits[text.sentences]
+        high = text.document_of_sentence << token_bits + num_bits | bits  # [S]
+        keys = np.repeat(high, text.num_tokens) | text.ids << num_bits  # [T]
         keys.sort()
-        starts = np.flatnonzero(np.diff(keys >> num_bits, prepend=-1))  # [V]
+        document_token = keys >> num_bits
+        starts = np.flatnonzero(is_run_start(document_token))  # [V]
         occurrences = np.diff(starts, append=len(keys))
         masks = np.bitwise_or.reduceat(keys, starts) & (1 << num_bits) - 1
-        document = keys[starts] >> num_bits + token_bits
-        ids = keys[starts] >> num_bits & (1 << token_bits) - 1
+        document_token = document_token[starts]
+        document, ids = document_token >> token_bits, document_token & (1 << token_bits) - 1
         rarity = np.sqrt(ids / vocabulary_size)
         logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
         weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
-        cell = document * lead_bit + masks % lead_bit
+        cell = document << rows.most | masks & lead_bit - 1
         by_mask = np.zeros((3, num_documents, lead_bit))
         for i, weight in enumerate(weights):
             by_mask[i].flat = np.bincount(cell, weight, num_documents * lead_bit)
@@ -413,9 +419,10 @@ class _Weights:
         # of them. One number for each pair (sentence, token) leaves each pair once.
         num_others = np.bincount(rows.document) - rows.num_sure  # [D], the row of the sure ones
         has_sure = np.flatnonzero(rows.num_sure)
-        is_sure = (row == np.where(rows.num_sure, num_others, -2)[text.document_of_sentence])[
-            text.sentences
-        ]
+        is_sure = np.repeat(
+            row == np.where(rows.num_sure, num_others, -2)[text.document_of_sentence],
+            text.num_tokens,
+        )
         pairs = np.unique(text.sentences[is_sure] << token_bits | text.ids[is_sure])
         pair_rarity = np.sqrt((pairs & (1 << token_bits) - 1) / vocabulary_size)
         pair_document = text.document_of_sentence[pairs >> token_bits]

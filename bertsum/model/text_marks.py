@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.text.ragged import bounds
+
 # English first words of sentences that say little alone.
-_LEANING = re.compile(r"(?:He|She|It|They|But|And|This|That|These|His|Her|I|We|You)\b")
+_LEANING_WORDS = tuple("He She It They But And This That These His Her I We You".split())
+_LEANING = re.compile(rf"(?:{'|'.join(_LEANING_WORDS)})\b")
 
 # What a character is. All that are known have _KNOWN, so that 0 is one that was never seen.
 _KNOWN, _SPACE, _DIGIT, _UPPER, _WORD, _QUOTE, _APOSTROPHE = (1 << bit for bit in range(7))
@@ -31,23 +34,27 @@ def count_marks(sentences: Sequence[str]) -> npt.NDArray[np.int64]:
     text = "\n".join(["", *sentences, ""])
     kinds = _kinds_of(np.frombuffer(text.encode("utf-32-le"), np.uint32))  # [C]
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
-    sentence = np.repeat(np.arange(len(sentences)), lengths + 1)
-    sentence = np.concatenate([[0], sentence])  # [C] of each character
+    starts = 1 + np.arange(len(sentences)) + bounds(lengths)[:-1]  # behind the white space
 
     def count(marks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Indices of characters -> [S]."""
-        return np.bincount(sentence[marks], minlength=len(sentences))
+        """Indices of characters, ascending -> [S]."""
+        return np.diff(np.searchsorted(marks, starts), append=len(marks))
 
     is_digit = kinds & _DIGIT > 0
     numbers = np.flatnonzero(is_digit[1:] & ~is_digit[:-1]) + 1
     is_space = kinds & _SPACE > 0
     words = np.flatnonzero(~is_space[1:] & is_space[:-1]) + 1  # where each begins
-    is_first = np.diff(sentence[words], prepend=-1) > 0
-    is_capitalized = (kinds[words] & _UPPER > 0) & ~is_space[words + 1] & ~is_first
-    quotes = np.flatnonzero(kinds & (_QUOTE | _APOSTROPHE))
+    is_capitalized = (kinds[words] & _UPPER > 0) & ~is_space[words + 1]
+    # a sentence without a word has the first one of the next sentence
+    first_words = np.searchsorted(words, starts)
+    is_capitalized[first_words[first_words < len(words)]] = False
+    quotes = np.flatnonzero(kinds & (_QUOTE | _APOSTROPHE) > 0)
     begins_word = (kinds[quotes - 1] & _WORD == 0) & (kinds[quotes + 1] & _WORD > 0)
     is_quote = (kinds[quotes] & _QUOTE > 0) | begins_word
-    leaning = [_LEANING.match(sentence) is not None for sentence in sentences]
+    leaning = [
+        sentence.startswith(_LEANING_WORDS) and _LEANING.match(sentence) is not None
+        for sentence in sentences
+    ]
     return np.stack(
         [count(numbers), count(words[is_capitalized]), count(quotes[is_quote]) > 0, leaning], axis=1
     )

@@ -35,6 +35,9 @@ _RATING = re.compile(
 
 def has_letter(text: str) -> bool:
     """Whether there is a letter of any script."""
+    first = _LETTER.search(text)
+    if first is None or first[0].isalpha():  # nearly always
+        return first is not None
     return any(match[0].isalpha() for match in _LETTER.finditer(text))
 
 

@@ -8,6 +8,8 @@ Sentences of documents are such runs, and tokens of sentences.
     run_numbers(counts)   [0, 0, 2, 2, 2]   of each item, its run
     offsets(counts)       [0, 1, 0, 1, 2]   of each item, its index in its run
     ranges([7, 1], [9, 2])   [7, 8, 1]      all numbers of each [start, stop), range after range
+
+Equal values that stand together are runs, too: `is_run_start([3, 3, 5])` is [True, False, True].
 """
 
 from collections.abc import Sequence
@@ -49,6 +51,14 @@ def ranges(starts: LongArray, stops: LongArray) -> LongArray:
     # ranges([7, 1], [9, 2]): arange(3) + [7, 7, 1] - [0, 0, 2] = [7, 8, 1]
     numbers: LongArray = np.arange(limits[-1]) + np.repeat(starts - limits[:-1], counts)
     return numbers
+
+
+def is_run_start(values: npt.NDArray[Item]) -> npt.NDArray[np.bool_]:
+    """[n] whether each value is the first, or another one than that before it."""
+    is_start = np.ones(len(values), np.bool_)
+    # np.diff would make two arrays of integers on the way
+    np.not_equal(values[1:], values[:-1], out=is_start[1:])
+    return is_start
 
 
 def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:

@@ -5,7 +5,8 @@ The mean of token vectors forgets how many there were, and no encoder counts the
 windows; yet both tell much of what summaries take over. Position, length and word frequency are the
 oldest features of extraction (Luhn 1958; Edmundson 1969). They cost one sort of the tokens.
 
-Shapes: B documents, S sentences, T tokens, D distinct tokens of each sentence, F features.
+Shapes: B documents, S sentences, T tokens, D distinct tokens of each sentence, G of each document,
+F features.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.text.ragged import offsets, run_numbers
+from bertsum.text.ragged import is_run_start, offsets, run_numbers
 
 LEAD_SENTENCES = 3  # with which news says what matters
 SMALLEST_RARITY = 1e-3  # a sum of rarities that something is divided by is never below it
@@ -105,34 +106,40 @@ def _sum_over_tokens(
 ) -> _Sums:
     """Compute the sums from what `surface_features` takes."""
     document = run_numbers(num_sentences)  # [S]
-    index = offsets(num_sentences)  # [S] in its document
     # One number for each (document, token, sentence) makes one sort of numbers find what is equal.
     token_sentences = run_numbers(sentence_tokens)  # [T]
     sentence_bits, token_bits = len(document).bit_length(), vocabulary_size.bit_length()
-    keys = (document[token_sentences] << token_bits | ids) << sentence_bits | token_sentences
+    high = document << token_bits + sentence_bits | np.arange(len(document))  # [S]
+    keys = high[token_sentences] | ids.astype(np.int64) << sentence_bits
     keys.sort()
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))  # [D] pairs (sentence, token)
-    occurrences = np.diff(starts, append=len(keys))  # [D]
+    starts = np.flatnonzero(is_run_start(keys))  # [D] pairs (sentence, token)
     keys = keys[starts]
     sentence = keys & (1 << sentence_bits) - 1
-    token = keys >> sentence_bits & (1 << token_bits) - 1
-    # `group` [D] is equal for pairs of one token in one document, which stand together.
-    group = np.cumsum(np.diff(keys >> sentence_bits, prepend=-1) > 0) - 1
-    weight = np.sqrt(np.arange(vocabulary_size) / vocabulary_size)[token]  # [D]
-    in_document = np.bincount(group, occurrences).astype(np.int64)[group]  # [D] occurrences
-    num_holders = np.bincount(group)[group]  # [D] sentences that have the token
-    logarithms = np.log(np.arange(1, in_document.max(initial=1) + 1))  # of 1, 2, ...
-    in_lead = index[sentence] < LEAD_SENTENCES
-    num_other_leads = np.bincount(group, in_lead)[group] - in_lead  # not counting the sentence
+    # A group is the pairs of one token in one document, which stand together.
+    document_token = keys >> sentence_bits
+    is_first = is_run_start(document_token)
+    group = np.cumsum(is_first)  # [D]
+    group -= 1
+    first_pairs = np.flatnonzero(is_first)  # [G]
+    num_holders = np.diff(first_pairs, append=len(keys))  # [G] sentences that have the token
+    occurrences = np.diff(starts[first_pairs], append=len(ids))  # [G] in the document
+    token = document_token[first_pairs] & (1 << token_bits) - 1
+    weight = np.sqrt(np.arange(vocabulary_size) / vocabulary_size)[token]  # [G]
+    logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))  # of 1, 2, ...
+    is_lead = offsets(num_sentences) < LEAD_SENTENCES  # [S]
+    in_lead = is_lead[sentence]  # [D]
+    num_leads = np.bincount(group[in_lead], minlength=len(token))  # [G]
+    is_shared = num_leads[group] > in_lead  # [D] by another sentence of the lead
+    weights = weight[group]  # [D]
 
     def sums(values: FloatArray) -> FloatArray:
         """[D] -> [S]"""
         return np.bincount(sentence, values, minlength=len(sentence_tokens)).astype(np.float64)
 
     return _Sums(
-        rarity=np.maximum(sums(weight), SMALLEST_RARITY),
-        topicality=sums(weight * logarithms[in_document - 1]),
-        spread=sums(logarithms[num_holders - 1]),
-        repeated=sums(weight * (num_holders > 1)),
-        shared=sums(weight * (num_other_leads > 0)),
+        rarity=np.maximum(sums(weights), SMALLEST_RARITY),
+        topicality=sums((weight * logarithms[occurrences - 1])[group]),
+        spread=sums(logarithms[num_holders - 1][group]),
+        repeated=sums((weight * (num_holders > 1))[group]),
+        shared=sums(weights * is_shared),
     )

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.text.ragged import bounds, offsets, ranges, run_numbers, split_runs
+from bertsum.text.ragged import bounds, is_run_start, offsets, ranges, run_numbers, split_runs
 
 COUNTS = st.lists(st.integers(0, 6), max_size=8)
 
@@ -30,3 +30,9 @@ def test_runs_together_are_all_items(counts: list[int]) -> None:
     runs = split_runs(np.arange(sum(counts)), counts)
     assert [len(run) for run in runs] == counts
     assert [item for run in runs for item in run.tolist()] == list(range(sum(counts)))
+
+
+@given(st.lists(st.integers(0, 3), max_size=8))
+def test_run_starts_are_values_that_differ_from_those_before(values: list[int]) -> None:
+    expected = [index == 0 or values[index - 1] != value for index, value in enumerate(values)]
+    assert is_run_start(np.array(values, np.int64)).tolist() == expected
