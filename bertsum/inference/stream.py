@@ -1,7 +1,7 @@
 """What a job does with the rows of a unit, as the engine sees it."""
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of documents and of tokens that were just finished."""
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Stream(Protocol):
@@ -58,6 +59,25 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
                 yield item[0]
 
     return remaining()
+
+
+def map_behind(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`function(item)` of each item, in order; a thread computes it while the next item is made.
+
+    At most two results are ahead of the reader. An error is raised in the turn of its item.
+    """
+    executor = ThreadPoolExecutor(1)
+    behind: Future[Result] | None = None
+    try:
+        for item in items:
+            following = executor.submit(function, item)
+            if behind is not None:
+                yield behind.result()
+            behind = following
+        if behind is not None:
+            yield behind.result()
+    finally:  # waits for the thread, also where the reader stops early
+        executor.shutdown(cancel_futures=True)
 
 
 def _next_of(items: Iterator[Item]) -> tuple[Item] | None:

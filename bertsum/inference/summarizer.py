@@ -32,7 +32,7 @@ from bertsum.inference.device_batches import Running, Scores, one_line
 from bertsum.inference.heap import HeapTrimmer
 from bertsum.inference.reader import Reader
 from bertsum.inference.routing import Router, names_language
-from bertsum.inference.stream import Progress, read_ahead
+from bertsum.inference.stream import Progress, map_behind, read_ahead
 from bertsum.model.bert_sum import BertSum
 from bertsum.schema import Document, Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
@@ -332,10 +332,20 @@ class Summarizer:
     def _compute(
         self, pools: Iterable[Prepared], on_progress: Progress | None
     ) -> Iterator[Finished]:
-        """Start each pool on the device, and finish it when as many as may be ahead are started.
+        """Compute scores of pools, and finish them: on a GPU in a thread, since it needs no device.
+
+        There the thread that launches goes on with the next pool. A CPU has nothing to launch.
+        """
+        scored = self._score(pools, on_progress)
+        return map_behind(self._finish, scored) if self._pools_ahead else map(self._finish, scored)
+
+    def _score(
+        self, pools: Iterable[Prepared], on_progress: Progress | None
+    ) -> Iterator[tuple[Prepared, list[Scores | None]]]:
+        """Start each pool on the device, and wait for it when as many as may be ahead are started.
 
         With one ahead, as on a GPU: start 0, start 1, end 0, start 2, end 1, ..., so the device has
-        work while the host finishes.
+        work while the host is busy.
         """
         waiting: list[tuple[Prepared, Iterable[Running]]] = []
         for prepared in pools:
@@ -348,14 +358,18 @@ class Summarizer:
 
     def _end(
         self, prepared: Prepared, batches: Iterable[Running], on_progress: Progress | None
-    ) -> Finished:
-        """What is left to do of a pool whose batches were started."""
+    ) -> tuple[Prepared, list[Scores | None]]:
+        """Wait for the scores of a pool whose batches were started."""
         num_unread = len(prepared.predictions) - prepared.predictions.count(None)
         if on_progress and num_unread:
             on_progress(num_unread, 0)  # the model reads none of them
         with self._timed("forward"):
             scores = self._collect(prepared, batches, on_progress)
         self._trim_heap()
+        return prepared, scores
+
+    def _finish(self, scored: tuple[Prepared, list[Scores | None]]) -> Finished:
+        prepared, scores = scored
         with self._timed("finish"):
             predictions = self.finish(prepared, scores)
         return Finished(prepared.encoded, scores, predictions)

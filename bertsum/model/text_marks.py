@@ -12,7 +12,10 @@ import numpy.typing as npt
 from bertsum.text.ragged import bounds
 
 # English first words of sentences that say little alone.
-_LEANING_WORDS = tuple("He She It They But And This That These His Her I We You".split())
+_LEANING_WORDS = (
+    *("He", "She", "It", "They", "This", "That", "These", "His", "Her", "I", "We", "You"),
+    *("But", "And"),
+)
 _LEANING = re.compile(rf"(?:{'|'.join(_LEANING_WORDS)})\b")
 
 # What a character is. All that are known have _KNOWN, so that 0 is one that was never seen.

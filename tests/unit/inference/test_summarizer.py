@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -1116,6 +1117,34 @@ def test_a_stream_has_its_first_documents_prepared_before_any_is_taken(checkpoin
     assert [part["summary"] for part in parts] == [
         summarizer(whole)["summary"] for whole in (first[0], second[0], first[1], first[2])
     ]
+
+
+def test_a_thread_finishes_what_a_device_has_computed(checkpoint, monkeypatch):
+    """As on a GPU, which has the next pool meanwhile. Its error is the stream's."""
+    summarizer = make(checkpoint)
+    tables = [table(TEXTS * 2), table(TEXTS[::-1]), table(TEXTS)]
+    expected = list(summarizer.stream(tables))
+    finish, threads = summarizer.finish, set()
+
+    def watched(prepared, scores):
+        threads.add(threading.get_ident())
+        return finish(prepared, scores)
+
+    monkeypatch.setattr(summarizer, "finish", watched)
+    assert list(summarizer.stream(tables)) == expected
+    assert threads == {threading.get_ident()}
+    threads.clear()
+    monkeypatch.setattr(summarizer, "_pools_ahead", 1)
+    assert list(summarizer.stream(tables)) == expected
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+    def failing(prepared, scores):
+        raise RuntimeError("no finish")
+
+    monkeypatch.setattr(summarizer, "finish", failing)
+    with pytest.raises(RuntimeError, match="no finish"):
+        list(summarizer.stream(tables))
 
 
 def test_stages_are_timed(checkpoint):
