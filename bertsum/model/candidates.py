@@ -101,37 +101,37 @@ class _PoolText:
     """
 
     ids: LongArray  # [T]
-    sentences: LongArray  # [T] sentence of each token
+    num_tokens: LongArray  # [S] tokens of each sentence
     sentence_bounds: LongArray  # [D + 1] of each document's sentences
     token_bounds: LongArray  # [S + 1] of each sentence's tokens
     document_of_sentence: LongArray  # [S]
-
-    @property
-    def num_tokens(self) -> LongArray:
-        """[S] tokens of each sentence."""
-        return np.diff(self.token_bounds)
 
     @classmethod
     def of(cls, documents: Sequence[EncodedDocument]) -> Self:
         """Join the documents."""
         num_sentences = [document.num_read_sentences for document in documents]
-        num_tokens = [len(document.input_ids) for document in documents]
-        num_pieces = [len(document.cls_positions) for document in documents]
         sentence_bounds = bounds(num_sentences)
-        sentences = np.concatenate([document.token_sentences for document in documents])
-        sentences = sentences + np.repeat(sentence_bounds[:-1], num_tokens)
+        num_tokens = np.concatenate(
+            [document.sentence_tokens[: document.num_read_sentences] for document in documents]
+        ).astype(np.int64)
+        # The last sentence of a document may lie partly beyond its windows.
+        num_unread = np.diff(bounds(num_tokens)[sentence_bounds])
+        num_unread -= [document.num_read_tokens for document in documents]
+        num_tokens[sentence_bounds[1:] - 1] -= num_unread
+
+        lengths = [len(document.input_ids) for document in documents]
+        num_pieces = [len(document.cls_positions) for document in documents]
         cls_positions = np.concatenate([document.cls_positions for document in documents])
-        cls_positions = cls_positions + np.repeat(bounds(num_tokens)[:-1], num_pieces)
-        is_text = np.ones(len(sentences), np.bool_)
+        cls_positions = cls_positions + np.repeat(bounds(lengths)[:-1], num_pieces)
+        ids = np.concatenate([document.input_ids for document in documents])
+        is_text = np.ones(len(ids), np.bool_)
         is_text[cls_positions] = False
         is_text[cls_positions - 1] = False  # [SEP]: of the piece before, and at -1 of the last one
-        sentences = sentences[is_text]
-        counts = np.bincount(sentences, minlength=sentence_bounds[-1])
         return cls(
-            ids=np.concatenate([document.input_ids for document in documents])[is_text].astype(int),
-            sentences=sentences,
+            ids=ids[is_text].astype(int),
+            num_tokens=num_tokens,
             sentence_bounds=sentence_bounds,
-            token_bounds=bounds(counts),
+            token_bounds=bounds(num_tokens),
             document_of_sentence=run_numbers(num_sentences),
         )
 
@@ -218,13 +218,12 @@ def _rank(text: _PoolText, scores: FloatArray, sizes: LongArray) -> list[LongArr
     num_best = np.minimum(most + _SPARE, num_sentences)
     best = best_first[ranges(starts, starts + num_best)]  # [Q]
     kept = _keep_new(text, best, num_best, most)
-    kept_sentences = split_runs(best[kept], np.add.reduceat(kept, bounds(num_best)[:-1]))
-    ranked = []
-    for index, sentences in enumerate(kept_sentences):
-        if len(sentences) < min(most[index], num_sentences[index]):
-            order = best_first[starts[index] : starts[index] + num_sentences[index]]
-            sentences = _keep_new_of_one(text, order, int(most[index]))
-        ranked.append(sentences - starts[index])
+    counts = np.add.reduceat(kept, bounds(num_best)[:-1])
+    ranked = split_runs(best[kept] - np.repeat(starts, counts), counts)
+    wanted = np.minimum(most, num_sentences)
+    for index in np.flatnonzero(counts < wanted).tolist():
+        order = best_first[starts[index] : starts[index] + num_sentences[index]]
+        ranked[index] = _keep_new_of_one(text, order, int(most[index])) - starts[index]
     return ranked
 
 
@@ -423,7 +422,8 @@ class _Weights:
             row == np.where(rows.num_sure, num_others, -2)[text.document_of_sentence],
             text.num_tokens,
         )
-        pairs = np.unique(text.sentences[is_sure] << token_bits | text.ids[is_sure])
+        sentence = run_numbers(text.num_tokens)[is_sure]
+        pairs = np.unique(sentence << token_bits | text.ids[is_sure])
         pair_rarity = np.sqrt((pairs & (1 << token_bits) - 1) / vocabulary_size)
         pair_document = text.document_of_sentence[pairs >> token_bits]
         sure_rarity = np.bincount(pair_document, pair_rarity, num_documents)

@@ -192,28 +192,30 @@ def _append_sentences(chunk: str, offset: int, language: str, spans: list[Span])
         if words:
             spans.append((offset + len(words) - len(words.lstrip()), offset + len(words)))
         return
-    position = offset
-    words = ""  # of the sentence before
+    stop = offset
+    last_word = ""  # of the sentence before
     for sentence in sentences:
-        start = position
-        position += len(sentence)
-        may_go_on = words[-1:] == "." and words[words.rfind(" ") + 1 :] in OPEN_ENDS
-        is_after_words = words != ""
+        start = stop
+        stop += len(sentence)
         words = sentence.rstrip()
-        span_start = start
-        if sentence[0] in _UNUSUAL_INITIALS:
-            if not words:
-                continue
-            span_start += len(words) - len(words.lstrip())
-            may_go_on |= is_after_words and sentence[0] in _CONTINUING
-        if may_go_on and _goes_on(chunk, start - offset, language):
-            span_start = spans.pop()[0]
-        if ". " in words:
-            for part in split_at_words(words, language)[:-1]:
-                spans.append((span_start, start + len(part.rstrip())))
-                start += len(part)
-                span_start = start
-        spans.append((span_start, position - len(sentence) + len(words)))
+        may_go_on = last_word in OPEN_ENDS
+        is_unusual = sentence[0] in _UNUSUAL_INITIALS
+        if may_go_on or is_unusual or ". " in words:
+            span_start = start
+            if is_unusual:
+                span_start += len(words) - len(words.lstrip())
+                may_go_on |= last_word != "" and sentence[0] in _CONTINUING
+            if words:
+                if may_go_on and _goes_on(chunk, start - offset, language):
+                    span_start = spans.pop()[0]
+                for part in split_at_words(words, language)[:-1]:
+                    spans.append((span_start, start + len(part.rstrip())))
+                    start += len(part)
+                    span_start = start
+                spans.append((span_start, stop - len(sentence) + len(words)))
+        else:
+            spans.append((start, start + len(words)))
+        last_word = words[words.rfind(" ") + 1 :]
 
 
 def _goes_on(chunk: str, position: int, language: str) -> bool:

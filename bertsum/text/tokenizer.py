@@ -301,9 +301,12 @@ def _byte_bounds(data: ByteArray, is_ascii: bool, texts: Sequence[str], spans: S
     characters += np.repeat(text_starts, counts)[:, None]
     if is_ascii:
         return characters
-    # Bytes 10xxxxxx continue a character; all others begin one.
-    character_starts = np.flatnonzero((data & 0xC0) != 0x80)
-    byte_bounds: LongArray = np.append(character_starts, len(data))[characters]
+    # Bytes 10xxxxxx continue a character; all others begin one. Those that continue are few: before
+    # byte 1 of "é.", the first of them, 1 character has begun, so character 1 and all behind it lie
+    # a byte farther.
+    continuing = np.flatnonzero((data & 0xC0) == 0x80)
+    num_begun = continuing - np.arange(len(continuing))
+    byte_bounds: LongArray = characters + np.searchsorted(num_begun, characters, side="right")
     return byte_bounds
 
 
