@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from bertsum.config import JobConfig
 from bertsum.evaluation.evaluator import EvaluateConfig
 from bertsum.labels.prepare import PrepareConfig
+from bertsum.matching.config import MatchJobConfig
 from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig
 from jobs.cli import COMMANDS
@@ -27,6 +28,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("summarize, nightly, backfill and benchmark", JobConfig),
     ("prepare", PrepareConfig),
     ("evaluate", EvaluateConfig),
+    ("match", MatchJobConfig),
     ("train", TrainingConfig),
     ("tune", TuningConfig),
 ]

@@ -55,7 +55,14 @@ def start_summarize(
     *arguments: object, variables: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[str]":
     """The job as a process of its own, with a Ray of its own; `variables` go over those of the environment."""
-    command = [sys.executable, "-m", "jobs.summarize", *map(str, arguments)]
+    return start_job("summarize", *arguments, variables=variables)
+
+
+def start_job(
+    name: str, *arguments: object, variables: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """The same for any job."""
+    command = [sys.executable, "-m", f"jobs.{name}", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | dict(
         variables or {}
     )

@@ -265,6 +265,13 @@ def test_each_model_of_evaluate_holds_on_the_cluster(model: str) -> None:
         make_request("evaluate", [*arguments, "--model", model], [])
 
 
+def test_the_candidates_of_match_hold_on_the_cluster() -> None:
+    request = make_request("match", ["s3://b/in", "s3://b/candidates", "s3://b/out"], [])
+    assert request.entrypoint.endswith("match s3://b/in s3://b/candidates s3://b/out")
+    with pytest.raises(ConfigError, match="candidates 'answers' is a path on this machine"):
+        make_request("match", ["s3://b/in", "answers", "s3://b/out"], [])
+
+
 def test_jobs_and_variables_that_do_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"no job 'text' to submit; there are summarize"):
         make_request("text", ["-"], [])

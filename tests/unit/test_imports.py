@@ -24,6 +24,7 @@ PACKAGES = {
         "checkpoints",
         "inference",
         "runs",
+        "matching",
         "labels",
         "evaluation",
         "training",
@@ -36,7 +37,7 @@ PACKAGES = {
         "learning",
         "remote",
         ["options"],
-        ["text", "status", "summarize", "prepare", "evaluate", "train", "benchmark"],
+        ["text", "status", "summarize", "prepare", "evaluate", "match", "train", "benchmark"],
         ["nightly", "backfill", "tune"],
         ["cli"],
         ["shipped"],  # what a submission runs on the cluster, with `cli`

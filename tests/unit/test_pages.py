@@ -23,6 +23,7 @@ from bertsum.config_base import validated
 from bertsum.errors import ConfigError
 from bertsum.evaluation.evaluator import EvaluateConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
+from bertsum.matching.config import MatchJobConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
 from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig
@@ -42,6 +43,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "text": SummarizerConfig,
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
+    "match": MatchJobConfig,
     "train": TrainingConfig,
     "tune": TuningConfig,
 }
