@@ -23,6 +23,7 @@ COMMANDS = {
     "submit": "a job on a cluster, from outside it",
     "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",
     "status": "what a run in OUTPUT has done, and what is missing",
+    "report": "what a run made, as one HTML page; or two runs side by side",
 }
 
 

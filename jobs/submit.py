@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from jobs.remote.job_server import JobServer
 
-_NOT_JOBS = ("submit", "status", "text")  # they run where the terminal is
+_NOT_JOBS = ("submit", "status", "report", "text")  # they run where the terminal is
 _JOBS = [name for name in COMMANDS if name not in _NOT_JOBS]
 _POLL_SECONDS = (0.5, 5.0)  # at first, and later
 # Ray's error types of a job whose machine went away: no fault of the job.

@@ -84,6 +84,19 @@ def find_input(
     return copied
 
 
+def find_copies(output: Folder, input_uri: str) -> list[Folder]:
+    """Directories of OUTPUT's copies of an INPUT, which is named as records name it."""
+    copies = Folder(f"{output.uri}/{_COPIES}")
+    directories: list[Folder] = []
+    for name in copies.list_names():
+        if name.endswith(".json") and "/" not in name:
+            record = json.loads(copies.read_bytes(name))
+            if record["input"] == input_uri:
+                directory = f"{output.uri}/{_COPIES}/{record['directory']}"
+                directories.append(Folder(directory, InputError))
+    return directories
+
+
 def _refuse_mixture(source: Input, output: Folder) -> None:
     """Raise InputError for a glob that matches Parquet files, too, and for OUTPUT in INPUT."""
     for file in source.files:

@@ -135,9 +135,8 @@ def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
         )
     folder = Folder(uri, InputError)
     if folder.is_file():
-        directory, _, name = uri.rstrip("/").rpartition("/")
-        # the directory of `/a.parquet` is `/`, and of `a.parquet` the working directory
-        folder = Folder(directory or ("/" if uri.startswith("/") else "."), InputError)
+        name = uri.rstrip("/").rpartition("/")[2]
+        folder = _directory_of(uri)
         info = folder.info(name)
         if info is None:
             raise InputError(f"INPUT {mask(uri)} is gone")
@@ -235,15 +234,44 @@ def read_schema(root: Folder, path: str) -> pa.Schema:
         return pq.read_schema(stream)
 
 
+def input_root(uri: str) -> Folder:
+    """The directory to which the paths of INPUT's files are relative; nothing is listed.
+
+    Raises InputError where its filesystem cannot be reached.
+    """
+    folder = Folder(uri, InputError)
+    if folder.is_file():
+        return _directory_of(uri)
+    if glob.has_magic(uri) and not (folder.is_local and os.path.isdir(uri)):  # noqa: PTH112
+        return _glob_root(uri.split("/"))
+    return folder
+
+
+def _directory_of(uri: str) -> Folder:
+    directory = uri.rstrip("/").rpartition("/")[0]
+    # the directory of `/a.parquet` is `/`, and of `a.parquet` the working directory
+    return Folder(directory or ("/" if uri.startswith("/") else "."), InputError)
+
+
+def _glob_depth(parts: Sequence[str]) -> int:
+    """The first part of a glob that has a wildcard."""
+    return next(i for i, part in enumerate(parts) if glob.has_magic(part))
+
+
+def _glob_root(parts: Sequence[str]) -> Folder:
+    """Where listing begins: of `s3://bucket/2026/dt=*/a.parquet`, at `s3://bucket/2026`."""
+    root = "/".join(parts[: _glob_depth(parts)])
+    return Folder(root or ("/" if parts[0] == "" else "."), InputError)
+
+
 def _match(uri: str, tables: bool) -> Input:
     """Files of a glob, which may match files or directories.
 
     Its root is the directory before its first part with a wildcard.
     """
     parts = uri.split("/")
-    # listing begins here: of `s3://bucket/2026/dt=*/a.parquet`, at `s3://bucket/2026`
-    depth = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    folder = Folder("/".join(parts[:depth]) or ("/" if uri.startswith("/") else "."), InputError)
+    depth = _glob_depth(parts)
+    folder = _glob_root(parts)
     pattern = re.compile(glob_translate("/".join(parts[depth:]).rstrip("/")))
     names = folder.list_names()
     files: list[InputFile] = []

@@ -52,6 +52,8 @@ _VERSION_KEYS = (
     "mtime",
     "created",
 )
+# Those of them that are times, of S3, Azure, Google, and of other filesystems.
+_TIME_KEYS = ("LastModified", "last_modified", "updated", "mtime", "created")
 # Errors of a file system that knows no hard links, or of a store that knows no conditional writes.
 _UNSUPPORTED = {
     errno.EINVAL,
@@ -240,6 +242,38 @@ class Folder:
             else:
                 self._fs.pipe_file(self._path(name), bytes(data))
 
+    def modified(self, name: str) -> float | None:
+        """Unix time of the last write; None when there is no such file."""
+        with self._reporting("read", name):
+            try:
+                self._fs.invalidate_cache(self._path(name))
+                return cast(float, self._fs.modified(self._path(name)).timestamp())
+            except FileNotFoundError:
+                return None
+
+    def write_times(self) -> dict[str, float]:
+        """Unix times of the last write of visible files, by name, where the listing tells them."""
+        with self._reporting("list"):
+            if self.is_local:
+                local: dict[str, float] = {}
+                for name, info in self._list_local("", "").items():
+                    if info.version.isdecimal():  # not of a dangling link
+                        local[name] = int(info.version) / 1e9
+                return local
+            self._fs.invalidate_cache()
+            entries = self._fs.find(self._root, detail=True)
+        times: dict[str, float] = {}
+        for path, entry in entries.items():
+            name = path[len(self._root) + 1 :]
+            written = next((entry[key] for key in _TIME_KEYS if entry.get(key)), None)
+            if isinstance(written, str):  # of Google's storage
+                written = datetime.fromisoformat(written)
+            if isinstance(written, datetime):
+                written = written.timestamp()
+            if written is not None and not _is_hidden(name):
+                times[name] = float(written)
+        return times
+
     def remove(self, name: str) -> None:
         """Remove a file; it is no error when there is none."""
         with self._reporting("remove", name):
@@ -274,10 +308,10 @@ class Folder:
         # The time of a new file is now, by that clock.
         probe = f"{_PROBE}{secrets.token_hex(8)}.tmp"
         self.write_replace(probe, b"-")
-        now = self._modified(probe) or 0.0
+        now = self.modified(probe) or 0.0
         untouched = []
         for name in names:
-            time = self._modified(name)
+            time = self.modified(name)
             if time is not None and now - time > _UNTOUCHED_SECONDS:
                 untouched.append(name)
         self.remove(probe)
@@ -300,15 +334,6 @@ class Folder:
                     raise
                 return False
             return True
-
-    def _modified(self, name: str) -> float | None:
-        """Unix time of the last write; None when there is no such file."""
-        with self._reporting("read", name):
-            try:
-                self._fs.invalidate_cache(self._path(name))
-                return cast(float, self._fs.modified(self._path(name)).timestamp())
-            except FileNotFoundError:
-                return None
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

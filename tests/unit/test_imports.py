@@ -29,6 +29,7 @@ PACKAGES = {
         "evaluation",
         "training",
         "tuning",
+        "reports",
     ],
     "jobs": [
         "terminal",
@@ -37,7 +38,17 @@ PACKAGES = {
         "learning",
         "remote",
         ["options"],
-        ["text", "status", "summarize", "prepare", "evaluate", "match", "train", "benchmark"],
+        [
+            "text",
+            "status",
+            "report",
+            "summarize",
+            "prepare",
+            "evaluate",
+            "match",
+            "train",
+            "benchmark",
+        ],
         ["nightly", "backfill", "tune"],
         ["cli"],
         ["shipped"],  # what a submission runs on the cluster, with `cli`

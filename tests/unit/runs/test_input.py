@@ -14,7 +14,7 @@ import pytest
 from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.runs.columns import check_documents
-from bertsum.runs.input import InputFile, list_input, read_footers, stream_rows
+from bertsum.runs.input import InputFile, input_root, list_input, read_footers, stream_rows
 from bertsum.storage.folder import FileInfo, Folder
 
 
@@ -62,6 +62,15 @@ def test_a_single_file_and_globs(tmp_path: Path) -> None:
     assert paths(tmp_path / "dt=2*") == ["dt=2/a.parquet", "dt=2/b.dat"]
     assert paths(tmp_path / "dt=2" / "*.dat") == ["b.dat"]
     assert paths(tmp_path / "**" / "a.parquet") == ["dt=1/a.parquet", "dt=2/a.parquet"]
+
+
+def test_the_root_of_input_is_known_without_a_listing(tmp_path: Path) -> None:
+    """It is that of the listing, also once the files are gone."""
+    write(tmp_path / "dt=1" / "a.parquet", 1)
+    uris = [tmp_path, tmp_path / "dt=1" / "a.parquet", tmp_path / "*" / "a.parquet"]
+    roots = [list_input(str(uri)).root.uri for uri in uris]
+    assert [input_root(str(uri)).uri for uri in uris] == roots
+    assert roots == [str(tmp_path), str(tmp_path / "dt=1"), str(tmp_path)]
 
 
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

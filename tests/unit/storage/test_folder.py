@@ -126,6 +126,18 @@ while True:
     assert all("a.parquet" in names for names in seen)
 
 
+def test_times_of_writing_are_those_of_visible_files(folder: Folder) -> None:
+    start = time.time()
+    for name in ("a/b.parquet", "c.parquet", "_bertsum/plan.json"):
+        folder.write_replace(name, b"x")
+    times = folder.write_times()
+    assert times.keys() == {"a/b.parquet", "c.parquet"}
+    for name in times:
+        assert start - 2 < times[name] < time.time() + 2  # a filesystem may round
+        assert folder.modified(name) == pytest.approx(times[name], abs=1e-3)
+    assert folder.modified("missing") is None
+
+
 def test_remove_is_no_error_for_a_missing_file(folder: Folder) -> None:
     folder.write_replace("x", b"-")
     folder.remove("x")

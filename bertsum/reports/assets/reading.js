@@ -1,0 +1,131 @@
+// One document: its text with what the run says of it.
+
+/**
+ * Cuts a text where a span begins or ends.
+ * @param {string} text @param {number[][]} spans [start, end, ...]
+ * @yields {[number, number, number[]]} start, end, and the indices of the spans that cover it
+ */
+function* segments(text, spans) {
+  const borders = new Set([0, text.length]);
+  for (const [start, end] of spans) {
+    borders.add(Math.min(start, text.length));
+    borders.add(Math.min(end, text.length));
+  }
+  const sorted = [...borders].sort((a, b) => a - b);
+  const ordered = spans.map((span, index) => [...span.slice(0, 2), index]).sort((a, b) => a[0] - b[0]);
+  let next = 0;
+  let open = [];
+  for (let i = 0; i + 1 < sorted.length; i += 1) {
+    const [start, end] = [sorted[i], sorted[i + 1]];
+    open = open.filter(([, spanEnd]) => spanEnd > start);
+    while (next < ordered.length && ordered[next][0] <= start) {
+      if (ordered[next][1] > start) open.push(ordered[next]);
+      next += 1;
+    }
+    yield [start, end, open.map(([, , index]) => index)];
+  }
+}
+
+/** The spans of a document by what they mean, as the chosen view wants them. */
+function layers(readings, view) {
+  const [reading, other] = readings;
+  const spans = [];
+  const add = (list, kind, make) => list?.forEach((span, index) => spans.push([span[0], span[1], { kind, ...make(span, index) }]));
+  if (view === "probability") add(reading.sentences, "shade", (span) => ({ share: span[2] }));
+  if (view === "sentiment") add(reading.sentences, "tint", (span) => ({ label: span[3] }));
+  const shade = view === "summary";
+  add(reading.spans, "chosen", (span, index) => ({ share: shade ? reading.chosen_scores[index] ?? 1 : null }));
+  if (other) add(other.spans, "other", () => ({}));
+  if (view !== "aspects") return spans;
+  add(reading.aspects, "aspect", (span) => ({ label: span[2], score: span[3] }));
+  for (const [name, label, , mentions] of reading.targets ?? []) {
+    add(mentions, "aspect", () => ({ label, target: name }));
+  }
+  return spans;
+}
+
+/** The text, with marks on its sentences. */
+function markedText(text, readings, view) {
+  const spans = layers(readings, view);
+  const box = element("div", { class: "text data", dir: "auto", id: "text" });
+  for (const [start, end, indices] of segments(text, spans)) {
+    const piece = visible(text.slice(start, end));
+    const covering = indices.map((index) => spans[index]);
+    if (!covering.length) {
+      box.append(piece);
+      continue;
+    }
+    const ofKind = (kind) => covering.find((span) => span[2].kind === kind);
+    const [ours, others, shade, tint, aspect] = ["chosen", "other", "shade", "tint", "aspect"].map(ofKind);
+    const share = ours?.[2].share ?? shade?.[2].share ?? null;
+    const classes = [];
+    if (ours || others) classes.push("chosen");
+    if (ours && others) classes.push("both");
+    else if (others) classes.push("other");
+    if (share !== null) classes.push("shade");
+    if (tint?.[2].label) classes.push("tint");
+    const label = (aspect ?? tint)?.[2].label;
+    const node = element(ours || others ? "mark" : "span", {
+      class: classes.join(" ") || null,
+      // the least shade is still seen beside none
+      "--share": share !== null ? String(Math.round(15 + 75 * share)) : tint ? "25" : null,
+      "--color": tint?.[2].label ? colour(tint[2].label) : null,
+    });
+    if (readings.length > 1 && (ours || others) && start === (ours ?? others)[0]) {
+      node.append(element("span", { class: "who" }, ours && others ? "AB" : ours ? "A" : "B"));
+    }
+    if (aspect) node.append(element("span", { class: "aspect", "--color": colour(label), title: aspectTitle(aspect[2]) }, piece));
+    else node.append(piece);
+    if (tint?.[2].label && end === tint[1]) {
+      node.append(element("span", { class: "sign", "--color": colour(tint[2].label), title: tint[2].label }, ` ${sign(tint[2].label)}`));
+    }
+    if (aspect && end === aspect[1]) node.append(element("span", { class: "sign", "--color": colour(label), title: aspectTitle(aspect[2]) }, sign(label)));
+    box.append(node);
+  }
+  return box;
+}
+
+function aspectTitle(aspect) {
+  return `${aspect.target ? `${aspect.target}: ` : ""}${aspect.label}${aspect.score === undefined ? "" : ` ${aspect.score.toFixed(2)}`}`;
+}
+
+function probabilities(scores) {
+  return Object.entries(scores ?? {}).sort((a, b) => b[1] - a[1]).map(([label, score]) => `${label} ${score.toFixed(2)}`).join(", ");
+}
+
+/** What one run says of a document, without its text. */
+function readingFacts(reading, title) {
+  const entries = [["Status", element("span", {}, badge(reading.status, { "--color": statusColour(reading.status) }))]];
+  if (reading.error) entries.push(["Error", datum(reading.error)]);
+  if (reading.sentiment) entries.push(["Sentiment", element("span", {}, badge(reading.sentiment), " ", datum(probabilities(reading.sentiment_scores)))]);
+  if (reading.topic) entries.push(["Topic", element("span", {}, badge(reading.topic), " ", datum(probabilities(reading.topic_scores)))]);
+  if (reading.language) entries.push(["Language", datum(reading.language)]);
+  entries.push(["Length", `${count(reading.num_sentences)} sentences, ${count(reading.num_tokens)} tokens${reading.truncated ? "; its end was not read" : ""}`]);
+  if (reading.keywords?.length) entries.push(["Keywords", element("ul", { class: "chips" }, ...reading.keywords.map(([word, score]) => element("li", {}, datum(word), ` ${score.toFixed(2)}`)))]);
+  if (reading.targets?.length) {
+    entries.push(["Targets", element("ul", { class: "chips" }, ...reading.targets.map(([name, label, scores, mentions]) =>
+      element("li", {}, datum(name), " ", badge(label), ` ${(scores[label] ?? 0).toFixed(2)}, ${mentions.length} mentions`)))]);
+  }
+  if (reading.aspects?.length) entries.push(["Aspects", aspectCounts(reading.aspects)]);
+  if (reading.summary) entries.push(["Summary", datum(reading.summary, "p")]);
+  return element("div", {}, title ? element("h3", {}, title) : null,
+    element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
+}
+
+function aspectCounts(aspects) {
+  const counts = {};
+  for (const [, , label] of aspects) counts[label] = (counts[label] ?? 0) + 1;
+  return element("span", {}, ...Object.entries(counts).flatMap(([label, number]) => [badge(label), ` ${number} `]));
+}
+
+/** The sentences as a table, for whoever reads no colours. */
+function sentenceTable(text, reading) {
+  const chosen = new Set(reading.chosen);
+  const source = reading.sentences?.map((sentence, index) => [index, ...sentence])
+    ?? (reading.spans ?? []).map((span, index) => [reading.chosen[index], span[0], span[1], reading.chosen_scores[index] ?? null, null]);
+  if (!source.length) return null;
+  const rows = source.map(([index, start, end, score, label]) => [
+    String(index), datum(text.slice(start, end)), score === null ? "–" : score.toFixed(2), chosen.has(index) ? "yes" : "", label ?? ""]);
+  return element("details", {}, element("summary", {}, `Sentences as a table (${rows.length})`),
+    table("Sentences", ["index", "sentence", "#probability", "in the summary", "sentiment"], rows));
+}

@@ -1,0 +1,100 @@
+"""`bertsum report OUTPUT`: what a run made, as one HTML page that works without network."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertsum.errors import ConfigError
+from bertsum.storage.folder import Folder
+from jobs.options import count, parse
+from jobs.terminal.exit_codes import guard
+
+_MOST_DOCUMENTS = 2000
+_DEFAULT_PAGE = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """The options of the command. `input`: where INPUT is now; None: where the records say."""
+
+    output: str
+    compare: str | None = None
+    html: str = _DEFAULT_PAGE
+    documents: int = _MOST_DOCUMENTS
+    input: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 the page is written, also of an incomplete run; 2 there is no run."""
+    return guard(lambda: report(parse(ReportOptions, parser(), argv)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="bertsum report", description="What a run made, as one HTML page."
+    )
+    add = options.add_argument
+    add("output", metavar="OUTPUT", help="directory that a job wrote to, local or remote")
+    add(
+        "--compare",
+        metavar="OTHER",
+        help="OUTPUT of another run over the same INPUT, such as that of another model",
+    )
+    add(
+        "--html",
+        metavar="FILE",
+        default=_DEFAULT_PAGE,
+        help=f"the page, local or remote (default: {_DEFAULT_PAGE})",
+    )
+    add(
+        "--documents",
+        metavar="N",
+        type=count("--documents", 0),
+        default=_MOST_DOCUMENTS,
+        help=f"most documents in the page, drawn at random (default: {_MOST_DOCUMENTS})",
+    )
+    add(
+        "--input",
+        metavar="INPUT",
+        help="where INPUT is now, if it was moved, or is recorded without its credentials",
+    )
+    return options
+
+
+def report(options: ReportOptions) -> int:
+    """Write the page and say where it is."""
+    # they import pyarrow.compute and the rules for sentences, which `--help` does not need
+    from bertsum.reports.page import render
+    from bertsum.reports.report import make_report
+    from bertsum.reports.result import read_result
+
+    output = Folder(options.output)
+    directory, _, name = options.html.rpartition("/")
+    if not name:
+        raise ConfigError(f"--html {options.html!r} names no file")
+    folder = Folder(directory or ("/" if options.html.startswith("/") else "."))
+    for result in filter(None, [options.output, options.compare]):
+        if folder.is_below(Folder(result)):
+            raise ConfigError(
+                f"--html {options.html!r} lies in OUTPUT {Folder(result)}, which takes no other "
+                "files than those of its job; choose another directory"
+            )
+    other = None if options.compare is None else read_result(Folder(options.compare))
+    made = make_report(
+        read_result(output), other, most_documents=options.documents, input_uri=options.input
+    )
+    page = render(made).encode("utf-8")
+    folder.write_replace(name, page)
+    print(
+        f"{folder}/{name}: {len(page) / 1e6:.1f} MB, {made.run.result.num_rows:,} rows, "
+        f"{len(made.documents):,} documents"
+    )
+    if not made.run.result.is_complete:
+        print("the run is incomplete; the page shows what is there", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
