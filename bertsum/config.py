@@ -322,8 +322,16 @@ class RowConfig(Config):
         "letters that the document does not mention, such as 0.34; default: mentions alone",
     )
 
+    compile: bool = Field(
+        False,
+        description="let torch.compile fuse the parts of the encoder's layers between attention, "
+        "which takes a minute at the start of each process; for GPUs of NVIDIA or AMD, encoders of "
+        "BERT's family and machines with Triton, else an error",
+    )
+
     added_fields: ClassVar[frozenset[str]] = frozenset(
         {
+            "compile",
             "text_format",
             "text_path",
             "outputs",
@@ -533,6 +541,13 @@ class DaysConfig(Config):
     )
 
 
+BatchTokens = Annotated[int, Field(ge=1)] | Literal["auto"]
+BATCH_TOKENS = (
+    "most tokens of one batch on the device. auto: 16,384, and 65,536 on a GPU of NVIDIA or AMD of "
+    "whose memory they would take at most an eighth"
+)
+
+
 class RunConfig(Config):
     """How a job runs; nothing here changes what a row holds."""
 
@@ -575,7 +590,7 @@ class JobConfig(RunConfig):
 
     summarizer: RowConfig = RowConfig()
     output: NamedOutputConfig = NamedOutputConfig()
-    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+    max_batch_tokens: BatchTokens = Field("auto", description=BATCH_TOKENS)
     days: DaysConfig = DaysConfig()
 
     @property

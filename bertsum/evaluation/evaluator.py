@@ -14,7 +14,14 @@ from typing import Any, ClassVar, Literal, Self, cast
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from bertsum.config import RunConfig, SelectionConfig, SummarizerConfig, Topics
+from bertsum.config import (
+    BATCH_TOKENS,
+    BatchTokens,
+    RunConfig,
+    SelectionConfig,
+    SummarizerConfig,
+    Topics,
+)
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.evaluation.baselines import Baseline, choose
 from bertsum.evaluation.rouge import rouge
@@ -204,9 +211,7 @@ class EvaluateConfig(RunConfig):
     """
 
     evaluation: EvaluationConfig = Field(cast(EvaluationConfig, {}), validate_default=True)
-    max_batch_tokens: int = Field(
-        16384, ge=1, description="tokens of one batch on the device, at most"
-    )
+    max_batch_tokens: BatchTokens = Field("auto", description=BATCH_TOKENS)
 
 
 class Evaluator:

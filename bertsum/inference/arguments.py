@@ -8,9 +8,14 @@ from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
 from bertsum.inference.device_batches import one_line
 
+_BATCH_TOKENS, _MANY_BATCH_TOKENS = 16384, 65536
+
 
 def check_arguments(model: object, config: object, max_batch_tokens: object) -> None:
-    """Raise ModelError or ConfigError for an argument of another type, or a number below 1."""
+    """Raise ModelError or ConfigError for an argument of another type, or a number below 1.
+
+    `max_batch_tokens` may be "auto", see `choose_batch_tokens`.
+    """
     if not isinstance(model, str | os.PathLike | None):
         raise ModelError(f"model must be a str, a Path or None, not a {type(model).__name__}")
     if not isinstance(config, SummarizerConfig | None):
@@ -18,9 +23,11 @@ def check_arguments(model: object, config: object, max_batch_tokens: object) -> 
         raise ConfigError(f"config must be a bertsum.config.SummarizerConfig or None, not a {kind}")
     # True is an int in Python, but nobody means a batch of one token by it
     is_number = isinstance(max_batch_tokens, int) and max_batch_tokens >= 1
-    if isinstance(max_batch_tokens, bool) or not is_number:
+    is_valid = is_number or max_batch_tokens == "auto"
+    if isinstance(max_batch_tokens, bool) or not is_valid:
         raise ConfigError(
-            f"max_batch_tokens must be a whole number of at least 1, not {max_batch_tokens!r}"
+            "max_batch_tokens must be a whole number of at least 1, or auto, not "
+            f"{max_batch_tokens!r}"
         )
 
 
@@ -44,6 +51,26 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"device {device!r} cannot be used ({one_line(error)}); there is: {', '.join(devices)}"
         ) from error
     return chosen
+
+
+def choose_batch_tokens(device: torch.device, dtype: torch.dtype, hidden_size: int) -> int:
+    """Tokens of a batch that keep the device busy.
+
+    A GPU with CUDA is given many where it has the memory, since the host starts the same kernels
+    for a batch of any size. They are at most an eighth of what this process may use: the rest is
+    for weights, batches in waiting, and other encoders of a family.
+
+    `hidden_size`: features of a token, of the largest encoder.
+    """
+    if device.type != "cuda":
+        return _BATCH_TOKENS
+    memory = torch.cuda.mem_get_info(device)[1]
+    memory = int(memory * torch.cuda.get_per_process_memory_fraction(device))
+    # Most is alive in the feed-forward network: its input, its residual, and four times as much
+    # before and after the activation, which are 10 numbers a feature. 16 leave room for the sums
+    # of the heads. BERT-base in bfloat16: 768 * 16 * 2 bytes * 65,536 tokens = 1.6 GB.
+    needed = hidden_size * 16 * dtype.itemsize * _MANY_BATCH_TOKENS
+    return _MANY_BATCH_TOKENS if needed <= memory / 8 else _BATCH_TOKENS
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -20,7 +20,7 @@ from torch import nn
 
 from bertsum.checkpoints.checkpoint import load_for_inference
 from bertsum.config import SummarizerConfig
-from bertsum.errors import DeviceError
+from bertsum.errors import DeviceError, ModelError
 from bertsum.inference.columns.makers import all_wanted, make_column_makers
 from bertsum.inference.device_batches import (
     Running,
@@ -29,6 +29,7 @@ from bertsum.inference.device_batches import (
     one_line,
     refuse_lost_device,
 )
+from bertsum.model.attention import compile_layers, fuse_products
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
@@ -63,8 +64,14 @@ class Reader:
         if self.model.candidates is not None:
             # it reads what the host has counted, while the device computes
             self.model.candidates.cpu()
-        if device.type == "cpu" and self.model.is_packed:
-            reorder_weights(self.model.encoder)
+        if self.model.is_packed:
+            arrange = reorder_weights if device.type == "cpu" else fuse_products
+            arrange(self.model.encoder)
+        if config.compile and not self.model.is_packed:
+            kind = self.model.encoder.config.model_type
+            raise ModelError(f"compile needs an encoder of BERT's family, not {kind}")
+        if config.compile:
+            compile_layers(self.model.encoder, device)
         self.use(config)
 
     @cached_property

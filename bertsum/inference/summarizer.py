@@ -23,9 +23,14 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.checkpoints.family import save_family
 from bertsum.checkpoints.locate import resolve
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import SummarizerConfig
+from bertsum.config import BatchTokens, SummarizerConfig
 from bertsum.errors import InputError
-from bertsum.inference.arguments import check_arguments, choose_device, choose_dtype
+from bertsum.inference.arguments import (
+    check_arguments,
+    choose_batch_tokens,
+    choose_device,
+    choose_dtype,
+)
 from bertsum.inference.arrow import output_table, read_documents, read_sequence, unreadable
 from bertsum.inference.columns.targets import with_targets
 from bertsum.inference.device_batches import Running, Scores, one_line
@@ -79,14 +84,14 @@ class Summarizer:
         config: SummarizerConfig | None = None,
         *,
         device: str | torch.device | None = None,
-        max_batch_tokens: int = 16384,
+        max_batch_tokens: BatchTokens = "auto",
     ):
         """Load a checkpoint, or all members of a family.
 
         - `model`: a directory, a URI, a hub name, or None for the model that ships with bertsum
         - `config`: what a prediction holds; by default three sentences and the sentiment
         - `device`: as torch names it; by default the first GPU, else the CPU
-        - `max_batch_tokens`: most tokens of one batch on the device
+        - `max_batch_tokens`: most tokens of one batch on the device; by default as many as fit it
 
         A class, so that Ray Data can build one on each actor:
         `ds.map_batches(Summarizer, batch_format="pyarrow", compute=ActorPoolStrategy(size=2))`.
@@ -95,13 +100,17 @@ class Summarizer:
         argument that is not as described.
         """
         check_arguments(model, config, max_batch_tokens)
-        self.max_batch_tokens = max_batch_tokens
         self.device = choose_device(device)
         source = None if model is None else str(model)
         directory = resolve(source)
         self.config = with_outputs(config or SummarizerConfig(), directory)
         self.dtype = choose_dtype(self.config.dtype, self.device)
         self.router = Router(directory, self.config, self.device, self.dtype)
+        if max_batch_tokens == "auto":
+            models = [reader.model for reader in self.readers.values()]
+            hidden_size = max(model.encoder.config.hidden_size for model in models)
+            max_batch_tokens = choose_batch_tokens(self.device, self.dtype, hidden_size)
+        self.max_batch_tokens = max_batch_tokens
         if source is not None and Path(source).expanduser().is_dir():
             source = str(directory.absolute())  # another process may have another working directory
         self._source, self._given_device = source, device

@@ -2,16 +2,14 @@
 padding.
 
 Linear layers, norms and activations do not know where one sequence ends; only attention does. On a
-GPU one kernel of FlashAttention takes all sequences, if it takes heads of their size; elsewhere
-each run of sequences of equal length is one [n, L] block. Packing as in ByteTransformer (Zhai et
-al. 2023). Nothing here waits for a device.
+CPU each run of sequences of equal length is one [n, L] block; on a GPU, see `gpu_attention`.
+Packing as in ByteTransformer (Zhai et al. 2023). Nothing here waits for a device.
 
 Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A
 heads, D = H / A, P rows of a prefix.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import Protocol
 
@@ -20,8 +18,11 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bertsum.errors import ModelError
 from bertsum.model.cpu_linear import ReorderedLinear
-from bertsum.text.ragged import bounds, offsets
+from bertsum.model.gpu_attention import as_autocast, attend_on_gpu
+from bertsum.model.transfer import to_device
+from bertsum.text.ragged import offsets
 
 QueryKeyValue = tuple[Tensor, Tensor, Tensor]  # [N, H] each
 
@@ -30,6 +31,8 @@ QueryKeyValue = tuple[Tensor, Tensor, Tensor]  # [N, H] each
 _BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
 # Of a sum of exponentials: what is lost to underflow is below 1e-17 of it.
 _LEAST_TOTAL, _MOST_TOTAL = 1e-20, 1e20
+_COMPILED = "finish_compiled"  # attribute of a layer
+_FUSED_WEIGHT, _FUSED_BIAS = "query_key_value_weight", "query_key_value_bias"
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
@@ -62,6 +65,8 @@ class _SelfAttention(Protocol):
     key: nn.Module
     value: nn.Module
     dropout: nn.Dropout
+
+    def register_buffer(self, name: str, tensor: Tensor, persistent: bool) -> None: ...
 
 
 class _Output(Protocol):
@@ -142,17 +147,14 @@ def packed_attention(
     Equal to scaled dot-product attention (Vaswani et al. 2017) on each sequence alone.
 
     `query_key_value`: [N, H] each.
-    `lengths`: of the sequences. Sort sequences by length: where no kernel takes them all, each run
-        of equal ones is one call.
+    `lengths`: of the sequences. Sort sequences by length: on a CPU each run of equal ones is one
+        call, and on a GPU similar ones are padded together where no kernel takes them all.
     `dropout`: share of the attention weights that are set to 0.
     `prefix`: [2, P, H] keys and values that all rows see beside their sequence.
     """
     query, key, value = query_key_value
-    can_be_one_kernel = prefix is None and not query.requires_grad and not dropout
-    is_half = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
-    head_size = query.shape[1] // num_heads
-    if can_be_one_kernel and is_half and _varlen_takes(head_size, query.dtype, query.device):
-        return _attend_by_kernel(query_key_value, lengths, num_heads)
+    if query.device.type != "cpu":
+        return attend_on_gpu(query_key_value, lengths, num_heads, dropout=dropout, prefix=prefix)
     shapes = [(count, length) for _, count, length in runs(lengths)]
     key_prefix, value_prefix = (None, None) if prefix is None else prefix
     blocks = zip(
@@ -162,8 +164,7 @@ def packed_attention(
         strict=True,
     )
     learns = query.requires_grad or (prefix is not None and prefix.requires_grad)
-    is_bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    if is_bfloat16_on_cpu and not learns and not dropout:
+    if query.dtype == torch.bfloat16 and not learns and not dropout:
         result = query.new_empty(query.shape)
         for (q, k, v), out in zip(blocks, _blocks(result, shapes, num_heads), strict=True):
             _attend_by_products(q, k, v, out)
@@ -189,43 +190,6 @@ def _blocks(
             heads = prefix.to(rows.dtype).view(len(prefix), num_heads, -1).transpose(0, 1)
             block = torch.cat([heads.expand(count, -1, -1, -1), block], dim=2)  # [A, P, D] in each
         yield block
-
-
-@lru_cache(maxsize=64)
-def _varlen_takes(head_size: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether FlashAttention takes heads of this size on this GPU. It does not pad them."""
-    if head_size % 8 or head_size > 256 or torch.cuda.get_device_capability(device) < (8, 0):
-        return False
-    rows = torch.zeros(8, head_size, dtype=dtype, device=device)
-    try:
-        _attend_by_kernel((rows, rows, rows), (len(rows),), 1)
-    except torch.OutOfMemoryError:  # which says nothing of the kernel
-        raise
-    except Exception:  # of a build of PyTorch without it, or without this GPU
-        return False
-    return True
-
-
-def _attend_by_kernel(
-    query_key_value: QueryKeyValue, lengths: Sequence[int], num_heads: int
-) -> Tensor:
-    """Attention of [N, H] by one kernel for all sequences."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    query, key, value = (rows.reshape(len(rows), num_heads, -1) for rows in query_key_value)
-    starts = _row_bounds(tuple(lengths), query.device)
-    longest = max(lengths)
-    attended = varlen_attn(query, key, value, starts, starts, longest, longest)  # [N, A, D]
-    return attended.reshape(len(query), -1)  # type: ignore[union-attr]  # a pair only if asked for
-
-
-@lru_cache(maxsize=8)
-def _row_bounds(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    """[n + 1] int32: first row of each sequence, and the end.
-
-    Cached, since all layers of an encoder ask for the same.
-    """
-    return to_device(torch.from_numpy(bounds(lengths)).int(), device)
 
 
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
@@ -257,14 +221,6 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, out: Tensor) 
 def positions(lengths: Sequence[int], device: torch.device) -> Tensor:
     """[N] index of each row in its sequence."""
     return to_device(torch.from_numpy(offsets(lengths)), device)
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to `device`; the host does not wait for a GPU with CUDA."""
-    if device.type != "cuda":
-        return values.to(device)
-    # a copy from other memory would wait
-    return values.pin_memory().to(device, non_blocking=True)
 
 
 def can_pack(encoder: Encoder) -> bool:
@@ -345,19 +301,77 @@ def _run_layer(
     """[T, H] -> [T, H]: attention, then the feed-forward network, each added to what it reads."""
     attention = layer.attention.self
     attended = packed_attention(
-        (attention.query(hidden), attention.key(hidden), attention.value(hidden)),
+        _query_key_value(attention, as_autocast(hidden)),
         lengths,
         config.num_attention_heads,
         dropout=attention.dropout.p if layer.training else 0.0,
         prefix=prefix,
     )
+    finish: Callable[[_Layer, Tensor, Tensor, str], Tensor]
+    finish = getattr(layer, _COMPILED, _finish_layer)
+    return finish(layer, attended, hidden, config.hidden_act)
+
+
+def _finish_layer(layer: _Layer, attended: Tensor, hidden: Tensor, activation: str) -> Tensor:
+    """[T, H] -> [T, H]: what follows the attention of a layer."""
     hidden = _add_and_norm(layer.attention.output, attended, hidden)
     dense = layer.intermediate.dense
     if isinstance(dense, ReorderedLinear):  # which applies the activation in the same pass
-        inner = dense(hidden, config.hidden_act)
+        inner = dense(hidden, activation)
     else:
-        inner = _ACTIVATIONS[config.hidden_act](dense(hidden))
+        inner = _ACTIVATIONS[activation](dense(as_autocast(hidden)))
     return _add_and_norm(layer.output, inner, hidden)
+
+
+def compile_layers(encoder: Encoder, device: torch.device) -> None:
+    """Let torch.compile fuse what follows the attention of each layer, in place, for inference.
+
+    Compiles it for any number of tokens, which may take a minute. Raises ModelError where that is
+    impossible.
+    """
+    model: _BertModel = encoder  # type: ignore[assignment]  # as `can_pack` has found
+    if device.type != "cuda":
+        raise ModelError(f"compile needs a GPU with CUDA, and the device is {device}")
+    finish = torch.compile(_finish_layer, dynamic=True, fullgraph=True)
+    rows = model.embeddings.position_embeddings.weight.new_zeros(64, encoder.config.hidden_size)
+    try:
+        with torch.inference_mode():
+            finish(model.encoder.layer[0], rows, rows, encoder.config.hidden_act)
+    except Exception as error:  # as of Triton that is missing, which has none that is of one kind
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"torch.compile fails on {device} ({type(error).__name__}: {text}); compile=false "
+            "computes the same without it"
+        ) from error
+    for layer in model.encoder.layer:
+        setattr(layer, _COMPILED, finish)
+
+
+def _query_key_value(attention: _SelfAttention, hidden: Tensor) -> QueryKeyValue:
+    weight: Tensor | None = getattr(attention, _FUSED_WEIGHT, None)
+    if weight is None:
+        return attention.query(hidden), attention.key(hidden), attention.value(hidden)
+    query, key, value = F.linear(hidden, weight, getattr(attention, _FUSED_BIAS)).chunk(3, dim=1)
+    return query, key, value
+
+
+def fuse_products(encoder: Encoder) -> None:
+    """Let one product make the queries, keys and values of a layer, in place, for inference.
+
+    The three modules keep their weights, which are parts of the new one: a checkpoint is the same.
+    """
+    model: _BertModel = encoder  # type: ignore[assignment]  # as `can_pack` has found
+    for layer in model.encoder.layer:
+        attention = layer.attention.self
+        modules = [attention.query, attention.key, attention.value]
+        linear = [module for module in modules if type(module) is nn.Linear]
+        if len(linear) < len(modules):
+            continue
+        for kind, name in (("weight", _FUSED_WEIGHT), ("bias", _FUSED_BIAS)):
+            values = torch.cat([getattr(module, kind).detach() for module in linear])
+            for module, part in zip(linear, values.chunk(len(linear)), strict=True):
+                setattr(module, kind, nn.Parameter(part, requires_grad=False))
+            attention.register_buffer(name, values, persistent=False)
 
 
 def _add_and_norm(output: _Output, inner: Tensor, residual: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertsum.model.attention import to_device
+from bertsum.model.transfer import to_device
 from bertsum.text.encoder import EncodedDocument, IntArray
 from bertsum.text.ragged import Item, bounds, ranges, split_runs
 

@@ -37,11 +37,11 @@ from bertsum.model.attention import (
     positions,
     runs,
     runs_of_tokens,
-    to_device,
 )
 from bertsum.model.batches import Batch, TokenPools
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.temperature import TemperatureByLength
+from bertsum.model.transfer import to_device
 from bertsum.text.ragged import bounds, offsets, run_numbers
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 
@@ -52,6 +52,8 @@ _MAX_PADDING = 0.125
 # MiniLM-L6, in tokens/s: 2,048: 11.5k, 4,096: 12.4k, 8,192: 13.0k, 16,384: less again; on an idle
 # one 2,048 and 4,096 are equal.
 _CPU_GROUP_TOKENS = 4096
+# Encoders to whose attention Transformers passes a mask of four dimensions on.
+_TAKES_ATTENTION_MASK = frozenset({"distilbert"})
 # Tokens of pools that are weighed at once, 25 MB of 384 features: a token may be in thousands of
 # pools, so that all of them may be far more than the batch has tokens.
 _POOLED = 16384
@@ -303,17 +305,17 @@ class BertSum(nn.Module):
         # [t] where each token stands in the padded windows: lengths [1, 2] -> [0, 2, 3]. Made on
         # the host, which would wait for the indices that a mask on the device stands for.
         indices = run_numbers(lengths) * length + offsets(lengths)
-        mask = np.zeros((len(lengths), length), np.int64)
-        mask.reshape(-1)[indices] = 1
-        padded = (to_device(torch.from_numpy(indices), device), mask.shape)
+        is_token = np.zeros((len(lengths), length), np.bool_)
+        is_token.reshape(-1)[indices] = True
+        padded = (to_device(torch.from_numpy(indices), device), is_token.shape)
         inputs = {"input_ids": _pad(batch.input_ids[run], *padded, config.pad_token_id or 0)}
         if getattr(config, "type_vocab_size", 0) > 1:  # DistilBERT knows no segments
             inputs["token_type_ids"] = _pad(batch.token_type_ids[run], *padded, 0)
-        output = self.encoder(
-            attention_mask=to_device(torch.from_numpy(mask), device),
-            output_hidden_states=bool(layers),
-            **inputs,
-        )
+        if device.type != "cpu" and config.model_type in _TAKES_ATTENTION_MASK:
+            mask = _attention_mask(is_token, self.encoder.dtype, device)
+        else:
+            mask = to_device(torch.from_numpy(is_token.astype(np.int64)), device)
+        output = self.encoder(attention_mask=mask, output_hidden_states=bool(layers), **inputs)
         # [W, L, H] -> the tokens that are no padding
         kept = [output.hidden_states[layer].flatten(0, 1)[padded[0]] for layer in layers]
         return output.last_hidden_state.flatten(0, 1)[padded[0]], kept
@@ -421,11 +423,10 @@ class DocumentHead(nn.Module):
 
     def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
         """[S, H] sentence vectors, document by document -> [B, C] logits."""
-        is_training = torch.is_grad_enabled() or torch.is_autocast_enabled("cuda")
         if self.lstm is not None:
             document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
-        elif self.attention is not None and vectors.is_cuda and not is_training:
-            document_vectors = self._attend_at_once(self.attention, vectors, num_sentences)
+        elif vectors.device.type != "cpu":
+            document_vectors = self._pool_at_once(vectors, num_sentences)
         else:
             pooled = []
             for first, count, length in runs(num_sentences):
@@ -445,30 +446,34 @@ class DocumentHead(nn.Module):
         ]  # [n, 1, H]
         return attended.squeeze(1)
 
-    def _attend_at_once(
-        self, attention: nn.MultiheadAttention, vectors: Tensor, num_sentences: list[int]
-    ) -> Tensor:
+    def _pool_at_once(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
         """[S, H] sentence vectors -> [B, H], as `_pool`, by as few kernels as one document takes.
 
         On a GPU the kernels of a block for each number of sentences are most of the heads' time. On
         a CPU the blocks are quicker.
         """
         linear = nn.functional.linear
-        hidden_size, num_heads = vectors.shape[1], attention.num_heads
+        sums = vectors.new_zeros(len(num_sentences), vectors.shape[1])
         documents = to_device(torch.from_numpy(run_numbers(num_sentences)), vectors.device)  # [S]
+        attention = self.attention
+        if attention is None:
+            _add_rows(sums, documents, vectors)
+            counts = torch.tensor(num_sentences, dtype=torch.float32)
+            return sums / to_device(counts, vectors.device).unsqueeze(1)
+        hidden_size, num_heads = vectors.shape[1], attention.num_heads
         weight, bias = attention.in_proj_weight, attention.in_proj_bias
         query = linear(self.query.view(1, -1), weight[:hidden_size], bias[:hidden_size])
         keys_values = linear(vectors, weight[hidden_size:], bias[hidden_size:])
         key, value = keys_values.view(len(vectors), 2, num_heads, -1).unbind(1)  # [S, A, D]
         scores = (query.view(1, num_heads, -1) * key).sum(2) * key.shape[2] ** -0.5  # [S, A]
-        # softmax over the sentences of a document, less its maximum, so that nothing overflows
+        # softmax over the sentences of a document, less its maximum, so that nothing overflows;
+        # whatever is taken off changes no weight, so it needs no gradient
         largest = scores.new_full((len(num_sentences), num_heads), -math.inf)
         by_head = documents.unsqueeze(1).expand_as(scores)
-        largest = largest.scatter_reduce(0, by_head, scores, "amax")  # [B, A]
+        largest = largest.scatter_reduce(0, by_head, scores.detach(), "amax")  # [B, A]
         weights = (scores - largest[documents]).exp()
         totals = torch.zeros_like(largest)
         _add_rows(totals, documents, weights)
-        sums = vectors.new_zeros(len(num_sentences), hidden_size)
         _add_rows(sums, documents, (weights.unsqueeze(2) * value).flatten(1))
         means = sums.view(len(sums), num_heads, -1) / totals.unsqueeze(2)  # [B, A, D]
         attended: Tensor = attention.out_proj(means.flatten(1))
@@ -579,6 +584,17 @@ def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
             f"an LSTM head runs both ways, so the hidden size must be even, not {hidden_size}"
         )
     return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
+
+
+def _attention_mask(
+    is_token: npt.NDArray[np.bool_], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """[W, L] -> [W, 1, L, L] what is added to scores: -inf for padding, in all rows of a window.
+
+    Transformers adds it as it is. It would ask a mask of [W, L] for padding, and wait.
+    """
+    added = torch.from_numpy(np.where(is_token, 0.0, -np.inf)).to(dtype)
+    return to_device(added, device)[:, None, None].expand(-1, 1, is_token.shape[1], -1)
 
 
 def _pad(values: Tensor, indices: Tensor, shape: tuple[int, ...], fill: int) -> Tensor:

@@ -1,58 +1,54 @@
-"""Losses as sums and counts.
+"""Losses as sums.
 
-The caller adds them over batches and workers and divides once, by the global count: a mean of means
-would weigh the documents of a small batch more.
+The caller adds them over batches and workers and divides once, by the global count of labels: a
+mean of means would weigh the documents of a small batch more. The host waits for no device here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor
 
+from bertsum.model.transfer import to_device
+from bertsum.text.ragged import run_numbers
+
 IGNORE = -1  # label of a sentence or document that is not labelled
 
 
-@dataclass(frozen=True, slots=True)
-class LossSum:
-    """`total`: the summed loss, a scalar in nats. `count`: the number of labelled items in it."""
+def summary_loss(sentence_logits: Tensor, sentence_labels: Tensor) -> Tensor:
+    """[] summed binary cross-entropy, in nats, of [S] logits against [S] labels in [0, 1].
 
-    total: Tensor
-    count: int
-
-
-def summary_loss(sentence_logits: Tensor, sentence_labels: Tensor) -> LossSum:
-    """Binary cross-entropy of [S] logits against [S] labels in [0, 1], soft ones too.
-
-    Sentences labelled IGNORE are left out.
+    Sentences labelled IGNORE are left out. Labels may be soft.
     """
-    known = sentence_labels >= 0
-    logits, labels = sentence_logits[known], sentence_labels[known].float()
-    total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-    return LossSum(total, int(known.sum()))
+    labels = sentence_labels.float().clamp(min=0)  # an unknown one is any number, and left out
+    losses = F.binary_cross_entropy_with_logits(sentence_logits, labels, reduction="none")
+    return losses.where(sentence_labels >= 0, 0).sum()
 
 
-def candidate_loss(expected: Sequence[Tensor], rouge: Sequence[Tensor]) -> LossSum:
-    """Squared error of what is expected of each document's [N] candidates.
+def candidate_loss(expected: Tensor, rouge: Tensor, counts: Sequence[int]) -> Tensor:
+    """[] squared error of what is expected of candidates: a mean over those of a document, summed.
 
-    A mean over candidates, summed over documents. Of both sides the mean over the document's
-    candidates is subtracted first: which of them is better matters, and not how good all are.
+    Of both sides the mean over the document's candidates is subtracted first: which of them is
+    better matters, and not how good all are.
+
+    `expected`, `rouge`: [N] of all candidates, document after document.
+    `counts`: candidates of each document.
     """
-    errors = []
-    for expected_values, values in zip(expected, rouge, strict=True):
-        difference = (expected_values - expected_values.mean()) - (values - values.mean())
-        errors.append(difference.square().mean())
-    return LossSum(torch.stack(errors).sum(), len(errors))
+    device = expected.device
+    documents = to_device(torch.from_numpy(run_numbers(counts)), device)  # [N]
+    sizes = to_device(torch.tensor(counts, dtype=torch.float32), device)
+    difference = expected - rouge
+    means = torch.zeros_like(sizes).index_add(0, documents, difference) / sizes
+    errors = (difference - means[documents]).square()
+    return (errors / sizes[documents]).sum()
 
 
-def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> LossSum:
-    """Cross-entropy of [N, C] logits against [N] class indices, N documents or tokens.
+def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """[] summed cross-entropy, in nats, of [N, C] logits against [N] class indices.
 
-    Those labelled IGNORE are left out.
+    N are documents or tokens. Those labelled IGNORE are left out.
     """
-    known = labels >= 0
-    total = F.cross_entropy(
-        logits[known], labels[known], reduction="sum", label_smoothing=label_smoothing
+    return F.cross_entropy(
+        logits, labels, ignore_index=IGNORE, reduction="sum", label_smoothing=label_smoothing
     )
-    return LossSum(total, int(known.sum()))

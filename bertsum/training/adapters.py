@@ -7,7 +7,8 @@ merged, and stays a part of the model.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -49,6 +50,30 @@ def add_adapter(model: BertSum, config: TrainingConfig) -> None:
                 "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
             )
             model.encoder = get_peft_model(model.encoder, _peft_config(config, config.lora_rank))
+        for module in model.encoder.modules():
+            # autocast gives each product what it reads, so that another cast only costs time
+            if hasattr(module, "cast_input_dtype_enabled"):
+                module.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def half_products(model: BertSum) -> Iterator[None]:
+    """Hold the weights of the encoder's products that do not learn in bfloat16, meanwhile.
+
+    Autocast would make the same of them in each batch, by a kernel for each of them.
+    """
+    exact: list[tuple[nn.Linear, str, nn.Parameter]] = []
+    for module in model.encoder.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if type(module) is nn.Linear and not weight.requires_grad:
+                exact.append((module, name, weight))
+                half = nn.Parameter(weight.to(torch.bfloat16), requires_grad=False)
+                setattr(module, name, half)
+    try:
+        yield
+    finally:
+        for module, name, weight in exact:
+            setattr(module, name, weight)
 
 
 def merge_adapter(model: BertSum) -> None:

@@ -29,6 +29,7 @@ from bertsum.model.batches import Batch, make_batch, packed_order
 from bertsum.model.candidates import make_candidates
 from bertsum.model.losses import IGNORE
 from bertsum.model.ranking import CandidateRanker
+from bertsum.model.transfer import to_device
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard, list_input, read_footers, stream_rows
 from bertsum.storage.folder import Folder, mask
@@ -53,17 +54,14 @@ class LabelledBatch:
 
     def to(self, device: torch.device) -> "LabelledBatch":
         """Return the same batch with its tensors on `device`."""
-        # Copies from pinned memory go on beside the computation.
-        class_labels = {
-            name: labels.to(device, non_blocking=True) for name, labels in self.class_labels.items()
-        }
-        vectors = None if self.vectors is None else self.vectors.to(device, non_blocking=True)
         return replace(
             self,
             batch=self.batch.to(device),
-            sentence_labels=self.sentence_labels.to(device, non_blocking=True),
-            class_labels=class_labels,
-            vectors=vectors,
+            sentence_labels=to_device(self.sentence_labels, device),
+            class_labels={
+                name: to_device(labels, device) for name, labels in self.class_labels.items()
+            },
+            vectors=None if self.vectors is None else to_device(self.vectors, device),
         )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -12,6 +13,7 @@ from bertsum.config import ModelConfig
 from bertsum.inference.arguments import choose_dtype
 from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, summary_loss
+from bertsum.model.transfer import to_device
 from bertsum.training.config import TrainingConfig
 from bertsum.training.data import LabelledBatch, labelled_candidates
 from bertsum.training.distributed import sum_over_workers, world_size
@@ -58,7 +60,7 @@ class LossModule(nn.Module):
         if batch is None:
             return self._zeros()
         logits = forward_batch(self.model, batch, self.dtype)
-        total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels).total
+        total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels)
         losses = [total]
         for head, values in head_logits(logits).items():
             smoothing = self.label_smoothing if head == "sentiment" else 0.0
@@ -66,7 +68,7 @@ class LossModule(nn.Module):
                 losses.append(torch.zeros_like(total))
             else:
                 labels = batch.class_labels[head]
-                losses.append(class_loss(values.float(), labels, smoothing).total)
+                losses.append(class_loss(values.float(), labels, smoothing))
         return torch.stack([*losses, self._candidate_loss(logits, batch)])
 
     def _zeros(self) -> Tensor:
@@ -88,13 +90,14 @@ class LossModule(nn.Module):
             return logits.sentence_logits.new_zeros(())
         scores = logits.sentence_logits.detach().float().sigmoid().cpu().numpy()
         device = logits.sentence_logits.device
-        expected, rouge = [], []
-        for features, values in labelled_candidates(batch, scores, ranker):
-            expected.append(ranker(torch.from_numpy(features).to(device)))
-            rouge.append(torch.from_numpy(values).to(device))
-        if not expected:  # a batch without summaries: zero gradients, as in `_zeros`
+        labelled = labelled_candidates(batch, scores, ranker)
+        if not labelled:  # a batch without summaries: zero gradients, as in `_zeros`
             return 0 * torch.stack([weight.sum() for weight in ranker.parameters()]).sum()
-        return candidate_loss(expected, rouge).total
+        features = torch.from_numpy(np.concatenate([features for features, _ in labelled]))
+        rouge = torch.from_numpy(np.concatenate([values for _, values in labelled]))
+        counts = [len(values) for _, values in labelled]
+        expected = ranker(to_device(features, device))
+        return candidate_loss(expected, to_device(rouge, device), counts)
 
 
 def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:

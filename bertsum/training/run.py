@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -42,7 +43,7 @@ from bertsum.model.bert_sum import BertSum
 from bertsum.storage.folder import Folder
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
-from bertsum.training.adapters import merge_adapter
+from bertsum.training.adapters import half_products, merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
@@ -185,8 +186,11 @@ def run(
     store = StateStore(output, config.kept_checkpoints)
     if config.trained != "embedding":
         log = Log(output, store, config, say)
+        is_lora = config.lora_rank is not None and config.adapter == "lora"
+        can_be_half = is_lora and config.dtype == "bfloat16" and device.type == "cuda"
         try:
-            training.train(model, sources, config, log.add, store, before_save=log.flush)
+            with half_products(model) if can_be_half else nullcontext():
+                training.train(model, sources, config, log.add, store, before_save=log.flush)
             log.close()
         finally:
             log.close_trackers()  # this process may go on to another run

@@ -384,14 +384,15 @@ def _measure_example(
     """Measure [S] logits and [S, H] vectors of a document, of which `size` sentences are chosen."""
     scores = torch.from_numpy(logits).sigmoid().numpy()
     labels = torch.from_numpy(example.sentence_labels)
-    loss = summary_loss(torch.from_numpy(logits), labels)
+    loss = float(summary_loss(torch.from_numpy(logits), labels))
+    num_labels = int((labels >= 0).sum())
     if not example.summary:
-        return ExampleMeasures(float(loss.total), loss.count)
+        return ExampleMeasures(loss, num_labels)
     documents, summaries = [example.document], [example.summary]
     has_pairs = len(scores) > 1  # a single sentence has nothing to differ from
     return ExampleMeasures(
-        float(loss.total),
-        loss.count,
+        loss,
+        num_labels,
         rouge=metrics.summary_rouge(documents, [scores], summaries, size, ranker)[0],
         lead=metrics.lead_rouge(documents, summaries, size)[0],
         oracle=metrics.oracle_rouge(documents, summaries, size)[0],
@@ -420,5 +421,5 @@ def _measure_classes(
         "macro_f1_among_present_labels": present_report.macro_f1,
         "calibration_error": calibration(probabilities, expected).error,
     }
-    loss = class_loss(torch.from_numpy(logits), torch.from_numpy(expected))
-    return {head: report, f"{head}_loss": float(loss.total) / loss.count}
+    loss = float(class_loss(torch.from_numpy(logits), torch.from_numpy(expected)))
+    return {head: report, f"{head}_loss": loss / len(expected)}

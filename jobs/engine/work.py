@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from bertsum.config import SummarizerConfig
+from bertsum.config import BatchTokens, SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.stream import Stream
 from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled, kept_schema
@@ -72,7 +72,7 @@ class SummarizeWork:
     model: str | None
     job: Job
     config: SummarizerConfig
-    max_batch_tokens: int
+    max_batch_tokens: BatchTokens
 
     def check(self, shard: Shard) -> str | None:
         return check_documents(shard, self.config)
@@ -152,7 +152,7 @@ class EvaluateWork:
     models: Mapping[str, str | None]
     job: Job
     config: "EvaluationConfig"
-    max_batch_tokens: int
+    max_batch_tokens: BatchTokens
 
     def check(self, shard: Shard) -> str | None:
         from bertsum.evaluation.evaluator import check_measurable

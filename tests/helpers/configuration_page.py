@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -106,6 +106,8 @@ def _values(annotation: Any) -> str:
         return " or ".join(
             _values(argument) for argument in arguments if argument is not type(None)
         )
+    if origin is Annotated:
+        return _values(arguments[0])
     if origin is tuple:
         return f"list of {_values(arguments[0])}"
     if origin is dict:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn.utils.rnn import PackedSequence
@@ -26,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bertsum.inference import reader, summarizer
-from bertsum.model import attention
+from bertsum.model import gpu_attention
 from bertsum.model.bert_sum import BertSum
 
 # What a build of torch for CPUs lacks, and indexing and copies ask for. They have no devices, so
@@ -54,8 +55,6 @@ _NO_KERNELS = """
     split_with_sizes chunk unbind detach alias lift_fresh as_strided empty empty_like
     empty_strided new_empty new_empty_strided _reshape_alias unfold narrow device
 """
-# One kernel each, though it may be written as several operations.
-_WHOLE = frozenset({"aten::scaled_dot_product_attention"})
 
 
 @cache
@@ -106,8 +105,7 @@ class Record(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         # inference mode shows operations before they fall into those that a device computes
-        is_aten = func.namespace == "aten" and func.name() not in _WHOLE
-        if is_aten and func._can_decompose():
+        if func.namespace == "aten" and func._can_decompose():
             with self:
                 return func.decompose(*args, **kwargs)
         given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
@@ -120,15 +118,14 @@ class Record(TorchDispatchMode):
             self.problems.append(f"{name} of tensors on two devices")
         if name in _WAITS.split() and any(value.is_cuda for value in given):
             self.problems.append(f"the host waits: {name}")
-        if name == "_varlen_attn" and (given[0].shape[2] % 8 or given[0].shape[2] > 256):
+        if name == "_flash_attention_forward" and (
+            given[0].shape[2] % 8 or given[0].shape[2] > 256
+        ):
             self.problems.append(f"FlashAttention takes no heads of {given[0].shape[2]}")
         # numbers of ones are exact in any order
         if base == "index_add" and args[3].is_cuda and args[3].dim() > 1:
             self.problems.append("index_add adds in the order of chance")
-        if func.name() in _WHOLE:  # which asks a device for the way that it takes
-            result = args[0].new_empty(*args[0].shape[:-1], args[2].shape[-1])
-        else:
-            result = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         if base not in _NO_KERNELS.split() and any(value.is_cuda for value in (*given, *made)):
             self.operations[name] += 1
@@ -169,6 +166,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     def capability(device: str | torch.device = "cuda") -> tuple[int, int]:
         return capabilities[torch.device(device).index or 0]
 
+    total = 80 * 2**30  # bytes, of which all are free
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total, total))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
     # of the current device, which is the first
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability() >= (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
@@ -178,16 +178,26 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch, "empty", pinned_empty)
     # fake from the start, so that it is the same object all the way
-    monkeypatch.setattr(torch, "from_numpy", lambda values: _without_content(from_numpy(values)))
+    monkeypatch.setattr(torch, "from_numpy", lambda values: without_content(from_numpy(values)))
     monkeypatch.setattr(Tensor, "pin_memory", lambda values: record.pin(values))
     monkeypatch.setattr(nn.Module, "_apply", _replace_weights)
     monkeypatch.setattr(nn.LSTM, "forward", _run_lstm)
+    attend = F.scaled_dot_product_attention
+
+    def attend_by_one_kernel(*args: Any, **options: Any) -> Tensor:
+        is_on_gpu = args[0].device.type != "cpu"
+        return _attend(*args, **options) if is_on_gpu else attend(*args, **options)
+
+    # it would ask the device for the way to take
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attend_by_one_kernel)
+    # as where there is a GPU
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     load = reader.load_for_inference
 
     def load_fake(directory: Path) -> tuple[BertSum, Any]:
         with unset_fake_temporarily():  # reading a file cannot be faked
             model, tokenizer = load(directory)
-        return model._apply(_without_content), tokenizer
+        return model._apply(without_content), tokenizer
 
     monkeypatch.setattr(reader, "load_for_inference", load_fake)
     try:
@@ -195,11 +205,34 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
             yield record
     finally:
         # tensors of this mode, and what this GPU can do
-        attention._row_bounds.cache_clear()
-        attention._varlen_takes.cache_clear()
+        for cached in ("_flash_takes", "_padding", "_row_bounds", "_rows_with_prefix"):
+            getattr(gpu_attention, cached).cache_clear()
 
 
-def _without_content(values: Tensor) -> Tensor:
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **_: object,
+) -> Tensor:
+    """The kernel of SDPA that takes every mask."""
+    given = [query, key, value, attn_mask]
+    if torch.is_autocast_enabled("cuda"):
+        given = [None if part is None else part.to(torch.bfloat16) for part in given]
+    shape = (*query.shape[:-1], key.shape[-2])
+    mask = None if given[3] is None else given[3].expand(shape)
+    options = (mask, True, dropout_p, is_causal)
+    attended: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+        *given[:3], *options, scale=scale
+    )[0]
+    return attended
+
+
+def without_content(values: Tensor) -> Tensor:
     return torch.empty(values.shape, dtype=values.dtype)
 
 

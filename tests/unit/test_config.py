@@ -25,7 +25,7 @@ def test_set_goes_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -
     assert (config.rows_per_unit, config.max_unit_attempts, config.max_batch_tokens) == (
         8,
         9,
-        16384,
+        "auto",
     )
     assert config.summarizer.text_column == "body"
     assert config.summarizer.selection == SelectionConfig(size=5, trigram_blocking=False)

@@ -67,3 +67,29 @@ def test_a_document_that_is_no_text_needs_no_model(text):
 def test_a_summarizer_is_made_without_transformers():
     code = "import sys; from bertsum import Summarizer; Summarizer()(sys.stdin.read())"
     assert not modules_after(code, ENGLISH) & DEAR
+
+
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("hypothesis", "pytest_timeout", "peft", "ray"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import pytest
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/gpu"]))
+"""
+
+
+def test_the_tests_for_gpus_need_little_beside_pytest():
+    done = subprocess.run(
+        [sys.executable, "-c", BARE],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_gpu.py::test_the_host_never_waits" in done.stdout

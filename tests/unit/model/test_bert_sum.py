@@ -500,18 +500,6 @@ def test_sentiment_is_attention_of_the_learned_query():
 
 @pytest.mark.parametrize("counts", [[3], [1, 1, 2, 5, 5, 9], [4, 2, 7, 2]])
 @torch.inference_mode()
-def test_attention_of_all_documents_at_once_is_that_of_each(counts):
-    torch.manual_seed(3)
-    head = model_module.DocumentHead(32, tiny.model_config(), 3).eval()
-    head.attention.in_proj_bias.normal_()  # zeros at first
-    vectors = 50 * torch.randn(sum(counts), 32)
-    expected = [head._pool(part[None]) for part in torch.split(vectors, counts)]
-    found = head._attend_at_once(head.attention, vectors, counts)
-    assert (found - torch.cat(expected)).norm() < FLOAT32_TOLERANCE * found.norm()
-
-
-@pytest.mark.parametrize("counts", [[3], [1, 1, 2, 5, 5, 9], [4, 2, 7, 2]])
-@torch.inference_mode()
 def test_documents_are_packed_for_an_lstm_as_torch_packs_them(counts):
     torch.manual_seed(3)
     lstm, vectors = nn.LSTM(8, 4, 2, bidirectional=True), torch.randn(sum(counts), 8)

@@ -1,6 +1,7 @@
 """AdaLoRA and prefixes: what learns, what is kept in a run's state, and what is left of them in a checkpoint."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +16,10 @@ from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.errors import ModelError
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.adapters import RankSchedule, merge_adapter
+from bertsum.training.adapters import RankSchedule, half_products, merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
-from bertsum.training.data import read_examples
+from bertsum.training.data import labelled_batch, read_examples
+from bertsum.training.optimization import LossModule
 from bertsum.training.state import StateStore
 from bertsum.training.validation import LabelledSource, predict_examples
 
@@ -151,3 +153,32 @@ def test_a_prefix_must_be_there() -> None:
     training.open_encoder(renewed, config)
     assert renewed.prefix.requires_grad
     assert torch.equal(renewed.summarization.scorer.weight, plain.summarization.scorer.weight)
+
+
+def test_frozen_products_in_half_compute_what_autocast_computes(examples: list) -> None:
+    config = training_config(lora_rank=4, dtype="bfloat16")
+    torch.manual_seed(0)
+    model = training.build_model(tiny.encoder(), config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # zeros at first
+            torch.nn.init.normal_(weight, std=0.1)
+    weights = {name: weight.clone() for name, weight in model.named_parameters()}
+    module, batch = LossModule(model, config), labelled_batch(list(examples))
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        module(batch).sum().backward()
+        return {
+            name: weight.grad
+            for name, weight in model.named_parameters()
+            if weight.grad is not None
+        }
+
+    expected = gradients()
+    with half_products(model):
+        formats = Counter(weight.dtype for weight in model.encoder.parameters())
+        found = gradients()
+    assert formats[torch.bfloat16] == 2 * 2 * 6  # weight and bias of six products in two layers
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
