@@ -129,7 +129,7 @@ def training_rate(checkpoint: Path, values: dict[str, int], texts: Sequence[str]
     dtype = "bfloat16" if choose_dtype("auto", device) == torch.bfloat16 else "float32"
     module = LossModule(model, config.model_copy(update={"dtype": dtype}))
     optimizer = make_optimizer(model, config)
-    documents = document_encoder(model, tokenizer).encode(texts[:512], ["en"] * 512, 64)
+    documents = document_encoder(model, tokenizer).encode(texts, ["en"] * len(texts), 64)
     examples = [
         Example(document, np.ones(document.num_read_sentences, np.float32), index % 3, None)
         for index, document in enumerate(documents)
@@ -203,7 +203,7 @@ def main() -> None:
                 )
             for adapter, values in (("whole", {}), ("LoRA", {"lora_rank": 8})):
                 try:
-                    rate = training_rate(checkpoint, values, table["document"].to_pylist())
+                    rate = training_rate(checkpoint, values, table["document"][:512].to_pylist())
                 except ImportError as error:
                     print(f"{shape:<11}training, {adapter}: {error}", flush=True)
                     continue

@@ -58,8 +58,7 @@ HEADS: list[tuple[dict[str, object], dict[str, object], int]] = [
     ({"token_sentiment_labels": TAGS, "embedding_layers": (0, 1, 2)}, ALL_OUTPUTS, 185),
     ({"summarization_layers": "lstm"}, {}, 85),
     ({"summarization_layers": "linear", "sentiment_pooling": "lstm"}, {}, 65),
-    # a prefix before each window: attention takes each length of windows as a block of its own
-    ({"prefix_tokens": 4}, {}, 500),
+    ({"prefix_tokens": 4}, {}, 140),
 ]
 
 
@@ -98,8 +97,8 @@ def test_a_temperature_by_length_does_not_make_the_host_wait(
         ("roberta", 130),
         ("xlm-roberta", 130),
         ("electra", 130),
-        ("distilbert", 720),
-        ("mpnet", 1350),
+        ("distilbert", 530),
+        ("mpnet", 1320),
     ],
 )
 def test_so_is_a_batch_of_other_encoders(
