@@ -409,9 +409,8 @@ class _Weights:
         logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
         weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
         cell = document << rows.most | masks & lead_bit - 1
-        by_mask = np.zeros((3, num_documents, lead_bit))
-        for i, weight in enumerate(weights):
-            by_mask[i].flat = np.bincount(cell, weight, num_documents * lead_bit)
+        sums = [np.bincount(cell, weight, num_documents * lead_bit) for weight in weights]
+        by_mask = np.stack(sums).reshape(3, num_documents, lead_bit)
         alone = by_mask[0] @ _bits(rows.most)
 
         # The row of the sure sentences says what they have together; wanted is the sum over each
