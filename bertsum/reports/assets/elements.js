@@ -107,21 +107,22 @@ function bars(caption, series, barColour = () => "var(--accent)") {
       element("td", { class: "bar", "aria-hidden": "true", "--color": barColour(name) },
         ...shares.map((share) => element("span", { "width%": `${(100 * share) / most}%` })))];
     series.forEach((values, run) => {
-      cells.push(element("td", { class: "number" }, count(values[name] ?? 0)));
-      cells.push(element("td", { class: "number" }, `${(100 * shares[run]).toFixed(1)} %`));
+      if (series.length === 1) cells.push(element("td", { class: "number" }, count(values[name] ?? 0)));
+      cells.push(element("td", { class: "number" }, totals[run] ? `${(100 * shares[run]).toFixed(1)} %` : "–"));
     });
     if (series.length > 1) {
       const change = 100 * (shares[1] - shares[0]);
-      cells.push(element("td", { class: "number" }, `${change < 0 ? "\u2212" : "+"}${Math.abs(change).toFixed(1)}`));
+      cells.push(element("td", { class: "number" }, !totals[0] || !totals[1] ? "–" : `${change < 0 ? "\u2212" : "+"}${Math.abs(change).toFixed(1)}`));
     }
     return element("tr", {}, ...cells);
   });
   const head = series.length > 1
-    ? ["", "", "rows, this", "share", "rows, other", "share", "change, points"]
+    ? ["", "", "this run", "other run", "points"]
     : ["", "", "rows", "share"];
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  const of = series.length > 1 ? `; of ${totals.map(count).join(" and ")} rows` : "";
+  return element("div", { class: "scroll bars", tabindex: "0", role: "region", "aria-label": caption },
     element("table", {},
-      element("caption", {}, caption),
+      element("caption", {}, caption + of),
       element("thead", {}, element("tr", {}, ...head.map((name, index) =>
         index === 1 ? element("td", { "aria-hidden": "true" }) : element("th", { scope: "col", class: index ? "number" : null },
           name || element("span", { class: "hidden" }, "value"))))),

@@ -306,6 +306,19 @@ def test_a_screen_reader_finds_its_way(page: Page) -> None:
     assert page.run("document.querySelectorAll('html[lang]').length") == 1
 
 
+@pytest.mark.parametrize("name", ["report.html", "compared.html"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_labels_of_bars_take_two_lines_at_most(
+    page: Page, pages: Path, name: str, width: int
+) -> None:
+    page.resize(width, 900)
+    page.open(pages / name)
+    heights = "[...document.querySelectorAll('.bars th[scope=row]')].map((th) => th.offsetHeight)"
+    measured = page.run(heights)
+    assert len(measured) > 20
+    assert max(measured) < 60
+
+
 def test_two_runs_side_by_side(page: Page, pages: Path) -> None:
     page.open(pages / "compared.html")
     assert page.problems == []
