@@ -4,6 +4,7 @@ Ridge regression (`embedding`) leads vectors back to those of the encoder before
 a matrix can. Where it cannot, pairs say which part of the rest matters: a query shall be nearer to
 its text than to the texts of other pairs (InfoNCE: van den Oord et al. 2018, equation 4, with the
 other pairs of a batch as negatives), and all texts shall stay near the vectors they are led to.
+Kept is the mean of the matrices before and after.
 
 Shapes: N texts, E features of a text, H features of its embedding, P pairs, B of a batch.
 """
@@ -94,7 +95,23 @@ def learn_from_pairs(
         optimizer.step()
         schedule.step()
     matrix = (directions / sizes) @ learned.detach().double().numpy()  # [E, H]
-    return matrix.T, shift.detach().double().numpy() - mean @ matrix
+    return _mean_of_maps(first, (matrix.T, shift.detach().double().numpy() - mean @ matrix), x)
+
+
+def _mean_of_maps(
+    first: tuple[Matrix, Matrix], second: tuple[Matrix, Matrix], x: Matrix
+) -> tuple[Matrix, Matrix]:
+    """The mean of two weights and of two biases, each scaled to vectors of length 1 in the mean.
+
+    Half way between what was fitted and what pairs have taught, most of what pairs bring is there,
+    and what they cost elsewhere is not (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    models").
+    """
+    halves = []
+    for weight, bias in (first, second):
+        length = np.linalg.norm(x @ weight.T + bias, axis=1).mean()
+        halves.append((weight / (2 * length), bias / (2 * length)))
+    return halves[0][0] + halves[1][0], halves[0][1] + halves[1][1]
 
 
 def _pair_loss(queries: Tensor, texts: Tensor, query_ids: Tensor, text_ids: Tensor) -> Tensor:
