@@ -118,8 +118,7 @@ def _sum_over_tokens(
     # A group is the pairs of one token in one document, which stand together.
     document_token = keys >> sentence_bits
     is_first = is_run_start(document_token)
-    group = np.cumsum(is_first)  # [D]
-    group -= 1
+    group = np.cumsum(is_first) - 1  # [D]
     first_pairs = np.flatnonzero(is_first)  # [G]
     num_holders = np.diff(first_pairs, append=len(keys))  # [G] sentences that have the token
     occurrences = np.diff(starts[first_pairs], append=len(ids))  # [G] in the document
