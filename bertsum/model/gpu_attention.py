@@ -71,17 +71,17 @@ def attend_on_gpu(
     if missing := -head_size % _HEAD_MULTIPLE:  # features of 0 change no product
         heads = [F.pad(rows, (0, missing)) for rows in heads]
     learns = torch.is_grad_enabled() and any(rows.requires_grad for rows in heads)
-    if _flash_takes(heads[0].shape[2], query.dtype, query.device, learns, dropout > 0):
-        attended = _attend_by_flash(heads, lengths, prefix_size, dropout, scale)
-    else:
-        attended = _attend_padded(heads, lengths, prefix_size, dropout, scale)
+    padded_size, drops = heads[0].shape[2], dropout > 0
+    can_flash = _flash_takes(padded_size, query.dtype, query.device, learns=learns, drops=drops)
+    attend = _attend_by_flash if can_flash else _attend_padded
+    attended = attend(heads, lengths, prefix_size=prefix_size, dropout=dropout, scale=scale)
     return attended[:, :, :head_size].reshape(len(query), hidden_size)
 
 
 def as_autocast(rows: Tensor) -> Tensor:
     """On a GPU, rows in the format that autocast gives products and SDPA.
 
-    It would make a copy for each product that reads them.
+    Autocast itself would make a copy for each product that reads them.
     """
     kind = rows.device.type
     if kind != "cpu" and torch.is_autocast_enabled(kind):
@@ -106,6 +106,7 @@ def _with_prefix(
 def _attend_by_flash(
     heads: Sequence[Tensor],
     lengths: Sequence[int],
+    *,
     prefix_size: int,
     dropout: float,
     scale: float,
@@ -137,7 +138,7 @@ def _attend_by_flash(
 
 @lru_cache(maxsize=64)
 def _flash_takes(
-    head_size: int, dtype: torch.dtype, device: torch.device, learns: bool, drops: bool
+    head_size: int, dtype: torch.dtype, device: torch.device, *, learns: bool, drops: bool
 ) -> bool:
     """Whether FlashAttention takes heads of this size on this GPU, also backwards if it `learns`.
 
@@ -168,6 +169,7 @@ def _flash_takes(
 def _attend_padded(
     heads: Sequence[Tensor],
     lengths: Sequence[int],
+    *,
     prefix_size: int,
     dropout: float,
     scale: float,

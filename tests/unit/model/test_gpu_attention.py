@@ -43,7 +43,7 @@ def flash(query: Tensor, key: Tensor, value: Tensor, *sequences: object, scale: 
 @pytest.fixture(params=["padded", "flash"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "flash":
-        monkeypatch.setattr(gpu_attention, "_flash_takes", lambda *_: True)
+        monkeypatch.setattr(gpu_attention, "_flash_takes", lambda *_, **__: True)
         monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash)
     yield request.param
 
