@@ -11,7 +11,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from bertsum.storage.folder import Folder, configure, mask
 from jobs.engine.publisher import complete
 from jobs.engine.run import RESUMES, Run
 from jobs.engine.run_report import say_notes, show_plan, show_result
-from jobs.engine.work import MatchUsersWork, MatchWork, SummarizeWork
+from jobs.engine.work import MatchWork, SummarizeWork
 from jobs.options import (
     RunOptions,
     add_options,
@@ -70,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def match(options: MatchOptions) -> int:
     """Run the command; returns its exit code."""
+    with ExitStack() as session:
+        return _match(options, session)
+
+
+def _match(options: MatchOptions, session: ExitStack) -> int:
+    """The same; `session`: closed at the end, takes in the Ray of all its runs."""
     short = {
         "match.text_column": options.text_column,
         "match.candidate_text_column": options.candidate_text_column,
@@ -82,51 +89,55 @@ def match(options: MatchOptions) -> int:
         options, config, options.candidates, config.match.candidate_encoder(), CANDIDATES
     )
     schema = _check_candidates(encoding.source, output, config.match)
-    candidate_files = _encode(encoding, options)
-    if config.match.user_column is None:
+    texts: Run | None = None
+    if config.match.user_column is not None:
+        texts = _encoding_run(options, config, options.input, config.match.query_encoder(), TEXTS)
+        source = texts.source
+    else:
         source = find_input(options.input, output, dry_run=options.dry_run)
         say_notes(source)
-        kind = MatchWork
-    else:
-        texts = _encoding_run(options, config, options.input, config.match.query_encoder(), TEXTS)
-        _check_texts(texts.source, schema, config.match)
-        text_files = _encode(texts, options)
-        if options.dry_run:
-            return 0  # how many users there are is known once their texts are encoded
-        users = Folder(f"{output.uri}/{USERS}")
-        name = write_users(texts.output, text_files, users, config.match)
-        source = list_input(f"{users.uri}/{name}")
-        kind = MatchUsersWork
     rows = MatchRows(match=config.match, candidates=_digest(encoding))
     job = Job(options.model, encoding.job.model_digest, rows)
+    work = MatchWork(
+        model=options.model,
+        job=job,
+        config=config.match,
+        candidates_uri=encoding.output.uri,
+        candidate_schema=schema,
+        max_batch_tokens=config.max_batch_tokens,
+        pass_queries=config.pass_queries,
+    )
     run = Run(
         input_uri=options.input,
         source=source,
         output=output,
         job=job,
-        work=kind(
-            model=options.model,
-            job=job,
-            config=config.match,
-            candidates_uri=encoding.output.uri,
-            candidate_files=candidate_files,
-            candidate_schema=schema,
-            max_batch_tokens=config.max_batch_tokens,
-            pass_queries=config.pass_queries,
-        ),
+        work=work,
         config=config,
         address=encoding.address,
         lake=open_table(config.output, output),
     )
-    plan = run.plan(options.limit)
+    # First of all, since what is wrong with QUERIES is better known before the candidates are
+    # encoded. Users have another plan: their texts', which the columns of OUTPUT must fit, too.
+    plan = run.plan(options.limit) if texts is None else texts.plan()
+    if texts is not None:
+        _check_texts(source, work)
+    work = replace(work, candidate_files=_encode(encoding, options, session))
     if options.dry_run:
-        show_plan(plan, output)
+        show_plan(plan, output if texts is None else texts.output)
         return 0
-    complete(run, plan, partial(show_result, table_format=config.output.table))
+    if texts is not None:
+        text_files = _encode(texts, options, session)
+        users = Folder(f"{output.uri}/{USERS}")
+        name = write_users(texts.output, text_files, users, config.match)
+        work = replace(work, has_vectors=True)
+        run = replace(run, source=list_input(f"{users.uri}/{name}"), work=work)
+        plan = run.plan(options.limit)
+    complete(replace(run, work=work), plan, partial(show_result, table_format=config.output.table))
     return 0
 
 
-def _encode(encoding: Run, options: MatchOptions) -> tuple[str, ...]:
+def _encode(encoding: Run, options: MatchOptions, session: ExitStack) -> tuple[str, ...]:
     """Make what is missing of the vectors; returns the names of the files, in order.
 
     A dry run shows what would be made.
@@ -135,6 +146,12 @@ def _encode(encoding: Run, options: MatchOptions) -> tuple[str, ...]:
     if options.dry_run:
         show_plan(plan, encoding.output)
         return ()
+    if plan.missing:
+        # One Ray for all runs of the command, since a thread of Ray Data tells the next Ray of the
+        # first one's datasets, of which that knows nothing. A finished job starts none.
+        from jobs.engine.cluster import connected
+
+        session.enter_context(connected(encoding.address))
     complete(encoding, plan, show_result)
     # a second plan: units of several files, one of them damaged, were split meanwhile
     return tuple(encoding.plan().files(encoding.job))
@@ -154,10 +171,11 @@ def _check_candidates(candidates: Input, output: Folder, config: MatchConfig) ->
     return schema
 
 
-def _check_texts(texts: Input, candidates: pa.Schema, config: MatchConfig) -> None:
+def _check_texts(texts: Input, work: MatchWork) -> None:
     """Raise InputError where the texts of users cannot be compared with candidates."""
     path = texts.files[0].path
-    if problem := query_problem(read_schema(texts.root, path), candidates, config):
+    schema = read_schema(texts.root, path)
+    if problem := query_problem(schema, work.candidate_schema, work.config):
         raise InputError(f"{texts.root}/{mask(path)}: {problem}")
 
 

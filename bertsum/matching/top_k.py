@@ -158,6 +158,8 @@ def _exclude(scores: torch.Tensor, queries: Queries, block: Block) -> None:
         differs = queries.groups[:, None] != block.groups[None, :]
         scores.masked_fill_(torch.from_numpy(differs).to(scores.device), -torch.inf)
     for row, excluded in enumerate(queries.excluded):
+        if not len(excluded):
+            continue
         columns = excluded - block.first
         columns = columns[(columns >= 0) & (columns < len(block.vectors))]
         if len(columns):

@@ -25,8 +25,6 @@ from bertsum.runs.records import COUNTED_COLUMNS, CountedColumns, Job
 from bertsum.storage.folder import Folder, mask
 
 if TYPE_CHECKING:
-    import torch
-
     from bertsum.evaluation.evaluator import EvaluationConfig
     from bertsum.matching.config import MatchConfig
 
@@ -203,23 +201,29 @@ class MatchWork:
     - `candidates_uri`, `candidate_files`: the encoded candidates, in their order.
     - `candidate_schema`: of their input.
     - `pass_queries`: how many queries are compared with all candidates at once.
+    - `has_vectors`: INPUT is a file of `bertsum.matching.users`, and needs no model.
     """
 
     model: str
     job: Job
     config: "MatchConfig"
     candidates_uri: str
-    candidate_files: tuple[str, ...]
+    candidate_files: tuple[str, ...] = ()
     candidate_schema: pa.Schema
     max_batch_tokens: int
     pass_queries: int
+    has_vectors: bool = False
 
     def check(self, shard: Shard) -> str | None:
         from bertsum.matching.columns import check_queries
 
+        if self.has_vectors:
+            return None
         return check_queries(shard, self.candidate_schema, self.config)
 
     def columns(self, schema: pa.Schema) -> list[str]:
+        if self.has_vectors:
+            return list(schema.names)
         return needed_columns(schema, self.config.query_encoder())
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
@@ -232,32 +236,32 @@ class MatchWork:
         return COUNTED_COLUMNS
 
     def token_operations(self) -> float | None:
+        """See `Work`; products of vectors alone keep a GPU busy."""
         from bertsum.checkpoints.locate import resolve
         from bertsum.inference.gpu_sharing import token_operations
 
-        return token_operations(resolve(self.model))
+        return None if self.has_vectors else token_operations(resolve(self.model))
 
     def load(self, num_threads: int, num_gpus: float) -> Stream:
         """Load model and candidates. Raises ModelError when the model is not the driver's."""
         set_threads(num_threads)
         from bertsum.checkpoints.config import model_digest
         from bertsum.checkpoints.locate import resolve
+        from bertsum.inference.arguments import choose_device
         from bertsum.inference.summarizer import Summarizer
-
-        _check_digest("model", self.job, model_digest(resolve(self.model)))
-        summarizer = Summarizer(
-            self.model,
-            self.config.query_encoder(),
-            device=take_device(num_gpus),
-            max_batch_tokens=self.max_batch_tokens,
-        )
-        return self.matcher(summarizer, summarizer.device)
-
-    def matcher(self, encoder: Stream, device: "torch.device") -> Stream:
-        """Load the candidates. `encoder`: gives the queries their vectors."""
         from bertsum.matching.candidates import Candidates
-        from bertsum.matching.matcher import Matcher
+        from bertsum.matching.matcher import GivenVectors, Matcher
 
+        device = choose_device(take_device(num_gpus))
+        encoder: Stream = GivenVectors()
+        if not self.has_vectors:
+            _check_digest("model", self.job, model_digest(resolve(self.model)))
+            encoder = Summarizer(
+                self.model,
+                self.config.query_encoder(),
+                device=device,
+                max_batch_tokens=self.max_batch_tokens,
+            )
         return Matcher(
             encoder,
             Candidates(Folder(self.candidates_uri), self.candidate_files, self.config),
@@ -265,27 +269,6 @@ class MatchWork:
             device=device,
             pass_queries=self.pass_queries,
         )
-
-
-class MatchUsersWork(MatchWork):
-    """Users, who have the mean vectors of their texts -> their nearest candidates."""
-
-    def check(self, shard: Shard) -> None:
-        """Return None: the file was made by `bertsum.matching.users`."""
-
-    def columns(self, schema: pa.Schema) -> list[str]:
-        return list(schema.names)
-
-    def token_operations(self) -> None:
-        """Return None: products of vectors keep a GPU busy."""
-
-    def load(self, num_threads: int, num_gpus: float) -> Stream:
-        """Load the candidates: no model is needed."""
-        set_threads(num_threads)
-        from bertsum.inference.arguments import choose_device
-        from bertsum.matching.matcher import GivenVectors
-
-        return self.matcher(GivenVectors(), choose_device(take_device(num_gpus)))
 
 
 def models_digest(models: Mapping[str, str | None]) -> str:
