@@ -2,10 +2,10 @@
 
     python tests/benchmarks/int8.py ../shared/data/sentiment/*/validation.parquet --rows 300
 
-Each linear layer of the encoder multiplies whole numbers: its weights with a scale for each output,
-its inputs with a scale and a zero point for each token. oneDNN makes such products fast on CPUs with
-VNNI. The same rows go through float32, bfloat16 and int8 in turn; shown are CPU seconds and how
-often label and summary are those of float32. Nothing of the product uses this.
+Each linear layer of the encoder multiplies whole numbers, by the recipes of int8_linear.py. oneDNN
+makes such products fast on CPUs with VNNI. The same rows go through float32, bfloat16 and each
+recipe in turn; shown are CPU seconds, how often label and summary are those of float32, and ROUGE-1
+where a file has summaries to compare with. Nothing of the product uses this.
 """
 
 import argparse
@@ -15,64 +15,33 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from int8_linear import RECIPES, to_int8
 
 from bertsum import Prediction, Summarizer
 from bertsum.config import SummarizerConfig
-
-LEVELS = 255  # of an input: 0 to 255
-_ROWS = 4096  # for which the order of the weights is best
-_ONE, _NO_ZERO_POINT = 1.0, 0
+from bertsum.evaluation.rouge import mean_rouge, rouge
 
 
-class Int8Linear(nn.Module):
-    """A linear layer whose products are of unsigned inputs and signed weights of 8 bits.
-
-    With x = low + step q for a token, W x + b = step (W q) + low (sum of W) + b.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        weight = linear.weight.detach()
-        scale = weight.abs().amax(1) / 127  # [out]
-        whole = (weight / scale[:, None]).round().to(torch.int8)
-        self.bias, self.scale = linear.bias.detach(), scale
-        self.sums = (whole.float() * scale[:, None]).sum(1)  # [out]
-        self.zero_points = torch.zeros(len(scale), dtype=torch.int32)
-        self.weight = torch.ops.onednn.qlinear_prepack(whole, [_ROWS, weight.shape[1]])
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[N, in] -> [N, out] float32."""
-        low, high = values.aminmax(dim=1, keepdim=True)
-        low, high = low.clamp(max=0), high.clamp(min=0)
-        step = ((high - low) / LEVELS).clamp(min=1e-20)
-        whole = ((values - low) / step).round_().to(torch.uint8)
-        products = torch.ops.onednn.qlinear_pointwise(
-            whole, _ONE, _NO_ZERO_POINT, self.weight, self.scale, self.zero_points, None,
-            _ONE, _NO_ZERO_POINT, torch.float32, "none", [], "",
-        )  # fmt: skip
-        return torch.addcmul(self.bias, products, step).addcmul_(low, self.sums)
+def load(model: str, arithmetic: str) -> Summarizer:
+    """A model whose encoders compute in float32, in bfloat16, or by a recipe."""
+    dtype = "float32" if arithmetic in RECIPES else arithmetic
+    config = SummarizerConfig.model_validate({"dtype": dtype})
+    summarizer = Summarizer(model, config, device="cpu")
+    if arithmetic in RECIPES:
+        for reader in summarizer.readers.values():
+            to_int8(reader.model.encoder, RECIPES[arithmetic])
+    return summarizer
 
 
-def convert(module: nn.Module) -> None:
-    """Replace each linear layer of a float32 model."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child))
-
-
-def models() -> dict[str, Summarizer]:
-    """The shipped model by the arithmetic of its encoders."""
-    by_name = {}
-    for name in ("float32", "bfloat16", "int8"):
-        dtype = "float32" if name == "int8" else name
-        by_name[name] = Summarizer(
-            config=SummarizerConfig.model_validate({"dtype": dtype}), device="cpu"
-        )
-    for reader in by_name["int8"].readers.values():
-        convert(reader.model.encoder)
-    return by_name
+def read(path: Path, rows: int) -> tuple[list[str], list[str] | None]:
+    """Texts, and their summaries where there are any."""
+    table = pq.read_table(path)
+    table = table.filter(table["document"].is_valid()).slice(0, rows)
+    has_summaries = "summary" in table.column_names
+    return (
+        table["document"].to_pylist(),
+        table["summary"].to_pylist() if has_summaries else None,
+    )
 
 
 def share(ours: Sequence[Prediction], theirs: Sequence[Prediction], field: str) -> float:
@@ -82,22 +51,30 @@ def share(ours: Sequence[Prediction], theirs: Sequence[Prediction], field: str) 
     return num_equal / len(ours)
 
 
+def rouge_1(predictions: Sequence[Prediction], references: Sequence[str]) -> float:
+    """Mean of the F-measures in percent."""
+    summaries = [prediction.summary or "" for prediction in predictions]
+    return mean_rouge(rouge(summaries, references)).rouge_1
+
+
 def main() -> None:
     """Print a row for each file and arithmetic."""
     options = argparse.ArgumentParser()
     options.add_argument("inputs", type=Path, nargs="+")
     options.add_argument("--rows", type=int, default=300)
+    options.add_argument("--model", default="bertsum-default")
+    options.add_argument("--recipes", nargs="*", choices=RECIPES, default=[*RECIPES])
     arguments = options.parse_args()
     torch.set_num_threads(1)
     vnni = torch.cpu._is_vnni_supported()
     print(f"VNNI: {vnni}" + ("" if vnni else "; int8 may be slow, or wrong by saturation"))
-    by_name = models()
-    print("file, rows, arithmetic, CPU s, of float32's, labels as float32, summaries as float32")
+    names = ["float32", "bfloat16", *arguments.recipes]
+    by_name = {name: load(arguments.model, name) for name in names}
+    print("file, rows, arithmetic, CPU s, of float32's, labels, summaries as float32, ROUGE-1")
     agreeing: dict[str, float] = dict.fromkeys(by_name, 0)
     num_rows = 0
     for path in arguments.inputs:
-        column = pq.read_table(path, columns=["document"])["document"]
-        texts = [text for text in column.to_pylist() if text][: arguments.rows]
+        texts, references = read(path, arguments.rows)
         num_rows += len(texts)
         exact: list[Prediction] = []
         exact_seconds = 0.0
@@ -110,10 +87,11 @@ def main() -> None:
                 exact, exact_seconds = predictions, seconds
             labels = share(predictions, exact, "sentiment")
             agreeing[name] += labels * len(texts)
+            score = "" if references is None else f", {rouge_1(predictions, references):.2f}"
             print(
                 f"{path.parent.name}, {len(texts)}, {name}, {seconds:.2f}, "
                 f"{seconds / exact_seconds:.2f}, {labels:.4f}, "
-                f"{share(predictions, exact, 'summary_sentences'):.4f}",
+                f"{share(predictions, exact, 'summary_sentences'):.4f}{score}",
                 flush=True,
             )
     for name, count in agreeing.items():
