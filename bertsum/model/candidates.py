@@ -410,7 +410,7 @@ class _Weights:
         weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
         cell = document << rows.most | masks & lead_bit - 1
         sums = [np.bincount(cell, weight, num_documents * lead_bit) for weight in weights]
-        by_mask = np.stack(sums).reshape(3, num_documents, lead_bit)
+        by_mask: DoubleArray = np.array(sums, np.float64).reshape(3, num_documents, lead_bit)
         alone = by_mask[0] @ _bits(rows.most)
 
         # The row of the sure sentences says what they have together; wanted is the sum over each

@@ -91,7 +91,7 @@ def learn_from_pairs(
             pair_loss = _pair_loss(embed(queries), embed(answers), queries, answers)
             loss = loss + _PAIR_WEIGHT * pair_loss
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
     matrix = (directions / sizes) @ learned.detach().double().numpy()  # [E, H]
