@@ -134,7 +134,7 @@ def only_member(
 def _given_language(document: Document, config: SummarizerConfig) -> str | None:
     """The base language of a document's tag, or of the configured one; None where it says none."""
     for tag in (document.language, config.language):
-        if tag and (language := base_language(tag)):
+        if language := base_language(tag):
             return language
     return None
 
