@@ -1,15 +1,14 @@
-"""The shipped English encoder in int8: this engine beside OpenVINO and ONNX Runtime.
+"""The shipped English encoder in int8: this engine beside ONNX Runtime.
 
-    pip install onnx onnxruntime openvino nncf     # in an environment of its own
+    pip install onnx onnxruntime     # in an environment of its own
     python tests/benchmarks/int8_rivals.py NEWS.parquet
 
 All have one thread, the same weights, and the same windows of at most 128 tokens, sorted by length.
-The others get batches padded to their longest window, of the size that suits them best. Rounds are
+ONNX Runtime gets batches padded to their longest window, of the size that suits it best. Rounds are
 interleaved. Shown are tokens/s of CPU time without padding, and how far hidden states are from
 float32's, as a share of how far those are from their mean.
 
 - ONNX Runtime: its optimizer for BERT, then dynamic quantization with a scale for each output
-- OpenVINO: NNCF's quantization for transformers, which is calibrated on 32 of the windows
 - all else: this engine, with the recipes of int8_linear.py
 """
 
@@ -36,7 +35,6 @@ from bertsum.text.encoder import EncodedDocument
 
 _CPU_GROUP_TOKENS = 4096  # as bert_sum.py cuts a batch
 _BATCH_SIZES = (8, 32)
-_CALIBRATION_WINDOWS = 32
 _NAMES = ("input_ids", "attention_mask", "token_type_ids")
 Inputs = dict[str, np.ndarray]  # of `_NAMES`, [W, L] each
 Run = Callable[[], Tensor]  # -> [T, H] hidden states of all windows
@@ -161,29 +159,6 @@ def onnx_runtime(model: HiddenStates, folder: Path) -> Callable[[Inputs], np.nda
     return lambda inputs: session.run(["hidden"], inputs)[0]
 
 
-def openvino(model: HiddenStates, batch: Batch) -> Callable[[Inputs], np.ndarray]:
-    """OpenVINO on one thread, whose other numbers are float32."""
-    import nncf
-    import openvino as ov
-
-    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in _NAMES}
-    converted = ov.convert_model(model, example_input=example)
-    every = max(1, len(batch.window_lengths) // _CALIBRATION_WINDOWS)
-    windows = nncf.Dataset(list(padded(batch, 1))[::every])
-    quantized = nncf.quantize(
-        converted, windows, model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=_CALIBRATION_WINDOWS,
-    )  # fmt: skip
-    settings = {
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    compiled = ov.Core().compile_model(quantized, "CPU", settings)
-    return lambda inputs: compiled(inputs)[0]
-
-
 def seconds_of(run: Run) -> float:
     start = time.process_time()
     run()
@@ -201,19 +176,14 @@ def all_ways(exact: nn.Module, batch: Batch, folder: Path) -> dict[str, Run]:
         to_int8(encoder, recipe)
         runs[name] = engine(encoder, batch)
     model = transformers_model(exact)
-    makers: dict[str, Callable[[], Callable[[Inputs], np.ndarray]]] = {
-        "ONNX Runtime int8": lambda: onnx_runtime(model, folder),
-        "OpenVINO int8": lambda: openvino(model, batch),
-    }
-    for name, make in makers.items():
-        try:
-            infer = make()
-        except ImportError as error:
-            print(f"{name}: not measured ({error})")
-            continue
-        by_size = {size: other(infer, batch, size) for size in _BATCH_SIZES}
-        size = min(by_size, key=lambda size: seconds_of(by_size[size]))
-        runs[f"{name}, batches of {size}"] = by_size[size]
+    try:
+        infer = onnx_runtime(model, folder)
+    except ImportError as error:
+        print(f"ONNX Runtime: not measured ({error})")
+        return runs
+    by_size = {size: other(infer, batch, size) for size in _BATCH_SIZES}
+    size = min(by_size, key=lambda size: seconds_of(by_size[size]))
+    runs[f"ONNX Runtime int8, batches of {size}"] = by_size[size]
     return runs
 
 
