@@ -424,7 +424,8 @@ class TrainingConfig(Config):
                 "model.embedding_layers need a matrix, fitted on texts: give them with "
                 "embedding.texts"
             )
-        if self.embedding is not None and not self.model.embedding_layers:
+        has_none = not self.model.embedding_layers and self.start_from is None
+        if self.embedding is not None and has_none:
             raise ValueError("embedding fits a matrix on model.embedding_layers, which is empty")
         if self.embedding is not None and self.encoder == "new":
             raise ValueError(

@@ -182,6 +182,13 @@ def test_an_encoder_that_learns_does_not_leave_it_behind(data, start):
         train(data, start_from=str(data / "fitted"), model={}, embedding=None)
 
 
+def test_the_layers_of_the_start_count(data, start):
+    train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    (data / "out").rename(data / "fitted")
+    train(data, start_from=str(data / "fitted"), model={}, lora_rank=2)
+    assert load_checkpoint(data / "out")[0].config.embedding_layers == (0, 2)
+
+
 def test_a_start_without_the_head_is_refused(data, start):
     with pytest.raises(ConfigError, match=r"new_heads: \[embedding\]"):
         train(data, start_from=str(start), trained="embedding")
