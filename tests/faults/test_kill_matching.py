@@ -10,7 +10,7 @@ import pytest
 from helpers.job_helpers import documents, make_checkpoint, result_files, start_job, write
 from helpers.waiting import LIMIT_SECONDS, wait_until
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 QUERIES, CANDIDATES = 2000, 300
 
