@@ -83,7 +83,7 @@ def query_problem(schema: pa.Schema, candidates: pa.Schema, config: MatchConfig)
             schema,
             "match.seen_column",
             config.seen_column,
-            lambda data_type: _is_kind(kind, _value_type(data_type)),
+            lambda found: _is_kind(kind, found.value_type if is_list(found) else found),
             f"a column of {kind} or of lists of it, as the id of the candidates is",
         )
     return None
@@ -100,10 +100,6 @@ def check_candidates(schema: pa.Schema, config: MatchConfig) -> str | None:
             if problem := column_problem(schema, key, name, lambda _: True):
                 return problem
     return None
-
-
-def _value_type(data_type: pa.DataType) -> pa.DataType:
-    return data_type.value_type if is_list(data_type) else data_type
 
 
 def _is_kind(kind: str, data_type: pa.DataType) -> bool:

@@ -121,7 +121,13 @@ def _add(
 ) -> None:
     """Take in some encoded texts."""
     vectors = batch.column(EMBEDDING).to_pylist()
-    weights, days = _weights(batch, config), _days(batch, config)
+    weights: list[float | None] = [1.0] * batch.num_rows
+    if config.weight_column is not None:
+        weights = batch.column(config.weight_column).cast(pa.float64()).to_pylist()
+    microseconds: list[int | None] = [None] * batch.num_rows  # since 1970
+    if config.time_column is not None:
+        times = batch.column(config.time_column).cast(pa.timestamp("us"), safe=False)
+        microseconds = times.cast(pa.int64()).to_pylist()
     seen = batch.column(config.seen_column).to_pylist() if config.seen_column else None
     tokens = batch.column(TOKENS).to_pylist()
     for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in keys), strict=True)):
@@ -130,8 +136,8 @@ def _add(
         if seen is not None and seen[row] is not None:
             ids = seen[row] if isinstance(seen[row], list) else [seen[row]]
             user.seen |= dict.fromkeys(ids)
-        weight, day = weights[row], days[row]
-        has_time = config.time_column is None or day is not None
+        weight, time = weights[row], microseconds[row]
+        has_time = config.time_column is None or time is not None
         if vectors[row] is None or weight is None or not has_time:
             continue
         if not 0 <= weight < float("inf"):  # false for nan, too
@@ -140,22 +146,5 @@ def _add(
                 "numbers of at least 0 are expected"
             )
         vector = np.array(vectors[row], np.float64)
+        day = None if time is None else time / _DAY_MICROSECONDS
         user.add(vector, weight, day, config.half_life_days or 1.0)
-
-
-def _weights(batch: pa.RecordBatch, config: MatchConfig) -> list[float | None]:
-    if config.weight_column is None:
-        return [1.0] * batch.num_rows
-    values: list[float | None] = batch.column(config.weight_column).cast(pa.float64()).to_pylist()
-    return values
-
-
-def _days(batch: pa.RecordBatch, config: MatchConfig) -> list[float | None]:
-    """Days since 1970, with their fractions."""
-    if config.time_column is None:
-        return [None] * batch.num_rows
-    times = batch.column(config.time_column).cast(pa.timestamp("us"), safe=False)
-    days: list[float | None] = []
-    for time in times.cast(pa.int64()).to_pylist():
-        days.append(None if time is None else time / _DAY_MICROSECONDS)
-    return days

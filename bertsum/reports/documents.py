@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from bertsum.config import SummarizerConfig
 from bertsum.reports.result import Result
-from bertsum.reports.source import Row, SourceText, read_texts
+from bertsum.reports.source import Row, read_texts
 from bertsum.runs.input import reading
 from bertsum.runs.partitions import partition_of
 from bertsum.text.language_tags import base_language
@@ -99,22 +99,30 @@ def read_documents(
 ) -> list[ReportDocument]:
     """Documents of these rows of a result, which ascend, with what this run says of each."""
     read = _read_rows(result, rows)
-    sources = [_source_row(result, row) for row in rows]
+    sources: list[Row] = []  # where the rows stand in INPUT
+    for row in rows:
+        index = bisect_right(result.first_rows, row) - 1
+        unit = result.files[index].file.unit
+        path, number = unit.locate(row - result.first_rows[index])
+        # a file is in a unit once
+        sources.append(Row(next(part for part in unit.slices if part.path == path), number))
     texts = read_texts(result, sources, input_uri)
     predicted = set(result.config.predicted.names)
     documents: list[ReportDocument] = []
     for values, source, text in zip(read, sources, texts, strict=True):
         kept = [(name, shown(values[name])) for name in values if name not in predicted]
-        shown_text, cut = _cut(text.text)
+        problem = text.problem
+        if text.text is None and problem is None:
+            problem = "the row has no text"
         documents.append(
             ReportDocument(
                 file=source.part.path,
                 row=source.number,
                 partition=partition_of(source.part.path),
                 columns=kept[:_MOST_COLUMNS],
-                text=shown_text,
-                problem=_problem(text),
-                cut=cut,
+                text=None if text.text is None else text.text[:MOST_CHARACTERS],
+                problem=problem,
+                cut=max(len(text.text or "") - MOST_CHARACTERS, 0),
                 full_text=text.text,
                 readings=[make_reading(values, text.text, result.config)],
             )
@@ -160,7 +168,7 @@ def make_reading(values: Mapping[str, Any], text: str | None, config: Summarizer
         error=value("error"),
         summary=value("summary"),
         chosen=chosen,
-        chosen_scores=_rounded(value("summary_scores") or []),
+        chosen_scores=[_round(score) for score in value("summary_scores") or []],
         spans=None if text is None or chosen_spans is None else convert(chosen_spans),
         sentiment=value("sentiment"),
         sentiment_scores=_scores(value("sentiment_scores")),
@@ -190,28 +198,6 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}…"
 
 
-def _problem(text: SourceText) -> str | None:
-    if text.text is None and text.problem is None:
-        return "the row has no text"
-    return text.problem
-
-
-def _cut(text: str | None) -> tuple[str | None, int]:
-    if text is None:
-        return None, 0
-    return text[:MOST_CHARACTERS], max(len(text) - MOST_CHARACTERS, 0)
-
-
-def _source_row(result: Result, row: int) -> Row:
-    """Where a row of the result stands in INPUT."""
-    index = bisect_right(result.first_rows, row) - 1
-    unit = result.files[index].file.unit
-    path, number = unit.locate(row - result.first_rows[index])
-    # a file is in a unit once
-    part = next(part for part in unit.slices if part.path == path)
-    return Row(part, number)
-
-
 def _read_rows(result: Result, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Values of these rows, which ascend, by column; embeddings are left out."""
     by_file: dict[int, list[int]] = {}
@@ -227,6 +213,7 @@ def _read_rows(result: Result, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _read_file(result: Result, name: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Values by column; strings of INPUT that are not UTF-8 have replacement characters."""
     embedding = result.config.output.name_of("embedding")
     values: list[dict[str, Any]] = []
     with reading(result.output, name), result.output.open(name) as stream:
@@ -237,21 +224,18 @@ def _read_file(result: Result, name: str, rows: Sequence[int]) -> list[dict[str,
             num_rows = parquet.metadata.row_group(group).num_rows
             wanted = [row - first for row in rows if first <= row < first + num_rows]
             first += num_rows
-            if wanted:
-                table = parquet.read_row_group(group, columns=columns, use_threads=False)
-                values += _to_rows(table.take(wanted))
+            if not wanted:
+                continue
+            table = parquet.read_row_group(group, columns=columns, use_threads=False).take(wanted)
+            lists: list[list[Any]] = []
+            for column in table.columns:
+                try:
+                    lists.append(column.to_pylist())
+                except UnicodeDecodeError:
+                    lists.append([_decoded(value) for value in column])
+            for row in zip(*lists, strict=True):
+                values.append(dict(zip(table.column_names, row, strict=True)))
     return values
-
-
-def _to_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Values by column; strings of INPUT that are not UTF-8 have replacement characters."""
-    columns: dict[str, list[Any]] = {}
-    for name in table.column_names:
-        try:
-            columns[name] = table[name].to_pylist()
-        except UnicodeDecodeError:
-            columns[name] = [_decoded(value) for value in table[name].chunks for value in value]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _decoded(value: pa.Scalar) -> Any:
@@ -330,10 +314,6 @@ def _target_rows(
 def _scores(pairs: Sequence[tuple[str, float]] | None) -> Scores | None:
     """A map of Arrow, which gives its pairs."""
     return None if pairs is None else {label: _round(score) for label, score in pairs}
-
-
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [_round(value) for value in values]
 
 
 def _round(value: float) -> float:

@@ -103,11 +103,14 @@ def _beside(
 
 def report_values(report: Report) -> dict[str, Any]:
     """The report as values that JSON has, with all credentials masked."""
-    comparison = report.comparison
+    comparison: dict[str, Any] | None = None
+    if report.comparison is not None:
+        comparison = asdict(report.comparison)
+        del comparison["differing"]  # numbers of rows, which say nothing to readers
     return {
         "run": _run_values(report.run),
         "other": None if report.other is None else _run_values(report.other),
-        "comparison": None if comparison is None else _comparison_values(comparison),
+        "comparison": comparison,
         "length_edges": LENGTH_EDGES,
         "num_random": report.num_random,
         "documents": [asdict(d, dict_factory=_without_missing) for d in report.documents],
@@ -124,6 +127,10 @@ def _run_values(run: RunReport) -> dict[str, Any]:
     models = Counter[tuple[str, str]]()
     for entry in result.files:
         models[(entry.file.model_id, entry.file.job)] += entry.counts.rows
+    defaults = dict(_flat(SummarizerConfig().model_dump(mode="json")))
+    config: list[tuple[str, Any, bool]] = []  # keys, values, and whether that is the default
+    for key, value in _flat(result.job["config"]):
+        config.append((key, mask_values(value), value == defaults.get(key)))
     return {
         "output": str(result.output),
         "input": mask(result.input_uri),
@@ -139,20 +146,11 @@ def _run_values(run: RunReport) -> dict[str, Any]:
         "fingerprint": result.job["fingerprint"],
         "version": result.job["version"],
         "models": [[mask(model), job, rows] for (model, job), rows in models.most_common()],
-        "config": _config_values(result.job["config"]),
+        "config": config,
         "failures": [asdict(failure) for failure in result.failures],
         "statistics": asdict(run.statistics),
         "timeline": asdict(run.timeline),
     }
-
-
-def _config_values(config: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
-    """Keys with their values, and whether that is the default."""
-    defaults = dict(_flat(SummarizerConfig().model_dump(mode="json")))
-    values: list[tuple[str, Any, bool]] = []
-    for key, value in _flat(config):
-        values.append((key, mask_values(value), value == defaults.get(key)))
-    return values
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -163,10 +161,4 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
             values += _flat(value, f"{prefix}{key}.")
         else:
             values.append((prefix + key, value))
-    return values
-
-
-def _comparison_values(comparison: Comparison) -> dict[str, Any]:
-    values = asdict(comparison)
-    del values["differing"]  # numbers of rows, which say nothing to readers
     return values

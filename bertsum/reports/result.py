@@ -99,7 +99,8 @@ class Result:
 def read_result(output: Folder) -> Result:
     """The result that OUTPUT holds.
 
-    Raises ConfigError where it holds none of `summarize`, and OutputError for a damaged record.
+    Raises ConfigError where it holds none of `summarize`, or one of a later version, and
+    OutputError for a damaged record.
     """
     listed = output.list_names(also=SUCCESS)
     present = {name for name in listed if name.rpartition("/")[2] != SUCCESS}
@@ -112,6 +113,12 @@ def read_result(output: Folder) -> Result:
             f"table without OUTPUT's directory _bertsum has too little to tell"
         )
     job = records.jobs[-1]
+    config = job["config"]
+    if "selection" not in config or "text_column" not in config:
+        raise ConfigError(
+            f"{output} holds no summaries: `report` reads the OUTPUT of summarize, nightly and "
+            "backfill"
+        )
     wanted: dict[str, OutputFile] = {}
     missing_units = missing_rows = 0
     for name, file in records.known.files.items():
@@ -125,7 +132,7 @@ def read_result(output: Folder) -> Result:
         output=output,
         input_uri=str(records.input_uri),
         job=job,
-        config=_summarizer_config(job, output),
+        config=validated(SummarizerConfig, config, f"the records of {output}"),
         files=_with_counts(output, ordered, records.known),
         published=published,
         missing_units=missing_units,
@@ -219,14 +226,3 @@ def _read_failures(
                     )
                 )
     return failures
-
-
-def _summarizer_config(job: Mapping[str, Any], output: Folder) -> SummarizerConfig:
-    """Raises ConfigError for results of another command, and of a later version."""
-    config = job["config"]
-    if "selection" not in config or "text_column" not in config:
-        raise ConfigError(
-            f"{output} holds no summaries: `report` reads the OUTPUT of summarize, nightly and "
-            "backfill"
-        )
-    return validated(SummarizerConfig, config, f"the records of {output}")

@@ -100,6 +100,12 @@ def count_rows(result: Result) -> Statistics:
     with ThreadPoolExecutor(_THREADS) as pool:
         for counts in pool.map(lambda i: _count_file(result, i), range(len(result.files))):
             total.merge(counts)
+    labels: dict[str, dict[str, int]] = {}
+    for name, found in total.labels.items():
+        most_frequent = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        labels[name] = dict(most_frequent[:_MOST_LABELS])
+        if rare := most_frequent[_MOST_LABELS:]:
+            labels[name][OTHERS] = sum(rows for _, rows in rare)
     lengths: dict[str, Length] = {}
     for name, bins in total.bins.items():
         rows = int(bins.sum())
@@ -107,7 +113,7 @@ def count_rows(result: Result) -> Statistics:
     ranked = sorted(total.reasons.items(), key=lambda item: (-item[1][0], item[0]))
     return Statistics(
         statuses={partition: dict(counts) for partition, counts in statuses.items()},
-        labels={name: _most_frequent(counts) for name, counts in total.labels.items()},
+        labels=labels,
         lengths=lengths,
         truncated=total.truncated,
         reasons=[
@@ -184,12 +190,3 @@ def _add_reasons(
         number, example = found.reasons.get(key, (0, f"{path}, row {row_in_file:,}"))
         found.reasons[key] = (number + 1, example)
     counts.merge(found)
-
-
-def _most_frequent(counts: Counter[str]) -> dict[str, int]:
-    """The labels with most rows, and the others together."""
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    kept = dict(ranked[:_MOST_LABELS])
-    if rare := ranked[_MOST_LABELS:]:
-        kept[OTHERS] = sum(rows for _, rows in rare)
-    return kept

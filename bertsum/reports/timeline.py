@@ -64,14 +64,23 @@ def make_timeline(result: Result) -> Timeline:
         if entry.written is not None:
             timed.append((entry.written, entry))
     timed.sort(key=lambda pair: (pair[0], pair[1].name))
-    groups = _split(timed)
+    gaps = np.diff([time for time, _ in timed]).tolist()
+    # the shortest time between two files that counts as a pause, in seconds
+    pause = _LEAST_PAUSE_SECONDS
+    if gaps:
+        pause = max(pause, _PAUSE_FACTOR * median(gaps))
+    groups: list[list[tuple[float, ResultFile]]] = []
+    for time, entry in timed:
+        if not groups or time - groups[-1][-1][0] > pause:
+            groups.append([])
+        groups[-1].append((time, entry))
     stretches: list[Stretch] = []
     units: list[SlowUnit] = []
     longest = max((group[-1][0] - group[0][0] for group in groups), default=0.0)
     for index, group in enumerate(groups):
         # the work on the first file of a stretch began at an unknown time, but for the first one
         begin = group[0][0]
-        if index == 0 and result.begun is not None and 0 < begin - result.begun < _pause(timed):
+        if index == 0 and result.begun is not None and 0 < begin - result.begun < pause:
             group = [(result.begun, group[0][1]), *group]
             begin = result.begun
         stretches.append(_stretch(group, begin, longest))
@@ -92,24 +101,6 @@ def make_timeline(result: Result) -> Timeline:
         slowest=units[:_MOST_UNITS],
         without_time=len(result.files) - len(timed),
     )
-
-
-def _pause(timed: Sequence[tuple[float, ResultFile]]) -> float:
-    """The shortest time between two files that counts as a pause, in seconds."""
-    times = [time for time, _ in timed]
-    gaps = np.diff(times).tolist()
-    return max(_LEAST_PAUSE_SECONDS, _PAUSE_FACTOR * median(gaps)) if gaps else _LEAST_PAUSE_SECONDS
-
-
-def _split(timed: Sequence[tuple[float, ResultFile]]) -> list[list[tuple[float, ResultFile]]]:
-    """Files in stretches of work, by pauses."""
-    pause = _pause(timed)
-    groups: list[list[tuple[float, ResultFile]]] = []
-    for time, entry in timed:
-        if not groups or time - groups[-1][-1][0] > pause:
-            groups.append([])
-        groups[-1].append((time, entry))
-    return groups
 
 
 def _stretch(group: Sequence[tuple[float, ResultFile]], begin: float, longest: float) -> Stretch:
