@@ -4,7 +4,14 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import NamesConfig, OutputConfig, RunConfig, SummarizerConfig
+from bertsum.config import (
+    BATCH_TOKENS,
+    BatchTokens,
+    NamesConfig,
+    OutputConfig,
+    RunConfig,
+    SummarizerConfig,
+)
 from bertsum.config_base import Config
 from bertsum.schema import TEXT_COLUMN, OutputGroup
 
@@ -138,7 +145,7 @@ class MatchJobConfig(RunConfig):
 
     match: MatchConfig = MatchConfig()
     output: MatchOutputConfig = MatchOutputConfig()
-    max_batch_tokens: int = Field(16384, ge=1, description="tokens of one batch on the device")
+    max_batch_tokens: BatchTokens = Field("auto", description=BATCH_TOKENS)
     pass_queries: int = Field(
         1024, ge=1, description="queries that are compared with all candidates in one pass"
     )

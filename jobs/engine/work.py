@@ -210,7 +210,7 @@ class MatchWork:
     candidates_uri: str
     candidate_files: tuple[str, ...] = ()
     candidate_schema: pa.Schema
-    max_batch_tokens: int
+    max_batch_tokens: BatchTokens
     pass_queries: int
     has_vectors: bool = False
 

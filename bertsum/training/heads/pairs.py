@@ -84,10 +84,8 @@ def learn_from_pairs(
         loss = 1 - (embed(texts) * wanted[texts]).sum(1).mean()
         for part in pairs:
             drawn = draw(len(part.queries), _PAIRS).numpy()
-            queries, answers = (
-                torch.from_numpy(part.queries[drawn]),
-                torch.from_numpy(part.texts[drawn]),
-            )
+            queries = torch.from_numpy(part.queries[drawn])
+            answers = torch.from_numpy(part.texts[drawn])
             pair_loss = _pair_loss(embed(queries), embed(answers), queries, answers)
             loss = loss + _PAIR_WEIGHT * pair_loss
         optimizer.zero_grad()
