@@ -27,11 +27,11 @@ from jobs.engine.ray_workarounds import (
     listen_on_loopback,
     local_token,
     quieten,
+    shut_down,
     silent_stderr,
     start_in_time,
     start_seconds,
     temp_dir,
-    uninterrupted,
 )
 from jobs.engine.remote_errors import last_words
 
@@ -119,8 +119,7 @@ def connected(address: str, num_cpus: int | None = None) -> Iterator[None]:
                 _join(address)
             yield
         finally:
-            with uninterrupted():
-                ray.shutdown()
+            shut_down()
 
 
 def _start(num_cpus: int | None) -> None:

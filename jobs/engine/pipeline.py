@@ -1,6 +1,7 @@
 """The Ray Data pipeline: a dataset of units goes through a pool of replicas, reports come out."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from ray.util.client import ray as ray_client
 from bertsum.runs.units import Unit
 from jobs.engine.cluster import Shape, beside_the_driver
 from jobs.engine.monitor import ActorHandle
-from jobs.engine.ray_workarounds import prepare_ray_data
+from jobs.engine.ray_workarounds import EndsWhenOver, prepare_ray_data
 from jobs.engine.replica import Replica
 from jobs.engine.reports import UnitReport
 from jobs.engine.unit_maker import ReplicaSpec
@@ -29,8 +30,13 @@ class Pool:
     monitor: ActorHandle
 
 
-def stream_reports(units: Mapping[str, Unit], pool: Pool) -> Iterator[UnitReport]:
-    """Yield reports in the order in which units end. A unit that Ray loses for good has none."""
+def stream_reports(
+    units: Mapping[str, Unit], pool: Pool, is_over: threading.Event
+) -> Iterator[UnitReport]:
+    """Yield reports in the order in which units end. A unit that Ray loses for good has none.
+
+    Another thread may set `is_over`: the iteration ends with CancelledError then.
+    """
     client: Any = ray_client  # carries no types
     # `iter(call, None)` yields what `call` returns until it returns None
     if client.is_connected():
@@ -39,7 +45,7 @@ def stream_reports(units: Mapping[str, Unit], pool: Pool) -> Iterator[UnitReport
         driver: ActorHandle = ray.remote(Driver).options(**beside_the_driver()).remote(units, pool)
         reports = iter(lambda: ray.get(driver.next_report.remote()), None)
     else:
-        reports = iter(Driver(units, pool).next_report, None)
+        reports = iter(Driver(units, pool, is_over).next_report, None)
     for report in reports:
         yield UnitReport.from_json(report)
 
@@ -47,7 +53,9 @@ def stream_reports(units: Mapping[str, Unit], pool: Pool) -> Iterator[UnitReport
 class Driver:
     """Builds the dataset and iterates over it: in this process, or as an actor in its stead."""
 
-    def __init__(self, units: Mapping[str, Unit], pool: Pool) -> None:
+    def __init__(
+        self, units: Mapping[str, Unit], pool: Pool, is_over: threading.Event | None = None
+    ) -> None:
         # before the import, at which Ray Data reads what this sets
         prepare_ray_data()
         import ray.data
@@ -81,6 +89,10 @@ class Driver:
             num_gpus=shape.num_gpus,
             **gpu_type,
         )
+        if is_over is not None:  # an actor ends with its caller
+            EndsWhenOver.set_event(is_over)
+            callbacks: list[Any] = [EndsWhenOver]  # typed with a private class of Ray
+            dataset.context.custom_execution_callback_classes = callbacks
         self._rows = iter(dataset.iter_rows())
 
     def next_report(self) -> str | None:

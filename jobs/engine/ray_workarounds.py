@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -41,6 +42,7 @@ _START_SECONDS = "RAY_raylet_start_wait_time_s"  # Ray's own variable; its C++ s
 _SECONDS_AT_REST = 120.0  # on a machine with no more work than cores; a start takes 3 to 10 s there
 _MOST_SECONDS = 900.0
 _POLL_SECONDS = 0.2
+_IGNORE_SECONDS = 0.005  # for so long SIGTERM may have its default action while Ray ends
 # Ray waits for more at a start: its GCS (30 s by default), and a worker's first message (60 s).
 _START_LIMITS = (
     _START_SECONDS,
@@ -172,6 +174,43 @@ def prepare_ray_data() -> None:
     import ray.data
 
     logging.getLogger(ray.data.__name__).setLevel(logging.CRITICAL)
+
+
+_iteration = threading.local()  # `is_over`: of the execution that this thread iterates over
+
+
+class EndsWhenOver:
+    """A callback that ends an execution of Ray Data from another thread.
+
+    It goes into `DataContext.custom_execution_callback_classes`. The iteration raises
+    CancelledError then, and the threads of Ray Data have ended: one that works while Ray ends
+    prints a traceback, or ends the process with 1.
+
+    Ray pickles the class with the context and makes the instance, so that the event comes from the
+    thread that iterates.
+
+    Seen in Ray 2.60; needed until an iteration can be closed from another thread.
+    """
+
+    @staticmethod
+    def set_event(is_over: threading.Event) -> None:
+        """End what the calling thread iterates over next, once `is_over` is set."""
+        _iteration.is_over = is_over
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Called by the thread that iterates."""
+        self._is_over: threading.Event = _iteration.is_over
+
+    def on_execution_step(self, executor: object) -> None:
+        """Called by a thread of Ray Data, about ten times a second."""
+        if self._is_over.is_set():
+            raise CancelledError("the run that wanted these reports is over")
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Part of the protocol."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Part of the protocol."""
 
 
 @contextmanager
@@ -361,32 +400,27 @@ def keep_sigterm_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM while Ray ends, which takes seconds: else its processes would stay.
+def shut_down() -> None:
+    """End Ray, which takes seconds, and ignore Ctrl-C and SIGTERM: else its processes would stay.
 
-    Ray's C++ side gives SIGTERM its default action, which ends the process, before Ray's Python
-    side ends the processes of its node. So both are ignored again at that point.
+    Meanwhile Ray's C++ side gives SIGTERM its default action, which ends the process. So Ray ends
+    in another thread, and this one ignores both signals again and again.
 
     Seen in Ray 2.60; needed until `ray.shutdown` leaves the handlers of its process alone.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        ray.shutdown()
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    node_class: _Untyped = ray._private.node.Node
-    kill_all_processes = node_class.kill_all_processes
-
-    def ignore_and_kill(node: _Node, **options: bool) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        kill_all_processes(node, **options)
-
-    node_class.kill_all_processes = ignore_and_kill
     try:
-        yield
+        with ThreadPoolExecutor(1) as executor:
+            ending = executor.submit(ray.shutdown)
+            while not ending.done():
+                wait([ending], timeout=_IGNORE_SECONDS)
+                for number in numbers:
+                    signal.signal(number, signal.SIG_IGN)
+            ending.result()
     finally:
-        node_class.kill_all_processes = kill_all_processes
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -32,6 +32,9 @@ _STALL_SECONDS = 1800.0
 # More between two polls is a driver that was held up, and not silence.
 _LONGEST_PAUSE_SECONDS = 2 * _POLL_SECONDS
 
+# Ray Data waits up to 7 s for its own threads. One that is still there ends with the process.
+_END_SECONDS = 10.0
+
 _NOT_REPORTED = (
     "no replica reported this unit: a node or process was lost more often than Ray retries"
 )
@@ -184,9 +187,11 @@ def _run_wave(
     events: _Events = queue.SimpleQueue()
     pool = Pool(spec=replicas.spec, shape=replicas.shape, monitor=monitor)
 
+    is_over = threading.Event()
+
     def put_reports() -> None:
         try:
-            for report in stream_reports(units, pool):
+            for report in stream_reports(units, pool, is_over):
                 events.put(report)
             events.put(None)
         # every kind: an error that stayed in the thread would leave the main thread waiting
@@ -194,7 +199,8 @@ def _run_wave(
             events.put(error)
 
     # Ray Data works in this thread, so that the main thread can draw, poll and be interrupted.
-    threading.Thread(target=put_reports, daemon=True).start()
+    feeder = threading.Thread(target=put_reports, daemon=True)
+    feeder.start()
     reports: dict[str, UnitReport] = {}
     watch = Watch(monitor, display, replicas.timeout_seconds, reports)
     try:
@@ -206,7 +212,9 @@ def _run_wave(
             if report.record is not None:
                 listener.add(report)
     finally:
-        # the thread ends with the process, or with Ray: nothing can interrupt it
+        # after an error or a signal Ray Data still works, and Ray must not end under it
+        is_over.set()
+        feeder.join(_END_SECONDS)
         ray.kill(monitor)
     return reports
 
