@@ -575,6 +575,12 @@ class RunConfig(Config):
         description="options of fsspec's filesystems by protocol, like {s3: {endpoint_url: ...}}",
         repr=False,
     )
+    openlineage: str | None = Field(
+        None,
+        description="server (http://host:5000) or local file for OpenLineage events; default: "
+        "OpenLineage's own variables, else none",
+        repr=False,
+    )
     on_existing: Literal["resume", "replace"] = Field(
         "resume",
         description="if OUTPUT holds results of another model or configuration. resume: end with "

@@ -16,7 +16,7 @@ from bertsum.runs.commit import is_finished
 from bertsum.runs.partitions import Scope, partition_of
 from bertsum.runs.plan import Plan
 from bertsum.storage.folder import mask
-from jobs.engine.publisher import Publisher, prepare
+from jobs.engine.publisher import Publisher, lineage_of, prepare
 from jobs.engine.run import RESUMES, Run, start_replicas
 from jobs.engine.run_report import say_retained
 from jobs.options import DocumentOptions, add_document_options, amount, count, parse
@@ -117,7 +117,8 @@ def backfill(options: BackfillOptions) -> int:
     for day in chosen:
         partitions.update(day.partitions)
     publisher = Publisher(run, plan.only(partitions))
-    left = _work(run, publisher, chosen, deadline) + to_do[len(chosen) :]
+    with lineage_of(publisher):
+        left = _work(run, publisher, chosen, deadline) + to_do[len(chosen) :]
     _note_states(to_do, publisher)
     _show_calendar(days)
     console.print(

@@ -10,6 +10,7 @@ import ray
 from bertsum.runs.units import Unit
 from jobs.engine.monitor import ActorHandle
 from jobs.engine.suspects import Advice
+from jobs.observability.metrics import ReplicaMetrics
 
 _ANSWER_SECONDS = 60.0  # time enough for Ray to start the Monitor again
 # A message costs its sender a quarter of a millisecond, and the Monitor as much.
@@ -43,8 +44,8 @@ class UnitInWork:
 class MonitorLink:
     """Sends the Monitor what this replica does. Questions wait for an answer, progress does not."""
 
-    def __init__(self, monitor: ActorHandle) -> None:
-        self._monitor = monitor
+    def __init__(self, monitor: ActorHandle, metrics: ReplicaMetrics) -> None:
+        self._monitor, self._metrics = monitor, metrics
         # a process, and not an actor, which may have several processes one after the other
         self.replica = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -91,6 +92,7 @@ class MonitorLink:
             tokens=work.unsent_tokens,
             handle=_this_actor(),
         )
+        self._metrics.count_documents(work.unsent_documents, work.unsent_tokens)
         work.stage, work.sent_at = stage, now
         work.unsent_documents = work.unsent_tokens = 0
 

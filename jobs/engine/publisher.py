@@ -14,7 +14,8 @@ happens while another run is at work is in `bertsum.runs.concurrent_runs`.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import UnitReport
 from jobs.engine.run import Run, start_replicas
 from jobs.engine.run_report import say_retained, show_incomplete
+from jobs.observability.lineage import Datasets, recorded
 from jobs.terminal.console import console
 from jobs.terminal.progress import Display
 
@@ -87,17 +89,41 @@ def prepare(run: Run, plan: Plan) -> None:
 def publish(run: Run, plan: Plan) -> "Publisher":
     """Make what is missing and publish every group of the plan; what failed is in the Publisher."""
     publisher = Publisher(run, plan)
-    publisher.publish_ready()  # it needs no Ray, whose start takes seconds
-    if publisher.waiting:
-        with start_replicas(run, plan) as replicas:
-            publisher.make(publisher.waiting, replicas)
-    publisher.publish_ready()
+    with lineage_of(publisher):
+        publisher.publish_ready()  # it needs no Ray, whose start takes seconds
+        if publisher.waiting:
+            with start_replicas(run, plan) as replicas:
+                publisher.make(publisher.waiting, replicas)
+        publisher.publish_ready()
     return publisher
+
+
+@contextmanager
+def lineage_of(publisher: "Publisher") -> Iterator[None]:
+    """Send OpenLineage events of what is done inside, if the configuration asks for them.
+
+    Raises ConfigError, see `jobs.observability.lineage`.
+    """
+    run, schemas = publisher.run, publisher.plan.schemas
+    datasets = Datasets(
+        # SummarizeWork -> summarize
+        command=type(run.work).__name__.removesuffix("Work").lower(),
+        input_uri=run.input_uri,
+        output_uri=run.output.uri,
+        read_columns=run.work.columns(schemas[0]) if schemas else (),
+        input_schema=schemas[0] if schemas else None,
+        output_schema=run.work.output_schema(schemas[0]) if schemas else None,
+    )
+    with recorded(datasets, run.config.openlineage, console.print) as ending:
+        yield
+        ending.rows = publisher.counts.rows
+        ending.error = publisher.failure_text()
 
 
 class Publisher:
     """Knows which units each group still misses, and commits it when none is missing.
 
+    - `run`: what the command line decides
     - `plan`: with the units that took the place of others
     - `waiting`: groups that are not begun, since units are missing
     - `published`: rows of each group that is committed
@@ -121,7 +147,7 @@ class Publisher:
             max_error_fraction=run.config.max_error_fraction,
             lake=run.lake,
         )
-        self._run = run
+        self.run = run
         self._missing: dict[str, set[str]] = {}  # names of units, of the groups that are begun
         self._records: dict[str, FileRecord] = {}
         self._is_exclusive = True  # else a file may be a later writer's, and is read back
@@ -182,14 +208,19 @@ class Publisher:
         """Commit a group of which every unit is there; see `Committer.commit`."""
         plan, records = self.plan.part([group]), self._records if self._is_exclusive else {}
         commit = partial(self.committer.commit, reported=records)
-        is_table = self._run.lake is not None and plan.limit is None
-        return settle(commit, plan, self._run.replan, is_table)
+        is_table = self.run.lake is not None and plan.limit is None
+        return settle(commit, plan, self.run.replan, is_table)
 
     def refuse_failures(self) -> None:
-        """Raise IncompleteError that says what went wrong, in some 20 lines, and what to do."""
+        """Raise IncompleteError with `failure_text`, if there is one."""
+        if text := self.failure_text():
+            raise IncompleteError(text)
+
+    def failure_text(self) -> str | None:
+        """Say what went wrong, in some 20 lines, and what to do; None where all was done."""
         failures = list(chain.from_iterable(self.failures.values()))
         if not failures:
-            return
+            return None
         lines = [f"{len(failures)} part(s) of the input could not be done:"]
         for failure in failures[:_MOST_FAILURES]:
             files = ", ".join(mask(path) for path in failure.files[:3])
@@ -197,10 +228,10 @@ class Publisher:
         if len(failures) > _MOST_FAILURES:
             lines.append(f"  ... and {len(failures) - _MOST_FAILURES} more")
         lines.append(
-            f"everything else is in {self._run.output}; mend these and run the same command "
-            f"again (`bertsum status {self._run.output}`)"
+            f"everything else is in {self.run.output}; mend these and run the same command "
+            f"again (`bertsum status {self.run.output}`)"
         )
-        raise IncompleteError("\n".join(lines))
+        return "\n".join(lines)
 
     def _begin(self, groups: Collection[str]) -> None:
         """Take _SUCCESS away and write what is planned; files that cannot be used are failures."""
@@ -240,4 +271,4 @@ class Publisher:
             new.setdefault(self.plan.group_of(failure.files[0]), []).append(failure)
         for group, of_group in new.items():
             self.failures.setdefault(group, []).extend(of_group)
-            record_failures(self._run.output, self.failures[group], group)
+            record_failures(self.run.output, self.failures[group], group)

@@ -15,6 +15,7 @@ from jobs.engine.monitor import ActorHandle
 from jobs.engine.monitor_link import MonitorLink, UnitInWork
 from jobs.engine.reports import UnitReport
 from jobs.engine.unit_maker import ReplicaSpec, UnitMaker
+from jobs.observability.metrics import ReplicaMetrics
 
 _TRY_SECONDS = 0.05  # between two tries to get the device
 
@@ -28,7 +29,8 @@ class Replica:
     """
 
     def __init__(self, spec: ReplicaSpec, monitor: ActorHandle) -> None:
-        self._link = MonitorLink(monitor)
+        self._metrics = ReplicaMetrics(spec.output_uri)
+        self._link = MonitorLink(monitor, self._metrics)
         self._maker = UnitMaker(spec, self._link)
         self._device = Lock()  # of the unit that is computed
         # Of the unit that is prepared or written meanwhile. No thread waits for `_device` while it
@@ -43,8 +45,18 @@ class Replica:
         reports = []
         for name, unit in zip(batch["name"], batch["unit"], strict=True):
             work = UnitInWork(name=str(name), unit=Unit.from_json(json.loads(unit)))
-            reports.append(self._report(work).to_json())
+            report = self._report(work)
+            self._count(report)
+            reports.append(report.to_json())
         return {"report": reports}
+
+    def _count(self, report: UnitReport) -> None:
+        """Count the unit in the metrics, unless its file was there."""
+        if report.record is None:
+            self._metrics.count_error(report.error_type or "refused")
+        elif report.created:
+            statuses = report.record.counts.statuses
+            self._metrics.count_unit(statuses, report.seconds, report.wall_seconds)
 
     def _report(self, work: UnitInWork) -> UnitReport:
         try:

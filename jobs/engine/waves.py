@@ -24,6 +24,7 @@ from jobs.engine.pipeline import Pool, stream_reports
 from jobs.engine.remote_errors import explain
 from jobs.engine.reports import UnitReport
 from jobs.engine.unit_maker import ReplicaSpec
+from jobs.observability.metrics import RunMetrics
 from jobs.terminal.progress import Display, Tally
 
 _POLL_SECONDS = 0.5
@@ -186,7 +187,7 @@ def _run_wave(
     monitor = start_monitor()
     events: _Events = queue.SimpleQueue()
     pool = Pool(spec=replicas.spec, shape=replicas.shape, monitor=monitor)
-
+    metrics = RunMetrics(replicas.spec.output_uri)
     is_over = threading.Event()
 
     def put_reports() -> None:
@@ -209,6 +210,7 @@ def _run_wave(
             if report.error_type == ModelError.__name__:  # no replica can work, at any attempt
                 raise ModelError(report.error)
             outcome.add(report)
+            metrics.set_units_left(len(outcome.units) - len(outcome.reports))
             if report.record is not None:
                 listener.add(report)
     finally:

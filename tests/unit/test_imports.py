@@ -33,6 +33,7 @@ PACKAGES = {
     ],
     "jobs": [
         "terminal",
+        "observability",
         "engine",
         "measuring",
         "learning",
