@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "labelled Parquet files in, a checkpoint out",
     "tune": "many training runs, and the best configuration",
     "evaluate": "what models are worth on labelled rows, beside baselines",
+    "generate": "written summaries and translations, by any sequence-to-sequence model",
     "match": "the nearest candidates of each text: answers, articles, products",
     "submit": "a job on a cluster, from outside it",
     "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",

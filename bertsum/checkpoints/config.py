@@ -29,7 +29,7 @@ _HUB_COMMITS = {"intfloat/multilingual-e5-small": "fd1525a9fd15316a2d503bf26ab03
 
 # Files that a training run leaves beside a checkpoint. They decide nothing.
 _RECORDS = frozenset({"training_config.json", "validation.json"})
-_DECIDING_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
+_DECIDING_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model", ".spm"})
 
 
 class BaseEncoder(Config):
@@ -165,17 +165,27 @@ def model_digest(directory: Path) -> str:
 
 def _checkpoint_digest(directory: Path) -> str:
     config = read_config(directory)
-    digest = hashlib.sha256()
-    # names and contents, but no directory: a copy elsewhere is the same model
-    for path in sorted(directory.iterdir()):
-        if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:
-            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    digest = _files_digest(directory)
     base = config.base_encoder
     if base is not None:
         digest.update(base.sha256.encode())
         if base.hub_name is not None and not base.is_installed:
             digest.update(f"\0{base.hub_name}".encode())  # the same encoder, unquantized
     return digest.hexdigest()
+
+
+def seq2seq_digest(directory: Path) -> str:
+    """SHA-256 over the files of a model of Transformers, which is no checkpoint of bertsum."""
+    return _files_digest(directory).hexdigest()
+
+
+def _files_digest(directory: Path) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    # names and contents, but no directory: a copy elsewhere is the same model
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _DECIDING_SUFFIXES and path.name not in _RECORDS:
+            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    return digest
 
 
 def read_config(directory: Path) -> CheckpointConfig:

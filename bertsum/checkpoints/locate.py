@@ -25,7 +25,7 @@ SHIPPED_MODEL = "bertsum-default"  # its name, wherever a model is asked for
 
 _MAX_WAIT_SECONDS = 900.0  # for another process that fetches; after that both do
 _MAX_FETCHES = 3  # of a model that is replaced meanwhile
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm"]
 
 
 def resolve(model: str | None) -> Path:

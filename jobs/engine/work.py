@@ -9,7 +9,8 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -25,7 +26,11 @@ from bertsum.runs.records import COUNTED_COLUMNS, CountedColumns, Job
 from bertsum.storage.folder import Folder, mask
 
 if TYPE_CHECKING:
+    import torch
+
     from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.generation.config import GenerateConfig
+    from bertsum.inference.summarizer import Summarizer
     from bertsum.matching.config import MatchConfig
 
 _TENSOR_SHARE = 0.95  # of a process's memory on a GPU; CUDA takes the rest beside the tensors
@@ -269,6 +274,81 @@ class MatchWork:
             device=device,
             pass_queries=self.pass_queries,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateWork:
+    """Texts -> what a sequence-to-sequence model writes from them.
+
+    - `sentences_model`: scores the sentences of texts that are too long for the model; None: the
+      shipped one.
+    - `sentences_digest`: of it.
+    """
+
+    model: str
+    job: Job
+    config: "GenerateConfig"
+    sentences_model: str | None
+    sentences_digest: str
+    max_batch_tokens: BatchTokens
+
+    def check(self, shard: Shard) -> str | None:
+        from bertsum.generation.columns import check_texts
+
+        return check_texts(shard, self.config)
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        from bertsum.generation.columns import read_columns
+
+        return read_columns(schema, self.config)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        from bertsum.generation.columns import row_schema
+
+        return row_schema(schema, self.config)
+
+    @property
+    def counted(self) -> CountedColumns:
+        from bertsum.generation.columns import name_of
+
+        return CountedColumns(
+            status=name_of("status", self.config), tokens=name_of("num_tokens", self.config)
+        )
+
+    def token_operations(self) -> None:
+        """Return None: a model that writes has a GPU of its own."""
+
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
+        """Load the model. Raises ModelError when the model here is not the driver's."""
+        set_threads(num_threads)
+        from bertsum.checkpoints.config import seq2seq_digest
+        from bertsum.checkpoints.locate import resolve
+        from bertsum.generation.generator import Generator
+        from bertsum.generation.seq2seq import load_seq2seq
+        from bertsum.inference.arguments import choose_device
+
+        directory = resolve(self.model)
+        _check_digest("model", self.job, seq2seq_digest(directory))
+        device = choose_device(take_device(num_gpus))
+        return Generator(
+            load_seq2seq(directory, self.config, device),
+            self.config,
+            partial(self._load_summarizer, device),
+            max_batch_tokens=self.max_batch_tokens,
+        )
+
+    def _load_summarizer(self, device: "torch.device") -> "Summarizer":
+        """Load what scores sentences. Raises ModelError when it is not the driver's."""
+        from bertsum.checkpoints.config import model_digest
+        from bertsum.checkpoints.locate import resolve
+        from bertsum.generation.sources import SENTENCE_SCORES
+        from bertsum.inference.summarizer import Summarizer
+
+        job = replace(
+            self.job, model_id=str(self.sentences_model), model_digest=self.sentences_digest
+        )
+        _check_digest("sentences_model", job, model_digest(resolve(self.sentences_model)))
+        return Summarizer(self.sentences_model, SENTENCE_SCORES, device=device)
 
 
 def models_digest(models: Mapping[str, str | None]) -> str:

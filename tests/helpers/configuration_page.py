@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from bertsum.config import JobConfig
 from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.generation.config import GenerateJobConfig
 from bertsum.labels.prepare import PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.training.config import TrainingConfig
@@ -29,6 +30,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("prepare", PrepareConfig),
     ("evaluate", EvaluateConfig),
     ("match", MatchJobConfig),
+    ("generate", GenerateJobConfig),
     ("train", TrainingConfig),
     ("tune", TuningConfig),
 ]

@@ -22,6 +22,7 @@ from bertsum.config import JobConfig, SummarizerConfig
 from bertsum.config_base import validated
 from bertsum.errors import ConfigError
 from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.generation.config import GenerateJobConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
@@ -44,6 +45,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
     "match": MatchJobConfig,
+    "generate": GenerateJobConfig,
     "train": TrainingConfig,
     "tune": TuningConfig,
 }

@@ -1,0 +1,102 @@
+"""Is what was written in the document? Words, numbers and names are looked up there.
+
+What is found is no proof: a number may be that of something else. What is not found is a reason to
+look.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from bertsum.text.sentences import split_sentences
+from bertsum.text.words import MARKS, words
+
+# 1,234.5 and 1.234,5 and 1 234 and 2026, without the sign and the unit.
+_NUMBER = re.compile(
+    r"(?<!\d)\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?"
+)
+_GROUPED = re.compile(r"(?<=\d)[.,' \u00a0\u202f](?=\d{3}(?!\d))")
+_WORD = re.compile(rf"[\w{MARKS}]+(?:['’-][\w{MARKS}]+)*")
+_POSSESSIVE = re.compile(r"['’]s?$")
+# German writes every noun with a capital, so that a capital says nothing of a name.
+_CAPITAL_NOUNS = frozenset({"de", "lb"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faithfulness:
+    """How much of a text is in its document.
+
+    - shares: of the text's words, numbers and names, each as often as it stands there, in [0, 1].
+      None where there are none, or where they cannot be compared.
+    - `new_facts`: its numbers and names that are not in the document, each once, in their order.
+    """
+
+    word_share: float | None
+    number_share: float | None
+    name_share: float | None
+    new_facts: Sequence[str]
+
+    @property
+    def has_new_facts(self) -> bool:
+        return bool(self.new_facts)
+
+
+def compare(
+    text: str, document: str, *, language: str, is_translation: bool = False
+) -> Faithfulness:
+    """Look up the words, numbers and names of `text` in `document`.
+
+    - `language`: of both.
+    - `is_translation`: the two have different words, and names may be spelt in another way, so that
+      numbers alone are compared.
+    """
+    numbers = list(map(_plain, _NUMBER.findall(text)))
+    known_numbers = set(map(_plain, _NUMBER.findall(document)))
+    new_facts = [number for number in numbers if number not in known_numbers]
+    if is_translation:
+        share = _share(numbers, known_numbers)
+        return Faithfulness(
+            word_share=None,
+            number_share=share,
+            name_share=None,
+            new_facts=tuple(dict.fromkeys(new_facts)),
+        )
+    found = words(text, language)
+    names = [] if language in _CAPITAL_NOUNS else find_names(text, language)
+    known_names = {_folded(match[0]) for match in _WORD.finditer(document)}
+    new_names = [name for name in names if _folded(name) not in known_names]
+    return Faithfulness(
+        word_share=_share(found, set(words(document, language))),
+        number_share=_share(numbers, known_numbers),
+        name_share=_share(list(map(_folded, names)), known_names),
+        new_facts=tuple(dict.fromkeys([*new_facts, *new_names])),
+    )
+
+
+def find_names(text: str, language: str) -> list[str]:
+    """Words with a capital that are not the first one of their sentence, and words like NATO.
+
+    In scripts without capitals there are none.
+    """
+    names = []
+    for start, stop in split_sentences(text, language):
+        for number, match in enumerate(_WORD.finditer(text, start, stop)):
+            word = match[0]
+            is_acronym = len(word) > 1 and word.isupper()
+            is_capitalized = number > 0 and len(word) > 1 and word[0].isupper()
+            if is_acronym or is_capitalized:
+                names.append(word)
+    return names
+
+
+def _plain(number: str) -> str:
+    """The number without separators of thousands: 1234.5 of 1,234.5 and of 1.234,5."""
+    return _GROUPED.sub("", number).replace(",", ".")
+
+
+def _folded(name: str) -> str:
+    return _POSSESSIVE.sub("", name).casefold()
+
+
+def _share(values: Sequence[str], known: Collection[str]) -> float | None:
+    return sum(value in known for value in values) / len(values) if values else None

@@ -1,0 +1,152 @@
+"""What the model reads of a text: all of it, or the sentences of it that fit.
+
+- `document`: all of it.
+- `summary`: the text is too long; its extractive summary is read.
+- `best_sentences`: the text is too long; the sentences that fit are read, the best ones by the
+  scores of an extractive model, in the order of the text.
+- `first_sentences`: the same where that model cannot read the text.
+- `cut_sentence`: not even the best sentence fits; its beginning is read.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bertsum.config import SummarizerConfig
+from bertsum.inference.summarizer import Summarizer
+from bertsum.model.selection import join_sentences
+from bertsum.schema import Document, OutputGroup, Prediction
+from bertsum.text.sentences import Span, split_sentences
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DOCUMENT, SUMMARY, BEST = "document", "summary", "best_sentences"
+FIRST, CUT = "first_sentences", "cut_sentence"
+SENTENCE_SCORES = SummarizerConfig(outputs=(OutputGroup.SENTENCES,))
+"""What the model that scores sentences is asked for."""
+
+_MOST_CHARACTERS = 100  # of a token: a text with more of them for each token is too long unread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text to be read, with its extractive summary if there is one.
+
+    - `language`: whose rules end its sentences.
+    - `tokenizer_language`: what the tokenizer must be told; None: nothing.
+    """
+
+    text: str
+    summary: str | None
+    language: str
+    tokenizer_language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Ids that the model reads, what they are of, and how many the whole text has, if counted."""
+
+    ids: list[int]
+    source: str
+    document_tokens: int | None
+
+
+class SourceReader:
+    """Makes ids of texts, at most `max_tokens` each.
+
+    - `prefix`: written before each text.
+    - `load_summarizer`: gives the model that scores sentences; asked when one is needed.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        prefix: str,
+        max_tokens: int,
+        load_summarizer: Callable[[], Summarizer],
+    ) -> None:
+        self._tokenizer, self._prefix, self._max_tokens = tokenizer, prefix, max_tokens
+        self._load_summarizer = load_summarizer
+
+    def read(self, texts: Sequence[Text]) -> list[Reading]:
+        """One reading a text, in order."""
+        readings: dict[int, Reading] = {}
+        long_texts: dict[int, int | None] = {}  # by index: how many tokens, if counted
+        for index, text in enumerate(texts):
+            ids = self._encode(text.text, text)
+            count = None if ids is None else len(ids)
+            if ids is not None and len(ids) <= self._max_tokens:
+                readings[index] = Reading(ids, DOCUMENT, count)
+                continue
+            short = self._encode(text.summary, text) if text.summary else None
+            if short is not None and len(short) <= self._max_tokens:
+                readings[index] = Reading(short, SUMMARY, count)
+            else:
+                long_texts[index] = count
+        if long_texts:
+            documents = [Document(texts[i].text, texts[i].language) for i in long_texts]
+            predictions = self._summarizer.predict(documents)
+            for (index, count), prediction in zip(long_texts.items(), predictions, strict=True):
+                ids, source = self._best_sentences(texts[index], prediction)
+                readings[index] = Reading(ids, source, count)
+        return [readings[index] for index in range(len(texts))]
+
+    @cached_property
+    def _summarizer(self) -> Summarizer:
+        return self._load_summarizer()
+
+    def _encode(self, content: str, text: Text) -> list[int] | None:
+        """Ids of `content`, a part of `text`; None where it is too long to be worth encoding."""
+        if len(content) > _MOST_CHARACTERS * self._max_tokens:
+            return None
+        if text.tokenizer_language is not None:
+            self._tokenizer.src_lang = text.tokenizer_language
+        return list(self._tokenizer(self._prefix + content, verbose=False)["input_ids"])
+
+    def _best_sentences(self, text: Text, prediction: Prediction) -> tuple[list[int], str]:
+        """Ids of the sentences that fit, and what they are."""
+        spans: list[Span] = []
+        scores: list[float] = []
+        for sentence in prediction.sentences or ():
+            spans.append((sentence["start"], sentence["start"] + sentence["length"]))
+            scores.append(sentence["score"])
+        source = BEST
+        if not spans:
+            source, spans = FIRST, split_sentences(text.text, text.language)
+            scores = [-float(index) for index in range(len(spans))]
+        best_first = sorted(range(len(spans)), key=lambda index: (-scores[index], index))
+        chosen = self._fill([text.text[start:stop] for start, stop in spans], best_first)
+        while chosen:
+            joined = join_sentences(text.text, spans, sorted(chosen), text.language)
+            ids = self._encode(joined, text)
+            if ids is not None and len(ids) <= self._max_tokens:
+                return ids, source
+            chosen.pop()  # tokens at the borders of sentences may be more than those of each
+        return self._cut(text.text[slice(*spans[best_first[0]])], text), CUT
+
+    def _fill(self, sentences: Sequence[str], best_first: Sequence[int]) -> list[int]:
+        """Indices of the sentences that fit, the best first; one that does not fit is passed over."""
+        encoded = self._tokenizer(list(sentences), add_special_tokens=False, verbose=False)
+        room = self._max_tokens - len(self._tokenizer(self._prefix)["input_ids"])
+        chosen: list[int] = []
+        for index in best_first:
+            num_tokens = len(encoded["input_ids"][index])
+            if num_tokens <= room:
+                chosen.append(index)
+                room -= num_tokens
+        return chosen
+
+    def _cut(self, sentence: str, text: Text) -> list[int]:
+        """Ids of the longest beginning of a sentence that fits, up to the end of a word."""
+        limit = min(len(sentence), _MOST_CHARACTERS * self._max_tokens)
+
+        def num_tokens(length: int) -> int:
+            return len(self._encode(sentence[:length], text) or ())
+
+        length = bisect_right(range(limit + 1), self._max_tokens, key=num_tokens) - 1
+        space = sentence.rfind(" ", 0, length + 1)
+        beginning = sentence[: space if space > 0 else max(length, 0)]
+        return self._encode(beginning, text) or []
