@@ -3,6 +3,7 @@
 Only safetensors are read, and remote code never runs.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -116,12 +117,15 @@ def _read_files(directory: Path) -> "tuple[PreTrainedConfig, PreTrainedTokenizer
         make = partial(AutoModelForSeq2SeqLM.from_config, config)
         skeleton: nn.Module = without_numbers(make)
         check_amount(path, config.to_dict(), _own_shapes(skeleton), shapes)
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        with warnings.catch_warnings():
+            # without the package Marian's texts have other tokens: rows would depend on the node
+            warnings.filterwarnings("error", message=".*sacremoses")
+            tokenizer = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
     except ModelError:
         raise
-    except ImportError as error:
+    except (ImportError, UserWarning) as error:
         raise ModelError(
             f"the tokenizer of {directory} needs a package that is not installed: "
             f"pip install 'bertsum[generate]' ({error})"

@@ -138,7 +138,9 @@ def _language_tokens(
     """Languages with a token that is written, with its id, and those with one that is read."""
     written: dict[str, int] = {}
     read: list[str] = []
-    for token, index in sorted(tokenizer.get_vocab().items()):
+    # the vocabulary of M2M100 leaves these tokens out
+    vocabulary = tokenizer.get_vocab() | getattr(tokenizer, "lang_token_to_id", {})
+    for token, index in sorted(vocabulary.items()):
         if match := _WRITTEN_TOKEN.fullmatch(token):
             written[match[1] or match[2]] = index
         elif match := _READ_TOKEN.fullmatch(token):
