@@ -117,7 +117,6 @@ def _look_up(options: GenerateOptions, config: GenerateJobConfig) -> Run:
             config=config.generate,
             sentences_model=config.sentences_model,
             sentences_digest=sentences_digest,
-            max_batch_tokens=config.max_batch_tokens,
         ),
         config=config,
         address=find_address(options.address),

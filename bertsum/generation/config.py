@@ -104,6 +104,11 @@ class GenerateConfig(Config):
         "auto",
         description="number format of the model; auto: bfloat16 where the device has it natively",
     )
+    max_batch_tokens: BatchTokens = Field(
+        "auto",
+        description=BATCH_TOKENS + ". Counted are input and output, once for each beam; it is part "
+        "of what names results, since a text may be another one in another batch",
+    )
     decoding: DecodingConfig = DecodingConfig()
 
     @field_validator("translate_to", mode="after")
@@ -153,9 +158,6 @@ class GenerateJobConfig(RunConfig):
         "input; default: the shipped one",
     )
     output: GenerateOutputConfig = GenerateOutputConfig()
-    max_batch_tokens: BatchTokens = Field(
-        "auto", description=BATCH_TOKENS + ". Counted are input and output, once for each beam"
-    )
     rows_per_unit: int = Field(
         200, ge=1, description="most rows of one unit of work, which is one output file"
     )

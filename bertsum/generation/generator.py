@@ -9,7 +9,6 @@ from functools import cached_property
 import pyarrow as pa
 import torch
 
-from bertsum.config import BatchTokens
 from bertsum.errors import BertsumError, DeviceError
 from bertsum.generation.columns import Written, rows_to_table
 from bertsum.generation.config import GenerateConfig
@@ -41,8 +40,6 @@ class Generator:
         seq2seq: Seq2Seq,
         config: GenerateConfig,
         load_summarizer: Callable[[], Summarizer],
-        *,
-        max_batch_tokens: BatchTokens = "auto",
     ) -> None:
         """`load_summarizer`: gives the model that scores the sentences of long texts."""
         self._config, self._task = config, seq2seq.task
@@ -52,7 +49,9 @@ class Generator:
         self._sources = SourceReader(
             seq2seq.tokenizer, seq2seq.task.prefix, seq2seq.max_input_tokens, load_summarizer
         )
+        max_batch_tokens = config.max_batch_tokens
         if max_batch_tokens == "auto":
+            # of whose numbers `choose_batch_tokens` counts 16 a token
             max_batch_tokens = choose_batch_tokens(
                 self._device, seq2seq.model.dtype, self._decoder.cached_size // 16
             )

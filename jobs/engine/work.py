@@ -290,7 +290,6 @@ class GenerateWork:
     config: "GenerateConfig"
     sentences_model: str | None
     sentences_digest: str
-    max_batch_tokens: BatchTokens
 
     def check(self, shard: Shard) -> str | None:
         from bertsum.generation.columns import check_texts
@@ -334,7 +333,6 @@ class GenerateWork:
             load_seq2seq(directory, self.config, device),
             self.config,
             partial(self._load_summarizer, device),
-            max_batch_tokens=self.max_batch_tokens,
         )
 
     def _load_summarizer(self, device: "torch.device") -> "Summarizer":

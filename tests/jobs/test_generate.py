@@ -156,7 +156,7 @@ def test_a_model_that_changed_on_a_node_is_refused(bart: Path, checkpoint: Path)
 
     rows = GenerateRows(generate=GenerateConfig(), sentences_model="x")
     work = GenerateWork(model=str(bart), job=Job(str(bart), "other", rows), config=rows.generate,
-                        sentences_model=None, sentences_digest="x", max_batch_tokens="auto")  # fmt: skip
+                        sentences_model=None, sentences_digest="x")  # fmt: skip
     with pytest.raises(ConfigError, match="all nodes must see the same model"):
         work.load(1, 0)
 

@@ -24,14 +24,15 @@ def generator_of(model_of: Callable[[str], Path], checkpoint: Path):
     """A function that makes a Generator in float64."""
 
     def make(kind: str = "bart", max_batch_tokens: int = 500, **values: object) -> Generator:
-        config = GenerateConfig.model_validate({"decoding": DECODING} | values)
+        values = {"decoding": DECODING, "max_batch_tokens": max_batch_tokens} | values
+        config = GenerateConfig.model_validate(values)
         seq2seq = load_seq2seq(model_of(kind), config, torch.device("cpu"))
         seq2seq.model.double()
 
         def load() -> Summarizer:
             return Summarizer(str(checkpoint), SENTENCE_SCORES, device="cpu")
 
-        return Generator(seq2seq, config, load, max_batch_tokens=max_batch_tokens)
+        return Generator(seq2seq, config, load)
 
     return make
 

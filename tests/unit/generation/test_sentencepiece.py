@@ -84,7 +84,7 @@ def test_m2m100(pieces: Path, tmp_path: Path) -> None:
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(vocabulary(pieces)))
     tokenizer = transformers.M2M100Tokenizer(vocab_file=str(path), spm_file=str(pieces))
-    model = tiny_seq2seq._save(tmp_path / "model", "m2m_100", tokenizer, {})
+    model = tiny_seq2seq._save(tmp_path / "model", "m2m_100", tokenizer, {"vocab_size": 200})
     task = load_task(model, GenerateConfig(translate_to="de"))
     assert task.first_token == tokenizer.get_lang_id("de")
     assert task.languages["en"] == "en"
