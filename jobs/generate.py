@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +34,7 @@ from jobs.options import (
 from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
 
+_THREADS = 16  # two columns of a file are a small read, so it is latency that threads hide
 _SUMMARIES = (
     "INPUT is the OUTPUT of `bertsum summarize`: the text is its column `summary`, which passes "
     "through, and the tokens that were saved are counted"
@@ -76,7 +78,8 @@ def generate(options: GenerateOptions) -> int:
         show_plan(plan, run.output)
         return 0
     complete(run, plan, partial(show_result, table_format=config.output.table))
-    _show_saved(run.output, run.plan(options.limit), config.generate)
+    if plan.missing:
+        _show_saved(run.output, run.plan(options.limit), config.generate)
     return 0
 
 
@@ -127,16 +130,20 @@ def _look_up(options: GenerateOptions, config: GenerateJobConfig) -> Run:
 def _show_saved(output: Folder, plan: Plan, config: GenerateConfig) -> None:
     """Print how many tokens the model has read, of how many of the documents, if these differ."""
     names = [name_of(name, config) for name in ("num_tokens", "document_tokens")]
-    read = whole = 0
-    for file in plan.units:
-        if file not in plan.done:
-            continue
+
+    def count(file: str) -> tuple[int, int]:
         with output.open(file) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(columns=names):
-                # a document whose tokens nobody has counted is in neither sum
-                counted = batch.filter(pc.is_valid(batch.column(names[1])))
-                read += pc.sum(counted.column(names[0])).as_py() or 0
-                whole += pc.sum(counted.column(names[1])).as_py() or 0
+            table = pq.read_table(stream, columns=names)
+        # a document whose tokens nobody has counted is in neither sum
+        counted = table.filter(pc.is_valid(table[names[1]]))
+        read, whole = (pc.sum(counted[name]).as_py() or 0 for name in names)
+        return read, whole
+
+    files = [name for name in plan.units if name in plan.done]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        counts = list(pool.map(count, files))
+    read = sum(count[0] for count in counts)
+    whole = sum(count[1] for count in counts)
     if whole > read:
         console.print(
             f"tokens read: {read:,} instead of {whole:,} of the whole documents "

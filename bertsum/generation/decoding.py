@@ -47,7 +47,8 @@ class Decoder:
         self._model = seq2seq.model
         self._decoding = config.decoding
         self.settings = make_settings(seq2seq, config)
-        self._special = frozenset(seq2seq.tokenizer.all_special_ids)
+        # M2M100 does not count the tokens of languages among the special ones
+        self._special = frozenset([*seq2seq.tokenizer.all_special_ids, seq2seq.task.first_token])
         self._pad_id = self.settings.pad_token_id
         if self._pad_id is None:
             self._pad_id = seq2seq.tokenizer.pad_token_id or 0
@@ -158,6 +159,9 @@ def make_settings(seq2seq: Seq2Seq, config: GenerateConfig) -> GenerationConfig:
         setattr(settings, name, value)
     decoding, is_translation = config.decoding, config.translate_to is not None
     settings.do_sample = False  # draws are made by `_Draws`
+    # one text, and nothing but its tokens, whatever a model's files ask for
+    settings.num_return_sequences, settings.return_dict_in_generate = 1, False
+    settings.use_cache, settings.cache_implementation = True, None
     settings.num_beams = decoding.num_beams or settings.num_beams or _NUM_BEAMS
     if decoding.sampling:
         settings.num_beams = 1

@@ -17,6 +17,7 @@ _NUMBER = re.compile(
 )
 _GROUPED = re.compile(r"(?<=\d)[.,' \u00a0\u202f](?=\d{3}(?!\d))")
 _WORD = re.compile(rf"[\w{MARKS}]+(?:['’-][\w{MARKS}]+)*")
+_ASCII_WORD = re.compile(r"\w+(?:['-]\w+)*", re.ASCII)  # the class of all marks is slow
 _POSSESSIVE = re.compile(r"['’]s?$")
 # German writes every noun with a capital, so that a capital says nothing of a name.
 _CAPITAL_NOUNS = frozenset({"de", "lb"})
@@ -63,7 +64,8 @@ def compare(
         )
     found = words(text, language)
     names = [] if language in _CAPITAL_NOUNS else find_names(text, language)
-    known_names = {_folded(match[0]) for match in _WORD.finditer(document)}
+    pattern = _ASCII_WORD if document.isascii() else _WORD
+    known_names = set(map(_folded, pattern.findall(document)))
     new_names = [name for name in names if _folded(name) not in known_names]
     return Faithfulness(
         word_share=_share(found, set(words(document, language))),

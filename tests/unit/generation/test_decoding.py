@@ -105,6 +105,15 @@ def test_settings_are_those_of_the_configuration_then_the_model_then_defaults(
     assert settings("bart", decoding={"sampling": True}).num_beams == 1
 
 
+def test_a_model_whose_files_ask_for_several_texts_and_scores(load: Callable[..., Seq2Seq]) -> None:
+    config = GenerateConfig(decoding=DECODING)
+    seq2seq = load("bart", config)
+    expected = Decoder(seq2seq, config).write(ids_of(seq2seq))
+    files = seq2seq.model.generation_config
+    files.num_return_sequences, files.return_dict_in_generate, files.use_cache = 2, True, False
+    assert Decoder(seq2seq, config).write(ids_of(seq2seq)) == expected
+
+
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 3000))
 def test_batches_keep_to_the_budget(lengths: list[int], budget: int) -> None:
     decoder = Decoder.__new__(Decoder)

@@ -90,3 +90,4 @@ def test_m2m100(pieces: Path, tmp_path: Path) -> None:
     assert task.languages["en"] == "en"
     rows = run(model, translate_to="de", language="en")
     assert [row["summary_de_status"] for row in rows] == ["ok", "ok"]
+    assert not any(str(row["summary_de"]).startswith("__de__") for row in rows)
