@@ -66,23 +66,13 @@ class Decoder:
         self._calls.append(call)
 
     def group(self, lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-        """Indices of the texts of each batch, of similar length, the longest first.
-
-        A batch has at most `max_batch_tokens` tokens with its padding and with what is written, all
-        of it once for each beam; a longer text is a batch of its own.
-
-        `lengths`: [N] tokens of the inputs.
-        """
-        groups: list[list[int]] = []
-        room = 0  # further texts that fit into the batch
-        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            if room == 0:
-                groups.append([])
-                text_tokens = (lengths[index] + self.settings.max_new_tokens) * self._num_beams
-                room = max(1, max_batch_tokens // text_tokens)
-            groups[-1].append(index)
-            room -= 1
-        return groups
+        """Indices of the texts of each batch, see `padded_groups`."""
+        return padded_groups(
+            lengths,
+            new_tokens=self.settings.max_new_tokens,
+            num_beams=self.settings.num_beams,
+            max_batch_tokens=max_batch_tokens,
+        )
 
     @torch.inference_mode()
     def write(self, inputs: Sequence[Sequence[int]]) -> list[Generated]:
@@ -111,10 +101,6 @@ class Decoder:
         )
         return [self._without_special(row) for row in output[:, 1:].tolist()]
 
-    @property
-    def _num_beams(self) -> int:
-        return int(self.settings.num_beams)
-
     def _without_special(self, ids: list[int]) -> Generated:
         """Take a row apart: what was written, the token that ends it, and padding behind."""
         ends = self.settings.eos_token_id
@@ -137,6 +123,28 @@ class Decoder:
         numbers = [draws(values, decoding.seed, self.settings.max_new_tokens) for values in inputs]
         processors.append(_Draws(torch.from_numpy(np.stack(numbers)).to(device)))
         return processors
+
+
+def padded_groups(
+    lengths: Sequence[int], *, new_tokens: int, num_beams: int, max_batch_tokens: int
+) -> list[list[int]]:
+    """Indices of the texts of each batch, of similar length, the longest first.
+
+    A batch has at most `max_batch_tokens` tokens with its padding and with what is written, all of
+    it once for each beam; a text that has more is a batch of its own.
+
+    - `lengths`: [N] tokens of the inputs.
+    - `new_tokens`: most that are written from each.
+    """
+    groups: list[list[int]] = []
+    room = 0  # further texts that fit into the batch
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if room == 0:
+            groups.append([])
+            room = max(1, max_batch_tokens // ((lengths[index] + new_tokens) * num_beams))
+        groups[-1].append(index)
+        room -= 1
+    return groups
 
 
 def draws(

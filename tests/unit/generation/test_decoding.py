@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertsum.generation.config import GenerateConfig
-from bertsum.generation.decoding import Decoder, _Draws, draws, make_settings
+from bertsum.generation.decoding import Decoder, _Draws, draws, make_settings, padded_groups
 from bertsum.generation.seq2seq import Seq2Seq
 
 KINDS = ["bart", "pegasus", "t5", "marian", "nllb", "mbart"]
@@ -116,9 +116,7 @@ def test_a_model_whose_files_ask_for_several_texts_and_scores(load: Callable[...
 
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 3000))
 def test_batches_keep_to_the_budget(lengths: list[int], budget: int) -> None:
-    decoder = Decoder.__new__(Decoder)
-    decoder.settings = type("Settings", (), {"num_beams": 2, "max_new_tokens": 5})()
-    groups = decoder.group(lengths, budget)
+    groups = padded_groups(lengths, new_tokens=5, num_beams=2, max_batch_tokens=budget)
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     flat = [lengths[index] for group in groups for index in group]
     assert flat == sorted(lengths, reverse=True)
