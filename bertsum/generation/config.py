@@ -101,8 +101,9 @@ class GenerateConfig(Config):
         "else 512",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="number format of the model; auto: bfloat16 where the device has it natively",
+        "float32",
+        description="number format of the model; auto: bfloat16 where the device has it natively, "
+        "which is faster, but in which a text depends on its batch far more often",
     )
     max_batch_tokens: BatchTokens = Field(
         "auto",
