@@ -168,7 +168,7 @@ class Generator:
         results: dict[int, Generated | str] = {}
         lengths = [len(readings[index].ids) for index in indices]
         for group in self._decoder.group(lengths, self.max_batch_tokens):
-            rows = [indices[place] for place in group]
+            rows = [indices[number] for number in group]
             written = self._decode_batch([readings[row].ids for row in rows])
             results |= dict(zip(rows, written, strict=True))
             if on_progress:

@@ -128,7 +128,7 @@ class SourceReader:
         return self._cut(text.text[slice(*spans[best_first[0]])], text), CUT
 
     def _fill(self, sentences: Sequence[str], best_first: Sequence[int]) -> list[int]:
-        """Indices of the sentences that fit, the best first; one that does not fit is passed over."""
+        """Indices of the sentences that fit, the best first; a longer one is passed over."""
         encoded = self._tokenizer(list(sentences), add_special_tokens=False, verbose=False)
         room = self._max_tokens - len(self._tokenizer(self._prefix)["input_ids"])
         chosen: list[int] = []

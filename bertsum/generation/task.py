@@ -149,7 +149,7 @@ def _language_tokens(
 
 
 def _choose(asked: str, known: list[str]) -> str:
-    """The model's name of a language. Raises ConfigError for none, and for several of a language."""
+    """The model's name of a language. Raises ConfigError for none, and for several of them."""
     if asked in known:
         return asked
     matching = [name for name in known if base_language(name) == base_language(asked)]
