@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,12 +16,16 @@ from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import EvaluateConfig, EvaluationConfig, measures
+from bertsum.evaluation.plots import check_installed, draw
 from bertsum.evaluation.report import evaluation_report
 from bertsum.evaluation.retrieval import MOST_ROWS
+from bertsum.evaluation.worst_examples import WORST_FILE, add_texts, dump_worst, find_worst
 from bertsum.masking import mask, mask_values
+from bertsum.reports.measures import METRICS_DIRECTORY, METRICS_FILE
 from bertsum.runs.importing import find_input
 from bertsum.runs.plan import Plan
 from bertsum.runs.records import Counts, Job
+from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder, configure
 from jobs.engine.publisher import complete
 from jobs.engine.reports import UnitReport
@@ -37,12 +41,10 @@ from jobs.options import (
     parse,
     split_name,
 )
+from jobs.report import write_measures
 from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
-from jobs.terminal.plots import check_installed, draw
 from jobs.terminal.tables import Report, show_report
-
-REPORT = "_report"  # a name that readers of Parquet directories pass over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def evaluate(options: EvaluateOptions) -> int:
         return 0
     complete(run, plan, _show_counts)
     # A second plan: units of several files, one of them damaged, were split while they were made.
-    _report(run, list(run.plan(options.limit).units), models, config.evaluation)
+    _report(run, run.plan(options.limit).units, models, config)
     return 0
 
 
@@ -115,18 +117,40 @@ def _show_counts(
 
 
 def _report(
-    run: Run, files: Sequence[str], models: dict[str, str | None], config: EvaluationConfig
+    run: Run, units: Mapping[str, Unit], models: dict[str, str | None], config: EvaluateConfig
 ) -> None:
-    """Write and show what the measures in `files` amount to.
+    """Write and show what the measures amount to.
 
-    `files` are those of a plan made after the run: units may have been split in it.
+    `units`: by the names of their files, of a plan made after the run: units may have been split
+    in it.
     """
+    evaluation = config.evaluation
+    table = _read_measures(run.output, list(units), evaluation)
+    report = evaluation_report(table, list(models), evaluation.lead)
+    record = json.dumps({"models": mask_values(models), **report}, indent=1)
+    # First: the reader of a terminal may leave, or a picture fail.
+    run.output.write_replace(METRICS_FILE, record.encode())
+    found = find_worst(table, list(models), evaluation.lead, config.worst_examples)
+    worst = add_texts(found, list(units.values()), run.source.root, evaluation)
+    run.output.write_replace(f"{METRICS_DIRECTORY}/{WORST_FILE}", dump_worst(worst))
+    show_report(report)
+    for sentence in missing_measures(report, list(models), evaluation):
+        console.print(sentence, soft_wrap=True)
+    for name, data in draw(report).items():
+        run.output.write_replace(f"{METRICS_DIRECTORY}/{name}", data)
+    where = f"{run.output}/{METRICS_DIRECTORY}"
+    console.print(f"metrics.json and plots are in {where}", soft_wrap=True)
+    console.print(write_measures(run.output), soft_wrap=True)
+
+
+def _read_measures(output: Folder, files: Sequence[str], config: EvaluationConfig) -> pa.Table:
+    """The measures of all rows, in the order of the input."""
     # without the sizes of a row's text, which the report does not need
     reported = {name for name in measures(config).names if not name.startswith("num_")}
     tables: list[pa.Table] = []
     num_queries = 0
     for name in files:
-        with run.output.open(name) as stream:
+        with output.open(name) as stream:
             file = pq.ParquetFile(stream)
             # a file of an earlier version may lack some: its rows have null there
             columns = reported & set(file.schema_arrow.names)
@@ -135,17 +159,7 @@ def _report(
             tables.append(file.read(sorted(columns)))
             if "retrieval" in columns:
                 num_queries += pc.count(tables[-1]["retrieval"]).as_py()
-    table = pa.concat_tables(tables, promote_options="default")
-    report = evaluation_report(table, list(models), config.lead)
-    record = json.dumps({"models": mask_values(models), **report}, indent=1)
-    # First: the reader of a terminal may leave, or a picture fail.
-    run.output.write_replace(f"{REPORT}/metrics.json", record.encode())
-    show_report(report)
-    for sentence in missing_measures(report, list(models), config):
-        console.print(sentence, soft_wrap=True)
-    for name, data in draw(report).items():
-        run.output.write_replace(f"{REPORT}/{name}", data)
-    console.print(f"metrics.json and plots are in {run.output}/{REPORT}", soft_wrap=True)
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def name_models(models: Sequence[str | None]) -> dict[str, str | None]:

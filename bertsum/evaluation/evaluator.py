@@ -212,6 +212,12 @@ class EvaluateConfig(RunConfig):
 
     evaluation: EvaluationConfig = Field(cast(EvaluationConfig, {}), validate_default=True)
     max_batch_tokens: BatchTokens = Field("auto", description=BATCH_TOKENS)
+    worst_examples: int = Field(
+        10,
+        ge=0,
+        description="rows of each model and head that the report shows, with their texts, since "
+        "the model is furthest off there; 0 where no text may lie in OUTPUT",
+    )
 
 
 class Evaluator:

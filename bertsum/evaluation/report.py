@@ -96,11 +96,18 @@ def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
     entries = rows.flatten()
     # [N, systems, measures]: every row has the same systems in the same order
     values = np.stack([entries.field(name).to_numpy() for name in ROUGE_NAMES], 1)
-    values = values.reshape(len(rows), len(systems), len(ROUGE_NAMES))
+    return rouge_report(values.reshape(len(rows), len(systems), -1), systems, lead)
+
+
+def rouge_report(values: FloatArray, systems: Sequence[str], lead: str) -> Report:
+    """Means with 95 % intervals, and the differences to the lead on the same rows.
+
+    `values`: [N, systems, measures] of ROUGE_NAMES in percent. Raises ValueError for no rows.
+    """
     over_lead = values - values[:, [systems.index(lead)]]
     # [N, systems, 2 * measures]: resampled together, so that the differences are paired
     both = np.concatenate([values, over_lead], 2)
-    flat = both.reshape(len(rows), -1)
+    flat = both.reshape(len(values), -1)
     means = flat.mean(0).reshape(both.shape[1:])
     intervals = bootstrap_intervals(flat).reshape(*both.shape[1:], 2)
     reports = {}
@@ -108,7 +115,7 @@ def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
         report = _named(means[index, :3], intervals[index, :3])
         report["over_lead"] = _named(means[index, 3:], intervals[index, 3:])
         reports[system] = report
-    return {"rows": len(rows), "lead": lead, "systems": reports}
+    return {"rows": len(values), "lead": lead, "systems": reports}
 
 
 def _named(means: FloatArray, intervals: FloatArray) -> Report:
@@ -150,15 +157,30 @@ def _class_report(scores: Sequence[Scores | None], expected: Sequence[str]) -> R
     unknown, labels, wanted = _indices(kept_labels, known)
     # [N, known labels]
     probabilities = np.array([[row[label] for label in known] for row in predictions])
-    predicted = probabilities.argmax(1)
-    among_present = answers_among_present(probabilities, wanted)
-    present_report = classification_report(among_present, wanted, labels)
     return {
         "rows": len(predictions),
         "rows_without_prediction": len(scores) - len(predictions),
         "labels": labels,
         "unknown_labels": unknown,
         "rows_with_unknown_label": sum(unknown.values()),
+        **class_report(probabilities, wanted, labels),
+    }
+
+
+def class_report(
+    probabilities: FloatArray, wanted: npt.NDArray[np.int64], labels: Sequence[str]
+) -> Report:
+    """Scores, confusion matrix and calibration.
+
+    - `probabilities`: [N, C] of the first C labels, which are those that the model knows.
+    - `wanted`: [N] indices of the right labels.
+
+    Raises ValueError for no rows.
+    """
+    predicted = probabilities.argmax(1)
+    among_present = answers_among_present(probabilities, wanted)
+    present_report = classification_report(among_present, wanted, labels)
+    return {
         **asdict(classification_report(predicted, wanted, labels)),
         "accuracy_95": list(share_interval(predicted == wanted)),
         "accuracy_among_present_labels": present_report.accuracy,

@@ -9,31 +9,49 @@ import html
 import json
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 from bertsum import __version__
+from bertsum.reports.measures import MeasuresReport
 from bertsum.reports.report import Report, report_values
 
-_SCRIPTS = ("elements.js", "overview.js", "reading.js", "documents.js")
+_RUN_SCRIPTS = ("elements.js", "frame.js", "overview.js", "reading.js", "documents.js")
+_MEASURES_SCRIPTS = ("elements.js", "frame.js", "charts.js", "measures.js")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def render(report: Report) -> str:
-    """The page. Equal reports give equal pages; it can be encoded as UTF-8."""
+    """The page of a run. Equal reports give equal pages; it can be encoded as UTF-8."""
     values = report_values(report)
+    title = f"Report: {values['run']['output']}"
+    return _page(title, _summary(values["run"]), values, _RUN_SCRIPTS, skip="documents")
+
+
+def render_measures(report: MeasuresReport) -> str:
+    """The page of a training run or an evaluation."""
+    return _page(report.title, report.summary, report.values(), _MEASURES_SCRIPTS, skip="main")
+
+
+def _page(
+    title: str, summary: str, values: dict[str, Any], scripts: Sequence[str], *, skip: str
+) -> str:
+    """The frame with values and scripts; `skip`: the part that a keyboard leads to first."""
     style = _asset("page.css")
-    script = "\n".join(["(() => {", '"use strict";', *map(_asset, _SCRIPTS), "})();"])
+    script = "\n".join(["(() => {", '"use strict";', *map(_asset, scripts), "})();"])
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
     )
     return Template(_asset("page.html")).substitute(
         policy=policy,
-        title=_as_html(f"Report: {values['run']['output']}"),
-        summary=_as_html(_summary(values["run"])),
+        title=_as_html(title),
+        summary=_as_html(summary),
+        skip=skip,
+        skip_text="Skip to the documents" if skip == "documents" else "Skip to the content",
         version=_as_html(__version__),
         style=style,
         script=script,

@@ -127,9 +127,9 @@ def _run_values(run: RunReport) -> dict[str, Any]:
     models = Counter[tuple[str, str]]()
     for entry in result.files:
         models[(entry.file.model_id, entry.file.job)] += entry.counts.rows
-    defaults = dict(_flat(SummarizerConfig().model_dump(mode="json")))
+    defaults = dict(flat(SummarizerConfig().model_dump(mode="json")))
     config: list[tuple[str, Any, bool]] = []  # keys, values, and whether that is the default
-    for key, value in _flat(result.job["config"]):
+    for key, value in flat(result.job["config"]):
         config.append((key, mask_values(value), value == defaults.get(key)))
     return {
         "output": str(result.output),
@@ -153,12 +153,12 @@ def _run_values(run: RunReport) -> dict[str, Any]:
     }
 
 
-def _flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """{"a": {"b": 1}} -> [("a.b", 1)]; topics stay together, since their names may have dots."""
     values: list[tuple[str, Any]] = []
     for key, value in section.items():
         if isinstance(value, Mapping) and key != "topics":
-            values += _flat(value, f"{prefix}{key}.")
+            values += flat(value, f"{prefix}{key}.")
         else:
             values.append((prefix + key, value))
     return values

@@ -338,6 +338,13 @@ class TrainingConfig(Config):
         description="trackers that get losses and measures beside the log: tensorboard, wandb, "
         "mlflow (extras)",
     )
+    worst_examples: int = Field(
+        10,
+        ge=0,
+        description="validation rows of each source and head that the report shows, with their "
+        "texts, since the model is furthest off there; 0 where no text may lie beside the "
+        "checkpoint",
+    )
     resources: WorkersConfig = WorkersConfig()
     max_worker_failures: int = Field(
         3, ge=0, description="times that all workers are started again after a worker has died"

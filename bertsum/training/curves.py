@@ -27,7 +27,9 @@ Points = tuple[list[int], list[float]]  # steps, and values at them
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
+class Panel:
+    """Curves that stand over the same steps."""
+
     title: str
     unit: str
     points: Mapping[str, Points]  # by name of the curve
@@ -73,7 +75,7 @@ def draw_curves(log: Sequence[LogLine]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    panels = _panels(log)
+    panels = make_panels(log)
     # up to 3 beside each other, but 4 as a square
     num_columns = 2 if len(panels) == 4 else min(3, max(1, len(panels)))
     num_rows = max(1, math.ceil(len(panels) / num_columns))
@@ -83,18 +85,14 @@ def draw_curves(log: Sequence[LogLine]) -> bytes:
         axes = figure.add_subplot(num_rows, num_columns, number)
         for name, (steps, values) in panel.points.items():
             if panel.is_loss:
-                axes.plot(steps, _smooth(values), label=name.replace("_", " "), linewidth=1.2)
+                axes.plot(steps, smooth(values), label=label_of(name), linewidth=1.2)
             else:
                 style: dict[str, Any] = {"marker": "o"}
                 if name.startswith("lead."):  # what a run is compared with is grey
                     style = {"color": "#666666", "linestyle": "--", "marker": ""}
                 elif name.endswith("macro_f1"):  # it may lie on accuracy
                     style["linestyle"] = ":"
-                # `rouge.rouge_1` and `sentiment.macro_f1` as people write them
-                label = name.replace("rouge.", "").replace("lead.", "LEAD ")
-                label = label.replace("rouge_lsum", "ROUGE-Lsum").replace("rouge_", "ROUGE-")
-                label = label.replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
-                axes.plot(steps, values, label=label, markersize=3, **style)
+                axes.plot(steps, values, label=label_of(name), markersize=3, **style)
         axes.set_title(panel.title)
         axes.set_xlabel("step")
         axes.set_ylabel(panel.unit)
@@ -105,11 +103,12 @@ def draw_curves(log: Sequence[LogLine]) -> bytes:
     return stream.getvalue()
 
 
-def _panels(log: Sequence[LogLine]) -> list[_Panel]:
+def make_panels(log: Sequence[LogLine]) -> list[Panel]:
+    """A panel of losses, and for each source one of ROUGE and one of shares and losses."""
     panels = []
     if losses := loss_points(log):
         unit = "nats; of candidates: ROUGE squared" if "candidate_loss" in losses else "nats"
-        panels.append(_Panel("training losses", unit, losses, is_loss=True))
+        panels.append(Panel("training losses", unit, losses, is_loss=True))
     for source, measures in measure_points(log).items():
         percent: dict[str, Points] = {}
         shares: dict[str, Points] = {}  # and losses
@@ -117,13 +116,20 @@ def _panels(log: Sequence[LogLine]) -> list[_Panel]:
             group = percent if ".rouge_" in name else shares
             group[name] = points
         if percent:
-            panels.append(_Panel(f"{source}: ROUGE", "F1 in percent", percent))
+            panels.append(Panel(f"{source}: ROUGE", "F1 in percent", percent))
         if shares:
-            panels.append(_Panel(f"{source}: shares and losses", "share, or nats", shares))
+            panels.append(Panel(f"{source}: shares and losses", "share, or nats", shares))
     return panels
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def label_of(name: str) -> str:
+    """`rouge.rouge_1` and `sentiment.macro_f1` as people write them."""
+    label = name.replace("rouge.", "").replace("lead.", "LEAD ")
+    label = label.replace("rouge_lsum", "ROUGE-Lsum").replace("rouge_", "ROUGE-")
+    return label.replace("macro_f1", "macro-F1").replace("_", " ").replace(".", " ")
+
+
+def smooth(values: Sequence[float]) -> list[float]:
     """Mean over the last steps, a small share of all: single batches differ by chance."""
     width = max(1, round(_SMOOTHED_SHARE * len(values)))
     means = []

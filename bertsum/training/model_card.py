@@ -1,5 +1,6 @@
 """The text of `model_card.md`: what a model was trained on, how, and how it scored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,12 +40,14 @@ def model_card(
     counts: Mapping[str, int],
     results: Mapping[str, Measures],
     facts: Sequence[str],
+    pictures: Sequence[str] = (),
 ) -> str:
     """Write the card, in Markdown.
 
     - `counts`: labelled training rows by source.
     - `results`: measures by source, as `training.validation.validate` gives them.
     - `facts`: sentences that only the run knows, such as the command, the machine and the date.
+    - `pictures`: names of files beside the card.
     """
     by_name = {source.name: source for source in config.sources}
     sources = []
@@ -73,7 +76,16 @@ def model_card(
         if rows:
             header = _CLASS_HEADER.format(unit=unit)
             parts.append(f"{title}. {_CLASS_LEGEND}\n\n{_table(header, rows)}")
+    if pictures:
+        # names have letters, digits, `_`, `-` and `/` only, so that they need no escapes
+        parts += ["## Pictures", *(f"![{_caption(name)}]({name})" for name in pictures)]
     return "\n\n".join(parts) + "\n"
+
+
+def _caption(name: str) -> str:
+    """`pictures/1_news_rouge.png` -> `news rouge`."""
+    words = re.split("_+", name.rpartition("/")[2].removesuffix(".png"))
+    return " ".join(word for word in words if word and not word.isdecimal())
 
 
 def _table(header: str, rows: Sequence[str]) -> str:

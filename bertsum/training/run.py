@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -36,6 +36,7 @@ from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.config import ModelConfig, SummarizerConfig
 from bertsum.config_base import with_defaults
 from bertsum.errors import ConfigError, OutputError
+from bertsum.evaluation.worst_examples import WORST_FILE, dump_worst
 from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
 from bertsum.masking import describe, mask_values
@@ -59,12 +60,19 @@ from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
+from bertsum.training.results.files import (
+    CURVES_FILE,
+    LOG_FILE,
+    MEASURES_FILE,
+    REPORT_FILE,
+    RUN_FILE,
+)
+from bertsum.training.results.measured import draw_pictures, find_worst, source_report
 from bertsum.training.state import LogLine, StateStore, VectorStore, read_log
 from bertsum.training.tracking import Tracking, finite_values, numbers
-from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
+from bertsum.training.validation import LabelledSource, Part, answer, calibrate, measures_of
 
-RUN_FILE, LOG_FILE, MEASURES_FILE = "training_config.json", "training_log.jsonl", "validation.json"
-CURVES_FILE, VECTORS_DIRECTORY = "curves.png", "vectors"
+VECTORS_DIRECTORY = "vectors"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 _LOG_SECONDS = 10.0
@@ -78,6 +86,7 @@ _FREE_KEYS = (
     "tracking",
     "gradient_checkpointing",
     "vectors_uri",
+    "worst_examples",
 )
 
 Report = Callable[[LogLine], None]
@@ -217,14 +226,42 @@ def run(
         say({"message": sentence})
     results = {name: measures_of(model, parts) for name, parts in answered.items()}
     _check_losses(results)
+    most, dtype = config.worst_examples, config.dtype
+    worst = find_worst(model, sources, answered, most=most, dtype=dtype)
     if rank() == 0:
         facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
-        card = model_card(config, num_rows, results, facts)
-        say({"markdown": "".join(card.partition("## Measured")[1:])})
         output.write_replace(MEASURES_FILE, _dump(results))
+        output.write_replace(WORST_FILE, dump_worst(worst))
+        pictures = _write_reports(output, model, sources, answered)
+        card = model_card(config, num_rows, results, facts, pictures)
+        measured = card.partition("## Measured")[2].partition("## Pictures")[0]
+        say({"markdown": f"## Measured{measured}"})
         if config.trained != "all" and config.vectors_uri is None:
             vectors.clear()  # all workers have measured, so that nobody needs them
         say({"message": _save(output, model.cpu(), delta, tokenizer, card)})
+
+
+def _write_reports(
+    output: Folder,
+    model: BertSum,
+    sources: Iterable[LabelledSource],
+    answered: Mapping[str, Sequence[Part]],
+) -> list[str]:
+    """Write the reports on all sources, and their pictures; returns the names of all pictures."""
+    reports = {}
+    for source in sources:
+        if source.config.name in answered:
+            parts = answered[source.config.name]
+            reports[source.config.name] = source_report(model, parts, source.config)
+    output.write_replace(REPORT_FILE, _dump(reports))
+    names: list[str] = []
+    if can_draw():
+        if output.info(CURVES_FILE) is not None:
+            names.append(CURVES_FILE)
+        for name, data in draw_pictures(reports).items():
+            output.write_replace(name, data)
+            names.append(name)
+    return names
 
 
 class Log:

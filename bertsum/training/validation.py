@@ -3,7 +3,7 @@
 import random
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ class ClassRows:
     logits: FloatArray  # [N, C]
     labels: npt.NDArray[np.int64]  # [N] class indices
     lengths: npt.NDArray[np.int64]  # [N] tokens of each document; 1 of a word
+    examples: npt.NDArray[np.int64]  # [N] index of each document; -1 of a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Part:
 
     examples: list[ExampleMeasures]
     classes: dict[str, ClassRows]  # by head
+    indices: list[int]  # of the examples among the worker's rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,7 @@ def calibrate(
     for head in heads:
         sets = []
         for parts in answered.values():
-            rows = _join([part.classes[head] for part in parts])
+            rows = join_rows([part.classes[head] for part in parts])
             if len(rows.labels):
                 sets.append((rows.logits, rows.labels, rows.lengths))
         if sets:
@@ -232,14 +234,25 @@ def measures_of(model: BertSum, parts: Sequence[Part]) -> Measures:
         result["summary_loss"] = sum(losses) / num_labels
     for head, labels in head_labels(model.config).items():
         if labels:
-            rows = _join([part.classes[head] for part in parts])
-            scaled = divide_logits(
-                torch.from_numpy(rows.logits),
-                model.temperatures.get(head, 1.0),
-                partial(torch.from_numpy, rows.lengths),
-            )
+            rows = join_rows([part.classes[head] for part in parts])
+            scaled = _scaled(model, head, rows)
             result |= _measure_classes(head, scaled.numpy(), rows.labels, labels)
     return result
+
+
+def probabilities_of(model: BertSum, head: str, rows: ClassRows) -> FloatArray:
+    """[N, C] probabilities as users of the model get them."""
+    probabilities: FloatArray = _scaled(model, head, rows).softmax(1).numpy()
+    return probabilities
+
+
+def _scaled(model: BertSum, head: str, rows: ClassRows) -> torch.Tensor:
+    """[N, C] logits, divided by the head's temperature."""
+    return divide_logits(
+        torch.from_numpy(rows.logits),
+        model.temperatures.get(head, 1.0),
+        partial(torch.from_numpy, rows.lengths),
+    )
 
 
 def _summary_measures(measured: Sequence[ExampleMeasures]) -> Measures:
@@ -316,17 +329,23 @@ def predict_examples(model: BertSum, examples: Sequence[Example], dtype: str) ->
                 labels = labelled.class_labels[head]
                 is_known = labels >= 0
                 kept = values.float().cpu()[is_known].numpy()
-                lengths = torch.ones_like(labels)
+                lengths, numbers_here = torch.ones_like(labels), torch.full_like(labels, -1)
                 if head != "token_sentiment":
                     lengths = document_lengths(labelled.batch).long()
-                known_lengths = lengths[is_known].numpy()
-                classes[head].append(ClassRows(kept, labels[is_known].numpy(), known_lengths))
+                    numbers_here = torch.tensor(batch_indices)
+                rows_here = ClassRows(
+                    kept,
+                    labels=labels[is_known].numpy(),
+                    lengths=lengths[is_known].numpy(),
+                    examples=numbers_here[is_known].numpy(),
+                )
+                classes[head].append(rows_here)
     has_sentiments = model.sentiment is not None and bool(examples)
     return Predictions(
         sentences=sentences,
         vectors=vectors,
         sentiments=np.stack(sentiments) if has_sentiments else None,
-        classes={head: _join(rows) for head, rows in classes.items()},
+        classes={head: join_rows(rows) for head, rows in classes.items()},
     )
 
 
@@ -337,15 +356,17 @@ def _no_class_rows(config: ModelConfig) -> dict[str, list[ClassRows]]:
         if labels:
             no_logits = np.zeros((0, len(labels)), np.float32)
             no_labels = np.zeros(0, np.int64)
-            classes[head] = [ClassRows(no_logits, no_labels, no_labels)]
+            classes[head] = [ClassRows(no_logits, no_labels, no_labels, no_labels)]
     return classes
 
 
-def _join(rows: Sequence[ClassRows]) -> ClassRows:
+def join_rows(rows: Sequence[ClassRows]) -> ClassRows:
+    """The rows of all parts, one part after the other."""
     return ClassRows(
         np.concatenate([part.logits for part in rows]),
         np.concatenate([part.labels for part in rows]),
         np.concatenate([part.lengths for part in rows]),
+        np.concatenate([part.examples for part in rows]),
     )
 
 
@@ -362,7 +383,10 @@ def _measure_part(
         batch = [examples[index] for index in indices]
         predictions = predict_examples(model, batch, dtype)
         for head, rows in classes.items():
-            rows.append(predictions.classes[head])
+            answered = predictions.classes[head]
+            # the index in the batch -> the one among all examples
+            numbered = np.where(answered.examples < 0, -1, np.take(indices, answered.examples))
+            rows.append(replace(answered, examples=numbered))
         answers = zip(predictions.sentences, predictions.vectors, strict=True)
         for index, example, (logits, vectors) in zip(indices, batch, answers, strict=True):
             measured[index] = _measure_example(
@@ -370,7 +394,8 @@ def _measure_part(
             )
     return Part(
         examples=[measured[index] for index in sorted(measured)],
-        classes={head: _join(rows) for head, rows in classes.items()},
+        classes={head: join_rows(rows) for head, rows in classes.items()},
+        indices=sorted(measured),
     )
 
 

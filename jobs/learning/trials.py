@@ -25,7 +25,8 @@ from ray.tune.search import Searcher
 from bertsum.errors import BertsumError, IncompleteError
 from bertsum.storage.folder import Folder
 from bertsum.training.config import TrainingConfig
-from bertsum.training.run import LOG_FILE, claim_output, prepare_encoder, run
+from bertsum.training.results.files import LOG_FILE
+from bertsum.training.run import claim_output, prepare_encoder, run
 from bertsum.training.state import StateStore, read_log
 from bertsum.tuning.config import TuningConfig, with_values
 from bertsum.tuning.samplers import Sampler, make_sampler

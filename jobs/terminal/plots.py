@@ -1,45 +1,15 @@
-"""The pictures of an evaluation and of a search, as PNG files in memory."""
+"""The picture of a search, as a PNG file in memory."""
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bertsum.errors import ConfigError
-from bertsum.evaluation.report import ROUGE_NAMES
+from bertsum.evaluation.plots import BLUE, RED, as_png, make_figure
 from bertsum.tuning.trials import Trial
-from jobs.terminal.tables import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MOST_CHOICES = 6  # fewer different numbers than this were given as a list, not as a range
-_MOST_LABELS = 50  # of a confusion matrix that is drawn: a label takes 110 to 130 points each way
-_BLUE, _RED = "#4878a8", "#b04030"  # red: what the others are compared with
-_TITLES = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_lsum": "ROUGE-Lsum"}
-
-
-def draw(report: Report) -> dict[str, bytes]:
-    """PNG files by name. Raises ConfigError where matplotlib is missing."""
-    files = {}
-    if report["rouge"]:
-        files["rouge.png"] = _rouge(report["rouge"])
-    heads = {"sentiment": "", "topic": "topic_", "words": "words_", "targets": "targets_"}
-    for head, prefix in heads.items():
-        for number, (model, values) in enumerate(report[head].items()):
-            ending = f"_{number + 1}" if number else ""  # confusion.png, confusion_2.png, ...
-            if len(values["labels"]) <= _MOST_LABELS:
-                files[f"{prefix}confusion{ending}.png"] = _confusion(f"{head} by {model}", values)
-            if "calibration" in values:
-                files[f"{prefix}calibration{ending}.png"] = _calibration(
-                    f"{head} by {model}", values
-                )
-    return files
-
-
-def check_installed() -> None:
-    """Raise ConfigError where matplotlib is missing: better known before the work than after it."""
-    _figure(1, 1)
 
 
 def draw_trials(keys: Sequence[str], trials: Sequence[Trial]) -> bytes:
@@ -50,14 +20,14 @@ def draw_trials(keys: Sequence[str], trials: Sequence[Trial]) -> bytes:
     # One plot more than keys: 2 and 4 of them fill rows of two, others leave least empty in threes.
     columns = 2 if len(keys) in (1, 3) else 3
     rows = -(-(1 + len(keys)) // columns)
-    figure, axes = _figure(4.6 * columns, 3.8 * rows, columns, rows)
+    figure, axes = make_figure(4.6 * columns, 3.8 * rows, columns, rows)
     scored = [trial for trial in trials if trial.scores]
     for i, trial in reversed(list(enumerate(scored))):  # the best one last, so that it is on top
         shares = [100 * score.share for score in trial.scores]
         scores = [score.score for score in trial.scores]
-        color, width, label = _BLUE, 1.0, None
+        color, width, label = BLUE, 1.0, None
         if i == 0:
-            color, width, label = _RED, 2.2, f"best: trial {trial.number}"
+            color, width, label = RED, 2.2, f"best: trial {trial.number}"
         size = 3 * width**0.5
         axes[0].plot(
             shares, scores, color=color, linewidth=width, marker="o", markersize=size, label=label
@@ -70,14 +40,14 @@ def draw_trials(keys: Sequence[str], trials: Sequence[Trial]) -> bytes:
         _score_by_value(axis, key, scored)
     for axis in axes[1 + len(keys) :]:
         axis.set_axis_off()
-    return _png(figure)
+    return as_png(figure)
 
 
 def _score_by_value(axis: "Axes", key: str, trials: Sequence[Trial]) -> None:
     """The best score of each trial over its value of `key`; the first trial is the best."""
     values = [trial.values[key] for trial in trials]
     scores = [trial.best.score for trial in trials if trial.best]
-    colors = [_RED, *[_BLUE] * (len(trials) - 1)]
+    colors = [RED, *[BLUE] * (len(trials) - 1)]
     # True and False are numbers in Python, but no amounts.
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values):
@@ -103,95 +73,3 @@ def _score_by_value(axis: "Axes", key: str, trials: Sequence[Trial]) -> None:
     axis.set_xlabel(key)
     axis.set_ylabel("best score")
     axis.grid(alpha=0.3)
-
-
-def _figure(
-    width: float, height: float, columns: int = 1, rows: int = 1
-) -> tuple["Figure", list["Axes"]]:
-    """Figure of `width` x `height` inches, and its axes, row after row."""
-    try:
-        from matplotlib import rcParams
-        from matplotlib.figure import Figure  # without pyplot: no window system, no state
-    except ImportError as error:
-        raise ConfigError("the plots need matplotlib: pip install 'bertsum[evaluate]'") from error
-    rcParams["text.parse_math"] = (
-        False  # names and labels may have dollar signs, and are no formulas
-    )
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
-
-
-def _png(figure: "Figure") -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
-    return stream.getvalue()
-
-
-def _rouge(rouge: Report) -> bytes:
-    """A bar for each system and measure with its interval, and a line at the lead."""
-    systems = list(rouge["systems"])
-    num_models = systems.index(rouge["lead"])  # they come first
-    colors = [_BLUE] * num_models + ["#8a8f96"] * (len(systems) - num_models)
-    figure, axes = _figure(11, 1.2 + 0.38 * len(systems), 3)
-    for axis, name in zip(axes, ROUGE_NAMES, strict=True):
-        values = [rouge["systems"][system][name] for system in systems]
-        means = [value["mean"] for value in values]
-        # Where all rows are equal, rounding makes lengths of -1e-15, which matplotlib refuses.
-        below = [max(0.0, value["mean"] - value["low"]) for value in values]
-        above = [max(0.0, value["high"] - value["mean"]) for value in values]
-        bars = {"capsize": 3, "ecolor": "#333333"}
-        axis.barh(systems, means, xerr=[below, above], color=colors, error_kw=bars)
-        for y, mean in enumerate(means):
-            axis.text(0.4, y, f"{mean:.1f}", va="center", color="white", fontsize=9)
-        axis.axvline(
-            means[num_models],
-            color=_RED,
-            linestyle="--",
-            linewidth=1,
-        )
-        axis.set_title(_TITLES[name])
-        axis.invert_yaxis()
-        axis.label_outer()
-    figure.supxlabel(
-        f"F-measure in percent, {rouge['rows']:,} documents, 95 % intervals; "
-        f"dashed: {rouge['lead']}"
-    )
-    return _png(figure)
-
-
-def _confusion(model: str, values: Report) -> bytes:
-    """A square for each pair of labels: its rows, and their share of the rows with that label."""
-    labels, counts = values["labels"], values["confusion"]
-    figure, (axis,) = _figure(1.6 + 1.1 * len(labels), 1.4 + 0.9 * len(labels))
-    shares = []  # of the rows with a label: each line of the matrix sums to 1
-    for row in counts:
-        total = max(sum(row), 1)
-        shares.append([count / total for count in row])
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for y, row in enumerate(counts):
-        for x, count in enumerate(row):
-            color = "white" if shares[y][x] > 0.5 else "black"
-            axis.text(x, y, f"{count:,}\n{shares[y][x]:.0%}", ha="center", va="center", color=color)
-    axis.set_xticks(range(len(labels)), labels)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("labelled")
-    axis.set_title(model, fontsize=10)
-    return _png(figure)
-
-
-def _calibration(model: str, values: Report) -> bytes:
-    """A dot for each bin of confidences; on the diagonal the model is as sure as it is right."""
-    calibration = values["calibration"]
-    figure, (axis,) = _figure(4.6, 4.6)
-    axis.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
-    sizes = [20 + 380 * count / values["rows"] for count in calibration["counts"]]
-    axis.scatter(
-        calibration["confidences"], calibration["accuracies"], s=sizes, color=_BLUE, alpha=0.8
-    )
-    axis.set_xlim(0, 1.02)
-    axis.set_ylim(0, 1.02)
-    axis.set_xlabel("probability of the predicted label; size of a dot: rows")
-    axis.set_ylabel("accuracy")
-    axis.set_title(f"{model}: calibration error {calibration['error']:.3f}", fontsize=10)
-    return _png(figure)

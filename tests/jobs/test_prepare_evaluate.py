@@ -25,6 +25,7 @@ from bertsum.evaluation.evaluator import EvaluationConfig
 from bertsum.evaluation.word_spans import span_report
 from bertsum.labels.shards import is_prepared
 from jobs import evaluate, prepare, status, train
+from jobs import report as report_job
 from jobs.evaluate import name_models
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -177,6 +178,19 @@ def test_evaluating(
         "rouge.png",
     ]
     assert all((output / "_report" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+    worst = json.loads((output / "_report" / "worst_examples.json").read_text())
+    texts = dict(enumerate(pq.read_table(source)["document"].to_pylist()))
+    assert {example["head"] for example in worst} == {"summary", "sentiment"}
+    for example in worst:
+        name, row = example["where"].split(", row ")
+        assert example["text"] == texts[10 * int(name.removesuffix(".parquet")) + int(row)]
+    page = output / "_report" / "report.html"
+    assert f"report: {page}" in printed.replace("\n", "")
+    before = page.read_bytes()
+    page.unlink()
+    assert report_job.main([str(output)]) == 0
+    assert page.read_bytes() == before
 
     assert evaluate.main(command) == 0  # nothing is computed again; the tables are shown again
     printed = capsys.readouterr().out

@@ -42,10 +42,14 @@ def test_two_workers_make_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads((output / "validation.json").read_text())["news"]["rows"] == 24
     assert "2 workers of 1 threads" in (output / "model_card.md").read_text()
     assert Summarizer(str(output))("The cat sleeps. A dog runs.").status == "ok"
+    assert len(json.loads((output / "worst_examples.json").read_text())) > 0
+    page = (output / "report.html").read_bytes()
+    (output / "report.html").unlink()  # as of a run that was killed just before
     written = (output / "model.safetensors").stat().st_mtime_ns
     assert train.main([*command, "--set", "validate_every_steps=8"]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert (output / "model.safetensors").stat().st_mtime_ns == written
+    assert (output / "report.html").read_bytes() == page
     assert train.main([*command, "--set", "seed=1"]) == 1
     assert (
         "another configuration; these differ: seed, validate_every_steps" in capsys.readouterr().err

@@ -273,27 +273,12 @@ function showPair(event) {
   parts.list.focus({ preventScroll: true });
 }
 
-const THEMES = ["system", "light", "dark"];
-
-function setTheme(theme) {
-  if (theme === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  document.getElementById("theme").textContent = `Theme: ${theme}`;
-  try { localStorage.setItem("theme", theme); } catch { /* a page from a file may have no storage */ }
-}
-
-function nextTheme() {
-  const current = document.documentElement.dataset.theme ?? "system";
-  setTheme(THEMES[(THEMES.indexOf(current) + 1) % THEMES.length]);
-}
-
 const KEYS = [
   ["j", "next document", () => move(1)],
   ["k", "document before", () => move(-1)],
   ["r", "a random document", showRandom],
   ["/", "search", () => { parts.search.focus(); parts.search.select(); }],
-  ["t", "theme: system, light, dark", nextTheme],
-  ["?", "this help", () => document.getElementById("help").showModal()],
+  ...FRAME_KEYS,
 ];
 const LIST_KEYS = { ArrowDown: () => move(1), ArrowUp: () => move(-1), PageDown: () => move(10), PageUp: () => move(-10), Home: () => show(0), End: () => show(state.shown.length - 1), Enter: () => { show(state.position, { open: true }); parts.document.focus(); } };
 
@@ -314,22 +299,9 @@ function pressed(event) {
   action();
 }
 
-function start() {
-  const sections = [runSection(data), rowsSection(data), comparisonSection(data), timeSection(data), errorSection(data), documentSection()].filter(Boolean);
-  document.getElementById("main").append(...sections);
-  document.getElementById("sections").append(...sections.map((part) => element("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
-  document.getElementById("help").append(element("h2", { id: "help-title" }, "Keys"),
-    element("dl", {}, ...[...KEYS, ["Esc", "clear the search; back to the list"]].flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)])),
-    element("form", { method: "dialog" }, element("button", {}, "Close")));
-  document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
-  document.getElementById("theme").addEventListener("click", nextTheme);
-  let theme = null;
-  try { theme = localStorage.getItem("theme"); } catch { /* as above */ }
-  if (THEMES.includes(theme)) setTheme(theme);
-  document.addEventListener("keydown", pressed);
-  document.addEventListener("show-pair", showPair);
-  window.addEventListener("resize", drawList);
-  applyFilters();
-}
-
-start();
+document.addEventListener("show-pair", showPair);
+window.addEventListener("resize", drawList);
+startPage([runSection(data), rowsSection(data), comparisonSection(data), timeSection(data), errorSection(data), documentSection()],
+  [...KEYS, ["Esc", "clear the search; back to the list"]]);
+document.addEventListener("keydown", pressed);
+applyFilters();

@@ -193,7 +193,8 @@ function comparisonSection(data) {
     .filter(([column, values]) => column !== "language" && values.pairs.some(([label, other]) => label !== other))
     .map(([column, values]) => pairTable(column, values));
   return section("comparison", "Two runs", note(others),
-    table("Agreement", ["column", "#equal", "#Cohen's kappa", "#rows that differ"], agreement),
+    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Agreement" },
+      table("Agreement", ["column", "#equal", "#Cohen's kappa", "#rows that differ"], agreement)),
     element("div", { class: "grid" }, ...tables));
 }
 

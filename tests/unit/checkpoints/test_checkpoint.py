@@ -655,6 +655,9 @@ def test_a_digest_is_of_the_content(copy, checkpoint, tmp_path):
     (elsewhere / "training_log.jsonl").write_text("{}")
     (elsewhere / "model_card.md").write_text("another card")
     (elsewhere / "validation.json").write_text("{}")
+    (elsewhere / "validation_report.json").write_text("{}")
+    (elsewhere / "worst_examples.json").write_text("[]")
+    (elsewhere / "report.html").write_text("<html>")
     (elsewhere / "training_config.json").write_text("{}")
     assert model_digest(elsewhere) == model_digest(checkpoint)
 

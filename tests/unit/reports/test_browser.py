@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.browser import CHROMIUM, Page, chromium
+from helpers.browser import CHROMIUM, CONTRAST, Page, chromium
 from helpers.report_runs import CONFIG, Run, predict, write_documents
 
 from bertsum.runs.records import Job
@@ -24,40 +24,6 @@ HOSTILE = [
     "\u05d0\u05d1\u05d2 \u05d3\u05d4. Second. Third.",
 ]
 NUMBER = 2000
-# What a person reads, and the least ratio of luminance of any text to what lies behind it.
-_CONTRAST = """
-(() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (value) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = value;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
-  };
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-  const luminance = (colour) => {
-    const [r, g, b] = colour.map((v) => v / 255)
-      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  let least = [99, ""];
-  for (const node of document.querySelectorAll("body *")) {
-    const hasText = [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
-    if (!hasText || !node.getClientRects().length || node.closest("script, style, noscript")) continue;
-    const layers = [];
-    for (let up = node; up; up = up.parentElement) layers.push(rgba(getComputedStyle(up).backgroundColor));
-    let behind = [255, 255, 255];
-    for (const layer of layers.reverse()) behind = over(layer, behind);
-    const style = getComputedStyle(node);
-    const colour = node.namespaceURI.endsWith("svg") ? style.fill : style.color;
-    const [a, b] = [luminance(over(rgba(colour), behind)), luminance(behind)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < least[0]) least = [ratio, `${node.tagName} ${node.className} ${node.textContent.slice(0, 40)}`];
-  }
-  return least;
-})()
-"""
 
 
 def second_model(text: str, number: int) -> Prediction:
@@ -252,7 +218,7 @@ def test_contrast(page: Page, pages: Path, name: str, scheme: str) -> None:
             f"(() => {{ const v = document.getElementById('view'); v.value = '{view}';"
             "v.dispatchEvent(new Event('change')); })()"
         )
-        ratio, where = page.run(_CONTRAST)
+        ratio, where = page.run(CONTRAST)
         assert ratio >= 4.5, (view, where)
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bertsum.evaluation.plots import draw
 from bertsum.evaluation.report import ROUGE_NAMES
-from jobs.terminal.plots import draw
 
 
 def test_an_interval_that_rounding_turned_around_is_drawn() -> None:
