@@ -27,6 +27,7 @@ from bertsum.runs.records import (
     read_json,
     read_record,
 )
+from bertsum.runs.times import UnitTime, read_times
 from bertsum.storage.folder import Folder, mask
 
 _THREADS = 16  # a record or footer is a small read, so it is latency that threads hide
@@ -34,11 +35,16 @@ _THREADS = 16  # a record or footer is a small read, so it is latency that threa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile:
-    """A complete file of results. `written`: Unix time of its last write, where it is known."""
+    """A complete file of results.
+
+    - `written`: Unix time of its last write, where the filesystem tells it.
+    - `made`: how it was made, where the job has recorded it.
+    """
 
     file: OutputFile
     counts: Counts
     written: float | None
+    made: UnitTime | None
 
     @property
     def name(self) -> str:
@@ -191,6 +197,9 @@ def _read_records(output: Folder, published: frozenset[str]) -> _Records:
 def _with_counts(output: Folder, files: Sequence[OutputFile], known: Known) -> list[ResultFile]:
     """What is in each file: by a manifest, else by the footer."""
     times = output.write_times()
+    made = read_times(output, [""])
+    partitions = {partition_of(file.name) for file in files if file.name not in made}
+    made |= read_times(output, sorted(partitions - {""}))
 
     def read(file: OutputFile) -> Counts:
         if file.name in known.records:
@@ -204,7 +213,12 @@ def _with_counts(output: Folder, files: Sequence[OutputFile], known: Known) -> l
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return [
-            ResultFile(file=file, counts=counts, written=times.get(file.name))
+            ResultFile(
+                file=file,
+                counts=counts,
+                written=times.get(file.name),
+                made=made.get(file.name),
+            )
             for file, counts in zip(files, pool.map(read, files), strict=True)
         ]
 

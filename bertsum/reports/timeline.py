@@ -1,13 +1,13 @@
-"""When the files of a result were written: throughput over time, and the slowest units.
+"""When the units of a result were made: throughput over time, and the slowest units.
 
-A job records no times in its files, so that equal rows give equal bytes. What is known is when the
-filesystem saw each file written last. So a stretch of work is a series of files without a long
-pause. How long a unit took itself is not known where several replicas work at once.
+Files of results hold no times, so that equal rows give equal bytes. The job records them beside the
+results (`bertsum.runs.times`). Of a file without a record, such as one of an earlier version or one
+of a table that was put together, only that time is known at which the filesystem saw it written
+last: its work is taken to have begun when the file before it was there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -38,87 +38,147 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowUnit:
-    """A file of results, and the seconds since the one before it was written."""
+    """A file of results, and the seconds that it took.
+
+    `replica`: which made it; None where no time was recorded, and the seconds are those since the
+    file before it.
+    """
 
     name: str
     rows: int
     tokens: int
     written: float
     seconds: float
+    replica: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """`without_time`: files of which no time is known; `num_stretches`: also those not shown."""
+    """What is known of the times of a result.
+
+    - `num_stretches`: also those not shown.
+    - `recorded`: files whose time the job recorded.
+    - `without_time`: files of which no time is known.
+    """
 
     stretches: Sequence[Stretch]
     num_stretches: int
     slowest: Sequence[SlowUnit]
+    recorded: int
     without_time: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The making of a file; `start` is `end` where its beginning is not known."""
+
+    start: float
+    end: float
+    entry: ResultFile
+
+
 def make_timeline(result: Result) -> Timeline:
-    """The stretches of work, and the units that came longest after the one before."""
-    timed: list[tuple[float, ResultFile]] = []
+    """The stretches of work, and the units that took longest."""
+    spans: list[_Span] = []
     for entry in result.files:
-        if entry.written is not None:
-            timed.append((entry.written, entry))
-    timed.sort(key=lambda pair: (pair[0], pair[1].name))
-    gaps = np.diff([time for time, _ in timed]).tolist()
-    # the shortest time between two files that counts as a pause, in seconds
-    pause = _LEAST_PAUSE_SECONDS
-    if gaps:
-        pause = max(pause, _PAUSE_FACTOR * median(gaps))
-    groups: list[list[tuple[float, ResultFile]]] = []
-    for time, entry in timed:
-        if not groups or time - groups[-1][-1][0] > pause:
-            groups.append([])
-        groups[-1].append((time, entry))
+        if entry.made is not None:
+            begun = entry.made.begun
+            spans.append(_Span(begun, begun + entry.made.seconds, entry))
+        elif entry.written is not None:
+            spans.append(_Span(entry.written, entry.written, entry))
+    spans.sort(key=lambda span: (span.start, span.entry.name))
+    groups = list(_groups(spans))
+    longest = max((_length(group) for group in groups), default=0.0)
     stretches: list[Stretch] = []
     units: list[SlowUnit] = []
-    longest = max((group[-1][0] - group[0][0] for group in groups), default=0.0)
     for index, group in enumerate(groups):
-        # the work on the first file of a stretch began at an unknown time, but for the first one
-        begin = group[0][0]
-        if index == 0 and result.begun is not None and 0 < begin - result.begun < pause:
-            group = [(result.begun, group[0][1]), *group]
-            begin = result.begun
-        stretches.append(_stretch(group, begin, longest))
-        for (before, _), (written, entry) in pairwise(group):
-            units.append(
-                SlowUnit(
-                    name=mask(entry.name),
-                    rows=entry.counts.rows,
-                    tokens=entry.counts.tokens,
-                    written=written,
-                    seconds=written - before,
-                )
-            )
+        before = None if index else _beginning(result, group[0])
+        known = _with_beginnings(group, before)
+        stretches.append(_stretch(group[0].start if before is None else before, known, longest))
+        units += map(_unit, known)
     units.sort(key=lambda unit: (-unit.seconds, unit.name))
     return Timeline(
         stretches=stretches[-_MOST_STRETCHES:],
         num_stretches=len(stretches),
         slowest=units[:_MOST_UNITS],
-        without_time=len(result.files) - len(timed),
+        recorded=sum(span.entry.made is not None for span in spans),
+        without_time=len(result.files) - len(spans),
     )
 
 
-def _stretch(group: Sequence[tuple[float, ResultFile]], begin: float, longest: float) -> Stretch:
-    """`group`: the first entry stands for the beginning alone."""
-    end = group[-1][0]
-    rows = [entry.counts.rows for _, entry in group[1:]]
+def _beginning(result: Result, first: _Span) -> float | None:
+    """When the plan was written, if the work on the first file may have begun then."""
+    if first.entry.made is not None or result.begun is None:
+        return None
+    return result.begun if 0 < first.start - result.begun < _LEAST_PAUSE_SECONDS else None
+
+
+def _groups(spans: Sequence[_Span]) -> Iterator[list[_Span]]:
+    """The spans, which ascend, cut at long pauses."""
+    ends = np.maximum.accumulate([span.end for span in spans]) if spans else np.empty(0)
+    gaps = [span.start - end for span, end in zip(spans[1:], ends.tolist(), strict=False)]
+    # the shortest time between two files that counts as a pause, in seconds
+    pause = max(_LEAST_PAUSE_SECONDS, _PAUSE_FACTOR * median(gaps)) if gaps else 0.0
+    first = 0
+    for index, gap in enumerate(gaps, 1):
+        if gap > pause:
+            yield list(spans[first:index])
+            first = index
+    if spans:
+        yield list(spans[first:])
+
+
+def _length(group: Sequence[_Span]) -> float:
+    return max(span.end for span in group) - group[0].start
+
+
+def _with_beginnings(group: Sequence[_Span], before: float | None) -> list[_Span]:
+    """The spans whose beginning is recorded, or was when the file before was there.
+
+    `before`: when the work on the first file began, where that is known.
+    """
+    known: list[_Span] = []
+    end = before
+    for span in group:
+        if span.entry.made is not None:
+            known.append(span)
+        elif end is not None:
+            known.append(_Span(end, span.end, span.entry))
+        end = span.end if end is None else max(end, span.end)
+    return known
+
+
+def _stretch(begin: float, spans: Sequence[_Span], longest: float) -> Stretch:
+    end = max((span.end for span in spans), default=begin)
+    rows = np.array([span.entry.counts.rows for span in spans], np.float64)
     # as many parts as it has of the longest one, and not more than files
     share = (end - begin) / longest if longest else 1.0
-    bins = max(min(round(_BINS * share), len(rows)), 1)
+    bins = max(min(round(_BINS * share), len(spans)), 1)
     rates: list[float] = []
     if end > begin:
-        times = [time for time, _ in group[1:]]
-        sums, _ = np.histogram(times, bins=bins, range=(begin, end), weights=rows)
-        rates = (sums / ((end - begin) / bins)).tolist()
+        edges = np.linspace(begin, end, bins + 1)
+        starts = np.array([span.start for span in spans])
+        ends = np.array([span.end for span in spans])
+        # a file of 100 rows that took 10 s is half done after 5 s: 50 rows
+        lengths = np.maximum(ends - starts, 1e-9)
+        done = [float((rows * np.clip((edge - starts) / lengths, 0, 1)).sum()) for edge in edges]
+        rates = (np.diff(done) / ((end - begin) / bins)).tolist()
     return Stretch(
         begin=begin,
         end=end,
-        rows=sum(rows),
-        tokens=sum(entry.counts.tokens for _, entry in group[1:]),
+        rows=int(rows.sum()),
+        tokens=sum(span.entry.counts.tokens for span in spans),
         rates=[round(rate, 3) for rate in rates],
+    )
+
+
+def _unit(span: _Span) -> SlowUnit:
+    entry = span.entry
+    return SlowUnit(
+        name=mask(entry.name),
+        rows=entry.counts.rows,
+        tokens=entry.counts.tokens,
+        written=span.end,
+        seconds=span.end - span.start,
+        replica=None if entry.made is None else entry.made.replica,
     )

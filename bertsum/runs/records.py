@@ -3,6 +3,7 @@
     <partition>/<stem>-<first row>-<fingerprint>.parquet
                               results; the footer's key `bertsum` says of what
     _bertsum/plan.json        the units of the run, written before work begins
+    _bertsum/times.json       when units were made; see `bertsum.runs.times`
     _bertsum/failures.json    what a run could not do; gone once a later run did it
     _bertsum/manifest.json    files, rows, bytes, checksums, statuses: once every unit exists
     _SUCCESS                  last of all; taken away before new work begins

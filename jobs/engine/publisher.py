@@ -26,6 +26,7 @@ from bertsum.runs.concurrent_runs import settle
 from bertsum.runs.input import read_schema
 from bertsum.runs.plan import Plan, refuse_superseded
 from bertsum.runs.records import Counts, FileRecord, add_counts
+from bertsum.runs.times import TimesWriter, UnitTime
 from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import UnitReport
@@ -150,6 +151,7 @@ class Publisher:
         self.run = run
         self._missing: dict[str, set[str]] = {}  # names of units, of the groups that are begun
         self._records: dict[str, FileRecord] = {}
+        self._times = TimesWriter(run.output)
         self._is_exclusive = True  # else a file may be a later writer's, and is read back
 
     @property
@@ -181,7 +183,10 @@ class Publisher:
         missing = self.plan.part(groups).missing.items()
         units = dict(sorted(missing, key=lambda item: rank[self.plan.group_of(item[0])]))
         with Display(self.plan.num_rows, self.rows_done, console) as display:
-            outcome = run_waves(units, replicas, display, self)
+            try:
+                outcome = run_waves(units, replicas, display, self)
+            finally:  # of an interrupted run, too
+                self._write_times(groups)
         self._fail(outcome.failures)
         self.rows_done += outcome.tally.documents
 
@@ -192,6 +197,9 @@ class Publisher:
         if report.record is not None and report.name not in self.reports:
             self.reports[report.name], self._records[report.name] = report, report.record
             self._missing[group].discard(report.name)
+            if report.created:
+                made = UnitTime(report.begun, report.wall_seconds, report.replica)
+                self._times.add(group, report.name, made)
         if group:  # the commit of everything takes long, and needs no replica: Ray is let go first
             self._commit_complete([group])
 
@@ -249,6 +257,7 @@ class Publisher:
         for group in groups:
             if self._missing[group] or group in self.failures or group in self.published:
                 continue
+            self._write_times([group])
             try:
                 self.published[group] = self.commit(group)
             except BertsumError as error:
@@ -260,6 +269,11 @@ class Publisher:
                 if group:
                     rows = self.published[group].rows
                     console.print(f"published {group}: {rows:,} rows", soft_wrap=True)
+
+    def _write_times(self, groups: Sequence[str]) -> None:
+        """Write the times of the units of these groups that are not written yet."""
+        for group in groups:
+            self._times.flush(group, self.plan.part([group]).expected)
 
     def _fail(self, failures: Sequence[Failure]) -> None:
         """Record what could not be done in the directory of its group, which stays incomplete.

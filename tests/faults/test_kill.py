@@ -68,6 +68,7 @@ def assert_same(output: Path, uninterrupted: Path) -> None:
     assert sorted(path.name for path in (output / "_bertsum").iterdir()) == [
         "manifest.json",
         "plan.json",
+        "times.json",
     ]
     assert not list(output.rglob(".*"))
 

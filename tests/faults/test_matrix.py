@@ -129,7 +129,8 @@ class Bench:
     def check(self, expected: dict[str, bytes]) -> None:
         """The same bytes under the same names, nothing beside them, and each file put once."""
         assert self.result() == expected
-        assert self.records() == ["out/_bertsum/manifest.json", "out/_bertsum/plan.json"]
+        names = ("manifest", "plan", "times")
+        assert self.records() == [f"out/_bertsum/{name}.json" for name in names]
         ids = [
             value
             for key, data in sorted(self.result().items())

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 from helpers.job_helpers import documents, read_result, result_files, write
 
+from bertsum.runs.times import read_times
+from bertsum.storage.folder import Folder
 from jobs import nightly, status, summarize
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -59,6 +61,8 @@ def test_one_day_then_the_next_then_late_data(
     write(documents(3, first_id=24), source / "dt=2026-11-21" / "late.parquet")
     code, night, _ = run(capsys, *command, "--date", "2026-11-21")
     assert (code, night["state"], night["rows"], night["rows_made"]) == (0, "done", 15, 3)
+    made = read_times(Folder(str(output)), ["dt=2026-11-20", "dt=2026-11-21"])
+    assert sorted(made) == sorted(result_files(output))
     # and a run over everything finds nothing left to make
     assert summarize.main([str(argument) for argument in command]) == 0
     assert read_result(output)["id"].to_pylist() == list(range(27))

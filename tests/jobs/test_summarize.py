@@ -21,7 +21,9 @@ from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.config import SummarizerConfig
 from bertsum.inference.summarizer import Summarizer
+from bertsum.runs.times import read_times
 from bertsum.schema import PREDICTION_SCHEMA
+from bertsum.storage.folder import Folder
 from jobs import status, summarize
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -139,6 +141,12 @@ def test_a_try_out_then_all_then_more(source: Path, tmp_path: Path, checkpoint: 
     assert ids.to_pylist() == list(range(48))
     assert mtimes(output / "dt=2026-11-20").items() >= first.items()
     assert json.loads((output / "_bertsum" / "manifest.json").read_text())["rows"] == 48
+    # of units of all three runs it is recorded when they were made, and in which order
+    made = read_times(Folder(str(output)), [""])
+    assert sorted(made) == sorted(result_files(output))
+    last = max(made.values(), key=lambda unit: unit.begun)
+    assert last is made[result_files(output)[-1]]
+    assert all(0 < unit.seconds < LIMIT_SECONDS and ":" in unit.replica for unit in made.values())
 
 
 def test_another_model_must_be_asked_for(

@@ -102,10 +102,17 @@ function partitionTable(run, index) {
 function timeSection(data) {
   const runs = [data.run, data.other].filter(Boolean);
   return section("time", "Time",
-    note("A job records no times in its files, so that equal rows give equal bytes. Shown is when the filesystem saw each file written last. Not known: how long a unit took itself, which replica made it, and work that was lost. A copy of the files has other times."),
     ...runs.flatMap((run, index) => [
       runs.length > 1 ? element("h3", {}, index ? "The other run" : "This run") : null,
-      throughput(run.timeline), slowest(run.timeline)]));
+      timeNote(run), throughput(run.timeline), slowest(run.timeline)]));
+}
+
+function timeNote(run) {
+  const { recorded } = run.timeline;
+  if (recorded === run.num_files) return note("Times are those that the job recorded: from when a replica began to compute a unit until its file was written. Work that was lost is not in them.");
+  const others = "the time at which the filesystem saw it written last, and its work is taken to have begun when the file before it was there; a copy of the files has other times.";
+  if (!recorded) return note(`The job recorded no times. Of each file this is ${others}`);
+  return note(`The job recorded the times of ${count(recorded)} of ${count(run.num_files)} files: from when a replica began to compute a unit until its file was written. Of any other file this is ${others}`);
 }
 
 function throughput(timeline) {
@@ -152,11 +159,12 @@ function throughput(timeline) {
 function slowest(timeline) {
   if (!timeline.slowest.length) return null;
   const rows = timeline.slowest.map((unit) => [
-    datum(unit.name), count(unit.rows), count(unit.tokens), clock(unit.written), duration(unit.seconds)]);
+    datum(unit.name), count(unit.rows), count(unit.tokens), clock(unit.written), unit.replica === null ? "not recorded" : datum(unit.replica),
+    unit.seconds ? short.format(unit.tokens / unit.seconds) : "–", duration(unit.seconds)]);
   return element("details", { open: true },
-    element("summary", {}, "Slowest units: those that came longest after the one before"),
+    element("summary", {}, "Slowest units"),
     element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Slowest units" },
-      table("Slowest units", ["file", "#rows", "#tokens", "#written (UTC)", "#after the one before"], rows)));
+      table("Slowest units", ["file", "#rows", "#tokens", "#written (UTC)", "replica", "#tokens a second", "#time"], rows)));
 }
 
 function errorSection(data) {

@@ -1,6 +1,7 @@
 """Counts over all rows, against values that are known from how the rows were made."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from helpers.report_runs import Run, predict, write_documents
 from bertsum.reports.result import read_result
 from bertsum.reports.statistics import LENGTH_EDGES, count_rows
 from bertsum.reports.timeline import make_timeline
+from bertsum.runs.times import TimesWriter, UnitTime
 from bertsum.schema import Prediction, Status
 
 
@@ -82,3 +84,41 @@ def test_slowest_units_come_longest_after_the_one_before(timed: Run) -> None:
     slowest = make_timeline(read_result(timed.output)).slowest
     assert [unit.seconds for unit in slowest] == [20, 20, 20, 15, 10, 10, 10]
     assert slowest[3].written == 1000
+
+
+def test_recorded_times_count_where_replicas_work_at_once(tmp_path: Path) -> None:
+    """Two replicas: 10 rows in [100, 110] and in [105, 125] each, then one in [110, 120]."""
+    write_documents(tmp_path / "in", {"": ["Alpha. Beta."] * 30})
+    run = Run(tmp_path / "in", tmp_path / "out", rows_per_unit=10).run()
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
+    writer = TimesWriter(run.output)
+    for name, begun, seconds in zip(names, (100, 105, 110), (10, 20, 10), strict=True):
+        writer.add("", name, UnitTime(begun, seconds, f"host:{begun}"))
+    writer.flush("", names)
+    timeline = make_timeline(read_result(run.output))
+    (stretch,) = timeline.stretches
+    assert (stretch.begin, stretch.end, stretch.rows) == (100, 125, 30)
+    # three parts of 25 / 3 s; rows done until second 100, 108.33, 116.67, 125
+    done = [0, 25 / 3 + 10 / 6, 10 + 35 / 6 + 20 / 3, 30]
+    expected = [(after - before) / (25 / 3) for before, after in pairwise(done)]
+    assert stretch.rates == pytest.approx(expected, abs=1e-3)
+    assert [(u.name, u.seconds, u.replica) for u in timeline.slowest] == [
+        (names[1], 20, "host:105"),
+        (names[0], 10, "host:100"),
+        (names[2], 10, "host:110"),
+    ]
+    assert (timeline.recorded, timeline.without_time) == (3, 0)
+
+
+def test_a_file_without_a_record_has_the_time_of_the_filesystem(timed: Run) -> None:
+    names = sorted(file.name for file in read_result(timed.output).files)
+    writer = TimesWriter(timed.output)
+    writer.add("", names[1], UnitTime(1001, 9, "host:1"))
+    writer.flush("", names)
+    timeline = make_timeline(read_result(timed.output))
+    assert timeline.recorded == 1
+    assert timeline.stretches[0].rows == 40
+    by_name = {unit.name: (unit.seconds, unit.replica) for unit in timeline.slowest}
+    assert by_name[names[1]] == (9, "host:1")
+    assert by_name[names[0]] == (15, None)
+    assert by_name[names[2]] == (10, None)

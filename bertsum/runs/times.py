@@ -1,0 +1,96 @@
+"""When units were made, and by whom: a record beside the results, whose own bytes hold no time.
+
+    _bertsum/times.json                  of a run over everything
+    _bertsum/times/<partition>.json      of a run that is narrowed to partitions
+
+It is written now and then, and before a group is committed. A driver that is killed loses the times
+of the last units; nothing depends on them.
+"""
+
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+
+from bertsum.errors import OutputError
+from bertsum.storage.folder import Folder
+
+_LEAST_SECONDS = 30.0  # between two writes
+_MOST_SHARE = 0.02  # of a run's time that goes into writing
+_THREADS = 16  # a record is a small read, so it is latency that threads hide
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTime:
+    """How a unit was made.
+
+    - `begun`: Unix time when the device began with it.
+    - `seconds`: from then until its file was written.
+    - `replica`: which made it.
+    """
+
+    begun: float
+    seconds: float
+    replica: str
+
+
+class TimesWriter:
+    """Collects times of units and writes them into the record of their group.
+
+    What the record has of an earlier attempt, or of another run at work, stays.
+    """
+
+    def __init__(self, output: Folder) -> None:
+        self._output = output
+        self._new: dict[str, dict[str, UnitTime]] = {}  # not written yet, by group and name
+        self._next_write = time.monotonic() + _LEAST_SECONDS
+
+    def add(self, group: str, name: str, made: UnitTime) -> None:
+        """Take in the time of a unit, and write all when it is time to do so."""
+        self._new.setdefault(group, {})[name] = made
+        if (start := time.monotonic()) >= self._next_write:
+            for waiting in list(self._new):
+                self._write(waiting)
+            seconds = time.monotonic() - start
+            self._next_write = start + max(_LEAST_SECONDS, seconds / _MOST_SHARE)
+
+    def flush(self, group: str, names: Collection[str]) -> None:
+        """Write what is new of a group, without files that are not among `names`."""
+        if group in self._new:
+            self._write(group, names)
+
+    def _write(self, group: str, names: Collection[str] | None = None) -> None:
+        times = read_times(self._output, [group]) | self._new.pop(group)
+        units: dict[str, tuple[float, float, str]] = {}
+        for name, made in times.items():
+            if names is None or name in names:
+                units[name] = astuple(made)
+        self._output.write_replace(_record_name(group), json.dumps({"units": units}).encode())
+
+
+def read_times(output: Folder, groups: Iterable[str]) -> dict[str, UnitTime]:
+    """The times of these groups, by name of the file. A damaged record counts as none."""
+    times: dict[str, UnitTime] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for units in pool.map(lambda group: _read(output, group), groups):
+            times |= units
+    return times
+
+
+def _read(output: Folder, group: str) -> Mapping[str, UnitTime]:
+    name = _record_name(group)
+    if output.info(name) is None:
+        return {}
+    try:
+        units = json.loads(output.read_bytes(name))["units"]
+        return {
+            unit: UnitTime(float(begun), float(seconds), str(replica))
+            for unit, (begun, seconds, replica) in units.items()
+        }
+    except (OutputError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _record_name(group: str) -> str:
+    return f"_bertsum/times/{group}.json" if group else "_bertsum/times.json"
