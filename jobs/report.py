@@ -21,6 +21,7 @@ class ReportOptions:
     - `html`: the page; None: `report.html`, beside a checkpoint or among an evaluation's results,
       else in the working directory.
     - `input`: where INPUT is now; None: where the records say.
+    - `views`, `dbt`: a file and a directory for SQL, in place of the page.
     """
 
     output: str
@@ -28,6 +29,8 @@ class ReportOptions:
     html: str | None = None
     documents: int = _MOST_DOCUMENTS
     input: str | None = None
+    views: str | None = None
+    dbt: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +73,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         help="where INPUT is now, if it was moved, or is recorded without its credentials",
     )
+    add(
+        "--views",
+        metavar="FILE",
+        help="in place of the page: SQL views of a finished run with flat columns, for DuckDB",
+    )
+    add(
+        "--dbt",
+        metavar="DIR",
+        help="in place of the page: sources.yml of a finished run for dbt, with descriptions and "
+        "tests, and the views as models",
+    )
     return options
 
 
@@ -78,6 +92,8 @@ def report(options: ReportOptions) -> int:
     # they import pyarrow.compute and the rules for sentences, which `--help` does not need
     from bertsum.reports.measures import kind_of
 
+    if options.views is not None or options.dbt is not None:
+        return write_catalog(options)
     kind = kind_of(Folder(options.output))
     if kind is None:
         return report_run(options)
@@ -110,12 +126,42 @@ def write_measures(output: Folder, folder: Folder | None = None, name: str = "")
     return f"report: {folder}/{name} ({len(page) / 1e6:.1f} MB)"
 
 
-def _split(html: str) -> tuple[Folder, str]:
-    """Directory and name of a page. Raises ConfigError."""
-    directory, _, name = html.rpartition("/")
+def write_catalog(options: ReportOptions) -> int:
+    """Write the views and what dbt needs, and say where they are."""
+    from bertsum.reports.catalog import dbt_files, read_catalog, views_sql
+    from bertsum.reports.results import read_results
+
+    catalog = read_catalog(read_results(options.output))
+    if options.views is not None:
+        folder, name = _split(options.views, "--views")
+        _refuse_inside(folder, options.output, f"--views {options.views!r}")
+        folder.write_replace(name, views_sql(catalog).encode())
+        print(f"views: {folder}/{name}")
+    if options.dbt is not None:
+        folder = Folder(options.dbt)
+        _refuse_inside(folder, options.output, f"--dbt {options.dbt!r}")
+        files = dbt_files(catalog)
+        for name, text in files.items():
+            folder.write_replace(name, text.encode())
+        print(f"dbt: {', '.join(files)} in {folder}")
+    return 0
+
+
+def _split(path: str, option: str = "--html") -> tuple[Folder, str]:
+    """Directory and name of a file. Raises ConfigError."""
+    directory, _, name = path.rpartition("/")
     if not name:
-        raise ConfigError(f"--html {html!r} names no file")
-    return Folder(directory or ("/" if html.startswith("/") else ".")), name
+        raise ConfigError(f"{option} {path!r} names no file")
+    return Folder(directory or ("/" if path.startswith("/") else ".")), name
+
+
+def _refuse_inside(folder: Folder, output: str, what: str) -> None:
+    """Raise ConfigError for a directory that is OUTPUT, or in it and visible there."""
+    if folder.is_below(Folder(output)):
+        raise ConfigError(
+            f"{what} lies in OUTPUT {Folder(output)}, which takes no other files than those of its "
+            "job; choose another directory"
+        )
 
 
 def report_run(options: ReportOptions) -> int:
@@ -127,11 +173,7 @@ def report_run(options: ReportOptions) -> int:
     output, html = Folder(options.output), options.html or _DEFAULT_PAGE
     folder, name = _split(html)
     for result in filter(None, [options.output, options.compare]):
-        if folder.is_below(Folder(result)):
-            raise ConfigError(
-                f"--html {html!r} lies in OUTPUT {Folder(result)}, which takes no other "
-                "files than those of its job; choose another directory"
-            )
+        _refuse_inside(folder, result, f"--html {html!r}")
     other = None if options.compare is None else read_result(Folder(options.compare))
     made = make_report(
         read_result(output), other, most_documents=options.documents, input_uri=options.input
