@@ -68,7 +68,7 @@ class DocumentView:
         for start, end, score in self.marks:
             if start < position:  # sentences do not overlap; of a damaged row they might
                 continue
-            share = 0.35 if score is None else 0.15 + 0.5 * score
+            share = 0.3 if score is None else 0.12 + 0.4 * score
             title = "" if score is None else f' title="{score:.2f}"'
             parts.append(_escape(_decode(units[2 * position : 2 * start])))
             sentence = _escape(_decode(units[2 * start : 2 * end]))
