@@ -70,7 +70,14 @@ from bertsum.training.results.files import (
 from bertsum.training.results.measured import draw_pictures, find_worst, source_report
 from bertsum.training.state import LogLine, StateStore, VectorStore, read_log
 from bertsum.training.tracking import Tracking, finite_values, numbers
-from bertsum.training.validation import LabelledSource, Part, answer, calibrate, measures_of
+from bertsum.training.validation import (
+    LabelledSource,
+    Measures,
+    Part,
+    answer,
+    calibrate,
+    measures_of,
+)
 
 VECTORS_DIRECTORY = "vectors"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
@@ -232,7 +239,8 @@ def run(
         facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
         output.write_replace(MEASURES_FILE, _dump(results))
         output.write_replace(WORST_FILE, dump_worst(worst))
-        pictures = _write_reports(output, model, sources, answered)
+        reports = _write_reports(output, model, sources, answered)
+        pictures = _write_pictures(output, reports, say)
         card = model_card(config, num_rows, results, facts, pictures)
         measured = card.partition("## Measured")[2].partition("## Pictures")[0]
         say({"markdown": f"## Measured{measured}"})
@@ -246,22 +254,32 @@ def _write_reports(
     model: BertSum,
     sources: Iterable[LabelledSource],
     answered: Mapping[str, Sequence[Part]],
-) -> list[str]:
-    """Write the reports on all sources, and their pictures; returns the names of all pictures."""
+) -> dict[str, Measures]:
+    """Write the reports on all sources, and return them by source."""
     reports = {}
     for source in sources:
         if source.config.name in answered:
             parts = answered[source.config.name]
             reports[source.config.name] = source_report(model, parts, source.config)
     output.write_replace(REPORT_FILE, _dump(reports))
+    return reports
+
+
+def _write_pictures(output: Folder, reports: Mapping[str, Measures], say: Report) -> list[str]:
+    """Write pictures of the reports; returns the names of these and of the curves."""
     names: list[str] = []
-    if can_draw():
-        if output.info(CURVES_FILE) is not None:
-            names.append(CURVES_FILE)
-        for name, data in draw_pictures(reports).items():
-            output.write_replace(name, data)
-            names.append(name)
-    return names
+    if not can_draw():
+        return names
+    if output.info(CURVES_FILE) is not None:
+        names.append(CURVES_FILE)
+    try:
+        pictures = draw_pictures(reports)
+    except Exception as error:  # of matplotlib, for a label or font: the model is worth more
+        say({"message": f"warning: pictures are left out: {describe(error)}"})
+        return names
+    for name, data in pictures.items():
+        output.write_replace(name, data)
+    return [*names, *pictures]
 
 
 class Log:

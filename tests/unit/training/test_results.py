@@ -1,7 +1,9 @@
 """What a run writes for people at its end, against what the saved model says of the same rows."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,11 @@ CONFIG = SummarizerConfig.model_validate({"selection": {"size": SIZE}, "dtype": 
 @pytest.fixture
 def output(tmp_path: Path, base: Path) -> Path:
     """A run on two sources; the second has a name that no file could have."""
+    return train(tmp_path)[0]
+
+
+def train(tmp_path: Path) -> tuple[Path, list[str]]:
+    """OUTPUT, and what was said."""
     for name, rows in (("news", summary_rows(12)), ("reviews", sentiment_rows(14))):
         pq.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
     config = training_config(
@@ -46,8 +53,13 @@ def output(tmp_path: Path, base: Path) -> Path:
             },
         ],
     )
-    run(config, Folder(str(tmp_path / "out")), torch.device("cpu"), "a command", lambda line: None)
-    return tmp_path / "out"
+    said: list[str] = []
+
+    def report(line: Mapping[str, Any]) -> None:
+        said.extend([line["message"]] if "message" in line else [])
+
+    run(config, Folder(str(tmp_path / "out")), torch.device("cpu"), "a command", report)
+    return tmp_path / "out", said
 
 
 def test_a_run_reports_what_its_model_says(output: Path) -> None:
@@ -108,3 +120,17 @@ def test_the_card_shows_pictures_that_are_there(output: Path) -> None:
     ]
     assert all((output / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert "![a b i confusion](" in card
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_lose_the_model(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr("matplotlib.axes.Axes.barh", fail)
+    output, said = train(tmp_path)
+    assert "warning: pictures are left out: no such font" in "\n".join(said)
+    assert Summarizer(str(output))("A cat sleeps.").status == "ok"
+    card = (output / "model_card.md").read_text()
+    assert "![curves](curves.png)" in card and "pictures/" not in card
