@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 
 from bertsum.errors import OutputError
@@ -50,8 +51,9 @@ class TimesWriter:
         """Take in the time of a unit, and write all when it is time to do so."""
         self._new.setdefault(group, {})[name] = made
         if (start := time.monotonic()) >= self._next_write:
-            for waiting in list(self._new):
-                self._write(waiting)
+            with suppress(OutputError):  # a store that is down for a while; the next try has all
+                for waiting in list(self._new):
+                    self._write(waiting)
             seconds = time.monotonic() - start
             self._next_write = start + max(_LEAST_SECONDS, seconds / _MOST_SHARE)
 
@@ -61,12 +63,13 @@ class TimesWriter:
             self._write(group, names)
 
     def _write(self, group: str, names: Collection[str] | None = None) -> None:
-        times = read_times(self._output, [group]) | self._new.pop(group)
+        times = read_times(self._output, [group]) | self._new[group]
         units: dict[str, tuple[float, float, str]] = {}
         for name, made in times.items():
             if names is None or name in names:
                 units[name] = astuple(made)
         self._output.write_replace(_record_name(group), json.dumps({"units": units}).encode())
+        del self._new[group]
 
 
 def read_times(output: Folder, groups: Iterable[str]) -> dict[str, UnitTime]:

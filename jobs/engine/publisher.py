@@ -15,7 +15,7 @@ happens while another run is at work is in `bertsum.runs.concurrent_runs`.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -185,8 +185,11 @@ class Publisher:
         with Display(self.plan.num_rows, self.rows_done, console) as display:
             try:
                 outcome = run_waves(units, replicas, display, self)
-            finally:  # of an interrupted run, too
-                self._write_times(groups)
+            except BaseException:
+                with suppress(BertsumError):  # what ended the run is the error to tell
+                    self._write_times(groups)
+                raise
+        self._write_times(groups)
         self._fail(outcome.failures)
         self.rows_done += outcome.tally.documents
 

@@ -66,6 +66,20 @@ def test_it_is_written_now_and_then(output: Folder, monkeypatch: pytest.MonkeyPa
     assert read_times(output, [""]).keys() == {"a.parquet", "b.parquet"}
 
 
+def test_a_store_that_is_down_for_a_while_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "_bertsum").write_text("a file where the directory should be")
+    now = 1000.0
+    monkeypatch.setattr(times.time, "monotonic", lambda: now)
+    writer = TimesWriter(Folder(str(tmp_path)))
+    now += 31
+    writer.add("", "a.parquet", FIRST)  # cannot be written, and is no error
+    (tmp_path / "_bertsum").unlink()
+    writer.flush("", {"a.parquet"})
+    assert read_times(Folder(str(tmp_path)), [""]) == {"a.parquet": FIRST}
+
+
 @pytest.mark.parametrize(
     "text",
     ["{", "[]", "{}", '{"units": 1}', '{"units": {"a": [1, "x", "y"]}}', '{"units": {"a": 1}}'],
