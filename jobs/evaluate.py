@@ -18,7 +18,7 @@ from bertsum.evaluation.baselines import choose
 from bertsum.evaluation.evaluator import EvaluateConfig, EvaluationConfig, measures
 from bertsum.evaluation.plots import check_installed, draw
 from bertsum.evaluation.report import evaluation_report
-from bertsum.evaluation.retrieval import MOST_ROWS
+from bertsum.evaluation.retrieval import BM25, MOST_ROWS
 from bertsum.evaluation.worst_examples import WORST_FILE, add_texts, dump_worst, find_worst
 from bertsum.masking import mask, mask_values
 from bertsum.reports.measures import METRICS_DIRECTORY, METRICS_FILE
@@ -81,6 +81,10 @@ def evaluate(options: EvaluateOptions) -> int:
     configure(config.storage_options)
     check_installed()  # of matplotlib, better known before the work than after it
     models = name_models(options.model or [None])
+    if config.evaluation.query_column and BM25 in models:
+        raise ConfigError(
+            f"a model is called {BM25}, as what it is compared with; name it otherwise"
+        )
     if config.evaluation.summary_column:
         _check_systems(list(models), config.evaluation)
     output = Folder(options.output)
@@ -155,7 +159,8 @@ def _read_measures(output: Folder, files: Sequence[str], config: EvaluationConfi
             # a file of an earlier version may lack some: its rows have null there
             columns = reported & set(file.schema_arrow.names)
             if num_queries >= MOST_ROWS:
-                columns.discard("retrieval")  # vectors of no use, which would fill the memory
+                # vectors and terms of no use, which would fill the memory
+                columns -= {"retrieval", "query_terms", "document_terms"}
             tables.append(file.read(sorted(columns)))
             if "retrieval" in columns:
                 num_queries += pc.count(tables[-1]["retrieval"]).as_py()

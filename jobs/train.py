@@ -221,6 +221,9 @@ def _validation_line(news: News) -> str:
                     f"{name} {head.replace('_', ' ')} accuracy {accuracy:.3f}, "
                     f"macro-F1 {macro_f1:.3f}"
                 )
+        if "retrieval" in result:
+            shares = [result["retrieval"][key]["mean"] for key in ("recall_at_1", "mrr")]
+            parts.append(f"{name} recall at 1 {shares[0]:.3f}, MRR {shares[1]:.3f}")
     return "; ".join(parts)
 
 

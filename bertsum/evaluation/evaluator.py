@@ -24,6 +24,7 @@ from bertsum.config import (
 )
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.evaluation.baselines import Baseline, choose
+from bertsum.evaluation.bm25 import terms
 from bertsum.evaluation.rouge import rouge
 from bertsum.inference.arrow import read_texts, unreadable
 from bertsum.inference.device_batches import Scores
@@ -84,6 +85,8 @@ TARGET_MEASURES = (
 RETRIEVAL_MEASURES = (
     pa.field("document_digest", pa.string()),
     pa.field("is_same", pa.bool_()),
+    pa.field("query_terms", pa.list_(pa.string())),
+    pa.field("document_terms", pa.list_(pa.string())),
     pa.field(
         "retrieval",
         pa.list_(
@@ -100,7 +103,7 @@ RETRIEVAL_MEASURES = (
 )
 """Further columns where each row has a query: its embedding and that of the document.
 
-Equal documents have one digest. `member`: of a family, what has read both.
+Equal documents have one digest. BM25 compares the terms. `member`: of a family, what has read both.
 """
 
 _SAME = {"0": False, "false": False, "1": True, "true": True}
@@ -384,6 +387,9 @@ class Evaluator:
             return values
         values["document_digest"] = hashlib.sha256(document.text.encode()).hexdigest()
         values["retrieval"] = entries
+        language = base_language(document.language) or detect_language(document.text)
+        values["query_terms"] = terms(query, language)
+        values["document_terms"] = terms(document.text, language)
         if self.config.same_column:
             values["is_same"] = _same(row[self.config.same_column])
         return values

@@ -63,7 +63,8 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
       label that the model does not have is one of `unknown_labels`, and counts as a wrong answer.
     - `words`: for each model with a head for words a report on words and one on spans.
     - `targets`: for each model with a head for sentiment a report on labelled entities.
-    - `retrieval`: for each model a report on how its embeddings find the document of a query.
+    - `retrieval`: for each model a report on how its embeddings find the document of a query, and
+      one of BM25.
     """
     # Results lack what their configuration does not ask for, or an earlier version did not measure.
     has_targets = "targets" in table.column_names

@@ -9,43 +9,70 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.evaluation.bm25 import Bm25
 from bertsum.evaluation.metrics import bootstrap_intervals, share_interval
 
+BM25 = "BM25"  # its name among the models
 MOST_ROWS = 10_000  # each query is compared with each document: the work grows with the square
 _BLOCK = 1024  # queries at once
-_TOP = (1, 10)  # ranks up to which the document counts as retrieved
+_TOP = (1, 5, 10)  # ranks up to which the document counts as retrieved
+_NDCG_TOP = 10
 
 FloatArray = npt.NDArray[np.floating]
 
 
 def retrieval_reports(table: pa.Table, models: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A report by model, over the first MOST_ROWS rows with a query.
+    """A report by model, and one of BM25, over the first MOST_ROWS rows with a query.
 
-    Of pairs with a label (`is_same`) it has `roc_auc`, of other rows `recall_at_1`, `recall_at_10`
-    and `mrr`, the mean reciprocal rank. Each has a mean and a 95 % interval.
+    Of pairs with a label (`is_same`) it has `roc_auc`, of other rows what `rank_measures` gives.
+    Each has a mean and a 95 % interval.
     """
     asked = table.filter(pc.is_valid(table["retrieval"])).slice(0, MOST_ROWS)
     rows = asked.select(["document_digest", "is_same", "retrieval"]).to_pylist()
     are_pairs = any(row["is_same"] is not None for row in rows)
+    # of a pair without a label nobody knows what would be right
+    is_kept = np.array([not are_pairs or row["is_same"] is not None for row in rows], np.bool_)
     reports = {}
     for model in models:
         chosen = []
-        for row in rows:
+        for row, is_kept_here in zip(rows, is_kept, strict=True):
             answers = [entry for entry in row["retrieval"] if entry["model"] == model]
-            # of a pair without a label nobody knows what would be right
-            if answers and not (are_pairs and row["is_same"] is None):
+            if answers and is_kept_here:
                 chosen.append(row | answers[0])
         if chosen:
             reports[model] = _pairs_report(chosen) if are_pairs else _ranks_report(chosen)
+    # rows of an earlier version have no terms
+    if reports and "query_terms" in asked.column_names and not asked["query_terms"].null_count:
+        reports[BM25] = _bm25_report(asked.filter(pa.array(is_kept)), are_pairs=are_pairs)
     return reports
+
+
+def _bm25_report(table: pa.Table, *, are_pairs: bool) -> dict[str, Any]:
+    """The same measures where documents are ranked by BM25."""
+    digests = table["document_digest"].to_pylist()
+    index_of: dict[str, int] = {}
+    right = np.array([index_of.setdefault(digest, len(index_of)) for digest in digests])
+    _, first = np.unique(right, return_index=True)
+    index = Bm25(table["document_terms"].take(pa.array(first)).to_pylist())
+    ranked, of_right = np.zeros(len(right), np.int64), np.zeros(len(right))
+    for row, query in enumerate(table["query_terms"].to_pylist()):
+        scores = index.scores(query)
+        of_right[row] = scores[right[row]]
+        ranked[row] = (scores >= of_right[row]).sum()  # as `ranks` has it
+    if are_pairs:
+        return _auc_report(of_right, np.array(table["is_same"].to_pylist()))
+    return {"rows": len(right), "candidates": len(index_of), **rank_measures(ranked)}
 
 
 def _pairs_report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     cosines = (_vectors(rows, "query") * _vectors(rows, "document")).sum(1)
-    is_same = np.array([row["is_same"] for row in rows])
-    report: dict[str, Any] = {"rows": len(rows), "same": int(is_same.sum())}
+    return _auc_report(cosines, np.array([row["is_same"] for row in rows]))
+
+
+def _auc_report(scores: FloatArray, is_same: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    report: dict[str, Any] = {"rows": len(scores), "same": int(is_same.sum())}
     if is_same.any() and not is_same.all():
-        area, (low, high) = roc_auc(cosines, is_same)
+        area, (low, high) = roc_auc(scores, is_same)
         report["roc_auc"] = {"mean": area, "low": low, "high": high}
     return report
 
@@ -62,19 +89,31 @@ def _ranks_report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         right = np.array([index_of[row["document_digest"]] for row in read])
         _, first = np.unique(right, return_index=True)
         all_ranks.append(ranks(_vectors(read, "query"), _vectors(read, "document")[first], right))
-    ranked = np.concatenate(all_ranks)
-    reciprocal = 1 / ranked
-    ((low, high),) = bootstrap_intervals(reciprocal[:, None]).tolist()
-    report: dict[str, Any] = {
+    return {
         "rows": len(rows),
         "candidates": len({(row["member"], row["document_digest"]) for row in rows}),
-        "mrr": {"mean": float(reciprocal.mean()), "low": low, "high": high},
+        **rank_measures(np.concatenate(all_ranks)),
     }
+
+
+def rank_measures(ranked: npt.NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Measures of [N] ranks from 1, each with `mean` and a 95 % interval: `low` and `high`.
+
+    A query has one right document, so the gain of the best order is 1, and nDCG at 10 (Järvelin &
+    Kekäläinen 2002) is 1 / log2(1 + rank), 0 beyond the tenth.
+    """
+    gains = np.where(ranked <= _NDCG_TOP, 1 / np.log2(1 + ranked), 0.0)
+    values = np.stack([1 / ranked, gains], 1)
+    measures = {}
     for top in _TOP:
         is_near = ranked <= top
         low, high = share_interval(is_near)
-        report[f"recall_at_{top}"] = {"mean": float(is_near.mean()), "low": low, "high": high}
-    return report
+        measures[f"recall_at_{top}"] = {"mean": float(is_near.mean()), "low": low, "high": high}
+    names = ("mrr", f"ndcg_at_{_NDCG_TOP}")
+    intervals = bootstrap_intervals(values).tolist()
+    for name, mean, (low, high) in zip(names, values.mean(0).tolist(), intervals, strict=True):
+        measures[name] = {"mean": mean, "low": low, "high": high}
+    return measures
 
 
 def ranks(

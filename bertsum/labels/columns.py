@@ -21,7 +21,7 @@ def label_columns(labels: LabelsConfig) -> list[str]:
     names: list[str] = []
     for key in _ALLOWED:
         # the text and its language are what is labelled
-        # `query_column` and `same_column` are those of evaluating alone
+        # evaluating has columns that training has not, and the other way round
         name = None if key in ("text_column", "language_column") else getattr(labels, key, None)
         if name:
             names.append(name)
@@ -101,6 +101,11 @@ def _is_numbers(data_type: pa.DataType) -> bool:
     return pt.is_null(item) or (is_list(data_type) and _is_number(item))
 
 
+def _has_texts(data_type: pa.DataType) -> bool:
+    """Lists of strings, or of structs, of which training takes the field with the text."""
+    return is_texts(data_type) or (is_list(data_type) and pt.is_struct(data_type.value_type))
+
+
 def _is_class(data_type: pa.DataType) -> bool:
     item = data_type.value_type if pt.is_dictionary(data_type) else data_type
     return is_text(item) or _is_number(item)
@@ -131,4 +136,6 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "entity_sentiments_column": _TEXTS,
     "query_column": _TEXT,
     "same_column": _CLASS,
+    "negatives_column": (_has_texts, "a column of lists of strings, or of matches"),
+    "pair_weight_column": (_is_number, "a column of numbers"),
 }

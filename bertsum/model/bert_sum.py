@@ -265,8 +265,8 @@ class BertSum(nn.Module):
             else:
                 last, kept = self._encode_padded(batch, run, lengths, layers)
             vectors.append(last)
-            for layer_sums, hidden in zip(sums, kept, strict=True):
-                _add_rows(layer_sums, batch.token_sentences[run], hidden.float())
+            for layer, hidden in enumerate(kept):  # views of a loop over `sums` could not learn
+                _add_rows(sums[layer], batch.token_sentences[run], hidden.float())
             start = run.stop
         means = sums.transpose(0, 1).flatten(1)
         if layers:

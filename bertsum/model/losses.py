@@ -44,6 +44,36 @@ def candidate_loss(expected: Tensor, rouge: Tensor, counts: Sequence[int]) -> Te
     return (errors / sizes[documents]).sum()
 
 
+def pair_loss(
+    queries: Tensor,
+    candidates: Tensor,
+    right: Tensor,
+    is_left_out: Tensor,
+    weights: Tensor,
+    temperature: float,
+) -> Tensor:
+    """[] weighted sum of the cross-entropy, in nats, of each query's right candidate among all.
+
+    InfoNCE (van den Oord et al. 2018, equation 4) of cosines.
+
+    - `queries`: [P, H], and `candidates`: [C, H], of length 1.
+    - `right`: [P] index of each query's candidate.
+    - `is_left_out`: [P, C] candidates that are no wrong answers to the query.
+    - `weights`: [P].
+    - `temperature`: cosines are divided by it.
+    """
+    logits = (queries @ candidates.T / temperature).masked_fill(is_left_out, -torch.inf)
+    return (weights * F.cross_entropy(logits, right, reduction="none")).sum()
+
+
+def held_loss(vectors: Tensor, held: Tensor) -> Tensor:
+    """[] sum of 1 - cosine of [B, H] vectors and those to hold, all of length 1.
+
+    Rows of zeros have none to hold.
+    """
+    return (held.any(1).float() - (vectors * held).sum(1)).sum()
+
+
 def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """[] summed cross-entropy, in nats, of [N, C] logits against [N] class indices.
 

@@ -43,6 +43,47 @@ class SourceConfig(LabelsConfig):
     max_windows: int = Field(
         8, ge=1, description="windows of one document that are read in training, at most"
     )
+    query_column: str | None = Field(
+        None,
+        description="a text that the row's document answers, such as a question: its vector shall "
+        "be nearer to the document's than to those of other documents",
+    )
+    negatives_column: str | None = Field(
+        None,
+        description="with query_column: documents that look right and are not, as a list of "
+        "strings or as the `matches` of `bertsum match` with the text among candidate_columns",
+    )
+    max_negatives: int = Field(
+        5, ge=1, description="documents of negatives_column that are read of a row: the first ones"
+    )
+    pair_weight_column: str | None = Field(
+        None,
+        description="with query_column: weight of the pair in its loss, such as a number of "
+        "clicks; default: 1",
+    )
+    hold_vectors: bool = Field(
+        False,
+        description="hold the vectors of the source's documents and queries near those from before "
+        "the run; a source may be there for this alone",
+    )
+
+    @property
+    def learns_pairs(self) -> bool:
+        """Whether the encoder learns from its queries."""
+        return self.query_column is not None and self.train_uri is not None
+
+    @model_validator(mode="after")
+    def _pairs_have_queries(self) -> Self:
+        if self.query_column is None and (self.negatives_column or self.pair_weight_column):
+            raise ValueError(
+                "negatives_column and pair_weight_column belong to the pairs of query_column: give "
+                "it, too"
+            )
+        return self
+
+    def _other_labels(self) -> list[str | None]:
+        held = self.text_column if self.hold_vectors else None
+        return [*super()._other_labels(), self.query_column, held]
 
     @field_validator("removed_pattern")
     @classmethod
@@ -274,6 +315,18 @@ class TrainingConfig(Config):
         description="factor of the loss of the candidate ranker (model.rank_candidates), a mean "
         "over documents",
     )
+    pair_weight: float = Field(
+        1.0, ge=0, description="factor of the loss of pairs (query_column), a mean over pairs"
+    )
+    hold_weight: float = Field(
+        1.0,
+        ge=0,
+        description="factor of the loss of held vectors (hold_vectors): 1 - cosine to the vector "
+        "from before the run, a mean over texts",
+    )
+    pair_temperature: float = Field(
+        0.05, gt=0, description="cosines are divided by it before the softmax of the loss of pairs"
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing of the sentiment loss"
     )
@@ -351,6 +404,11 @@ class TrainingConfig(Config):
     )
 
     @property
+    def learns_pairs(self) -> bool:
+        """Whether the encoder learns from pairs of a query and a document."""
+        return any(source.learns_pairs for source in self.sources)
+
+    @property
     def first_rank(self) -> int:
         """Rank that adalora starts with.
 
@@ -408,6 +466,21 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"the head over tokens cannot learn with trained={self.trained}, "
                 "which keeps sentences only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_reach_the_encoder(self) -> Self:
+        holds = any(source.hold_vectors and source.train_uri for source in self.sources)
+        if self.trained != "all" and (self.learns_pairs or holds):
+            raise ValueError(
+                "query_column and hold_vectors are for an encoder that learns (trained: all); with "
+                "embedding.pairs the matrix of the embedding alone learns from pairs"
+            )
+        if self.embedding is not None and self.learns_pairs:
+            raise ValueError(
+                "embedding fits the matrix to the vectors from before the run, which would undo "
+                "what the encoder learns from query_column: give one of the two"
             )
         return self
 

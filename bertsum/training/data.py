@@ -3,7 +3,7 @@
 import random
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -36,21 +36,30 @@ from bertsum.storage.folder import Folder, mask
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.ragged import split_runs
 from bertsum.training.config import SourceConfig
+from bertsum.training.contrastive.pairs import PairTexts, with_pair_texts
+from bertsum.training.contrastive.rows import pair_texts, pair_weight, pairs_problem
 from bertsum.training.distributed import part
-from bertsum.training.examples import Example, ExampleFile
+from bertsum.training.examples import Example, ExampleFile, Pair
 
 Row = Mapping[str, Any]  # values of a Parquet row by column, as Arrow gives them to Python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBatch:
-    """B documents with S sentences in T tokens, and their labels; IGNORE where there are none."""
+    """B documents with S sentences in T tokens, and their labels; IGNORE where there are none.
+
+    The queries and negatives of pairs are further documents, without labels.
+    """
 
     batch: Batch
     sentence_labels: Tensor  # [S]
     class_labels: dict[str, Tensor]  # indices of sentiment [B], topic [B] and token_sentiment [T]
     vectors: Tensor | None = None  # [S, H]
     examples: Sequence[Example] = ()  # [B]
+    pairs: PairTexts | None = None  # of the B documents
+    held_vectors: Tensor | None = None  # [B, H] of length 1, zeros for what is not held
+    # [B, H] of the loss of pairs by the documents' vectors, where other batches have parts of it
+    vector_gradients: Tensor | None = None
 
     def to(self, device: torch.device) -> "LabelledBatch":
         """Return the same batch with its tensors on `device`."""
@@ -62,6 +71,9 @@ class LabelledBatch:
                 name: to_device(labels, device) for name, labels in self.class_labels.items()
             },
             vectors=None if self.vectors is None else to_device(self.vectors, device),
+            held_vectors=(
+                None if self.held_vectors is None else to_device(self.held_vectors, device)
+            ),
         )
 
 
@@ -107,10 +119,11 @@ def read_texts(uri: str, source: SourceConfig) -> Iterator[str]:
 
 
 def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
-    """Pack examples with their labels."""
-    batch = make_batch([example.document for example in examples], range(len(examples)))
+    """Pack examples with their labels, and what their pairs need beside their documents."""
+    texts, pairs = with_pair_texts(examples)
+    batch = make_batch([text.document for text in texts], range(len(texts)))
     # A batch has its documents in an order of its own, which the labels follow.
-    chosen = [examples[index] for index in batch.documents]
+    chosen = [texts[index] for index in batch.documents]
     vectors = [example.vectors for example in chosen if example.vectors is not None]
     return LabelledBatch(
         batch=batch,
@@ -124,6 +137,8 @@ def labelled_batch(examples: Sequence[Example]) -> LabelledBatch:
         },
         vectors=torch.cat(vectors) if len(vectors) == len(chosen) else None,
         examples=chosen,
+        pairs=pairs.sorted_as(batch.documents) if pairs else None,
+        held_vectors=_held_vectors(chosen),
     )
 
 
@@ -168,6 +183,17 @@ def labelled_candidates(
         rouge = rouge_of_groups(sentences, summary, document.language, members)
         labelled.append((candidates.features, rouge))
     return labelled
+
+
+def _held_vectors(examples: Sequence[Example]) -> Tensor | None:
+    """[B, H] the vectors to hold, zeros where there are none; None where no example has any."""
+    held = [example.held_vectors for example in examples]
+    known = [vectors for vectors in held if vectors is not None]
+    if not known:
+        return None
+    nothing = np.zeros_like(known[0][0])
+    rows = [nothing if vectors is None else vectors[0] for vectors in held]
+    return torch.from_numpy(np.stack(rows))
 
 
 def _token_labels(examples: Sequence[Example]) -> Tensor:
@@ -246,7 +272,7 @@ def _find_shards(uri: str, source: SourceConfig) -> tuple[Folder, list[Shard]]:
     for path, reason in problems.items():
         raise InputError(f"source {source.name}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     for shard in shards:
-        problem = labels_problem(shard.schema, source)
+        problem = labels_problem(shard.schema, source) or pairs_problem(shard.schema, source)
         problem = problem or encryption_problem(shard, [source.text_column, *label_columns(source)])
         if problem:
             path = mask(f"{listed.root.uri}/{shard.file.path}")
@@ -281,6 +307,7 @@ class _RowEncoder:
             else:
                 yield None
         documents, labels = self._encode(rows)
+        encoded = self._pair_documents(rows.values())
         for document, known_labels, (number, row) in zip(
             documents, labels, rows.items(), strict=True
         ):
@@ -288,7 +315,8 @@ class _RowEncoder:
                 yield None
                 continue
             try:
-                yield self._example(document, known_labels, row)
+                example = self._example(document, known_labels, row)
+                yield replace(example, pair=self._pair(row, encoded))
             except InputError as error:
                 where = f"{table.file}, row {number - table.first_number} (from 0)"
                 raise InputError(f"source {self.source.name}: {where}: {error}") from error
@@ -353,7 +381,29 @@ class _RowEncoder:
             topic_label=_class_index(topic_of(row, source), model.topic_labels),
             token_labels=self._token_labels(document, row),
             summary_size=source.num_summary_sentences,
+            is_held=source.hold_vectors,
         )
+
+    def _pair_documents(self, rows: Iterable[Row]) -> dict[str, EncodedDocument]:
+        """The queries and negatives of all rows by text, those left out that hold none."""
+        texts: dict[str, None] = {}
+        for row in rows:
+            texts |= dict.fromkeys(pair_texts(row, self.source))
+        documents = self.encoder.encode(list(texts), [None] * len(texts), self.max_windows)
+        encoded = {}
+        for text, document in zip(texts, documents, strict=True):
+            if document.num_read_sentences:
+                encoded[text] = document
+        return encoded
+
+    def _pair(self, row: Row, encoded: Mapping[str, EncodedDocument]) -> Pair | None:
+        """The pair of a row; None without a query, or without a weight."""
+        weight = pair_weight(row, self.source)
+        texts = [encoded.get(text) for text in pair_texts(row, self.source)]
+        if not weight or not texts or texts[0] is None:
+            return None
+        negatives = tuple(text for text in texts[1:] if text is not None)
+        return Pair(query=texts[0], negatives=negatives, weight=weight)
 
     def _token_labels(self, document: EncodedDocument, row: Row) -> npt.NDArray[np.int64] | None:
         """Put the label of each word on its first token, IGNORE on all others: [T].

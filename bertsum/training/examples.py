@@ -24,6 +24,15 @@ from bertsum.model.losses import IGNORE
 from bertsum.text.encoder import EncodedDocument
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What an example's document is the right answer to."""
+
+    query: EncodedDocument
+    negatives: tuple[EncodedDocument, ...] = ()  # wrong answers that look right
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """An encoded document and its labels; IGNORE where it has none.
@@ -40,6 +49,22 @@ class Example:
     token_labels: npt.NDArray[np.int64] | None = None
     vectors: Tensor | None = None  # [S, H] where the encoder does not learn
     summary_size: int = 0  # sentences that a summary should have, where there is one
+    pair: Pair | None = None
+    is_held: bool = False  # whether its vectors shall stay near those from before the run
+    # [1, H] of the document, or [2, H] with the query, from before the run; None: not known yet
+    held_vectors: npt.NDArray[np.float32] | None = None
+
+    @property
+    def texts(self) -> list[EncodedDocument]:
+        """All that an encoder reads of it: the document, then the query, then the negatives."""
+        if self.pair is None:
+            return [self.document]
+        return [self.document, self.pair.query, *self.pair.negatives]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all its texts."""
+        return sum(len(text.input_ids) for text in self.texts)
 
 
 class ExampleFile(Sequence[Example]):
@@ -58,7 +83,7 @@ class ExampleFile(Sequence[Example]):
         """Show the records of `file` as examples.
 
         - `bounds`: [N, 2] where each record starts and stops, in bytes.
-        - `token_counts`: [N] tokens of all windows of each example.
+        - `token_counts`: [N] tokens of all texts of each example.
         - `num_skipped`: rows that gave no example.
         """
         self._file, self._bounds, self.token_counts = file, bounds, token_counts
@@ -80,7 +105,7 @@ class ExampleFile(Sequence[Example]):
             record = save(_to_arrays(example))
             file.append(record)
             offsets.append(offsets[-1] + len(record))
-            counts.append(len(example.document.input_ids))
+            counts.append(example.num_tokens)
         # Records follow each other: offsets 0, 90, 250 are the bounds [[0, 90], [90, 250]].
         # Each has both of its ends, so that `select` can leave out and reorder records.
         edges = np.array(offsets, np.int64)
@@ -108,10 +133,10 @@ class ExampleFile(Sequence[Example]):
 
 
 def token_counts(examples: Sequence[Example]) -> npt.NDArray[np.int32]:
-    """Count the tokens of all windows of each example: [N]."""
+    """Count the tokens of all texts of each example: [N]."""
     if isinstance(examples, ExampleFile):
         return examples.token_counts  # known without reading the file
-    return np.array([len(example.document.input_ids) for example in examples], np.int32)
+    return np.array([example.num_tokens for example in examples], np.int32)
 
 
 def select(examples: Sequence[Example], indices: Sequence[int]) -> Sequence[Example]:
@@ -147,22 +172,48 @@ def is_labelled(example: Example) -> bool:
         or example.topic_label != IGNORE
         or example.token_labels is not None
         or bool((example.sentence_labels != IGNORE).any())
+        or example.pair is not None
+        or example.is_held
     )
 
 
 def _to_arrays(example: Example) -> dict[str, npt.NDArray[np.generic]]:
     """Turn an example into the named arrays of its record; what is None has no array."""
-    document = example.document
     # safetensors holds arrays only: text goes as its UTF-8 bytes, single numbers as one array.
+    numbers = [
+        example.sentiment_label,
+        example.topic_label,
+        example.summary_size,
+        int(example.is_held),
+    ]
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "labels": np.array(numbers, np.int64),
+        "sentence_labels": example.sentence_labels,
+    }
+    # "0/text" is of the document; with a pair, "1/text" of the query and "2/text" of a negative
+    for number, document in enumerate(example.texts):
+        for name, values in _document_to_arrays(document).items():
+            arrays[f"{number}/{name}"] = values
+    if example.pair is not None:
+        arrays["pair_weight"] = np.array([example.pair.weight])
+    if example.summary is not None:
+        arrays["summary"] = _encode_text(example.summary)
+    if example.token_labels is not None:
+        arrays["token_labels"] = example.token_labels
+    if example.vectors is not None:
+        arrays["vectors"] = example.vectors.numpy()
+    if example.held_vectors is not None:
+        arrays["held_vectors"] = example.held_vectors
+    return arrays
+
+
+def _document_to_arrays(document: EncodedDocument) -> dict[str, npt.NDArray[np.generic]]:
     numbers = [
         document.num_read_sentences,
         document.num_tokens,
         int(document.is_unknown_language),
-        example.sentiment_label,
-        example.topic_label,
-        example.summary_size,
     ]
-    arrays: dict[str, npt.NDArray[np.generic]] = {
+    return {
         "text": _encode_text(document.text),
         "language": _encode_text(document.language),
         "spans": np.array(document.spans, np.int32),
@@ -174,38 +225,24 @@ def _to_arrays(example: Example) -> dict[str, npt.NDArray[np.generic]]:
         "window_lengths": document.window_lengths,
         "surface": document.surface,
         "numbers": np.array(numbers, np.int64),
-        "sentence_labels": example.sentence_labels,
     }
-    if example.summary is not None:
-        arrays["summary"] = _encode_text(example.summary)
-    if example.token_labels is not None:
-        arrays["token_labels"] = example.token_labels
-    if example.vectors is not None:
-        arrays["vectors"] = example.vectors.numpy()
-    return arrays
 
 
 def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
     """Turn the arrays of a record back into its example."""
-    num_read_sentences, num_tokens, is_unknown, *labels = arrays["numbers"].tolist()
-    sentiment_label, topic_label, summary_size = labels
-    document = EncodedDocument(
-        text=_decode_text(arrays["text"]),
-        language=_decode_text(arrays["language"]),
-        spans=[(start, stop) for start, stop in arrays["spans"].tolist()],  # tuples again
-        sentence_tokens=arrays["sentence_tokens"],
-        input_ids=arrays["input_ids"],
-        token_type_ids=arrays["token_type_ids"],
-        token_sentences=arrays["token_sentences"],
-        cls_positions=arrays["cls_positions"],
-        window_lengths=arrays["window_lengths"],
-        surface=arrays["surface"],
-        num_read_sentences=num_read_sentences,
-        num_tokens=num_tokens,
-        is_unknown_language=bool(is_unknown),
-    )
+    sentiment_label, topic_label, summary_size, is_held = arrays["labels"].tolist()
+    pair = None
+    if "pair_weight" in arrays:
+        negatives: list[EncodedDocument] = []
+        while f"{len(negatives) + 2}/text" in arrays:
+            negatives.append(_document_from_arrays(arrays, f"{len(negatives) + 2}/"))
+        pair = Pair(
+            query=_document_from_arrays(arrays, "1/"),
+            negatives=tuple(negatives),
+            weight=float(arrays["pair_weight"][0]),
+        )
     return Example(
-        document=document,
+        document=_document_from_arrays(arrays, "0/"),
         sentence_labels=arrays["sentence_labels"],
         sentiment_label=sentiment_label,
         summary=_decode_text(arrays["summary"]) if "summary" in arrays else None,
@@ -213,6 +250,28 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Example:
         token_labels=arrays.get("token_labels"),
         vectors=torch.from_numpy(arrays["vectors"]) if "vectors" in arrays else None,
         summary_size=summary_size,
+        pair=pair,
+        is_held=bool(is_held),
+        held_vectors=arrays.get("held_vectors"),
+    )
+
+
+def _document_from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> EncodedDocument:
+    num_read_sentences, num_tokens, is_unknown = arrays[prefix + "numbers"].tolist()
+    return EncodedDocument(
+        text=_decode_text(arrays[prefix + "text"]),
+        language=_decode_text(arrays[prefix + "language"]),
+        spans=[(start, stop) for start, stop in arrays[prefix + "spans"].tolist()],  # tuples again
+        sentence_tokens=arrays[prefix + "sentence_tokens"],
+        input_ids=arrays[prefix + "input_ids"],
+        token_type_ids=arrays[prefix + "token_type_ids"],
+        token_sentences=arrays[prefix + "token_sentences"],
+        cls_positions=arrays[prefix + "cls_positions"],
+        window_lengths=arrays[prefix + "window_lengths"],
+        surface=arrays[prefix + "surface"],
+        num_read_sentences=num_read_sentences,
+        num_tokens=num_tokens,
+        is_unknown_language=bool(is_unknown),
     )
 
 

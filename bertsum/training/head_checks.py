@@ -16,6 +16,7 @@ from bertsum.training.examples import Example
 from bertsum.training.optimization import head_labels
 
 SUMMARIZATION, CANDIDATES = "summarization", "candidates"
+PAIRS, HELD = "pairs", "held vectors"  # what the encoder learns from without a head
 ANY = IGNORE  # in place of the index of a class
 
 LabelCounts = Counter[tuple[str, int]]
@@ -42,6 +43,8 @@ def count_labels(examples: Iterable[Example]) -> LabelCounts:
     for example in examples:
         counts[SUMMARIZATION, ANY] += bool((example.sentence_labels != IGNORE).any())
         counts[CANDIDATES, ANY] += bool(example.summary)
+        counts[PAIRS, ANY] += example.pair is not None
+        counts[HELD, ANY] += example.is_held
         # a row counts once for each class that any of its words has
         words = [] if example.token_labels is None else np.unique(example.token_labels).tolist()
         classes = {
@@ -73,7 +76,8 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
         raise ConfigError(
             f"trained: {config.trained} names a head that the model lacks; it has {heads}"
         )
-    if config.trained != "embedding" and not any(counts[head, ANY] for head in learning):
+    learned_from = [*learning, PAIRS, HELD]
+    if config.trained != "embedding" and not any(counts[head, ANY] for head in learned_from):
         raise ConfigError(f"no training row has a label for what learns: {', '.join(learning)}")
     warnings = []
     for head in heads:

@@ -27,6 +27,14 @@ _CLASS_LEGEND = (
     "ECE: expected calibration error in 15 bins, how far the probability of an answer is from the "
     "share of right ones. Few rows alone make some."
 )
+_RETRIEVAL_HEADER = (
+    "| source | recall at 1 (95 % interval) | recall at 5 | recall at 10 | MRR | nDCG at 10 |\n"
+    "|---|---|---|---|---|---|"
+)
+_RETRIEVAL_LEGEND = (
+    "Queries and their documents: each query looks for its document among those of all validation "
+    "rows of the source, by the cosine of their vectors."
+)
 # title and what is counted, by head
 _CLASS_HEADS = {
     "sentiment": ("Sentiment", "rows"),
@@ -76,6 +84,12 @@ def model_card(
         if rows:
             header = _CLASS_HEADER.format(unit=unit)
             parts.append(f"{title}. {_CLASS_LEGEND}\n\n{_table(header, rows)}")
+    rows = []
+    for name, result in results.items():
+        if "retrieval" in result:
+            rows.append(_retrieval_row(name, result["retrieval"]))
+    if rows:
+        parts.append(f"{_RETRIEVAL_LEGEND}\n\n{_table(_RETRIEVAL_HEADER, rows)}")
     if pictures:
         # names have letters, digits, `_`, `-` and `/` only, so that they need no escapes
         parts += ["## Pictures", *(f"![{_caption(name)}]({name})" for name in pictures)]
@@ -111,6 +125,12 @@ def _labels(source: SourceConfig) -> str:
         labels.append("sentiment of words")
     if source.entity_sentiments_column:
         labels.append("sentiment of the words of names")
+    if source.query_column:
+        negatives = ", with negatives" if source.negatives_column else ""
+        weights = ", weighted" if source.pair_weight_column else ""
+        labels.append(f"queries of its documents{negatives}{weights}")
+    if source.hold_vectors:
+        labels.append("vectors held near those from before")
     if source.removed_pattern:
         labels.append(f"without what matches `{source.removed_pattern}`")
     if source.excerpt_sentences:
@@ -154,6 +174,14 @@ def _class_row(name: str, report: Measures) -> str:
         f"{report['calibration_error']:.3f}",
         ", ".join(recalls),
     ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _retrieval_row(name: str, report: Measures) -> str:
+    first = report["recall_at_1"]
+    cells = [name, f"{first['mean']:.3f} ({first['low']:.3f} {first['high']:.3f})"]
+    for measure in ("recall_at_5", "recall_at_10", "mrr", "ndcg_at_10"):
+        cells.append(f"{report[measure]['mean']:.3f}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -12,14 +12,22 @@ from torch.nn.parallel import DistributedDataParallel
 from bertsum.config import ModelConfig
 from bertsum.inference.arguments import choose_dtype
 from bertsum.model.bert_sum import BertSum, Logits
-from bertsum.model.losses import candidate_loss, class_loss, summary_loss
+from bertsum.model.losses import candidate_loss, class_loss, held_loss, summary_loss
 from bertsum.model.transfer import to_device
 from bertsum.training.config import TrainingConfig
+from bertsum.training.contrastive.pairs import PairTexts
+from bertsum.training.contrastive.sharing import (
+    SharedPairs,
+    contrast_loss,
+    same_random_numbers,
+    share_pairs,
+)
 from bertsum.training.data import LabelledBatch, labelled_candidates
-from bertsum.training.distributed import sum_over_workers, world_size
+from bertsum.training.distributed import rank, sum_over_workers, world_size
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
-LOSSES = ("summary", *CLASS_HEADS, "candidate")  # in the order of the sums of `LossModule`
+# in the order of the sums of `LossModule`
+LOSSES = ("summary", *CLASS_HEADS, "candidate", "pair", "held")
 DIVERGED_ADVICE = (
     "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
 )
@@ -54,6 +62,7 @@ class LossModule(nn.Module):
         self.model = model
         self.dtype = config.dtype
         self.label_smoothing = config.label_smoothing
+        self.pair_temperature = config.pair_temperature
 
     def forward(self, batch: LabelledBatch | None) -> Tensor:
         """[losses] sums. None, the batch of a worker without rows in this step, gives zeros."""
@@ -61,15 +70,23 @@ class LossModule(nn.Module):
             return self._zeros()
         logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels)
-        losses = [total]
+        losses, nothing = [total], torch.zeros_like(total)
         for head, values in head_logits(logits).items():
             smoothing = self.label_smoothing if head == "sentiment" else 0.0
             if values is None:
-                losses.append(torch.zeros_like(total))
+                losses.append(nothing)
             else:
                 labels = batch.class_labels[head]
                 losses.append(class_loss(values.float(), labels, smoothing))
-        return torch.stack([*losses, self._candidate_loss(logits, batch)])
+        losses.append(self._candidate_loss(logits, batch))
+        of_pairs, of_held = nothing, nothing
+        if logits.document_vectors is not None:
+            vectors = logits.document_vectors.float()
+            if batch.pairs is not None:
+                of_pairs = self._pair_loss(vectors, batch, batch.pairs)
+            if batch.held_vectors is not None:
+                of_held = held_loss(vectors, batch.held_vectors)
+        return torch.stack([*losses, of_pairs, of_held])
 
     def _zeros(self) -> Tensor:
         """[losses] zeros that depend on every weight, so that its gradient is 0 and not missing.
@@ -79,6 +96,16 @@ class LossModule(nn.Module):
         sums = [weight.sum() for weight in self.parameters() if weight.requires_grad]
         total = torch.stack(sums).sum()
         return 0 * total * total.new_ones(len(LOSSES))
+
+    def _pair_loss(self, vectors: Tensor, batch: LabelledBatch, pairs: PairTexts) -> Tensor:
+        """The summed loss of pairs, from [B, H] vectors.
+
+        Where a step has pairs in several batches, it is another number of the same gradient
+        (`contrastive/sharing`).
+        """
+        if batch.vector_gradients is not None:
+            return (vectors * batch.vector_gradients).sum()
+        return contrast_loss(vectors, pairs, self.pair_temperature)
 
     def _candidate_loss(self, logits: Logits, batch: LabelledBatch) -> Tensor:
         """The summed loss of the network that ranks candidates.
@@ -108,7 +135,8 @@ def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
     with autocast(batch.batch.input_ids.device, dtype):
         if batch.vectors is not None:
             return model.heads(batch.vectors, batch.batch)
-        logits: Logits = model(batch.batch, token_sentiments=True)
+        are_compared = batch.pairs is not None or batch.held_vectors is not None
+        logits: Logits = model(batch.batch, token_sentiments=True, document_vectors=are_compared)
         return logits
 
 
@@ -147,22 +175,31 @@ def train_step(
     FloatingPointError, on all workers, when the loss is not a number; nothing has changed then.
     """
     device = next(module.parameters()).device
-    counts = sum_over_workers(_count_labels(micro_batches, device)).clamp(min=1)
+    counts = sum_over_workers(_count_labels(micro_batches, device))
+    shared: SharedPairs | None = None
+    if _are_shared(micro_batches, counts, config):
+        shared = _share_pairs(module, micro_batches, device, config)
+    counts = counts.where(counts > 0, 1)
     # DistributedDataParallel divides gradients by the number of workers, which this takes back.
     factors = _loss_weights(config, device) / counts * world_size()
     sums = torch.zeros(len(LOSSES), device=device)
     optimizer.zero_grad(set_to_none=True)
     # A worker without rows takes part with None, since the others wait for its gradients.
-    batches: Sequence[LabelledBatch | None] = micro_batches or [None]
+    batches: Sequence[LabelledBatch | None] = (shared.batches if shared else micro_batches) or [
+        None
+    ]
     for number, batch in enumerate(batches, 1):
-        # Workers exchange gradients with the last batch only, once for all.
-        exchange: AbstractContextManager[None] = nullcontext()
-        if isinstance(module, DistributedDataParallel) and number < len(batches):
-            exchange = module.no_sync()
-        with exchange:
+        with ExitStack() as contexts:
+            # Workers exchange gradients with the last batch only, once for all.
+            if isinstance(module, DistributedDataParallel) and number < len(batches):
+                contexts.enter_context(module.no_sync())
+            if shared:
+                contexts.enter_context(same_random_numbers(device))
             losses = module(batch)
             torch.autograd.backward((losses * factors).sum())
         sums += losses.detach()
+    if shared:
+        sums[LOSSES.index("pair")] = shared.loss if rank() == 0 else 0.0
     means = dict(zip(LOSSES, (sum_over_workers(sums) / counts).tolist(), strict=True))
     wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
     if wrong:
@@ -180,6 +217,33 @@ def train_step(
     return result
 
 
+def _are_shared(batches: Sequence[LabelledBatch], counts: Tensor, config: TrainingConfig) -> bool:
+    """Whether a step has pairs, perhaps in several batches; the same on all workers."""
+    has_several = len(batches) > 1 or world_size() > 1
+    return config.learns_pairs and has_several and bool(counts[LOSSES.index("pair")])
+
+
+def _share_pairs(
+    module: nn.Module,
+    batches: Sequence[LabelledBatch],
+    device: torch.device,
+    config: TrainingConfig,
+) -> SharedPairs:
+    # DistributedDataParallel would wait for gradients
+    bare = module.module if isinstance(module, DistributedDataParallel) else module
+    if not isinstance(bare, LossModule):
+        raise TypeError(f"{type(bare).__name__} is no LossModule")
+    model = bare.model
+
+    def embed(batch: LabelledBatch) -> Tensor:
+        vectors = forward_batch(model, batch, config.dtype).document_vectors
+        if vectors is None:
+            raise ValueError("a batch without pairs has no vectors to compare")
+        return vectors
+
+    return share_pairs(batches, embed, config.pair_temperature, device)
+
+
 def _loss_weights(config: TrainingConfig, device: torch.device) -> Tensor:
     """[losses] factors of the losses."""
     by_name: Mapping[str, float] = {
@@ -188,18 +252,24 @@ def _loss_weights(config: TrainingConfig, device: torch.device) -> Tensor:
         "topic": config.topic_weight,
         "token_sentiment": config.token_sentiment_weight,
         "candidate": config.candidate_weight,
+        "pair": config.pair_weight,
+        "held": config.hold_weight,
     }
     return torch.tensor([by_name[name] for name in LOSSES], device=device)
 
 
 def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
-    """[losses] labelled items of all batches, in the order of LOSSES."""
+    """[losses] labelled items of all batches, in the order of LOSSES: of pairs their weights."""
     counts = torch.zeros(len(LOSSES), device=device)
     for batch in batches:
         labels = [batch.sentence_labels, *map(batch.class_labels.__getitem__, CLASS_HEADS)]
         summaries = counts.new_tensor(sum(bool(example.summary) for example in batch.examples))
+        pairs = counts.new_tensor(0.0 if batch.pairs is None else batch.pairs.weights.sum())
+        held = (
+            counts.new_zeros(()) if batch.held_vectors is None else batch.held_vectors.any(1).sum()
+        )
         # IGNORE, the label of what has none, is below zero
-        counts += torch.stack([*((values >= 0).sum() for values in labels), summaries])
+        counts += torch.stack([*((values >= 0).sum() for values in labels), summaries, pairs, held])
     return counts
 
 

@@ -46,6 +46,7 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import half_products, merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.contrastive.vectors import with_held_vectors
 from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
@@ -199,6 +200,7 @@ def run(
     if config.trained != "all":
         training.freeze(model, config.trained)
         sources = _with_vectors(model, sources, config, vectors, say)
+    sources = _with_held_vectors(model, sources, config.dtype)
     store = StateStore(output, config.kept_checkpoints)
     if config.trained != "embedding":
         log = Log(output, store, config, say)
@@ -433,10 +435,12 @@ def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
             "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it "
             "begin anew (new_heads: [embedding])"
         )
-    if config.embedding is None and model.embedding is not None and config.trained == "all":
+    changes_encoder = config.trained == "all" and not config.learns_pairs
+    if config.embedding is None and model.embedding is not None and changes_encoder:
         raise ConfigError(
             "start_from has an embedding head, which fits the encoder as it is, and trained: all "
-            "changes the encoder: give texts to fit it on anew (embedding.texts)"
+            "changes the encoder: give texts to fit it on anew (embedding.texts), or pairs from "
+            "which the encoder learns to give the right vectors through it (query_column)"
         )
 
 
@@ -508,6 +512,22 @@ def _with_vectors(
             f"{num_written} made now ({time.monotonic() - start:.0f} s)"
         }
     )
+    return completed
+
+
+def _with_held_vectors(
+    model: BertSum, sources: Iterable[LabelledSource], dtype: str
+) -> list[LabelledSource]:
+    """The sources with the vectors to hold of their training rows: those of the model as it is.
+
+    A run that goes on computes them again, before it takes up the weights of its checkpoint.
+    """
+    completed = []
+    for source in sources:
+        train = source.train
+        if source.config.hold_vectors:
+            train = with_held_vectors(model, train, dtype)
+        completed.append(LabelledSource(source.config, train, source.validation))
     return completed
 
 

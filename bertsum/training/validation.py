@@ -26,6 +26,7 @@ from bertsum.model.losses import IGNORE, class_loss, summary_loss
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.training.config import SourceConfig
+from bertsum.training.contrastive.vectors import PairRows, measure_pairs, pair_rows
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example, select, token_counts
@@ -75,6 +76,7 @@ class Part:
     examples: list[ExampleMeasures]
     classes: dict[str, ClassRows]  # by head
     indices: list[int]  # of the examples among the worker's rows
+    pairs: PairRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,7 @@ def _first_of_each_kind(examples: Iterable[Example]) -> list[Example]:
             example.sentiment_label != IGNORE,
             example.topic_label != IGNORE,
             example.token_labels is not None,
+            example.pair is not None,
         )
         for kind in np.flatnonzero(has_label).tolist():
             first.setdefault(kind, example)
@@ -213,8 +216,8 @@ def measure_examples(
 ) -> Measures:
     """Measure a model on the labelled examples of all workers.
 
-    Returns ROUGE beside the lead's and the oracle's, spread, losses (means), and reports on
-    sentiment, topic and words; each where there are labels for it.
+    Returns ROUGE beside the lead's and the oracle's, spread, losses (means), reports on sentiment,
+    topic and words, and how queries find their documents; each where there are labels for it.
     """
     return measures_of(model, gather(_measure_part(model, examples, source, dtype)))
 
@@ -237,6 +240,8 @@ def measures_of(model: BertSum, parts: Sequence[Part]) -> Measures:
             rows = join_rows([part.classes[head] for part in parts])
             scaled = _scaled(model, head, rows)
             result |= _measure_classes(head, scaled.numpy(), rows.labels, labels)
+    if sum(len(part.pairs.ids) for part in parts):
+        result["retrieval"] = measure_pairs([part.pairs for part in parts])
     return result
 
 
@@ -310,7 +315,8 @@ def predict_examples(model: BertSum, examples: Sequence[Example], dtype: str) ->
     documents = [example.document for example in examples]
     # groups of similar length, so `indices` say where each document belongs in the result
     for indices in group_documents(documents, _BATCH_TOKENS):
-        labelled = labelled_batch([examples[index] for index in indices])
+        # without queries and negatives: they have no labels
+        labelled = labelled_batch([replace(examples[index], pair=None) for index in indices])
         logits = forward_batch(model, labelled.to(device), dtype)
         num_sentences = labelled.batch.num_sentences
         # [sum of S] and [sum of S, H] -> a part for each document
@@ -396,6 +402,7 @@ def _measure_part(
         examples=[measured[index] for index in sorted(measured)],
         classes={head: join_rows(rows) for head, rows in classes.items()},
         indices=sorted(measured),
+        pairs=pair_rows(model, examples, dtype),
     )
 
 

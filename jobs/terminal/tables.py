@@ -130,7 +130,7 @@ def _agreement_table(model: str, values: Report) -> Table:
 
 def _retrieval_table(reports: Report) -> Table:
     """A row for each model."""
-    table = _left_titled("retrieval by embedding; in brackets 95 % intervals")
+    table = _left_titled("retrieval; in brackets 95 % intervals")
     table.add_column("model", overflow="fold")
     names = ["rows"]
     for values in reports.values():

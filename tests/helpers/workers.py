@@ -1,5 +1,6 @@
 """One worker of several, as a process: trains on its part of the rows and leaves what it saw in a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from torch import distributed
 
 from bertsum.training import loop as training
 from bertsum.training.config import SourceConfig
+from bertsum.training.contrastive.vectors import with_held_vectors
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
@@ -14,7 +16,14 @@ from bertsum.training.validation import LabelledSource, answer, calibrate, valid
 from helpers import tiny
 from helpers.rows import training_config
 
-_LOGGED = ("summary_loss", "sentiment_loss", "candidate_loss", "gradient_norm")
+_LOGGED = (
+    "summary_loss",
+    "sentiment_loss",
+    "candidate_loss",
+    "pair_loss",
+    "held_loss",
+    "gradient_norm",
+)
 
 
 def read_sources(directory: Path, config) -> list[LabelledSource]:
@@ -35,7 +44,10 @@ def train_part(directory: Path, values: dict) -> dict:
     config = training_config(**values)
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
-    sources = read_sources(directory, config)
+    sources = [
+        replace(source, train=with_held_vectors(model, source.train, "float32"))
+        for source in read_sources(directory, config)
+    ]
     log: list[dict] = []
     training.train(model, sources, config, log.append)
     calibrate(model, answer(model, sources, None, "float32"), ["sentiment"])

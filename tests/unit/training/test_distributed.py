@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import workers
+from helpers import tiny, workers
 from helpers.rows import sentiment_rows, summary_rows
 from torch import multiprocessing
 
@@ -22,6 +22,25 @@ VALUES = {
     "clip_norm": 0.5,
     "sentiment_weight": 0.7,
     "model": {"rank_candidates": True},
+}
+
+PAIRS = {
+    "sources": [
+        {
+            "name": "desk",
+            "train_uri": "desk.parquet",
+            "validation_uri": "desk.parquet",
+            "query_column": "question",
+            "negatives_column": "others",
+            "pair_weight_column": "clicks",
+        },
+        {"name": "reviews", "sentiment_column": "label", "hold_vectors": True},
+    ],
+    "max_steps": 12,
+    "max_batch_tokens": 160,
+    "max_micro_batch_tokens": 64,
+    "encoder_learning_rate": 1e-3,
+    "hold_weight": 3.0,
 }
 
 # Softmax does not feel a bias of its keys, nor a comparison of candidates what they have in common: the gradient is
@@ -84,6 +103,35 @@ def test_workers_learn_what_one_learns(size: int, directory: Path, alone: dict) 
         assert part["measures"]["news"]["summary_loss"] == pytest.approx(
             alone["measures"]["news"]["summary_loss"], abs=1e-4
         )
+
+
+def test_workers_learn_from_pairs_what_one_learns(directory: Path) -> None:
+    """Each query is compared with the candidates of all batches of all workers."""
+    answers = [tiny.sentence(*range(9 * i, 9 * i + 4)) for i in range(3)]
+    rows = {
+        "document": [answers[i % 3] for i in range(7)],
+        "question": [tiny.sentence(*range(5 * i + 1, 5 * i + 5)) for i in range(7)],
+        "others": [[answers[(i + 1) % 3]] for i in range(7)],
+        "clicks": [0.5 + i for i in range(7)],
+    }
+    pq.write_table(pa.table(rows), directory / "desk.parquet", row_group_size=2)
+    PAIRS["sources"][1] |= {"train_uri": "reviews.parquet", "validation_uri": "reviews.parquet"}
+    alone = workers.train_part(directory, PAIRS)
+    multiprocessing.start_processes(
+        workers.main, (2, directory, PAIRS), nprocs=2, start_method="spawn"
+    )
+    found = [torch.load(directory / f"2-{number}.pt", weights_only=True) for number in range(2)]
+    logged = torch.tensor(alone["losses"])
+    assert logged[:, 3].min() > 0  # of pairs
+    assert logged[-1, 4] > 0  # of held vectors
+    torch.testing.assert_close(torch.tensor(found[0]["losses"]), logged, rtol=1e-3, atol=1e-5)
+    for part in found:
+        for name, weight in part["weights"].items():
+            if not name.endswith(NOISE):
+                torch.testing.assert_close(
+                    weight, alone["weights"][name], rtol=1e-3, atol=1e-4, msg=name
+                )
+        assert part["measures"]["desk"]["retrieval"] == alone["measures"]["desk"]["retrieval"]
 
 
 def test_workers_give_ranks_as_one_does(directory: Path) -> None:

@@ -1,0 +1,85 @@
+"""Vectors of documents by a model as it is: to hold them during a run, and to measure pairs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bertsum.evaluation.retrieval import MOST_ROWS, rank_measures, ranks
+from bertsum.model.batches import group_documents, make_batch
+from bertsum.model.bert_sum import BertSum
+from bertsum.text.encoder import EncodedDocument
+from bertsum.training.contrastive.pairs import text_id
+from bertsum.training.examples import Example, ExampleFile
+from bertsum.training.optimization import autocast
+
+_BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these
+_CHUNK = 1024  # examples that are in memory at once
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """Vectors of N pairs, of length 1."""
+
+    queries: FloatArray  # [N, H]
+    documents: FloatArray  # [N, H]
+    ids: npt.NDArray[np.int64]  # [N] equal for equal documents
+
+
+@torch.no_grad()
+def embed_documents(model: BertSum, documents: Sequence[EncodedDocument], dtype: str) -> FloatArray:
+    """[N, H] vectors of length 1."""
+    model.eval()
+    device = next(model.parameters()).device
+    vectors = np.zeros((len(documents), model.encoder.config.hidden_size), np.float32)
+    for group in group_documents(documents, _BATCH_TOKENS):
+        batch = make_batch(documents, group).to(device)
+        with autocast(device, dtype):
+            embedded = model(batch, document_vectors=True).document_vectors
+        vectors[batch.documents] = embedded.float().cpu().numpy()
+    return vectors
+
+
+def with_held_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> ExampleFile:
+    """The examples with the vectors to hold, of the model as it is before the run."""
+
+    def completed() -> Iterator[Example]:
+        for start in range(0, len(examples), _CHUNK):
+            chunk = list(examples[start : start + _CHUNK])
+            held = [example.texts[:2] if example.is_held else [] for example in chunk]
+            documents = [document for texts in held for document in texts]
+            vectors = embed_documents(model, documents, dtype)
+            first = 0
+            for example, texts in zip(chunk, held, strict=True):
+                own = vectors[first : first + len(texts)]
+                first += len(texts)
+                yield replace(example, held_vectors=own) if texts else example
+
+    return ExampleFile.write(completed())
+
+
+def pair_rows(model: BertSum, examples: Sequence[Example], dtype: str) -> PairRows:
+    """The vectors of the pairs among the first MOST_ROWS examples."""
+    queries, documents = [], []
+    for example in examples[:MOST_ROWS]:
+        if example.pair is not None:
+            queries.append(example.pair.query)
+            documents.append(example.document)
+    return PairRows(
+        embed_documents(model, queries, dtype),
+        embed_documents(model, documents, dtype),
+        np.array([text_id(document.text) for document in documents], np.int64),
+    )
+
+
+def measure_pairs(parts: Sequence[PairRows]) -> dict[str, dict[str, float]]:
+    """How the queries of all workers find their documents among all, by name of the measure."""
+    ids = np.concatenate([part.ids for part in parts])
+    # equal documents are one candidate
+    _, first, right = np.unique(ids, return_index=True, return_inverse=True)
+    queries = np.concatenate([part.queries for part in parts])
+    documents = np.concatenate([part.documents for part in parts])
+    return rank_measures(ranks(queries, documents[first], right))
