@@ -96,27 +96,7 @@ def _match(options: MatchOptions, session: ExitStack) -> int:
     else:
         source = find_input(options.input, output, dry_run=options.dry_run)
         say_notes(source)
-    rows = MatchRows(match=config.match, candidates=_digest(encoding))
-    job = Job(options.model, encoding.job.model_digest, rows)
-    work = MatchWork(
-        model=options.model,
-        job=job,
-        config=config.match,
-        candidates_uri=encoding.output.uri,
-        candidate_schema=schema,
-        max_batch_tokens=config.max_batch_tokens,
-        pass_queries=config.pass_queries,
-    )
-    run = Run(
-        input_uri=options.input,
-        source=source,
-        output=output,
-        job=job,
-        work=work,
-        config=config,
-        address=encoding.address,
-        lake=open_table(config.output, output),
-    )
+    run, work = _matching_run(options, config, encoding, source, schema)
     # First of all, since what is wrong with QUERIES is better known before the candidates are
     # encoded. Users have another plan: their texts', which the columns of OUTPUT must fit, too.
     plan = run.plan(options.limit) if texts is None else texts.plan()
@@ -135,6 +115,39 @@ def _match(options: MatchOptions, session: ExitStack) -> int:
         plan = run.plan(options.limit)
     complete(replace(run, work=work), plan, partial(show_result, table_format=config.output.table))
     return 0
+
+
+def _matching_run(
+    options: MatchOptions,
+    config: MatchJobConfig,
+    encoding: Run,
+    source: Input,
+    candidate_schema: pa.Schema,
+) -> tuple[Run, MatchWork]:
+    """The run that matches `source` with the candidates of `encoding`, and its work."""
+    output = Folder(options.output)
+    rows = MatchRows(match=config.match, candidates=_digest(encoding))
+    job = Job(options.model, encoding.job.model_digest, rows)
+    work = MatchWork(
+        model=options.model,
+        job=job,
+        config=config.match,
+        candidates_uri=encoding.output.uri,
+        candidate_schema=candidate_schema,
+        max_batch_tokens=config.max_batch_tokens,
+        pass_queries=config.pass_queries,
+    )
+    run = Run(
+        input_uri=options.input,
+        source=source,
+        output=output,
+        job=job,
+        work=work,
+        config=config,
+        address=encoding.address,
+        lake=open_table(config.output, output),
+    )
+    return run, work
 
 
 def _encode(encoding: Run, options: MatchOptions, session: ExitStack) -> tuple[str, ...]:

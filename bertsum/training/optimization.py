@@ -15,15 +15,15 @@ from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, held_loss, summary_loss
 from bertsum.model.transfer import to_device
 from bertsum.training.config import TrainingConfig
-from bertsum.training.contrastive.pairs import PairTexts
-from bertsum.training.contrastive.sharing import (
+from bertsum.training.data import LabelledBatch, labelled_candidates
+from bertsum.training.distributed import rank, sum_over_workers, world_size
+from bertsum.training.heads.pair_sharing import (
     SharedPairs,
     contrast_loss,
     same_random_numbers,
     share_pairs,
 )
-from bertsum.training.data import LabelledBatch, labelled_candidates
-from bertsum.training.distributed import rank, sum_over_workers, world_size
+from bertsum.training.heads.pair_texts import PairTexts
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 # in the order of the sums of `LossModule`
@@ -101,7 +101,7 @@ class LossModule(nn.Module):
         """The summed loss of pairs, from [B, H] vectors.
 
         Where a step has pairs in several batches, it is another number of the same gradient
-        (`contrastive/sharing`).
+        (`heads/pair_sharing`).
         """
         if batch.vector_gradients is not None:
             return (vectors * batch.vector_gradients).sum()

@@ -46,7 +46,6 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import half_products, merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
-from bertsum.training.contrastive.vectors import with_held_vectors
 from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
 from bertsum.training.distributed import gather, rank, world_size
@@ -58,6 +57,7 @@ from bertsum.training.head_checks import (
     learned_classes,
 )
 from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
+from bertsum.training.heads.pair_vectors import with_held_vectors
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels

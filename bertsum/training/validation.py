@@ -26,10 +26,10 @@ from bertsum.model.losses import IGNORE, class_loss, summary_loss
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.training.config import SourceConfig
-from bertsum.training.contrastive.vectors import PairRows, measure_pairs, pair_rows
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example, select, token_counts
+from bertsum.training.heads.pair_vectors import PairRows, measure_pairs, pair_rows
 from bertsum.training.optimization import forward_batch, head_labels, head_logits
 from bertsum.training.tracking import numbers
 

@@ -8,10 +8,10 @@ from torch import distributed
 
 from bertsum.training import loop as training
 from bertsum.training.config import SourceConfig
-from bertsum.training.contrastive.vectors import with_held_vectors
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
+from bertsum.training.heads.pair_vectors import with_held_vectors
 from bertsum.training.validation import LabelledSource, answer, calibrate, validate
 from helpers import tiny
 from helpers.rows import training_config

@@ -12,6 +12,8 @@ from helpers.job_helpers import result_files, write
 
 from bertsum.config import SummarizerConfig
 from bertsum.inference.summarizer import Summarizer
+from bertsum.training.config import SourceConfig
+from bertsum.training.data import read_examples
 from jobs import match
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -121,6 +123,43 @@ def test_matching(corpus: Path, checkpoint: Path, capsys: pytest.CaptureFixture[
     assert match.main([*arguments, "--on-existing", "replace"]) == 0
     found = {entry["id"] for row in read(corpus).to_pylist() for entry in row["matches"] or ()}
     assert "answer 30" not in found
+
+
+def test_matches_are_negatives_to_learn_from(corpus: Path, checkpoint: Path) -> None:
+    """`train` reads OUTPUT as it is; what is known to be right is left out by `seen_column`."""
+    questions = pq.read_table(corpus / "questions.parquet").drop_columns(["seen"])
+    answers = pq.read_table(corpus / "answers")
+    questions = questions.append_column("text", answers["text"].slice(0, 25))
+    questions = questions.append_column("seen", answers["id"].slice(0, 25))
+    write(questions, corpus / "questions.parquet")
+    arguments = command(corpus, checkpoint, "--top-k", "4")
+    for setting in (
+        "candidate_columns=[text]",
+        "keep_columns=[document, text]",
+        "seen_column=seen",
+    ):
+        arguments += ["--set", f"match.{setting}"]
+    assert match.main(arguments) == 0
+    values = {"name": "mined", "text_column": "text", "query_column": "document",
+              "negatives_column": "matches", "max_negatives": 3}  # fmt: skip
+    examples = read_examples(
+        str(corpus / "out"),
+        SourceConfig.model_validate(values),
+        tiny.document_encoder(),
+        tiny.model_config(),
+        max_windows=8,
+    )
+    rows = [row for row in read(corpus).to_pylist() if row["text"]]
+    assert len(examples) == len(rows) == 24
+    for example, row in zip(examples, rows, strict=True):
+        if row["document"] is None:
+            assert example.pair is None
+            continue
+        assert example.pair.query.text == row["document"]
+        found = [entry["text"] for entry in row["matches"]]
+        wrong = [text for text in found if text != row["text"]]
+        assert [text.text for text in example.pair.negatives] == wrong[:3]
+        assert len(found) == 4
 
 
 def test_only_what_may_match_does(corpus: Path, checkpoint: Path) -> None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from bertsum.model.losses import pair_loss
-from bertsum.training.contrastive.pairs import PairTexts, join_pairs
 from bertsum.training.data import LabelledBatch
 from bertsum.training.distributed import gather, rank
+from bertsum.training.heads.pair_texts import PairTexts, join_pairs
 
 
 @dataclass(frozen=True, slots=True)

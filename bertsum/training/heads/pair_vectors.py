@@ -11,8 +11,8 @@ from bertsum.evaluation.retrieval import MOST_ROWS, rank_measures, ranks
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.text.encoder import EncodedDocument
-from bertsum.training.contrastive.pairs import text_id
 from bertsum.training.examples import Example, ExampleFile
+from bertsum.training.heads.pair_texts import text_id
 from bertsum.training.optimization import autocast
 
 _BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these

@@ -21,14 +21,14 @@ from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training import optimization
 from bertsum.training.config import SourceConfig
-from bertsum.training.contrastive.pairs import with_pair_texts
-from bertsum.training.contrastive.vectors import (
+from bertsum.training.data import labelled_batch, read_examples
+from bertsum.training.examples import labelled
+from bertsum.training.heads.pair_texts import with_pair_texts
+from bertsum.training.heads.pair_vectors import (
     embed_documents,
     pair_rows,
     with_held_vectors,
 )
-from bertsum.training.data import labelled_batch, read_examples
-from bertsum.training.examples import labelled
 from bertsum.training.optimization import LossModule, make_optimizer, train_step
 from bertsum.training.state import StateStore
 from bertsum.training.validation import LabelledSource, validate
