@@ -1,5 +1,6 @@
 """The matrix of the embedding: least squares by another solver, and a run that fits it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,48 @@ def test_an_encoder_that_learns_does_not_leave_it_behind(data, start):
     (data / "out").rename(data / "fitted")
     with pytest.raises(ConfigError, match=r"give texts to fit it on anew \(embedding.texts\)"):
         train(data, start_from=str(data / "fitted"), model={}, embedding=None)
+
+
+def test_an_encoder_learns_from_pairs_through_the_matrix_of_its_start(data, start):
+    """The matrix stays as it was fitted, and the encoder learns to give it what it reads."""
+    train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    fitted = (data / "out").rename(data / "fitted")
+    matrix = load_checkpoint(fitted)[0].embedding.weight
+    answers = [tiny.sentence(*range(9 * i, 9 * i + 4)) for i in range(3)]
+    rows = {
+        "document": [answers[i % 3] for i in range(9)],
+        "question": [tiny.sentence(*range(5 * i + 1, 5 * i + 5)) for i in range(9)],
+    }
+    pq.write_table(pa.table(rows), data / "desk.parquet")
+    uris = {"train_uri": "desk.parquet", "validation_uri": "desk.parquet"}
+    desk = {"name": "desk", "query_column": "question", "hold_vectors": True, **uris}
+    run_values = {
+        "start_from": str(fitted),
+        "trained": "all",
+        "sources": [desk],
+        "embedding": None,
+        "model": {},
+        "lora_rank": 8,
+        "encoder_learning_rate": 5e-3,
+        "epochs": 60,
+        "hold_weight": 0.1,
+    }
+    train(data, **run_values)
+    measures = json.loads((data / "out" / "validation.json").read_text())["desk"]["retrieval"]
+    assert measures["recall_at_1"]["mean"] > 0.8
+    card = (data / "out" / "model_card.md").read_text()
+    assert (
+        "| desk | 9 | 1 | queries of its documents; vectors held near those from before |" in card
+    )
+    assert f"| desk | {measures['recall_at_1']['mean']:.3f} (" in card
+    assert torch.equal(load_checkpoint(data / "out")[0].embedding.weight, matrix)
+    # what users load finds what was measured
+    config = SummarizerConfig.model_validate({"outputs": ["embedding"], "dtype": "float32"})
+    summarizer = Summarizer(str(data / "out"), config)
+    of_answers = np.array([prediction.embedding for prediction in summarizer(answers)])
+    of_questions = np.array([prediction.embedding for prediction in summarizer(rows["question"])])
+    is_right = (of_questions @ of_answers.T).argmax(1) == np.arange(9) % 3
+    assert is_right.mean() == pytest.approx(measures["recall_at_1"]["mean"])
 
 
 def test_the_layers_of_the_start_count(data, start):
