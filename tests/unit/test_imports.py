@@ -18,6 +18,7 @@ MOST_MODULES = 16
 PACKAGES = {
     "bertsum": [
         ["errors", "schema", "masking"],
+        ["robust"],
         ["config_base"],
         ["config"],
         "storage",
@@ -33,6 +34,7 @@ PACKAGES = {
         "training",
         "tuning",
         "reports",
+        "trends",
     ],
     "jobs": [
         "terminal",
