@@ -25,6 +25,7 @@ COMMANDS = {
     "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",
     "status": "what a run in OUTPUT has done, and what is missing",
     "report": "what a run made, as one HTML page; or two runs side by side",
+    "monitor": "sentiment over time by topic, entity or any column, with alarms",
 }
 
 

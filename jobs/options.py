@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bertsum.errors import ConfigError
+from bertsum.storage.folder import Folder, mask
 
 _ON_EXISTING = (
     "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or "
@@ -219,6 +220,29 @@ def override(key: str, value: object) -> str:
     """
     # A string of JSON is one of YAML, if characters beyond 16 bits are not escaped as two halves.
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def target_file(option: str, uri: str, outputs: Sequence[Folder] = ()) -> tuple[Folder, str]:
+    """Directory and name of the file that an option asks for.
+
+    Raises ConfigError where it names no file, or one in an OUTPUT, which takes those of its job.
+    """
+    directory, _, name = uri.rpartition("/")
+    if not name:
+        raise ConfigError(f"{option} {mask(uri)!r} names no file")
+    folder = Folder(directory or ("/" if uri.startswith("/") else "."))
+    refuse_inside(option, uri, folder, outputs)
+    return folder, name
+
+
+def refuse_inside(option: str, uri: str, folder: Folder, outputs: Sequence[Folder]) -> None:
+    """Raise ConfigError where the folder of what an option names is an OUTPUT, or lies in one."""
+    for output in outputs:
+        if folder.is_below(output):
+            raise ConfigError(
+                f"{option} {mask(uri)!r} lies in OUTPUT {output}, which takes no other files than "
+                "those of its job; choose another directory"
+            )
 
 
 def split_name(model: str) -> tuple[str | None, str]:

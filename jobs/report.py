@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bertsum.errors import ConfigError
 from bertsum.storage.folder import Folder
-from jobs.options import count, parse
+from jobs.options import count, parse, refuse_inside, target_file
 from jobs.terminal.exit_codes import guard
 
 _MOST_DOCUMENTS = 2000
@@ -104,7 +104,7 @@ def report(options: ReportOptions) -> int:
     if options.html is None:
         print(write_measures(Folder(options.output)))
     else:
-        print(write_measures(Folder(options.output), *_split(options.html)))
+        print(write_measures(Folder(options.output), *target_file("--html", options.html)))
     return 0
 
 
@@ -132,36 +132,19 @@ def write_catalog(options: ReportOptions) -> int:
     from bertsum.reports.results import read_results
 
     catalog = read_catalog(read_results(options.output))
+    output = Folder(options.output)
     if options.views is not None:
-        folder, name = _split(options.views, "--views")
-        _refuse_inside(folder, options.output, f"--views {options.views!r}")
+        folder, name = target_file("--views", options.views, [output])
         folder.write_replace(name, views_sql(catalog).encode())
         print(f"views: {folder}/{name}")
     if options.dbt is not None:
         folder = Folder(options.dbt)
-        _refuse_inside(folder, options.output, f"--dbt {options.dbt!r}")
+        refuse_inside("--dbt", options.dbt, folder, [output])
         files = dbt_files(catalog)
         for name, text in files.items():
             folder.write_replace(name, text.encode())
         print(f"dbt: {', '.join(files)} in {folder}")
     return 0
-
-
-def _split(path: str, option: str = "--html") -> tuple[Folder, str]:
-    """Directory and name of a file. Raises ConfigError."""
-    directory, _, name = path.rpartition("/")
-    if not name:
-        raise ConfigError(f"{option} {path!r} names no file")
-    return Folder(directory or ("/" if path.startswith("/") else ".")), name
-
-
-def _refuse_inside(folder: Folder, output: str, what: str) -> None:
-    """Raise ConfigError for a directory that is OUTPUT, or in it and visible there."""
-    if folder.is_below(Folder(output)):
-        raise ConfigError(
-            f"{what} lies in OUTPUT {Folder(output)}, which takes no other files than those of its "
-            "job; choose another directory"
-        )
 
 
 def report_run(options: ReportOptions) -> int:
@@ -170,10 +153,9 @@ def report_run(options: ReportOptions) -> int:
     from bertsum.reports.report import make_report
     from bertsum.reports.result import read_result
 
-    output, html = Folder(options.output), options.html or _DEFAULT_PAGE
-    folder, name = _split(html)
-    for result in filter(None, [options.output, options.compare]):
-        _refuse_inside(folder, result, f"--html {html!r}")
+    output = Folder(options.output)
+    results = [output, *([] if options.compare is None else [Folder(options.compare)])]
+    folder, name = target_file("--html", options.html or _DEFAULT_PAGE, results)
     other = None if options.compare is None else read_result(Folder(options.compare))
     made = make_report(
         read_result(output), other, most_documents=options.documents, input_uri=options.input

@@ -9,7 +9,7 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
@@ -28,16 +28,16 @@ def render(report: Report) -> str:
     """The page of a run. Equal reports give equal pages; it can be encoded as UTF-8."""
     values = report_values(report)
     title = f"Report: {values['run']['output']}"
-    return _page(title, _summary(values["run"]), values, _RUN_SCRIPTS, skip="documents")
+    return page(title, _summary(values["run"]), values, _RUN_SCRIPTS, skip="documents")
 
 
 def render_measures(report: MeasuresReport) -> str:
     """The page of a training run or an evaluation."""
-    return _page(report.title, report.summary, report.values(), _MEASURES_SCRIPTS, skip="main")
+    return page(report.title, report.summary, report.values(), _MEASURES_SCRIPTS, skip="main")
 
 
-def _page(
-    title: str, summary: str, values: dict[str, Any], scripts: Sequence[str], *, skip: str
+def page(
+    title: str, summary: str, values: Mapping[str, Any], scripts: Sequence[str], *, skip: str
 ) -> str:
     """The frame with values and scripts; `skip`: the part that a keyboard leads to first."""
     style = _asset("page.css")

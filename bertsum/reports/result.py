@@ -39,12 +39,14 @@ class ResultFile:
 
     - `written`: Unix time of its last write, where the filesystem tells it.
     - `made`: how it was made, where the job has recorded it.
+    - `sha256`: of its bytes; None until a manifest lists it.
     """
 
     file: OutputFile
     counts: Counts
     written: float | None
     made: UnitTime | None
+    sha256: str | None
 
     @property
     def name(self) -> str:
@@ -218,6 +220,7 @@ def _with_counts(output: Folder, files: Sequence[OutputFile], known: Known) -> l
                 counts=counts,
                 written=times.get(file.name),
                 made=made.get(file.name),
+                sha256=known.records[file.name].sha256 if file.name in known.records else None,
             )
             for file, counts in zip(files, pool.map(read, files), strict=True)
         ]

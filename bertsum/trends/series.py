@@ -6,6 +6,8 @@ from datetime import date
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Counts = npt.NDArray[np.int64]
 
@@ -62,3 +64,47 @@ class Series:
         return Series(
             groups=self.groups, days=self.days[:stop], rows=self.rows[:, :stop], labels=labels
         )
+
+
+def make_series(counts: pa.Table, least_rows: int) -> Series:
+    """Series of all rows, and of each group that has `least_rows` on one day at least.
+
+    `counts`: COUNTS with a day; each day, group and label stands there once. Others groups are
+    never judged, and there may be a hundred thousand of them.
+    """
+    keys = ["day", "column", "value"]
+    by_day = counts.group_by(keys, use_threads=False).aggregate([("rows", "sum")])
+    largest = by_day.group_by(["column", "value"], use_threads=False).aggregate(
+        [("rows_sum", "max")]
+    )
+    is_wanted = pc.or_(
+        pc.equal(largest["column"], ALL_ROWS.column),
+        pc.greater_equal(largest["rows_sum_max"], least_rows),
+    )
+    groups = sorted(_groups(largest.filter(is_wanted)))
+    days = sorted(counts["day"].unique().to_pylist())
+    group_index = {group: index for index, group in enumerate(groups)}
+    day_index = {day: index for index, day in enumerate(days)}
+    rows = np.zeros((len(groups), len(days)), np.int64)
+    labels: dict[str, Counts] = {}
+    # sorted, so that labels have one order however the counts came together
+    for label in sorted(filter(None, counts["label"].unique().to_pylist())):
+        labels[label] = np.zeros_like(rows)
+    indices = [group_index.get(group, -1) for group in _groups(counts)]
+    for index, day, label, number in zip(
+        indices,
+        counts["day"].to_pylist(),
+        counts["label"].to_pylist(),
+        counts["rows"].to_pylist(),
+        strict=True,
+    ):
+        if index >= 0:
+            rows[index, day_index[day]] += number
+            if label:
+                labels[label][index, day_index[day]] += number
+    return Series(groups=groups, days=days, rows=rows, labels=labels)
+
+
+def _groups(table: pa.Table) -> list[Group]:
+    columns, values = table["column"].to_pylist(), table["value"].to_pylist()
+    return [Group(*pair) for pair in zip(columns, values, strict=True)]

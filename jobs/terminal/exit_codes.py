@@ -17,6 +17,7 @@ from typing import TextIO
 from bertsum.errors import BertsumError, ConfigError
 from bertsum.masking import mask
 
+ALARMED = 4  # of `monitor --fail-on-alarm`: all was done, and there is a new alarm
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 _DROPPED_SECONDS = 0.1  # between two looks whether somebody still holds a signal's exception
 

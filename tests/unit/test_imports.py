@@ -48,6 +48,7 @@ PACKAGES = {
             "text",
             "status",
             "report",
+            "monitor",
             "summarize",
             "prepare",
             "evaluate",

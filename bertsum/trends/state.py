@@ -1,0 +1,155 @@
+"""The counts of each file of results, kept beside them, so that a file is read once.
+
+    OUTPUT/_bertsum/trends/<digest>.arrow     one for each choice of columns
+
+A file's counts are found by its name and the SHA-256 of its bytes. What was counted is part of the
+digest, so that another choice has another state. Readers of OUTPUT pass over `_bertsum`, and its
+suffix is none that `**/*.parquet` finds.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+
+from bertsum.errors import ConfigError, OutputError
+from bertsum.reports.result import Result, ResultFile
+from bertsum.runs.partitions import partition_of
+from bertsum.storage.folder import Folder
+from bertsum.trends.config import TrendsConfig
+from bertsum.trends.counts import COUNTS, add_counts, count_file
+from bertsum.trends.series import ALL_ROWS
+
+STATE = "_bertsum/trends"
+_FORMAT = 1  # another number where the same choice gives other counts
+_THREADS = 4
+_STATE = pa.schema([pa.field("file", pa.string()), pa.field("sha256", pa.string()), *COUNTS])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Counts of all published files of a result.
+
+    - `counts`: COUNTS, with a day
+    - `num_read`, `num_kept`: files that were read now, and those whose counts were kept
+    - `num_unpublished`: partitions that are left out, since they are not complete
+    - `without_day`: rows
+    - `problem`: why the state could not be kept, or None
+    """
+
+    counts: pa.Table
+    num_read: int
+    num_kept: int
+    num_unpublished: int
+    without_day: int
+    problem: str | None
+
+
+def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = True) -> Counted:
+    """Count what is published; files whose counts are kept are not read again.
+
+    Raises ConfigError where nothing is published, or no file has one of the columns, and
+    InputError for a damaged file.
+    """
+    files = [file for file in result.files if _is_published(result, file.name)]
+    if not files:
+        raise ConfigError(
+            f"{result.output} has no complete partition yet; `bertsum status` says what is missing"
+        )
+    name = f"{STATE}/{_digest(result, config)}.arrow"
+    before = _read_state(result.output, name) if keep_state else _STATE.empty_table()
+    kept = _still_valid(before, files)
+    known = set(kept["file"].unique().to_pylist())
+    new = [file for file in files if file.name not in known]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = list(pool.map(lambda file: _count(result, file, config), new))
+    state = pa.concat_tables([kept, *tables])
+    problem = None
+    if keep_state and (new or kept.num_rows < before.num_rows):
+        problem = _write_state(result.output, name, state)
+    counts = add_counts(state.select(COUNTS.names))
+    _check_columns(counts, config, result.output)
+    is_all = pc.equal(counts["column"], ALL_ROWS.column)
+    without_day = counts.filter(pc.and_(is_all, pc.is_null(counts["day"])))["rows"]
+    all_partitions = {partition_of(file.name) for file in result.files}
+    return Counted(
+        counts=counts.filter(pc.is_valid(counts["day"])),
+        num_read=len(new),
+        num_kept=len(known),
+        num_unpublished=len(all_partitions - {partition_of(file.name) for file in files}),
+        without_day=pc.sum(without_day).as_py() or 0,
+        problem=problem,
+    )
+
+
+def _is_published(result: Result, name: str) -> bool:
+    return "" in result.published or partition_of(name) in result.published
+
+
+def _digest(result: Result, config: TrendsConfig) -> str:
+    """Of what is counted."""
+    # the names of columns in files follow from the configuration of the run
+    names = result.config.output.model_dump(mode="json")
+    choice = [_FORMAT, config.time, config.time_zone, config.by, names]
+    return hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_state(output: Folder, name: str) -> pa.Table:
+    """The state, or an empty one where there is none, or a damaged one, which is made again."""
+    if output.info(name) is None:
+        return _STATE.empty_table()
+    try:
+        with pa.ipc.open_file(pa.BufferReader(output.read_bytes(name))) as reader:
+            return reader.read_all().cast(_STATE)
+    except (pa.ArrowException, ValueError, OSError):
+        return _STATE.empty_table()
+
+
+def _write_state(output: Folder, name: str, state: pa.Table) -> str | None:
+    """Keep the state. Returns why that is not possible: it only makes the next look slower."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, _STATE, options=options) as writer:
+        writer.write_table(state)
+    try:
+        output.write_replace(name, sink.getvalue())
+    except OutputError as error:
+        return str(error)
+    return None
+
+
+def _still_valid(state: pa.Table, files: Sequence[ResultFile]) -> pa.Table:
+    """Counts of files that OUTPUT has with the same bytes."""
+    wanted = pa.array([_identity(file.name, file.sha256) for file in files], pa.string())
+    having = pc.binary_join_element_wise(state["sha256"], state["file"], " ")
+    return state.filter(pc.is_in(having, value_set=wanted))
+
+
+def _identity(name: str, sha256: str | None) -> str:
+    return f"{sha256 or ''} {name}"
+
+
+def _count(result: Result, file: ResultFile, config: TrendsConfig) -> pa.Table:
+    counts = count_file(result, file.name, config)
+    columns = [
+        pa.repeat(pa.scalar(file.name, pa.string()), counts.num_rows),
+        pa.repeat(pa.scalar(file.sha256 or "", pa.string()), counts.num_rows),
+    ]
+    return pa.Table.from_arrays([*columns, *counts.columns], schema=_STATE)
+
+
+def _check_columns(counts: pa.Table, config: TrendsConfig, output: Folder) -> None:
+    """Raise ConfigError for a chosen column that groups no row; those of the default may."""
+    if "by" not in config.model_fields_set:
+        return
+    having = set(counts["column"].unique().to_pylist())
+    if missing := [name for name in config.by if name not in having]:
+        raise ConfigError(
+            f"--by {missing[0]!r}: no row of {output} has a value in such a column or key of "
+            "partitions"
+        )
