@@ -54,15 +54,15 @@ function dayText(offset) {
   return new Date(Date.parse(data.first_day) + 86400000 * offset).toISOString().slice(0, 10);
 }
 
-/** Runs of neighbouring days with values, so that no line leads over days without any. */
+/** Runs of days in a row with values, so that no line leads over days without any. */
 function runs(indices, isKnown) {
   const all = [];
-  let current = [];
-  for (const index of indices) {
-    if (isKnown(index)) current.push(index);
-    else if (current.length) { all.push(current); current = []; }
+  let before = -2;
+  for (const index of indices.filter(isKnown)) {
+    if (data.offsets[index] - before > 1) all.push([]);
+    all.at(-1).push(index);
+    before = data.offsets[index];
   }
-  if (current.length) all.push(current);
   return all;
 }
 
