@@ -112,8 +112,8 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
                 allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
                 lines.append(f"  {key}: there is no such key; allowed here: {allowed}")
             else:
-                given = "(not shown)"  # storage options hold credentials
-                if not key.startswith("storage_options"):
+                given = "(not shown)"  # storage options hold credentials, and this address is one
+                if not key.startswith(("storage_options", "webhook.url")):
                     given = _GIVEN.repr(problem["input"])
                 message = _EXPECTED.get(problem["type"], problem["msg"])
                 lines.append(f"  {key or cls.__name__}: {message} (given: {given})")

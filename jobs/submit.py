@@ -168,7 +168,7 @@ def make_request(job: str, rest: Sequence[str], variables: Sequence[str]) -> Req
     for name in variables:
         if name not in os.environ:
             raise ConfigError(f"--env {name}: there is no such variable in this environment")
-    for key in ("input", "candidates", "output", "model"):
+    for key in ("input", "candidates", "output", "model", "html", "png"):
         value = parsed.get(key)
         if isinstance(value, list):  # models of `evaluate`, perhaps as NAME=M; M may be left out
             paths = [split_name(model)[1] for model in value]

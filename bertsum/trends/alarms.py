@@ -223,10 +223,11 @@ def _in_units(
 
 def _limits(days: Counts, watched: Counts, rules: Rules, *, num_tests: int) -> Values:
     """Thresholds [G, D]: the rate is shared among the days of a month, groups and tests."""
-    pairs = np.stack([days, np.broadcast_to(watched, days.shape)]).reshape(2, -1)
-    distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
-    limits = np.full(distinct.shape[1], np.inf)
-    for i, (num_days, num_groups) in enumerate(distinct.T.tolist()):
+    base = int(watched.max(initial=0)) + 1
+    pairs, inverse = np.unique(days * base + watched, return_inverse=True)
+    limits = np.full(len(pairs), np.inf)
+    for i, pair in enumerate(pairs.tolist()):
+        num_days, num_groups = divmod(pair, base)
         if num_days:
             share = rules.false_alarms / (DAYS_OF_MONTH * max(num_groups, 1) * num_tests)
             limits[i] = threshold(min(share, 0.5), num_days)

@@ -69,7 +69,7 @@ class Series:
 def make_series(counts: pa.Table, least_rows: int) -> Series:
     """Series of all rows, and of each group that has `least_rows` on one day at least.
 
-    `counts`: COUNTS with a day; each day, group and label stands there once. Others groups are
+    `counts`: COUNTS with a day; each day, group and label stands there once. Other groups are
     never judged, and there may be a hundred thousand of them.
     """
     keys = ["day", "column", "value"]
@@ -82,27 +82,39 @@ def make_series(counts: pa.Table, least_rows: int) -> Series:
         pc.greater_equal(largest["rows_sum_max"], least_rows),
     )
     groups = sorted(_groups(largest.filter(is_wanted)))
-    days = sorted(counts["day"].unique().to_pylist())
-    group_index = {group: index for index, group in enumerate(groups)}
-    day_index = {day: index for index, day in enumerate(days)}
-    rows = np.zeros((len(groups), len(days)), np.int64)
-    labels: dict[str, Counts] = {}
+    days = counts["day"].unique()
+    days = days.take(pc.array_sort_indices(days))
     # sorted, so that labels have one order however the counts came together
-    for label in sorted(filter(None, counts["label"].unique().to_pylist())):
-        labels[label] = np.zeros_like(rows)
-    indices = [group_index.get(group, -1) for group in _groups(counts)]
-    for index, day, label, number in zip(
-        indices,
-        counts["day"].to_pylist(),
-        counts["label"].to_pylist(),
-        counts["rows"].to_pylist(),
-        strict=True,
-    ):
-        if index >= 0:
-            rows[index, day_index[day]] += number
-            if label:
-                labels[label][index, day_index[day]] += number
-    return Series(groups=groups, days=days, rows=rows, labels=labels)
+    labels = sorted(filter(None, counts["label"].unique().to_pylist()))
+    group_of, shape = _indices(counts, groups), (len(groups), len(days))
+    day_of = pc.index_in(counts["day"], days).to_numpy()
+    label_of = pc.fill_null(pc.index_in(counts["label"], pa.array(labels, pa.string())), -1)
+    label_of, rows = label_of.to_numpy(), counts["rows"].to_numpy()
+
+    def total(is_part: npt.NDArray[np.bool_]) -> Counts:
+        sums = np.zeros(shape, np.int64)
+        np.add.at(sums, (group_of[is_part], day_of[is_part]), rows[is_part])
+        return sums
+
+    is_known = group_of >= 0
+    return Series(
+        groups=groups,
+        days=days.to_pylist(),
+        rows=total(is_known),
+        labels={name: total(is_known & (label_of == i)) for i, name in enumerate(labels)},
+    )
+
+
+def _indices(counts: pa.Table, groups: Sequence[Group]) -> Counts:
+    """Index of the group of each row of counts; -1: none of these."""
+    indices = np.full(counts.num_rows, -1)
+    for column in sorted({group.column for group in groups}):
+        of_column = [index for index, group in enumerate(groups) if group.column == column]
+        values = pa.array([groups[index].value for index in of_column], pa.string())
+        place = pc.fill_null(pc.index_in(counts["value"], values), -1).to_numpy()
+        is_here = (place >= 0) & pc.equal(counts["column"], column).to_numpy()
+        indices[is_here] = np.array(of_column)[place[is_here]]
+    return indices
 
 
 def _groups(table: pa.Table) -> list[Group]:

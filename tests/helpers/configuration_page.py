@@ -20,6 +20,7 @@ from bertsum.generation.config import GenerateJobConfig
 from bertsum.labels.prepare import PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.training.config import TrainingConfig
+from bertsum.trends.config import MonitorConfig
 from bertsum.tuning.config import TuningConfig
 from jobs.cli import COMMANDS
 
@@ -33,6 +34,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("generate", GenerateJobConfig),
     ("train", TrainingConfig),
     ("tune", TuningConfig),
+    ("monitor", MonitorConfig),
 ]
 
 INTRODUCTION = """\

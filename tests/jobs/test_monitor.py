@@ -13,8 +13,10 @@ from helpers.trend_runs import JOB, draw_days, make_output, told, write_days
 from helpers.waiting import LIMIT_SECONDS
 from helpers.webhook_server import webhook
 
+from bertsum.errors import ConfigError
 from bertsum.trends.state import STATE
 from jobs.monitor import main
+from jobs.submit import make_request
 from jobs.terminal.exit_codes import ALARMED
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,25 @@ def test_what_is_wrong_is_told(
 def test_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "there is no run" in capsys.readouterr().err
+
+
+def test_it_can_be_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERTSUM_WEBHOOK_URL", "https://hooks.example.org/services/T1/SECRET")
+    words = ["s3://lake/out", "--html", "s3://lake/pages/a.html", "--webhook", "slack"]
+    request = make_request("monitor", words, ["BERTSUM_WEBHOOK_URL"])
+    assert "SECRET" not in request.entrypoint and "jobs.shipped monitor" in request.entrypoint
+    with pytest.raises(ConfigError, match=r"html 'a\.html' is a path on this machine"):
+        make_request("monitor", ["s3://lake/out", "--html", "a.html"], [])
+
+
+def test_an_address_of_a_wrong_type_is_not_shown(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "monitor.yaml"
+    config.write_text("webhook: {url: [https://hooks.example.org/SECRET]}")
+    assert main([str(output), "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "webhook.url" in error and "SECRET" not in error
 
 
 def test_alarms_are_sent_once_and_the_address_is_seen_nowhere(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status
 from bertsum.training.config import TrainingConfig
+from bertsum.trends.config import MonitorConfig
 from bertsum.tuning.config import TuningConfig
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "generate": GenerateJobConfig,
     "train": TrainingConfig,
     "tune": TuningConfig,
+    "monitor": MonitorConfig,
 }
 KEYS: set[str] = set()
 for config in CONFIGS.values():
@@ -142,7 +144,7 @@ def test_yaml_is_a_configuration(name: str) -> None:
     for block in blocks(TEXTS[name], "yaml"):
         assert any(
             is_valid(config, yaml.safe_load(block))
-            for config in (JobConfig, TrainingConfig, TuningConfig)
+            for config in (JobConfig, TrainingConfig, TuningConfig, MonitorConfig)
         )
 
 

@@ -1,5 +1,6 @@
 """Counts of files against DuckDB and against counting by hand; the kept ones against those from scratch."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from helpers.report_runs import Run
 from helpers.trend_runs import CONFIG, JOB, Row, day_name, draw_days, make_output, told, write_days
 
+from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.reports.result import read_result
+from bertsum.runs.columns import output_schema
 from bertsum.runs.records import Job
+from bertsum.runs.tables.formats import open_table
 from bertsum.storage.folder import Folder
 from bertsum.trends.config import TrendsConfig
 from bertsum.trends.counts import COUNTS
@@ -138,6 +142,29 @@ def test_replaced_files_are_counted_anew_and_the_old_ones_forgotten(tmp_path: Pa
     (state,) = (tmp_path / "out" / STATE).iterdir()
     with pa.ipc.open_file(state) as reader:
         assert len(set(reader.read_all()["file"].to_pylist())) == 3
+
+
+@pytest.mark.parametrize("table", ["iceberg", "delta"])
+def test_tables_have_the_counts_of_plain_files(table: str, tmp_path: Path) -> None:
+    """Small files of a day are put together for a table, under another name."""
+    pytest.importorskip("pyiceberg" if table == "iceberg" else "deltalake")
+    write_days(tmp_path / "in", ROWS)
+    Run(tmp_path / "in", tmp_path / "plain", job=JOB, predict=told).run()
+    run = Run(tmp_path / "in", tmp_path / "out", job=JOB, predict=told, rows_per_unit=1)
+    lake = open_table(OutputConfig(table=table), run.output)  # type: ignore[arg-type]
+    assert lake is not None
+    run.committer = replace(run.committer, lake=lake)
+    plan = run.plan()
+    schema = output_schema(pq.read_schema(next((tmp_path / "in").rglob("*.parquet"))), CONFIG)
+    lake.prepare([schema], sorted(plan.partitions))
+    run.begin(plan)
+    run.make(plan)
+    run.finish(plan)
+    counted = count(tmp_path / "out")
+    assert told_counts(counted) == told_counts(count(tmp_path / "plain"))
+    assert count(tmp_path / "out").num_kept == counted.num_read == 3
+    # what is kept is no part of the table, and another run finds nothing to do
+    assert not Run(tmp_path / "in", tmp_path / "out", job=JOB, rows_per_unit=1).plan().missing
 
 
 def test_a_damaged_state_is_made_again_and_one_that_cannot_be_written_is_told(
