@@ -9,7 +9,8 @@
     │       └── UnavailableError  not now: Ray or the cluster may have it at another try       1
     ├── OutputError        OUTPUT cannot be written, or holds the rows of something else   1
     ├── DeviceError        the device is lost, or others have taken its memory             1
-    └── IncompleteError    the job ended with units missing                                1
+    ├── IncompleteError    the job ended with units missing                                1
+    └── HeldError          results are complete, and held back from readers                3
 
 A message holds the value, where it came from, and what was allowed. Only `main` functions turn an
 error into an exit code; library code never exits.
@@ -76,3 +77,12 @@ class DeviceError(BertsumError):
 
 class IncompleteError(BertsumError):
     """The job ended with units missing; what was finished stays, and the same command resumes."""
+
+
+class HeldError(BertsumError):
+    """Results are complete, and held back from readers, since they are unlike earlier ones.
+
+    Trying again changes nothing: somebody must look. `bertsum publish` lets them through.
+    """
+
+    exit_code = 3

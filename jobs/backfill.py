@@ -29,12 +29,21 @@ from jobs.terminal.progress import format_seconds
 _FIRST_WAVE_UNITS = 8  # a replica; afterwards the rate is known
 # Long against the start of replicas, short against waiting for a unit that is tried again.
 _WAVE_SECONDS = 3600.0
-_MARKS = {"done": "●", "partly": "◐", "to do": "○", "old": "◌", "failed": "x", "no input": "-"}
+_MARKS = {
+    "done": "●",
+    "partly": "◐",
+    "to do": "○",
+    "old": "◌",
+    "held": "!",
+    "failed": "x",
+    "no input": "-",
+}
 _PLAIN_MARKS = {
     "done": "#",
     "partly": "/",
     "to do": ".",
     "old": "o",
+    "held": "!",
     "failed": "x",
     "no input": "-",
 }
@@ -79,7 +88,7 @@ class Day:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 all days done, 1 failed or stopped at the budget, 2 command wrong.
+    """Exit codes: 0 all days done, 1 failed or stopped at the budget, 2 command wrong, 3 days held.
 
     After 1 the same command goes on.
     """
@@ -127,7 +136,8 @@ def backfill(options: BackfillOptions) -> int:
         f"now; {_count(days, 'done'):,} days done, {len(left):,} to go",
         soft_wrap=True,
     )
-    publisher.refuse_failures()
+    if not left or publisher.failures:
+        publisher.refuse_failures()
     if left:
         raise IncompleteError(
             f"stopped at the budget ({_budget(options)}); the same command goes on"
@@ -255,6 +265,8 @@ def _note_states(days: Sequence[Day], publisher: Publisher) -> None:
             day.state = "done"
         elif publisher.failures.keys() & set(day.partitions):
             day.state = "failed"
+        elif publisher.held.keys() & set(day.partitions):
+            day.state = "held"
 
 
 def _budget(options: BackfillOptions) -> str:
@@ -326,7 +338,7 @@ def parser() -> argparse.ArgumentParser:
         description="Summarize the partitions of many days; each is published as soon as it is "
         "complete.",
         epilog="exit codes: 0 all days done, 1 failed or stopped at the budget (the same command "
-        "goes on), 2 wrong",
+        "goes on), 2 wrong, 3 all done, but some days are held back by output.checks",
     )
     add_document_options(options, limit=False)
     add = options.add_argument

@@ -24,6 +24,7 @@ COMMANDS = {
     "submit": "a job on a cluster, from outside it",
     "benchmark": "how fast this machine is, what holds it up, and what a corpus costs",
     "status": "what a run in OUTPUT has done, and what is missing",
+    "publish": "let a result through that was held back from readers",
     "report": "what a run made, as one HTML page; or two runs side by side",
     "monitor": "sentiment over time by topic, entity or any column, with alarms",
 }

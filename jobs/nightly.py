@@ -9,10 +9,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from bertsum.config import JobConfig
-from bertsum.errors import BertsumError, IncompleteError, InputError
+from bertsum.errors import BertsumError, HeldError, IncompleteError, InputError
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import parquet_files, refuse_table
 from bertsum.runs.partitions import inside
@@ -48,9 +48,11 @@ class NightlyOptions(DocumentOptions):
 class Night:
     """The result, whose fields are the keys of `--json`.
 
-    - `state`: done, nothing_to_do, no_input, failed, or wrong (the command or configuration is).
+    - `state`: done, nothing_to_do, no_input, held, failed, or wrong (the command or configuration
+      is).
     - `statuses`: rows of the partition by status; None where nothing was made.
     - `rows_made`: rows of the partition that this run made.
+    - `warnings`: what was found in rows that are published nevertheless.
     - `error`: what ended the run; None where nothing did.
     """
 
@@ -61,6 +63,7 @@ class Night:
     statuses: dict[str, int] | None = None
     rows_made: int = 0
     seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
     def line(self) -> str:
@@ -71,12 +74,14 @@ class Night:
             text += f", {self.rows_made:,} rows made now, in all {statuses}"
         elif self.rows:
             text += f", holds {self.rows:,} rows"
+        if self.warnings:
+            text += f", with a warning ({'; '.join(self.warnings)})"
         text += f" in {format_seconds(self.seconds)}"
         return text if self.error is None else f"{text}: {self.error.splitlines()[0]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed or no input (try again), 2 wrong command."""
+    """Exit codes: 0 done or nothing to do, 1 failed or no input (try again), 2 wrong command, 3 held."""
     return guard(lambda: nightly(parse(NightlyOptions, parser(), argv)), RESUMES)
 
 
@@ -96,7 +101,10 @@ def nightly(options: NightlyOptions) -> int:
         code = error.exit_code
         night.error = str(error)
         # With exit code 1 the same command may succeed later; any other needs a person.
-        night.state = night.state if code == 1 else "wrong"
+        if isinstance(error, HeldError):
+            night.state = "held"
+        elif code != 1:
+            night.state = "wrong"
         print(f"error: {error}", file=sys.stderr)
     night.seconds = round(time.monotonic() - start, 1)
     print(json.dumps(asdict(night)) if options.json else night.line(), flush=True)
@@ -133,6 +141,7 @@ def _run(options: NightlyOptions, config: JobConfig, night: Night) -> None:
     counts = publisher.counts
     night.rows, night.statuses = counts.rows, dict(counts.statuses)
     night.rows_made = publisher.rows_made
+    night.warnings = list(publisher.warnings.values())
     publisher.refuse_failures()
     night.state = "done"
 
@@ -164,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
         prog="bertsum nightly",
         description="Summarize the partition of one day, and publish it when it is complete.",
         epilog="exit codes: 0 done or nothing to do, 1 failed or no input yet (try again), 2 "
-        "command or config wrong",
+        "command or config wrong, 3 held back by output.checks",
     )
     add_document_options(options, limit=False)
     add = options.add_argument

@@ -5,9 +5,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, final
+from typing import Any, TypedDict, final
 
 from bertsum.errors import ConfigError
+from bertsum.runs.checking import HELD, Checked
 from bertsum.runs.partitions import partition_of
 from bertsum.runs.records import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
 from bertsum.storage.folder import Folder, mask
@@ -33,6 +34,7 @@ class RunStatus(TypedDict):
     - `limit`: the rows of a try-out; None: all.
     - `statuses`: rows by status; None while the run is incomplete.
     - `unreadable_files`: they are in no unit, and their rows are not known.
+    - `held`: why a result is held back from readers, by partition.
     """
 
     output: str
@@ -45,16 +47,21 @@ class RunStatus(TypedDict):
     statuses: dict[str, int] | None
     unreadable_files: int
     failures: list[FailedUnit]
+    held: dict[str, str]
 
 
 @final
 class PartitionsStatus(TypedDict):
-    """Partitions that were published, and units by state of those that were begun since."""
+    """Partitions that were published, and units by state of those that were begun since.
+
+    `held`: why a partition that is complete is held back from readers, by partition.
+    """
 
     output: str
     complete: bool
     published: list[str]
     incomplete: dict[str, dict[str, int]]
+    held: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +132,8 @@ def describe_output(output: Folder) -> RunStatus | PartitionsStatus:
         return describe_partitions(output)
     run = describe_run(output)
     units = run["units"]
-    if run["complete"] or run["limit"] is not None or units["missing"] or units["failed"]:
+    is_over = run["complete"] or run["limit"] is not None or bool(run["held"])
+    if is_over or units["missing"] or units["failed"]:
         return run
     # All its units are there, but not its _SUCCESS: `nightly` or `backfill` may have gone on in it.
     return describe_partitions(output, run)
@@ -145,14 +153,20 @@ def describe_partitions(
         return otherwise
     if not published and not begun:
         raise ConfigError(f"there is no run in {output}: it has no {PLAN}")
-    incomplete = {}
+    incomplete: dict[str, dict[str, int]] = {}
+    held: dict[str, str] = {}
     for partition in begun:
-        incomplete[partition] = describe_run(Folder(f"{output.uri}/{partition}"))["units"]
+        run = describe_run(Folder(f"{output.uri}/{partition}"))
+        if run["held"]:
+            held |= run["held"]
+        else:
+            incomplete[partition] = run["units"]
     return {
         "output": str(output),
-        "complete": not incomplete,
+        "complete": not incomplete and not held,
         "published": published,
         "incomplete": incomplete,
+        "held": held,
     }
 
 
@@ -204,12 +218,33 @@ def describe_run(output: Folder) -> RunStatus:
         # they are in no unit, and so not among the units that failed
         "unreadable_files": sum(not failure["unit"] for failure in failures),
         "failures": failures,
+        "held": {} if complete else _held_in(output, plan),
     }
+
+
+def _held_in(output: Folder, plan: Mapping[str, Any]) -> dict[str, str]:
+    """Why the result of a plan is held, by partition; empty where it is not.
+
+    A record of other files than planned is of a run before, and says nothing of this one.
+    """
+    record = read_json(output, HELD)
+    if record is None:
+        return {}
+    # a file that is kept of another job is in no plan
+    held = {entry["name"] for entry in record["files"] if "job" not in entry}
+    if held != {entry["name"] for entry in plan["files"]}:
+        return {}
+    reasons: dict[str, str] = {}
+    for partition, entry in record["checked"].items():
+        checked = Checked.from_json(entry)
+        if checked.findings:
+            reasons[partition] = checked.reason
+    return reasons
 
 
 def _text_of_partitions(state: PartitionsStatus) -> str:
     """For people: how many partitions are published, and the first that are not."""
-    published, incomplete = state["published"], state["incomplete"]
+    published, incomplete, held = state["published"], state["incomplete"], state["held"]
     which = f", {published[0]} to {published[-1]}" if published else ""
     lines = [f"{state['output']}: {len(published):,} partition(s) published{which}"]
     for partition, units in list(incomplete.items())[:_MOST_LINES]:
@@ -218,7 +253,14 @@ def _text_of_partitions(state: PartitionsStatus) -> str:
         lines.append(f"incomplete: {partition}: {done}{failed}")
     if (others := len(incomplete) - _MOST_LINES) > 0:
         lines.append(f"incomplete: {others:,} more")
-    example = next(iter(incomplete), published[-1] if published else "")
+    for partition, reason in list(held.items())[:_MOST_LINES]:
+        lines.append(f"held: {partition}: {reason}")
+    if (others := len(held) - _MOST_LINES) > 0:
+        lines.append(f"held: {others:,} more")
+    if held:
+        first = next(iter(held))
+        lines.append(f"to let one of them through: bertsum publish {state['output']} '{first}'")
+    example = next(iter([*incomplete, *held]), published[-1] if published else "")
     lines.append(f"more of one of them: bertsum status {state['output']}/{example}")
     return "\n".join(lines)
 
@@ -228,6 +270,8 @@ def _text_of_run(state: RunStatus) -> str:
     headline = "incomplete; the same command resumes"
     if state["complete"]:
         headline = "complete"
+    elif state["held"]:
+        headline = "complete, and held back from readers; `bertsum publish` lets it through"
     elif state["limit"] is not None:
         headline = (
             f"a try-out of the first {state['limit']:,} rows; run without --limit for the rest"
@@ -244,6 +288,8 @@ def _text_of_run(state: RunStatus) -> str:
     if state["statuses"]:
         statuses = ", ".join(f"{name} {rows:,}" for name, rows in state["statuses"].items())
         lines.append(f"statuses {statuses}")
+    for partition, reason in list(state["held"].items())[:_MOST_LINES]:
+        lines.append(f"held     {partition or 'all rows'}: {reason}")
     for failure in state["failures"]:
         tried = f" (tried {failure['attempts']} times)" if failure["attempts"] else ""
         lines.append(f"failed: {mask(', '.join(failure['files']))}: {failure['reason']}{tried}")

@@ -10,6 +10,7 @@ from functools import partial
 from bertsum.config import JobConfig, NamesConfig
 from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.runs.checking import Checks
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import ALL, Scope
 from bertsum.runs.records import Job
@@ -136,6 +137,19 @@ def look_up(
         config=config,
         address=find_address(options.address),
         lake=open_table(config.output, output),
+        checks=_checks(config),
+    )
+
+
+def _checks(config: JobConfig) -> Checks | None:
+    """What is looked at before readers see a result; None: nothing."""
+    if config.output.checks.action == "none":
+        return None
+    return Checks(
+        output=config.output,
+        day_pattern=config.days.partition,
+        names=config.named_summarizer.output,
+        is_replacing=config.on_existing == "replace",
     )
 
 

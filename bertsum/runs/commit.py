@@ -3,6 +3,7 @@
     begin    _SUCCESS goes, the plan is written
     ...      units appear, each whole (bertsum.storage.folder.create_exclusive)
     commit   OUTPUT holds exactly what was planned
+             its rows are looked at (bertsum.runs.checking); what is wrong is held
              -> manifests -> the table -> superseded files go -> _SUCCESS
 
 A run over the whole of INPUT does it once, for all partitions at the end. A run that is narrowed to
@@ -15,10 +16,12 @@ made twice, and whoever reads by the manifest sees the old result until a new ma
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from bertsum.errors import IncompleteError
+from bertsum.errors import HeldError, IncompleteError
+from bertsum.runs.checking import HELD, Checked, Checks, Held, read_held, write_held
 from bertsum.runs.concurrent_runs import check_listing, list_results, refuse_unplanned, withdraw
+from bertsum.runs.history import CHECKS
 from bertsum.runs.partitions import inside, partition_of, select_partitions
 from bertsum.runs.plan import Plan, plan_json
 from bertsum.runs.records import (
@@ -85,6 +88,7 @@ class Committer:
     - `limits`: of the units, which go into the plan's record
     - `max_error_fraction`: more rows with status `error` than this share are no result
     - `lake`: the table that OUTPUT is, if it is one
+    - `checks`: what is looked at before anything is published, if anything
     """
 
     output: Folder
@@ -93,6 +97,7 @@ class Committer:
     limits: Limits
     max_error_fraction: float
     lake: Lake | None = None
+    checks: Checks | None = None
 
     def begin(self, plan: Plan) -> None:
         """Say that the result is not complete any more, then what the run is going to do."""
@@ -112,11 +117,13 @@ class Committer:
         another run put the unit together with others. The small files of a table are put together
         first. A try-out (`plan.limit`) ends without manifest and _SUCCESS: it is not the result.
 
-        Raises IncompleteError for too many rows with an error, and OutputError where OUTPUT holds
-        something else than planned; see `bertsum.runs.concurrent_runs.settle` for a table.
+        Raises IncompleteError for too many rows with an error, HeldError for a result that is held,
+        and OutputError where OUTPUT holds something else than planned; see
+        `bertsum.runs.concurrent_runs.settle` for a table.
         """
         names = list_results(self.output, plan)
-        records = self._all_records(plan, reported)
+        held = self._read_held(plan)
+        records = self._all_records(plan, {**held.records, **reported} if held else reported)
         counts = add_counts(record.counts for record in records.values())
         # before anything is published: the results stay for a look at their column `error`
         errors = counts.statuses.get(Status.ERROR, 0)
@@ -126,6 +133,7 @@ class Committer:
                 f"max_error_fraction={self.max_error_fraction} allows; the column `error` says why"
                 ". The results stay; there is no manifest and no _SUCCESS"
             )
+        checked = self._check(plan, records, held)
         if self.lake is None or plan.limit is not None:
             refuse_unplanned(self.output, plan, names)
         else:
@@ -138,10 +146,53 @@ class Committer:
             )
             check_listing(self.output, plan)
         if plan.limit is None:
-            self._publish(plan, records)
+            self._publish(plan, records, checked)
         return counts
 
-    def _publish(self, plan: Plan, records: Mapping[str, FileRecord]) -> None:
+    def _read_held(self, plan: Plan) -> Held | None:
+        """What a run before found out about the same rows, which it held."""
+        if self.checks is None or plan.limit is not None:
+            return None
+        (group,) = plan.groups
+        held = read_held(self.output, group)
+        return held if held and held.holds(plan.files(self.job).values()) else None
+
+    def _check(
+        self, plan: Plan, records: Mapping[str, FileRecord], held: Held | None
+    ) -> dict[str, Checked]:
+        """Look at the partitions that are to be published.
+
+        Raises HeldError, once that is recorded, where something is wrong and nobody has let it
+        through.
+        """
+        if self.checks is None or plan.limit is not None:
+            return {}
+        known = held.checked if held else {}
+        if held and held.is_approved:
+            return {name: replace(entry, approved=True) for name, entry in known.items()}
+        checked = self.checks.check(self.output, plan, self.job, records, known)
+        wrong = [name for name, entry in checked.items() if entry.findings]
+        if not wrong or self.checks.rules.action == "warn":
+            return checked
+        if checked != known:
+            write_held(
+                self.output,
+                plan,
+                job=self.job,
+                input_uri=self.input_uri,
+                records=records,
+                checked=checked,
+                config=self.checks.output,
+            )
+        (group,) = plan.groups
+        self.output.remove(inside(group, FAILURES))  # of an earlier attempt: it is complete now
+        raise HeldError(
+            "\n".join(f"{name or 'all rows'}: {checked[name].reason}" for name in wrong)
+        )
+
+    def _publish(
+        self, plan: Plan, records: Mapping[str, FileRecord], checked: Mapping[str, Checked]
+    ) -> None:
         """Manifests, table, removal, _SUCCESS.
 
         What leaves a table stays for a while: a query at work reads the snapshot from before.
@@ -151,7 +202,7 @@ class Committer:
         resting = {**plan.resting, **dict.fromkeys(leaving, time.time())}
         files = [(file, records[name]) for name, file in plan.files(self.job).items()]
         for directory in plan.record_directories:
-            self._write_manifest(directory, files, resting)
+            self._write_manifest(directory, files, resting, checked.get(directory))
         if self.lake:
             note = {"bertsum.job": self.job.fingerprint, "bertsum.model": mask(self.job.model_id)}
             self.lake.publish(records, plan.open_partitions, note)
@@ -169,6 +220,8 @@ class Committer:
             self.output.sweep_temporary(directory)
             if directory in ("", *partitions):  # a partition without files has no _SUCCESS either
                 self.output.write_replace(inside(directory, SUCCESS), b"")
+            # last: until then it says that somebody has let the result through
+            self.output.remove(inside(directory, HELD))
 
     def _all_records(self, plan: Plan, reported: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """By name, in the plan's order: of this run, else of the manifests, else read back."""
@@ -193,12 +246,15 @@ class Committer:
         directory: str,
         files: Sequence[tuple[OutputFile, FileRecord]],
         resting: Mapping[str, float],
+        checked: Checked | None,
     ) -> None:
         if directory:  # the manifest at the top, "", lists the files of all partitions
             files = [entry for entry in files if partition_of(entry[0].name) == directory]
             resting = select_partitions(resting, {directory})
         if files or resting or not directory:
             record = manifest_json(self.job, self.input_uri, directory, files, resting)
+            if checked is not None:
+                record[CHECKS] = checked.to_json()
             write_json(self.output, inside(directory, MANIFEST), record)
         else:
             self.output.remove(inside(directory, MANIFEST))

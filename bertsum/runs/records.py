@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bertsum import __version__
+from bertsum.checks.profile import Profile
 from bertsum.config_base import Config
 from bertsum.errors import OutputError
 from bertsum.runs.partitions import inside, partition_of
@@ -99,12 +100,16 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One finished output file, as the manifest lists it."""
+    """One finished output file, as the manifest lists it.
+
+    `profile`: what its rows are like, where the replica that made it was asked.
+    """
 
     name: str
     bytes: int
     sha256: str
     counts: Counts
+    profile: Profile | None = None
 
 
 def encode(

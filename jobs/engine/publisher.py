@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bertsum.errors import BertsumError, IncompleteError
+from bertsum.errors import BertsumError, HeldError, IncompleteError
 from bertsum.runs.commit import Committer, Failure, is_finished, record_failures
 from bertsum.runs.concurrent_runs import settle
 from bertsum.runs.input import read_schema
@@ -31,7 +31,7 @@ from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import UnitReport
 from jobs.engine.run import Run, start_replicas
-from jobs.engine.run_report import say_retained, show_incomplete
+from jobs.engine.run_report import say_held, say_retained, show_incomplete
 from jobs.observability.lineage import Datasets, recorded
 from jobs.terminal.console import console
 from jobs.terminal.progress import Display
@@ -61,7 +61,7 @@ def complete(run: Run, plan: Plan, show: Show) -> None:
     start = time.monotonic()
     publisher = publish(run, plan)
     reports, seconds = list(publisher.reports.values()), time.monotonic() - start
-    if publisher.failures:
+    if publisher.failures or publisher.held:
         show_incomplete(plan, reports, seconds)  # before the error, which is the last on the screen
     publisher.refuse_failures()
     show(run.output, publisher.plan, publisher.counts, reports, seconds)
@@ -118,7 +118,8 @@ def lineage_of(publisher: "Publisher") -> Iterator[None]:
     with recorded(datasets, run.config.openlineage, console.print) as ending:
         yield
         ending.rows = publisher.counts.rows
-        ending.error = publisher.failure_text()
+        failure = publisher.failure()
+        ending.error = None if failure is None else str(failure)
 
 
 class Publisher:
@@ -129,6 +130,8 @@ class Publisher:
     - `waiting`: groups that are not begun, since units are missing
     - `published`: rows of each group that is committed
     - `failures`: what could not be done, by group; it holds up no other group
+    - `held`: what was found in a group that is complete and held back, by group
+    - `warnings`: what was found in a partition that is published, by partition
     - `reports`: of the units that this run made, or found to be there when their turn came, by name
     - `rows_done`: of units whose files are there
     """
@@ -138,6 +141,8 @@ class Publisher:
         self.waiting = sorted({plan.group_of(name) for name in plan.missing})
         self.published: dict[str, Counts] = {}
         self.failures: dict[str, list[Failure]] = {}
+        self.held: dict[str, HeldError] = {}
+        self.warnings: dict[str, str] = {}
         self.reports: dict[str, UnitReport] = {}
         self.rows_done = plan.num_rows_done
         self.committer = Committer(
@@ -147,6 +152,7 @@ class Publisher:
             limits=run.limits,
             max_error_fraction=run.config.max_error_fraction,
             lake=run.lake,
+            checks=run.checks,
         )
         self.run = run
         self._missing: dict[str, set[str]] = {}  # names of units, of the groups that are begun
@@ -223,15 +229,18 @@ class Publisher:
         return settle(commit, plan, self.run.replan, is_table)
 
     def refuse_failures(self) -> None:
-        """Raise IncompleteError with `failure_text`, if there is one."""
-        if text := self.failure_text():
-            raise IncompleteError(text)
+        """Raise the `failure`, if there is one."""
+        if failure := self.failure():
+            raise failure
 
-    def failure_text(self) -> str | None:
-        """Say what went wrong, in some 20 lines, and what to do; None where all was done."""
+    def failure(self) -> BertsumError | None:
+        """What went wrong, in some 20 lines, and what to do; None where all was done.
+
+        IncompleteError for what could not be done; HeldError where all was, and groups are held.
+        """
         failures = list(chain.from_iterable(self.failures.values()))
         if not failures:
-            return None
+            return HeldError(say_held(self.held, self.run.output)) if self.held else None
         lines = [f"{len(failures)} part(s) of the input could not be done:"]
         for failure in failures[:_MOST_FAILURES]:
             files = ", ".join(mask(path) for path in failure.files[:3])
@@ -242,7 +251,7 @@ class Publisher:
             f"everything else is in {self.run.output}; mend these and run the same command "
             f"again (`bertsum status {self.run.output}`)"
         )
-        return "\n".join(lines)
+        return IncompleteError("\n".join(lines))
 
     def _begin(self, groups: Collection[str]) -> None:
         """Take _SUCCESS away and write what is planned; files that cannot be used are failures."""
@@ -258,17 +267,22 @@ class Publisher:
     def _commit_complete(self, groups: Collection[str]) -> None:
         """Commit those of the groups of which nothing is missing, failed or committed already."""
         for group in groups:
-            if self._missing[group] or group in self.failures or group in self.published:
+            is_over = group in self.failures or group in self.published or group in self.held
+            if self._missing[group] or is_over:
                 continue
             self._write_times([group])
             try:
                 self.published[group] = self.commit(group)
+            except HeldError as error:
+                self.held[group] = error
+                console.print(f"held {error}", soft_wrap=True)
             except BertsumError as error:
                 if not group:
                     raise
                 # the other partitions have nothing to do with it
                 self._fail([Failure([f"{group}/"], str(error), attempts=1)])
             else:
+                self._say_warnings()
                 if group:
                     rows = self.published[group].rows
                     console.print(f"published {group}: {rows:,} rows", soft_wrap=True)
@@ -277,6 +291,13 @@ class Publisher:
         """Write the times of the units of these groups that are not written yet."""
         for group in groups:
             self._times.flush(group, self.plan.part([group]).expected)
+
+    def _say_warnings(self) -> None:
+        """Print what was found in partitions that are published nevertheless."""
+        warnings = self.run.checks.warnings if self.run.checks else {}
+        for partition in sorted(warnings.keys() - self.warnings.keys()):
+            reason = self.warnings[partition] = warnings[partition]
+            console.print(f"warning: {partition or 'all rows'}: {reason}", soft_wrap=True)
 
     def _fail(self, failures: Sequence[Failure]) -> None:
         """Record what could not be done in the directory of its group, which stays incomplete.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
+from bertsum.checks.profile import Profile
 from bertsum.runs.records import Counts, FileRecord
 
 # In the order of a unit's way, and of the line that shows them.
@@ -42,8 +43,13 @@ class UnitReport:
     @classmethod
     def from_json(cls, text: str) -> Self:
         values = json.loads(text)
-        # JSON has no dataclasses: the two inner ones are built from their fields
+        # JSON has no dataclasses: the inner ones are built from their fields
         if values["record"] is not None:
             counts = Counts(**values["record"].pop("counts"))
-            values["record"] = FileRecord(**values["record"], counts=counts)
+            profile = values["record"].pop("profile")
+            values["record"] = FileRecord(
+                **values["record"],
+                counts=counts,
+                profile=None if profile is None else Profile.from_json(profile),
+            )
         return cls(**values)

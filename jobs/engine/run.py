@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertsum.config import RunConfig
 from bertsum.errors import BertsumError, ConfigError, InputError
+from bertsum.runs.checking import Checks
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan, Terms, make_plan, refuse_superseded
 from bertsum.runs.records import Job
@@ -37,6 +38,7 @@ class Run:
     - `work`: what is done with the rows of a unit.
     - `address`: of Ray; `local` starts one.
     - `lake`: the table that OUTPUT is, if it is one.
+    - `checks`: what is looked at before a result is published, if anything.
     """
 
     input_uri: str
@@ -47,6 +49,7 @@ class Run:
     config: RunConfig
     address: str
     lake: Lake | None = None
+    checks: Checks | None = None
 
     @property
     def limits(self) -> Limits:
@@ -141,6 +144,7 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
             num_threads=shape.num_threads,
             num_gpus=shape.num_gpus,
             exclusive=exclusive,
+            profiled=run.checks.names if run.checks else None,
             outdated=frozenset(plan.outdated) if run.lake else None,
             storage_options=run.config.storage_options,
         )

@@ -2,13 +2,14 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
 from rich.table import Table
 
 from bertsum.config import NamesConfig
+from bertsum.errors import HeldError
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan
 from bertsum.runs.records import Counts
@@ -21,6 +22,7 @@ from jobs.terminal.progress import format_seconds
 _Row: TypeAlias = dict[str, Any]  # a row of a result, by column
 
 _LABEL_WIDTH, _SENTIMENT_WIDTH = 30, 14
+_MOST_HELD = 10  # that are shown
 
 
 def show_plan(plan: Plan, output: Folder) -> None:
@@ -58,6 +60,22 @@ def say_retained(plan: Plan) -> str:
         f"kept: {len(plan.retained):,} file(s) with {rows:,} rows (model {', '.join(models)}) of "
         "input that is gone; --set output.vanished_input=drop would give them up"
     )
+
+
+def say_held(held: Mapping[str, HeldError], output: Folder) -> str:
+    """Return why groups are held back from readers, and what somebody can do."""
+    lines = [f"{len(held):,} result(s) complete, and held back from readers:"]
+    for error in list(held.values())[:_MOST_HELD]:
+        lines.append(f"  {error}")
+    if (others := len(held) - _MOST_HELD) > 0:
+        lines.append(f"  ... and {others:,} more")
+    names = " ".join(f"'{name}'" for name in list(held)[:_MOST_HELD] if name)
+    lines.append(
+        f"look at the rows; `bertsum publish {output} {names}".rstrip()
+        + "` lets them through. Once INPUT or the model is put right, the same command with "
+        "--on-existing replace makes them anew"
+    )
+    return "\n".join(lines)
 
 
 def show_result(

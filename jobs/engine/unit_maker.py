@@ -8,6 +8,8 @@ from hashlib import sha256
 
 import pyarrow as pa
 
+from bertsum.checks.profile import make_profile
+from bertsum.config import NamesConfig
 from bertsum.errors import InputError
 from bertsum.inference.stream import Stream
 from bertsum.runs.concurrent_runs import create_unit, find_holder
@@ -27,6 +29,7 @@ class ReplicaSpec:
 
     - `num_gpus`: of each replica, maybe a share of one.
     - `exclusive`: whether OUTPUT can create a file exclusively.
+    - `profiled`: names of the columns that profiles of units are made of; None: nobody wants them.
     - `outdated`: of a table, whose files may be put together: the names that the plan gives up.
     - `storage_options`: of each protocol; may hold secrets, and is not shown.
     """
@@ -38,6 +41,7 @@ class ReplicaSpec:
     num_threads: int
     num_gpus: float
     exclusive: bool = True
+    profiled: NamesConfig | None = None
     outdated: frozenset[str] | None = None
     storage_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
 
@@ -126,7 +130,10 @@ class UnitMaker:
             outdated=spec.outdated,
         )
         if record is None and created:
-            record = FileRecord(work.name, data.size, sha256(data).hexdigest(), counts)
+            names = spec.profiled
+            profile = None if names is None else make_profile(tables, names)
+            digest = sha256(data).hexdigest()
+            record = FileRecord(work.name, data.size, digest, counts, profile)
         elif record is None:  # another run has made the file
             (record,) = read_back(self._output, [work.name])
         work.seconds["write"] = time.perf_counter() - start

@@ -26,6 +26,7 @@ PACKAGES = {
         "model",
         "checkpoints",
         "inference",
+        "checks",
         "runs",
         "matching",
         "generation",
@@ -47,6 +48,7 @@ PACKAGES = {
         [
             "text",
             "status",
+            "publish",
             "report",
             "monitor",
             "summarize",

@@ -1,0 +1,134 @@
+"""`bertsum publish OUTPUT [PARTITION ...]`: let results through that `output.checks` holds back."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsum.config import JobConfig
+from bertsum.config_base import load_config
+from bertsum.errors import ConfigError
+from bertsum.runs.checking import HELD, Checks, Held, approve, read_held
+from bertsum.runs.commit import Committer
+from bertsum.runs.partitions import Scope, inside
+from bertsum.runs.records import SUCCESS
+from bertsum.runs.tables.formats import open_table
+from bertsum.runs.units import Limits
+from bertsum.storage.folder import Folder, configure
+from jobs.options import add_config_options, parse
+from jobs.terminal.exit_codes import guard
+
+_MOST_NAMES = 5  # of held partitions that a message names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishOptions:
+    """The options of the command.
+
+    - `partitions`: patterns of directories; none: the held result of a run over everything.
+    - `config`, `settings`: of the run, for its storage_options.
+    """
+
+    output: str
+    partitions: Sequence[str] = ()
+    config: Path | None = None
+    settings: Sequence[str] = ()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 published, also before; 1 OUTPUT has changed; 2 nothing of that name is held."""
+    leaving = "interrupted; what is let through stays so, and the same command goes on"
+    return guard(lambda: publish(parse(PublishOptions, parser(), argv)), leaving)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="bertsum publish",
+        description="Publish results that output.checks holds back.",
+        epilog="exit codes: 0 published, now or before, 1 OUTPUT has changed, 2 nothing of that "
+        "name is held",
+    )
+    add = options.add_argument
+    add("output", metavar="OUTPUT", help="directory that the job wrote to, local or remote")
+    add(
+        "partitions",
+        metavar="PARTITION",
+        nargs="*",
+        help="directories of OUTPUT, like 'dt=2026-11-22' or 'dt=2026-11-*' (default: the result "
+        "of a run over all of INPUT)",
+    )
+    add_config_options(options, "YAML file of the run, where it has storage_options")
+    return options
+
+
+def publish(options: PublishOptions) -> int:
+    """Publish what is meant, one group after the other; returns 0.
+
+    Raises ConfigError where nothing of that name is held.
+    """
+    config = load_config(JobConfig, options.config, options.settings)
+    configure(config.storage_options)
+    output = Folder(options.output)
+    groups = _groups(output, options.partitions)
+    for group in groups:
+        held = read_held(output, group)
+        if held is None or output.info(inside(group, SUCCESS)) is not None:
+            print(f"nothing to do: {group or output} is published")
+            output.remove(inside(group, HELD))  # of a run that was killed after _SUCCESS
+            continue
+        # written before anything else: whatever ends this process, a later run publishes it
+        counts = _committer(output, approve(output, held)).commit(held.plan(), {})
+        print(f"published {group or output}: {counts.rows:,} rows, in spite of")
+        for partition, entry in held.checked.items():
+            if entry.findings:
+                print(f"  {partition or 'all rows'}: {entry.reason}")
+    return 0
+
+
+def _groups(output: Folder, patterns: Sequence[str]) -> list[str]:
+    """Names of the groups that are meant.
+
+    Raises ConfigError for a pattern that fits neither a held nor a published one.
+    """
+    if not patterns and output.info(HELD) is not None:
+        return [""]
+    groups: dict[str, None] = {}
+    listed = output.list_names(also=HELD)
+    held = [name.removesuffix(f"/{HELD}") for name in listed if name.endswith(f"/{HELD}")]
+    for pattern in patterns:
+        matching = list(filter(Scope((pattern,)).holds, held))
+        if not matching and output.info(inside(pattern, SUCCESS)) is not None:
+            matching = [pattern]
+        if not matching:
+            raise ConfigError(f"{output}/{pattern} is not held{_others(held)}")
+        groups |= dict.fromkeys(sorted(matching))
+    if not groups:
+        raise ConfigError(f"{output} has no held result of a run over all of INPUT{_others(held)}")
+    return list(groups)
+
+
+def _others(held: Sequence[str]) -> str:
+    if not held:
+        return "; nothing is"
+    more = " ..." if len(held) > _MOST_NAMES else ""
+    return f"; held are {', '.join(sorted(held)[:_MOST_NAMES])}{more}"
+
+
+def _committer(output: Folder, held: Held) -> Committer:
+    """What publishes it as the run would have."""
+    config = held.output_config
+    return Committer(
+        output=output,
+        job=held.job,
+        input_uri=held.input_uri,
+        limits=Limits(1, 1),  # of new units, and nothing is made here
+        max_error_fraction=1.0,  # somebody has looked at the rows
+        lake=open_table(config, output),
+        checks=Checks(output=config, day_pattern="", names=config, is_replacing=False),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
