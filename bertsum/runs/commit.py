@@ -246,7 +246,7 @@ class Committer:
         directory: str,
         files: Sequence[tuple[OutputFile, FileRecord]],
         resting: Mapping[str, float],
-        checked: Checked | None,
+        checked: Checked | None = None,
     ) -> None:
         if directory:  # the manifest at the top, "", lists the files of all partitions
             files = [entry for entry in files if partition_of(entry[0].name) == directory]

@@ -35,7 +35,6 @@ PACKAGES = {
         "training",
         "tuning",
         "reports",
-        "trends",
     ],
     "jobs": [
         "terminal",

@@ -16,8 +16,9 @@ from bertsum.errors import HeldError
 from bertsum.runs.checking import HELD, Checks, read_held
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import list_input
-from bertsum.runs.partitions import Scope
+from bertsum.runs.partitions import Scope, partition_of
 from bertsum.runs.records import MANIFEST, SUCCESS, Job, read_json
+from bertsum.runs.tables.formats import open_table
 from bertsum.schema import Prediction
 from jobs import publish, status
 from jobs.engine import publisher
@@ -58,12 +59,13 @@ class Nights:
         checks: ChecksConfig | None = RULES,
         job: Job = JOB,
         on_existing: str = "resume",
+        table: str = "parquet",
     ) -> publisher.Publisher:
         """What a command does with these partitions, or with all of INPUT; units are made here."""
         config = JobConfig(
             rows_per_unit=25,
             on_existing=on_existing,
-            output=NamedOutputConfig(checks=checks or ChecksConfig()),
+            output=NamedOutputConfig(checks=checks or ChecksConfig(), table=table),
         )
         run = Run(
             input_uri=str(self.source),
@@ -73,6 +75,7 @@ class Nights:
             work=SummarizeWork(None, job, job.config, config.max_batch_tokens),
             config=config,
             address="local",
+            lake=open_table(config.output, self.harness().output),
             checks=None if checks is None else checks_of(config),
         )
         plan = run.plan()
@@ -345,6 +348,39 @@ def test_what_was_published_stays_readable_while_its_replacement_is_held(nights:
     assert let_through(nights, directory(5)) == 0
     for entry in before["files"]:
         assert not (nights.root / directory(5) / entry["name"]).exists()
+
+
+@pytest.mark.parametrize("table", ["iceberg", "delta"])
+def test_a_held_night_is_not_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    nights = Nights(tmp_path)
+    for number in range(7):
+        nights.write(number)
+    nights.run(*map(directory, range(6)), table=table)
+
+    def in_table() -> set[str]:
+        lake = open_table(NamedOutputConfig(table=table), nights.harness().output)
+        assert lake is not None
+        names = [
+            path.relative_to(nights.root).as_posix() for path in nights.root.rglob("*.parquet")
+        ]
+        return {partition_of(name) for name in lake.holds(names)}
+
+    made = nights.run(directory(6), bad=True, table=table)
+    assert list(made.held) == [directory(6)]
+    assert in_table() == set(map(directory, range(6)))
+    # killed once its small files are put together: the run knows the rows in their new files
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 3)
+        let_through(nights, directory(6))
+    assert not nights.is_published(6)
+    assert not nights.run(directory(6), table=table).held
+    assert in_table() == set(map(directory, range(7)))
+    manifest = read_json(nights.harness().output, f"{directory(6)}/{MANIFEST}")
+    assert manifest is not None
+    assert (manifest["rows"], len(manifest["files"])) == (60, 1)
+    assert let_through(nights, directory(6)) == 0
 
 
 def test_checks_change_neither_names_nor_bytes_of_results(tmp_path: Path) -> None:
