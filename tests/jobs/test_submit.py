@@ -272,6 +272,14 @@ def test_the_candidates_of_match_hold_on_the_cluster() -> None:
         make_request("match", ["s3://b/in", "answers", "s3://b/out"], [])
 
 
+def test_publish_goes_to_the_cluster_that_sees_output() -> None:
+    request = make_request("publish", ["s3://b/out", "dt=2026-11-22"], [])
+    assert request.entrypoint.endswith("jobs.shipped publish s3://b/out dt=2026-11-22")
+    assert request.output == "s3://b/out"
+    with pytest.raises(ConfigError, match="output 'out' is a path on this machine"):
+        make_request("publish", ["out", "dt=2026-11-22"], [])
+
+
 def test_jobs_and_variables_that_do_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"no job 'text' to submit; there are summarize"):
         make_request("text", ["-"], [])
