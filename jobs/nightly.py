@@ -81,7 +81,7 @@ class Night:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 failed or no input (try again), 2 wrong command, 3 held."""
+    """Exit codes: 0 done or nothing to do, 1 failed or no input (try again), 2 wrong, 3 held."""
     return guard(lambda: nightly(parse(NightlyOptions, parser(), argv)), RESUMES)
 
 

@@ -37,7 +37,7 @@ class PublishOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 published, also before; 1 OUTPUT has changed; 2 nothing of that name is held."""
+    """Exit codes: 0 published, now or before; 1 OUTPUT has changed; 2 no such result is held."""
     leaving = "interrupted; what is let through stays so, and the same command goes on"
     return guard(lambda: publish(parse(PublishOptions, parser(), argv)), leaving)
 

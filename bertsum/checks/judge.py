@@ -50,7 +50,7 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
+class ProfiledDay:
     """A day's partition: its day, what its rows are like, and the digest and name of its model."""
 
     day: date | None
@@ -68,7 +68,11 @@ class Finding:
 
 
 def judge(
-    tonight: Night, history: Sequence[Night], rules: ChecksConfig, *, is_replacing: bool = False
+    tonight: ProfiledDay,
+    history: Sequence[ProfiledDay],
+    rules: ChecksConfig,
+    *,
+    is_replacing: bool = False,
 ) -> list[Finding]:
     """What is wrong with a night; nothing, where the list is empty.
 
@@ -89,7 +93,7 @@ def judge(
     return findings
 
 
-def _other_model(tonight: Night, last: Night) -> str:
+def _other_model(tonight: ProfiledDay, last: ProfiledDay) -> str:
     """In words; two checkpoints at one path have the same name."""
     content = ", with other content" if tonight.model_id == last.model_id else ""
     return (
@@ -99,7 +103,7 @@ def _other_model(tonight: Night, last: Night) -> str:
 
 
 def _beyond_limits(
-    tonight: Night, measures: Mapping[str, Measure], rules: ChecksConfig
+    tonight: ProfiledDay, measures: Mapping[str, Measure], rules: ChecksConfig
 ) -> list[Finding]:
     findings: list[Finding] = []
     for name, (least, most) in {**LIMITS, **rules.limits}.items():
@@ -119,7 +123,10 @@ def _beyond_limits(
 
 
 def _departures(
-    tonight: Night, measures: Mapping[str, Measure], history: Sequence[Night], rules: ChecksConfig
+    tonight: ProfiledDay,
+    measures: Mapping[str, Measure],
+    history: Sequence[ProfiledDay],
+    rules: ChecksConfig,
 ) -> list[Finding]:
     """Statistics that are unlike those of the history, the most unlike first."""
     of_history = [measures_of(night.profile) for night in history]

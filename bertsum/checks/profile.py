@@ -40,7 +40,7 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of a number that rows have: how many rows have it, its total, and the total of its squares."""
+    """Of a number that rows have: how many have it, its total, and the total of its squares."""
 
     rows: int = 0
     total: float = 0.0
@@ -153,7 +153,7 @@ def _floats(column: pa.ChunkedArray) -> _Floats:
 
 
 def _ragged(column: pa.ChunkedArray) -> tuple[_Floats, npt.NDArray[np.int64]]:
-    """Values of a column of lists or maps, one row after the other, and their number in each row."""
+    """Values of a column of lists or maps, row after row, and their number in each row."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # of a column without rows
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)

@@ -1,11 +1,11 @@
-"""Whether the partitions of a group may be published: what their rows are like, and by whose history.
+"""Whether the partitions of a group may be published, by what their rows are like.
 
 A partition that must not be published leaves a record, `held.json`. It is the manifest that waits,
 with what was found and with what a later commit must know. It counts only as long as its files hold
 exactly the rows that the partition is to have, so what is left of a killed run does no harm.
 
-    hold       held.json is written                          the same command finds it and holds again
-    approve    held.json says `approved`                     the next commit of these rows publishes
+    hold       held.json is written                     the same command finds it and holds again
+    approve    held.json says `approved`                the next commit of these rows publishes
     published  manifest, table, _SUCCESS, then held.json goes
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bertsum.checks.judge import Finding, Night, judge
+from bertsum.checks.judge import Finding, ProfiledDay, judge
 from bertsum.checks.profile import Profile
 from bertsum.config import ChecksConfig, NamedOutputConfig, NamesConfig, SummarizerConfig
 from bertsum.config_base import validated
@@ -81,7 +81,8 @@ class Checks:
     - `day_pattern`: layout of a day's directory, see `DaysConfig`
     - `names`: of the columns of results
     - `is_replacing`: results of another model are replaced on purpose
-    - `let_through`: nights of this run, by partition; they are history for the later ones
+    - `nights`: published days that are known, by partition: those of this run, and those that were
+      looked up; they are history for later ones
     - `warnings`: by partition, what was found in those that are published nevertheless
     """
 
@@ -89,7 +90,7 @@ class Checks:
     day_pattern: str
     names: NamesConfig
     is_replacing: bool
-    let_through: dict[str, Night] = field(default_factory=dict)
+    nights: dict[str, ProfiledDay] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -119,20 +120,25 @@ class Checks:
             before = known.get(partition)
             profile = before.profile if before else self._profile(folder, names[partition], records)
             series = series_of(partition, self.day_pattern)
-            night = Night(
+            night = ProfiledDay(
                 day=series.day if series else None,
                 profile=profile,
                 digest=job.model_digest,
                 model_id=job.to_json()["model"]["id"],
             )
-            history: list[Night] = []
+            history: list[ProfiledDay] = []
             if series is not None:
                 days = self.rules.history_days
-                history = read_history(folder, series, days, self.let_through)
+                history = read_history(folder, series, days, self.nights)
+                for earlier in history:
+                    if earlier.day is not None:
+                        self.nights.setdefault(series.partition_of(earlier.day), earlier)
             findings = judge(night, history, self.rules, is_replacing=self.is_replacing)
             checked[partition] = Checked(profile=profile, findings=findings)
             if not findings or self.rules.action == "warn":
-                self.let_through[partition] = night
+                self.nights[partition] = night
+            else:
+                self.nights.pop(partition, None)  # what was published before is replaced
             if findings and self.rules.action == "warn":
                 self.warnings[partition] = checked[partition].reason
         return checked

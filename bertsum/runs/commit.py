@@ -133,14 +133,15 @@ class Committer:
                 f"max_error_fraction={self.max_error_fraction} allows; the column `error` says why"
                 ". The results stay; there is no manifest and no _SUCCESS"
             )
-        checked = self._check(plan, records, held)
         if self.lake is None or plan.limit is not None:
             refuse_unplanned(self.output, plan, names)
-        else:
+        checked = self._check(plan, records, held)
+        if self.lake is not None and plan.limit is None:
             if plan.open_partitions:  # the _SUCCESS of another run is older than what is made now
                 withdraw(self.output, plan.record_directories)
             size = self.lake.file_bytes
-            # one commit of the table then has the big files alone, and no query sees this run's small ones
+            # one commit of the table then has the big files alone: no query sees this run's small
+            # ones
             plan, records = compact(
                 self.output, plan, job=self.job, records=records, file_bytes=size
             )
@@ -151,10 +152,10 @@ class Committer:
 
     def _read_held(self, plan: Plan) -> Held | None:
         """What a run before found out about the same rows, which it held."""
-        if self.checks is None or plan.limit is not None:
+        # another run may have published all of it meanwhile
+        if self.checks is None or plan.limit is not None or not plan.groups:
             return None
-        (group,) = plan.groups
-        held = read_held(self.output, group)
+        held = read_held(self.output, plan.groups[0])
         return held if held and held.holds(plan.files(self.job).values()) else None
 
     def _check(
@@ -184,8 +185,9 @@ class Committer:
                 checked=checked,
                 config=self.checks.output,
             )
-        (group,) = plan.groups
-        self.output.remove(inside(group, FAILURES))  # of an earlier attempt: it is complete now
+        self.output.remove(
+            inside(plan.groups[0], FAILURES)
+        )  # of an earlier attempt: it is complete now
         raise HeldError(
             "\n".join(f"{name or 'all rows'}: {checked[name].reason}" for name in wrong)
         )

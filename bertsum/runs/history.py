@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertsum.checks.judge import Night
+from bertsum.checks.judge import ProfiledDay
 from bertsum.checks.profile import COLUMNS, Profile, make_profile
 from bertsum.config import NamesConfig
 from bertsum.runs.input import reading
@@ -70,14 +70,14 @@ def series_of(partition: str, pattern: str) -> Series | None:
 
 
 def read_history(
-    output: Folder, series: Series, num_days: int, known: Mapping[str, Night]
-) -> list[Night]:
+    output: Folder, series: Series, num_days: int, known: Mapping[str, ProfiledDay]
+) -> list[ProfiledDay]:
     """The published nights of the days before, the earliest first.
 
     `known`: by partition, those of this run.
     """
 
-    def read(entry: tuple[date, str]) -> Night | None:
+    def read(entry: tuple[date, str]) -> ProfiledDay | None:
         day, partition = entry
         return known.get(partition) or _read_night(output, partition, day)
 
@@ -86,7 +86,7 @@ def read_history(
         return [night for night in nights if night is not None]
 
 
-def _read_night(output: Folder, partition: str, day: date) -> Night | None:
+def _read_night(output: Folder, partition: str, day: date) -> ProfiledDay | None:
     if output.info(inside(partition, SUCCESS)) is None:
         return None
     manifest = read_json(output, inside(partition, MANIFEST))
@@ -97,7 +97,7 @@ def _read_night(output: Folder, partition: str, day: date) -> Night | None:
     else:
         profile = _profile_by_files(output, partition, manifest)
     model = manifest["job"]["model"]
-    return Night(day=day, profile=profile, digest=model["digest"], model_id=model["id"])
+    return ProfiledDay(day=day, profile=profile, digest=model["digest"], model_id=model["id"])
 
 
 def _profile_by_files(output: Folder, partition: str, manifest: Mapping[str, Any]) -> Profile:

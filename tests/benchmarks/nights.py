@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertsum import Summarizer
-from bertsum.checks.judge import Finding, Night, judge
+from bertsum.checks.judge import Finding, ProfiledDay, judge
 from bertsum.checks.profile import make_profile
 from bertsum.config import ChecksConfig, NamesConfig
 
@@ -57,7 +57,8 @@ def html_page(text: str, number: int) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<title>Story {number}</title>\n<link rel="stylesheet" href="/static/main.{number}.css">\n'
         f'<script>window.dataLayer=window.dataLayer||[];(function(){{var id="{number}";'
-        'dataLayer.push({"event":"view","id":id,"consent":false});}})();</script>\n</head>\n<body>\n'
+        'dataLayer.push({"event":"view","id":id,"consent":false});}})();</script>\n</head>\n'
+        "<body>\n"
         f'<nav><ul class="nav">\n{links}\n</ul></nav>\n<main id="content">\n{paragraphs}\n</main>\n'
         '<footer><div class="cookie-banner" data-consent="false">&copy; 2026 &nbsp; All rights '
         "reserved</div></footer>\n</body>\n</html>"
@@ -115,7 +116,7 @@ class Calendar:
         sizes = np.array([len(table) for table in corpus.strata.values()], np.float64)
         self._shares = sizes / sizes.sum()
 
-    def night(self, number: int, kind: str | None = None, bad_share: float = 1.0) -> Night:
+    def night(self, number: int, kind: str | None = None, bad_share: float = 1.0) -> ProfiledDay:
         """The night of a day; a bad one has `bad_share` of its rows from the bad ones of a kind."""
         day = FIRST_DAY + timedelta(days=number)
         shares, is_weekend = self._shares.copy(), day.weekday() >= 5
@@ -131,15 +132,17 @@ class Calendar:
             tables.append(self._draw(table, int(count)))
         digest = "swapped" if kind == "swapped model" else "usual"
         profile = make_profile(tables, NamesConfig())
-        return Night(day=day, profile=profile, digest=digest, model_id=digest)
+        return ProfiledDay(day=day, profile=profile, digest=digest, model_id=digest)
 
     def _draw(self, table: pa.Table, count: int) -> pa.Table:
         return table.take(self._generator.integers(0, len(table), count))
 
 
-def replay(corpus: Corpus, seed: int, warm_up: int) -> tuple[list[list[Finding]], list[Night]]:
+def replay(
+    corpus: Corpus, seed: int, warm_up: int
+) -> tuple[list[list[Finding]], list[ProfiledDay]]:
     """What is found in each of NIGHTS good nights after the first `warm_up`, and all nights."""
-    calendar, history = Calendar(corpus, seed), list[Night]()
+    calendar, history = Calendar(corpus, seed), list[ProfiledDay]()
     found: list[list[Finding]] = []
     for number in range(warm_up + NIGHTS):
         tonight = calendar.night(number)
@@ -151,9 +154,9 @@ def replay(corpus: Corpus, seed: int, warm_up: int) -> tuple[list[list[Finding]]
 
 
 def held(
-    corpus: Corpus, history: Sequence[Night], kind: str, share: float = 1.0, seed: int = 7
+    corpus: Corpus, history: Sequence[ProfiledDay], kind: str, share: float = 1.0, seed: int = 7
 ) -> tuple[int, int]:
-    """Bad nights of a kind that are held, of BAD_NIGHTS; and by statistics alone, if not by model."""
+    """Bad nights of a kind that are held, of BAD_NIGHTS; and those that are without `same_model`."""
     calendar = Calendar(corpus, seed)
     alone = RULES.model_copy(update={"same_model": False})
     by_all = by_statistics = 0

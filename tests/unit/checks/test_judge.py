@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from bertsum.checks.judge import Night, judge
+from bertsum.checks.judge import ProfiledDay, judge
 from bertsum.checks.profile import Profile, Sums
 from bertsum.config import ChecksConfig
 
@@ -27,7 +27,7 @@ def night(
     spread: float = 0.02,
     unknown: float = 0.01,
     model: str = "a",
-) -> Night:
+) -> ProfiledDay:
     """A night of independent rows; the shares of labels and the length vary from night to night."""
     generator = np.random.default_rng(number)
     wanted = np.array(list((shares or {"negative": 0.3, "neutral": 0.5, "positive": 0.2}).values()))
@@ -35,7 +35,7 @@ def night(
     read = int(generator.binomial(rows, 1 - unknown))
     labels = generator.multinomial(read, wanted / wanted.sum()).tolist()
     lengths = tokens + spread * generator.standard_normal() + 0.6 * generator.standard_normal(read)
-    return Night(
+    return ProfiledDay(
         day=FIRST + timedelta(days=number),
         profile=Profile(
             rows=rows,
@@ -57,7 +57,9 @@ def night(
 HISTORY = [night(number) for number in range(42)]
 
 
-def found(tonight: Night, history: list[Night] = HISTORY, rules: ChecksConfig = RULES) -> list[str]:
+def found(
+    tonight: ProfiledDay, history: list[ProfiledDay] = HISTORY, rules: ChecksConfig = RULES
+) -> list[str]:
     return [finding.statistic for finding in judge(tonight, history, rules)]
 
 
@@ -136,7 +138,7 @@ def test_limits_of_the_user_and_their_words() -> None:
     assert "the most is 5.0%" in reasons["unknown_language"]
     assert reasons["sentiment.mixed"] == "rows with sentiment mixed: 0%; the least is 1.0%"
     none = ChecksConfig(action="hold", limits={"rows": (None, None)})
-    nothing = Night(day=None, profile=Profile(), digest="a", model_id="a")
+    nothing = ProfiledDay(day=None, profile=Profile(), digest="a", model_id="a")
     assert found(nothing, [], none) == []
     assert found(nothing, []) == ["rows"]
 
