@@ -2,7 +2,7 @@
 
 python tests/benchmarks/nights.py --data ../shared/data [--pools DIRECTORY] [--replays 20]
 
-Nights are drawn from real outputs: the shipped model reads articles of the BBC and film reviews,
+Nights are drawn from real outputs: the shipped model reads articles of the BBC and sentences of film reviews,
 as they are and spoiled in four ways. A night draws rows with replacement. Topics, or the shares of
 good and bad reviews, vary from night to night; weekends have half of the rows and more sport. Each
 night is judged by the nights before it, as `bertsum nightly` does. A good night that is held is
@@ -79,7 +79,7 @@ def read_corpus(name: str, data: Path, pools: Path) -> Corpus:
     """Results of a corpus, computed once and kept in `pools`."""
     files = {
         "news": ("summarization/bbc_news", "topic", "summarization/thucnews_title_zh"),
-        "reviews": ("sentiment/imdb", "sentiment", "sentiment/online_shopping_zh"),
+        "reviews": ("sentiment/rotten_tomatoes", "sentiment", "sentiment/waimai_zh"),
     }
     source, stratum_column, other_language = files[name]
     generator, num_good = np.random.default_rng(1), _GOOD_ROWS[name]
@@ -174,8 +174,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pools", type=Path, default=Path("/tmp/bertsum-nights"))
     parser.add_argument("--replays", type=int, default=20)
+    parser.add_argument("--corpora", nargs="+", default=list(_GOOD_ROWS), choices=list(_GOOD_ROWS))
     options = parser.parse_args()
-    for name in ("news", "reviews"):
+    for name in options.corpora:
         corpus = read_corpus(name, options.data, options.pools)
         for warm_up in (0, WARM_UP):
             found, _ = replay(corpus, 0, warm_up)
