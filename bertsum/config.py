@@ -149,7 +149,13 @@ class SelectionConfig(Config):
         "characters or tokens. none: it is passed over; clause, word: the summary is its "
         "beginning, up to the end of a clause or word, and an ellipsis",
     )
-    added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size", "cut"})
+    most_sentences: int | None = Field(
+        None,
+        ge=1,
+        description="most sentences within a budget of characters or tokens; default: as many as "
+        "fit",
+    )
+    added_fields: ClassVar[frozenset[str]] = frozenset({"exact_size", "cut", "most_sentences"})
 
     @property
     def counts_sentences(self) -> bool:
@@ -170,6 +176,11 @@ class SelectionConfig(Config):
             raise ValueError(
                 f"selection.cut={self.cut} cuts a sentence to a number of characters or tokens, so "
                 f"selection.unit must be characters or tokens, not {self.unit}"
+            )
+        if self.most_sentences is not None and self.counts_sentences:
+            raise ValueError(
+                "selection.most_sentences limits a budget of characters or tokens, so "
+                f"selection.unit must be one of them, not {self.unit}"
             )
         return self
 
@@ -321,6 +332,14 @@ class RowConfig(Config):
         description="cosine from which on a sentence counts for a name of `targets` in small "
         "letters that the document does not mention, such as 0.34; default: mentions alone",
     )
+    query: str | None = Field(
+        None,
+        description="what is asked of every document: its summary has the sentences that are "
+        "important and answer this; default: the generic summary",
+    )
+    query_column: str | None = Field(
+        None, description="input column with such a query for each document"
+    )
 
     compile: bool = Field(
         False,
@@ -343,6 +362,8 @@ class RowConfig(Config):
             "targets",
             "targets_column",
             "target_resemblance",
+            "query",
+            "query_column",
         }
     )
 
@@ -377,6 +398,16 @@ class RowConfig(Config):
     def _has_what_to_resemble(self) -> Self:
         if self.target_resemblance is not None and not self.targets:
             raise ValueError("target_resemblance compares sentences with targets: name them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if self.query is not None and self.query_column is not None:
+            raise ValueError(
+                "query is asked of every document, and query_column of each its own: give one"
+            )
+        if self.query is not None and not re.search(r"\w", self.query):
+            raise ValueError(f"a query must have a letter or a digit, and {self.query!r} has none")
         return self
 
     @field_validator("outputs", mode="after")

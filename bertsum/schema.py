@@ -37,6 +37,15 @@ class OutputGroup(StrEnum):
     KEYWORDS = "keywords"
     ASPECTS = "aspects"
     TARGETS = "targets"
+    QUERY = "query"
+
+
+class QueryStatus(StrEnum):
+    """What became of the query of a row: jobs/docs/query.md says when and why."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    UNKNOWN = "unknown"
 
 
 DEFAULT_OUTPUTS = (OutputGroup.SUMMARY, OutputGroup.SENTIMENT)
@@ -53,12 +62,15 @@ class Document:
     - `text`: None for a null.
     - `problem`: why a value could not be read as text.
     - `targets`: names to which the sentiment is asked, beside those of the configuration.
+    - `query`: what it is asked, in place of the configuration's query. It counts where the
+      configuration has `query` or `query_column`.
     """
 
     text: str | None
     language: str | None = None
     problem: str | None = None
     targets: tuple[str, ...] = ()
+    query: str | None = None
 
 
 class TextSpan(TypedDict):
@@ -133,6 +145,9 @@ class Prediction:
     keywords: Sequence[Keyword] | None = None
     aspects: Sequence[Aspect] | None = None
     targets: Sequence[Target] | None = None
+    query_scores: Sequence[float] | None = None
+    query_spans: Sequence[TextSpan] | None = None
+    query_status: QueryStatus | None = None
 
 
 PREDICTION_SCHEMA = pa.schema(
@@ -189,6 +204,11 @@ _OPTIONAL_FIELDS: Mapping[OutputGroup, Sequence[pa.Field]] = {
     OutputGroup.KEYWORDS: [pa.field("keywords", pa.list_(pa.struct(_KEYWORD_FIELDS)))],
     OutputGroup.ASPECTS: [pa.field("aspects", pa.list_(pa.struct(_ASPECT_FIELDS)))],
     OutputGroup.TARGETS: [pa.field("targets", pa.list_(pa.struct(_TARGET_FIELDS)))],
+    OutputGroup.QUERY: [
+        pa.field("query_scores", pa.list_(pa.float32())),
+        pa.field("query_spans", pa.list_(pa.struct(_SPAN_FIELDS))),
+        pa.field("query_status", pa.string()),
+    ],
 }
 """Columns of each group that is written where it is chosen; they follow PREDICTION_SCHEMA."""
 

@@ -194,8 +194,7 @@ def _check_systems(models: Sequence[str], config: EvaluationConfig) -> None:
 
     Raises ConfigError.
     """
-    baselines = dict.fromkeys(config.baselines)  # the same one twice is one system
-    names = [*models, config.lead, *baselines, *dict.fromkeys(config.system_columns)]
+    names = config.systems(models)
     for name, occurrences in Counter(names).items():
         if occurrences > 1:
             raise ConfigError(
@@ -203,7 +202,7 @@ def _check_systems(models: Sequence[str], config: EvaluationConfig) -> None:
                 "rename a column"
             )
     # A try with one sentence: a baseline whose package is missing says so now, not on a replica.
-    for baseline in baselines:
+    for baseline in dict.fromkeys(config.baselines):
         choose(baseline, ["A sentence."], summary="A sentence.", language="en", size=1, seed="")
 
 

@@ -66,13 +66,18 @@ class TrainingOptions:
 class DocumentOptions(RunOptions):
     """What `summarize`, `nightly` and `backfill` are given. None: the default of the configuration.
 
-    `sentences` is the length of the longest summary.
+    - `sentences`: the length of the longest summary.
+    - `query`, `query_column`: what summaries answer.
+    - `snippet`: most characters of a summary of one or two sentences.
     """
 
     model: str | None = None
     text_column: str | None = None
     language: str | None = None
     sentences: int | None = None
+    query: str | None = None
+    query_column: str | None = None
+    snippet: int | None = None
 
 
 def parse(
@@ -176,6 +181,32 @@ def add_document_options(parser: argparse.ArgumentParser, limit: bool) -> None:
         type=count("--sentences", 1),
         help="longest summary, in sentences (default: 3)",
     )
+    add_query_options(parser)
+    add(
+        "--query-column",
+        metavar="NAME",
+        help="column with what each summary is to answer (default: generic summaries)",
+    )
+
+
+def add_query_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--query` and `--snippet`, see `snippet_overrides`."""
+    parser.add_argument(
+        "--query", metavar="TEXT", help="what all summaries are to answer (default: nothing)"
+    )
+    parser.add_argument(
+        "--snippet",
+        metavar="N",
+        type=count("--snippet", 1),
+        help="at most N characters, of one or two sentences, cut if need be",
+    )
+
+
+def snippet_overrides(snippet: int | None) -> dict[str, object]:
+    """The values that `--snippet` stands for, by key below `selection`."""
+    if snippet is None:
+        return {}
+    return {"unit": "characters", "size": snippet, "most_sentences": 2, "cut": "word"}
 
 
 def add_address_option(parser: argparse.ArgumentParser) -> None:

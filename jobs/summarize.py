@@ -27,6 +27,7 @@ from jobs.options import (
     find_address,
     overrides,
     parse,
+    snippet_overrides,
 )
 from jobs.terminal.exit_codes import guard
 
@@ -91,12 +92,21 @@ def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobCo
 
     `time_zone` is the short option of `nightly`. Raises ConfigError.
     """
-    short = {
+    short: dict[str, object] = {
         "summarizer.text_column": options.text_column,
         "summarizer.language": options.language or None,
         "summarizer.selection.size": options.sentences,
+        "summarizer.query": options.query,
+        "summarizer.query_column": options.query_column,
         "days.time_zone": time_zone,
     }
+    if options.snippet is not None and options.sentences is not None:
+        raise ConfigError(
+            f"--snippet {options.snippet} counts characters, and --sentences {options.sentences} "
+            "sentences: give one"
+        )
+    for key, value in snippet_overrides(options.snippet).items():
+        short[f"summarizer.selection.{key}"] = value
     config = load_config(JobConfig, options.config, overrides(options, short))
     # A budget of two characters would leave every summary empty.
     if options.sentences is not None and (unit := config.summarizer.selection.unit) != "sentences":

@@ -18,8 +18,22 @@ from bertsum.config_base import load_config
 from bertsum.errors import InputError
 from bertsum.inference.arrow import unreadable
 from bertsum.masking import describe, mask
-from bertsum.schema import MIXED, Document, Prediction, Status, prediction_schema
-from jobs.options import add_config_options, add_model_option, override, parse
+from bertsum.schema import (
+    MIXED,
+    Document,
+    Prediction,
+    QueryStatus,
+    Status,
+    prediction_schema,
+)
+from jobs.options import (
+    add_config_options,
+    add_model_option,
+    add_query_options,
+    override,
+    parse,
+    snippet_overrides,
+)
 from jobs.terminal.exit_codes import guard, is_unicode
 
 _SHOWN_FEATURES = 4
@@ -34,6 +48,8 @@ class TextOptions:
     config: Path | None = None
     settings: Sequence[str] = ()
     language: str | None = None
+    query: str | None = None
+    snippet: int | None = None
     json: bool = False
 
 
@@ -44,8 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def text(options: TextOptions) -> int:
     """Run the command; returns its exit code."""
-    language = [override("language", options.language)] if options.language else []
-    config = load_config(SummarizerConfig, options.config, [*options.settings, *language])
+    short: dict[str, object] = {"language": options.language or None, "query": options.query}
+    for key, value in snippet_overrides(options.snippet).items():
+        short[f"selection.{key}"] = value
+    given = [override(key, value) for key, value in short.items() if value is not None]
+    config = load_config(SummarizerConfig, options.config, [*options.settings, *given])
     document = _read(options.file)
     directory = resolve(options.model)
     config = with_outputs(config, directory)
@@ -124,6 +143,15 @@ def _print(prediction: Prediction, document: Document, seconds: dict[str, float]
 
 def _print_groups(console: Console, prediction: Prediction, document: Document) -> None:
     """Print what the groups of `summarizer.outputs` say."""
+    if prediction.query_status == QueryStatus.OK:
+        found: dict[str, str] = {}  # each word once, in the order of the summary
+        for span in prediction.query_spans or ():
+            word = (document.text or "")[span["start"] : span["start"] + span["length"]]
+            found.setdefault(word.casefold(), word)
+        scores = ", ".join(f"{score:.2f}" for score in prediction.query_scores or ())
+        console.print(f"query      scores {scores}; words {', '.join(found.values()) or 'none'}")
+    elif prediction.query_status is not None:
+        console.print(f"query      {prediction.query_status}: the summary is the generic one")
     if prediction.topic is not None and prediction.topic_scores:
         console.print(f"topic      {_likeliest_first(prediction.topic_scores)}")
     if prediction.keywords is not None:
@@ -178,6 +206,7 @@ def parser() -> argparse.ArgumentParser:
         "one value, e.g. selection.size=5",
     )
     add("--language", metavar="CODE", help="ISO 639-1 code (default: it is detected)")
+    add_query_options(options)
     add("--json", action="store_true", help="everything, for machines")
     return options
 

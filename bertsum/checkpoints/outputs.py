@@ -20,8 +20,9 @@ def with_outputs(
 ) -> SummarizerConfig:
     """Copy a configuration with the groups of columns that this model is to write.
 
-    Without `outputs` a family writes the language, too. What one checkpoint writes by default is
-    left out, so that a configuration has one fingerprint however it is written.
+    Without `outputs` a family writes the language, too. A query brings its columns. What one
+    checkpoint writes by default is left out, so that a configuration has one fingerprint however it
+    is written.
 
     `in_table`: whether the rows become a table, whose format has no float16.
 
@@ -32,11 +33,24 @@ def with_outputs(
     outputs = config.outputs
     if read_family(directory) is not None:
         outputs = outputs or (*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE)
+    asks = config.query is not None or config.query_column is not None
+    if asks:
+        outputs = (*(outputs or DEFAULT_OUTPUTS), OutputGroup.QUERY)
+    elif OutputGroup.QUERY in (outputs or ()):
+        raise ConfigError(
+            "summarizer.outputs asks for query, but no query is given: give one with "
+            "summarizer.query or summarizer.query_column"
+        )
     elif outputs == DEFAULT_OUTPUTS:
         outputs = None
     values = config.model_dump() | {"outputs": outputs}
     chosen = outputs or ()
-    needs_nothing = {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}
+    needs_nothing = {
+        *DEFAULT_OUTPUTS,
+        OutputGroup.LANGUAGE,
+        OutputGroup.SPANS,
+        OutputGroup.QUERY,
+    }
     if config.mixed is not None or not needs_nothing.issuperset(chosen):
         members = member_directories(directory)
         models = {name: read_config(path).model for name, path in members.items()}

@@ -7,12 +7,21 @@ from typing import Literal
 
 from bertsum.errors import ConfigError
 from bertsum.labels.oracle import greedy_oracle
+from bertsum.text.phrases.query_words import bm25, query_words
 from bertsum.text.words import words
+
+BM25 = "bm25"
+"""Name of the sentences that have most of a query's words, as a system."""
 
 Baseline = Literal["random", "textrank", "lexrank", "oracle"]
 
 # TextRank and LexRank compare all pairs of sentences, in Python: this many take about 0.2 s.
 MAX_GRAPH_SENTENCES = 100
+
+
+def with_query(model: str) -> str:
+    """Name of a model as a system whose summaries answer the query."""
+    return f"{model} (query)"
 
 
 def choose(
@@ -39,6 +48,13 @@ def choose(
         count = min(size, len(sentences))
         return sorted(random.Random(seed).sample(range(len(sentences)), count))
     return _choose_by_graph(baseline, sentences[:MAX_GRAPH_SENTENCES], language, size)
+
+
+def choose_by_words(sentences: Sequence[str], query: str, *, language: str, size: int) -> list[int]:
+    """The sentences that have most of a query's words, by BM25; of equal ones the first."""
+    scores = bm25(sentences, query_words(query, language), language).tolist()
+    order = sorted(range(len(sentences)), key=lambda index: -scores[index])
+    return sorted(order[:size])
 
 
 def _choose_by_graph(

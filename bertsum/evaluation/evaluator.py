@@ -23,7 +23,13 @@ from bertsum.config import (
     Topics,
 )
 from bertsum.errors import BertsumError, InputError, RowError
-from bertsum.evaluation.baselines import Baseline, choose
+from bertsum.evaluation.baselines import (
+    BM25,
+    Baseline,
+    choose,
+    choose_by_words,
+    with_query,
+)
 from bertsum.evaluation.bm25 import terms
 from bertsum.evaluation.rouge import rouge
 from bertsum.inference.arrow import read_texts, unreadable
@@ -165,11 +171,17 @@ class EvaluationConfig(LabelsConfig):
     same_column: str | None = Field(
         None, description="1 where query and document mean the same, 0 where they do not"
     )
+    summary_query_column: str | None = Field(
+        None,
+        description="a text that the row's reference summary answers, such as a topic: each model "
+        "is also measured with it as the query, beside BM25",
+    )
 
     added_fields: ClassVar[frozenset[str]] = LabelsConfig.added_fields | {
         "topics",
         "query_column",
         "same_column",
+        "summary_query_column",
     }
 
     @model_validator(mode="after")
@@ -178,6 +190,8 @@ class EvaluationConfig(LabelsConfig):
             raise ValueError("topics are measured against labels: name them with topic_column")
         if self.same_column and not self.query_column:
             raise ValueError("same_column says whether query and document are: give query_column")
+        if self.summary_query_column and not self.summary_column:
+            raise ValueError("summary_query_column is what a summary answers: give summary_column")
         return self
 
     def _other_labels(self) -> list[str | None]:
@@ -200,6 +214,13 @@ class EvaluationConfig(LabelsConfig):
             size=self.num_summary_sentences, trigram_blocking=self.trigram_blocking
         )
         return SummarizerConfig(selection=selection, max_windows=self.max_windows, dtype=self.dtype)
+
+    def systems(self, models: Iterable[str]) -> list[str]:
+        """Names of all that summaries are measured of; the same baseline twice is one."""
+        names = [*models, self.lead, *dict.fromkeys(self.baselines)]
+        if self.summary_query_column:
+            names += [*map(with_query, models), BM25]
+        return [*names, *dict.fromkeys(self.system_columns)]
 
     @property
     def lead(self) -> str:
@@ -232,6 +253,7 @@ class Evaluator:
         self.config = config
         # The summarizer itself would refuse a group that a model lacks: its rows go without it here.
         values = config.summarizer.model_dump() | {"outputs": config.outputs}
+        values["query_column"] = config.summary_query_column
         read_config = SummarizerConfig.model_validate(values | {"topics": config.topics})
         for model in models.values():
             for reader in model.readers.values():
@@ -292,12 +314,16 @@ class Evaluator:
             for by_model, answer in zip(answers, self._ask(model, documents), strict=True):
                 by_model[name] = answer
         queries = self._queries(rows, answers)
+        answering = self._answering(documents, rows)
         # The models have counted their own stages; what is left is labels and ROUGE.
         start = time.perf_counter()
         measured = []
         for index, (document, row) in enumerate(zip(documents, rows, strict=True)):
             try:
                 row_measures = self._measure(document, row, answers[index])
+                row_measures["rouge"] = self._rouge(
+                    document, row, self._choices(answers[index], answering[index])
+                )
                 measured.append(row_measures | self._retrieval(document, row, queries[index]))
             except InputError as error:
                 raise RowError(str(error), index) from error
@@ -330,7 +356,6 @@ class Evaluator:
             "status": first.status,
             "num_tokens": first.num_tokens,
             "num_sentences": first.num_sentences,
-            "rouge": self._rouge(document, row, predictions),
             "expected_sentiment": sentiment_of(row, self.config),
             "sentiment": _by_model(sentiments),
             "expected_topic": topic_of(row, self.config),
@@ -376,6 +401,32 @@ class Evaluator:
                     member = next(key for key, value in model.readers.items() if value is reader)
                     entries[index].append({"model": name, "member": member, **vectors})
         return entries
+
+    def _answering(
+        self, documents: Sequence[Document], rows: Sequence[Row]
+    ) -> list[dict[str, Prediction]]:
+        """[N] by model: what it chooses for the query of the row's summary; none without one."""
+        chosen: list[dict[str, Prediction]] = [{} for _ in documents]
+        if not self.config.summary_query_column:
+            return chosen
+        asked = []
+        for document, row in zip(documents, rows, strict=True):
+            asked.append(replace(document, query=row[self.config.summary_query_column]))
+        for name, model in self.models.items():
+            for by_model, answer in zip(chosen, self._ask(model, asked), strict=True):
+                by_model[name] = answer.prediction
+        return chosen
+
+    def _choices(
+        self, answers: Mapping[str, _Answer], answering: Mapping[str, Prediction]
+    ) -> dict[str, Sequence[int]]:
+        """Sentences of the summaries of each model, without a query and with it."""
+        choices = {}
+        for name, answer in answers.items():
+            choices[name] = answer.prediction.summary_sentences or ()
+        for name, prediction in answering.items():
+            choices[with_query(name)] = prediction.summary_sentences or ()
+        return choices
 
     def _retrieval(
         self, document: Document, row: Row, entries: Sequence[MeasuredRow]
@@ -460,9 +511,12 @@ class Evaluator:
         return tags
 
     def _rouge(
-        self, document: Document, row: Row, predictions: Mapping[str, Prediction]
+        self, document: Document, row: Row, choices: Mapping[str, Sequence[int]]
     ) -> list[MeasuredRow] | None:
-        """ROUGE of each system. None for a row without text, or without a reference."""
+        """ROUGE of each system. None for a row without text, or without a reference.
+
+        `choices`: sentences of the models' summaries.
+        """
         if not self.config.summary_column or unreadable(document) is not None:
             return None
         size = self.config.num_summary_sentences
@@ -472,9 +526,7 @@ class Evaluator:
         reference = one_sentence_a_line(row[self.config.summary_column] or "", language)
         if not sentences or not words(reference, language):
             return None
-        chosen: dict[str, Sequence[int]] = {}
-        for name, prediction in predictions.items():
-            chosen[name] = prediction.summary_sentences or ()
+        chosen = dict(choices)
         # a document of two sentences has two in its lead, however many are asked for
         chosen[self.config.lead] = range(min(size, len(sentences)))
         # The text is in the seed, so that the choice does not depend on the rows beside it.
@@ -483,6 +535,9 @@ class Evaluator:
             chosen[baseline] = choose(
                 baseline, sentences, summary=reference, language=language, size=size, seed=seed
             )
+        if self.config.summary_query_column:
+            query = row[self.config.summary_query_column] or ""
+            chosen[BM25] = choose_by_words(sentences, query, language=language, size=size)
         texts = {}
         for system, indices in chosen.items():
             texts[system] = "\n".join(sentences[index] for index in indices)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertsum.evaluation.baselines import BM25, with_query
 from bertsum.evaluation.calibration import calibration, calibration_interval, error_by_chance
 from bertsum.evaluation.metrics import (
     answers_among_present,
@@ -58,7 +59,8 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
 
     - `labelled_rows`: their number by head.
     - `rouge`: for each system its means in percent with 95 % intervals, and the differences to the
-      lead on the same rows.
+      lead on the same rows. Where summaries were to answer a query, `query` has by model the
+      differences of these to its summaries without the query, and to BM25's sentences.
     - `sentiment` and `topic`: for each model with that head a report on the rows with a label. A
       label that the model does not have is one of `unknown_labels`, and counts as a wrong answer.
     - `words`: for each model with a head for words a report on words and one on spans.
@@ -79,7 +81,7 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
         "rows": table.num_rows,
         "labelled_rows": labelled_rows,
         "statuses": {entry["values"]: entry["counts"] for entry in statuses},
-        "rouge": _rouge_report(table["rouge"], lead),
+        "rouge": _rouge_report(table["rouge"], lead, models),
         "sentiment": _class_reports(table, "sentiment", models),
         "topic": _class_reports(table, "topic", models),
         "words": _word_reports(table, models),
@@ -88,7 +90,7 @@ def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Repo
     }
 
 
-def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
+def _rouge_report(column: pa.ChunkedArray, lead: str, models: Sequence[str]) -> Report | None:
     # null: a row without text or without a reference
     rows = column.drop_null().combine_chunks()
     if not len(rows):
@@ -97,7 +99,11 @@ def _rouge_report(column: pa.ChunkedArray, lead: str) -> Report | None:
     entries = rows.flatten()
     # [N, systems, measures]: every row has the same systems in the same order
     values = np.stack([entries.field(name).to_numpy() for name in ROUGE_NAMES], 1)
-    return rouge_report(values.reshape(len(rows), len(systems), -1), systems, lead)
+    values = values.reshape(len(rows), len(systems), -1)
+    report = rouge_report(values, systems, lead)
+    if by_model := _query_report(values, systems, models):
+        report["query"] = by_model
+    return report
 
 
 def rouge_report(values: FloatArray, systems: Sequence[str], lead: str) -> Report:
@@ -117,6 +123,22 @@ def rouge_report(values: FloatArray, systems: Sequence[str], lead: str) -> Repor
         report["over_lead"] = _named(means[index, 3:], intervals[index, 3:])
         reports[system] = report
     return {"rows": len(values), "lead": lead, "systems": reports}
+
+
+def _query_report(values: FloatArray, systems: Sequence[str], models: Sequence[str]) -> Report:
+    """By model: its summaries with a query minus those without one, and minus BM25's sentences.
+
+    `values`: as in `rouge_report`. Models that were given no query are left out.
+    """
+    by_model: Report = {}
+    for model in models:
+        if (system := with_query(model)) not in systems:
+            continue
+        by_model[model] = {}
+        for other in (model, BM25):
+            gains = values[:, systems.index(system)] - values[:, systems.index(other)]
+            by_model[model][f"over {other}"] = _named(gains.mean(0), bootstrap_intervals(gains))
+    return by_model
 
 
 def _named(means: FloatArray, intervals: FloatArray) -> Report:

@@ -40,6 +40,7 @@ class Scores:
     sentence_similarities: npt.NDArray[np.float32] | None = None  # [S] cosine to the document
     pool_sentiments: npt.NDArray[np.float32] | None = None  # [m, C] of the document's pools
     sentence_cosines: npt.NDArray[np.float32] | None = None  # [S, K] to the compared vectors
+    query_cosines: npt.NDArray[np.float32] | None = None  # [S] to what the document is asked
 
 
 class _Event(Protocol):
@@ -66,6 +67,7 @@ class Running:
     document_vectors: Tensor | None = None  # [B, H]
     sentence_similarities: Tensor | None = None  # [S]
     sentence_cosines: Tensor | None = None  # [S, K]
+    query_cosines: Tensor | None = None  # [S]
     pool_sentiments: Tensor | None = None  # [M, C]
     pool_counts: list[int] = field(default_factory=list)  # [B] pools of each document
     documents: Sequence[EncodedDocument] = ()  # [B]
@@ -119,6 +121,8 @@ class Running:
             running.sentence_similarities = to_host(logits.sentence_similarities)
         if logits.sentence_cosines is not None:
             running.sentence_cosines = to_host(logits.sentence_cosines)
+        if logits.query_cosines is not None:
+            running.query_cosines = to_host(logits.query_cosines)
         if repeat is not None:
             running.is_finite, running.repeat = to_host(logits.are_finite()), repeat
         if logits.sentence_logits.is_cuda:
@@ -152,6 +156,7 @@ class Running:
         sentence_sentiments = self._by_document(self.sentence_sentiments, self.num_sentences)
         similarities = self._by_document(self.sentence_similarities, self.num_sentences)
         cosines = self._by_document(self.sentence_cosines, self.num_sentences)
+        query_cosines = self._by_document(self.query_cosines, self.num_sentences)
         pool_sentiments = self._by_document(self.pool_sentiments, self.pool_counts)
         tokens = None
         if self.token_sentiments is not None:
@@ -168,6 +173,7 @@ class Running:
                 sentence_similarities=similarities[row],
                 pool_sentiments=pool_sentiments[row],
                 sentence_cosines=cosines[row],
+                query_cosines=query_cosines[row],
             )
         return results
 

@@ -29,6 +29,7 @@ from bertsum.inference.device_batches import (
     one_line,
     refuse_lost_device,
 )
+from bertsum.inference.query import QueryScorer
 from bertsum.model.attention import compile_layers, fuse_products
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
@@ -86,6 +87,15 @@ class Reader:
         self.config = config
         self._makers = make_column_makers(config, self.model, self.encoder)
         self.wanted = all_wanted(self._makers)
+        self.queries: QueryScorer | None = None
+        if config.query is not None or config.query_column is not None:
+            self.queries = QueryScorer(config, self.model, self.encoder)
+            self.wanted = replace(
+                self.wanted,
+                document_vectors=True,
+                query_cosines=True,
+                common_query=self.queries.common_query,
+            )
 
     def encode(
         self, texts: Sequence[str], languages: Sequence[str | None]
@@ -135,24 +145,41 @@ class Reader:
         selection = self.config.selection
         predictions: list[Prediction | None] = [None] * len(documents)
         indices: list[int] = []
-        sentence_scores: list[npt.NDArray[np.float32]] = []  # [S] a document
+        sentence_scores: dict[int, npt.NDArray[np.float32]] = {}  # [S] a document
+        query_scores: dict[int, npt.NDArray[np.float32]] = {}  # the same, where a query counts
         for index, (document, score) in enumerate(zip(documents, scores, strict=True)):
             sentences = score.sentence_scores if score else None
+            asked = self.queries.scores(document, score) if self.queries and score else None
             # damaged weights, or numbers out of their format's range, give NaN or infinity
-            if sentences is not None and np.isfinite(sentences).all():
+            numbers = [values for values in (sentences, asked) if values is not None]
+            if sentences is not None and all(np.isfinite(values).all() for values in numbers):
                 indices.append(index)
-                sentence_scores.append(sentences)
+                sentence_scores[index] = sentences
+                if asked is not None:
+                    query_scores[index] = asked
             else:
                 reason = score.error if score else "the model gave no scores"
                 reason = reason or "the model gave scores that are not numbers"
                 predictions[index] = _failed(document, reason)
-        # of all documents at once, since the ranker compares their candidates in one batch
-        scored = [documents[index] for index in indices]
-        summaries = choose_sentences(scored, sentence_scores, selection, self.model.candidates)
-        for index, chosen in zip(indices, summaries, strict=True):
-            predictions[index] = self._summarize(
-                Status.OK, documents[index], chosen, scores[index], languages[index]
-            )
+        # Of all documents at once, since the ranker compares their candidates in one batch. It has
+        # learned which summaries are good, not which answer something.
+        generic = [index for index in indices if index not in query_scores]
+        for part, by_index, ranker in (
+            (generic, sentence_scores, self.model.candidates),
+            (list(query_scores), query_scores, None),
+        ):
+            chosen_scores = [by_index[index] for index in part]
+            chosen_documents = [documents[index] for index in part]
+            summaries = choose_sentences(chosen_documents, chosen_scores, selection, ranker)
+            for index, chosen in zip(part, summaries, strict=True):
+                predictions[index] = self._summarize(
+                    Status.OK,
+                    documents[index],
+                    chosen,
+                    scores[index],
+                    languages[index],
+                    query_scores.get(index),
+                )
         self._add_columns(documents, scores, indices, predictions)
         return [prediction for prediction in predictions if prediction is not None]
 
@@ -196,6 +223,7 @@ class Reader:
         chosen: Sequence[int],
         scores: Scores | None = None,
         language: str | None = None,
+        query_scores: npt.NDArray[np.float32] | None = None,
     ) -> Prediction:
         """A prediction with the summary of the chosen sentences, of which a single one may be cut.
 
@@ -216,7 +244,7 @@ class Reader:
         if scores is not None and scores.sentiment_scores is not None:
             labels = self.model.config.sentiment_labels
             sentiments = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
-        return Prediction(
+        prediction = Prediction(
             status,
             summary=summary + ellipsis,
             summary_sentences=chosen,
@@ -229,6 +257,9 @@ class Reader:
             num_tokens=document.num_tokens,
             truncated=document.truncated,
         )
+        if self.queries is None or status != Status.OK:
+            return prediction
+        return replace(prediction, **self.queries.columns(document, prediction, query_scores))
 
     def _cut(self, document: EncodedDocument, span: Span) -> list[Span]:
         """The span of what is kept of a sentence, if anything is."""
@@ -308,6 +339,8 @@ class Reader:
             document_vectors=self.wanted.document_vectors,
             token_sentiments=self.wanted.token_sentiments,
             compared=self.wanted.compared,
+            query_cosines=self.wanted.query_cosines,
+            common_query=self.wanted.common_query,
         )
         repeat = None
         if self._may_overflow and not in_float32:

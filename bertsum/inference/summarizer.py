@@ -281,6 +281,7 @@ class Summarizer:
                     names = (*self.config.targets, *documents[index].targets)
                     targets = tuple(dict.fromkeys(names))
                     encoded[index] = with_targets(result, targets) if targets else result
+            _add_queries(reader, documents, encoded, indices)
         return Prepared(encoded, predictions, languages)
 
     def forward(
@@ -433,6 +434,27 @@ class Summarizer:
             yield
         finally:
             self.stage_seconds[stage] += time.perf_counter() - start
+
+
+def _add_queries(
+    reader: Reader,
+    documents: Sequence[Document],
+    encoded: list[EncodedDocument | None],
+    indices: Sequence[int],
+) -> None:
+    """Encode the queries of the documents at `indices`, in the languages of these."""
+    asked: dict[int, EncodedDocument] = {}
+    for index in indices:
+        document = encoded[index]
+        if document is not None and documents[index].query:
+            asked[index] = document
+    if reader.queries is None or not asked:
+        return
+    texts = [documents[index].query or "" for index in asked]
+    languages = [document.language for document in asked.values()]
+    queries = reader.queries.encode(texts, languages)
+    for (index, document), query in zip(asked.items(), queries, strict=True):
+        encoded[index] = replace(document, query=query)
 
 
 def _pools(documents: Sequence[Document]) -> list[Sequence[Document]]:

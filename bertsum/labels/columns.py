@@ -135,6 +135,7 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "entities_column": _TEXTS,
     "entity_sentiments_column": _TEXTS,
     "query_column": _TEXT,
+    "summary_query_column": _TEXT,
     "same_column": _CLASS,
     "negatives_column": (_has_texts, "a column of lists of strings, or of matches"),
     "pair_weight_column": (_is_number, "a column of numbers"),

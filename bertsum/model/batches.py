@@ -3,6 +3,9 @@
 A batch is packed: all tokens of its documents are one sequence, window after window, with no
 padding. Windows are sorted by length, and documents by number of sentences, so that attention can
 take runs of equal ones as one block.
+
+A document's query is in the same sequence, in windows of its own. All its tokens count as one
+sentence, which comes behind the sentences of all documents.
 """
 
 from collections.abc import Sequence
@@ -39,7 +42,7 @@ class TokenPools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """T tokens in W windows, P pieces, S sentences and B documents.
+    """T tokens in W windows, P pieces, S sentences, B documents and Q queries.
 
     Sentences are sorted by document, in document order.
     """
@@ -47,15 +50,22 @@ class Batch:
     documents: list[int]  # [B] indices in the list that the batches were made from
     input_ids: Tensor  # [T] int64
     token_type_ids: Tensor  # [T] int64
-    token_sentences: Tensor  # [T] int64, into S
+    token_sentences: Tensor  # [T] int64, into S, and S + q for tokens of query q
     cls_positions: Tensor  # [P] int64, into T; P >= S, since a long sentence has several pieces
     surface: Tensor  # [S, NUM_SURFACE_FEATURES] float32, or [S, 0] for a model without them
     window_lengths: list[int]  # [W] ascending
     num_sentences: list[int]  # [B] ascending: attention takes runs of documents of equal length
     pools: TokenPools | None = None  # means of tokens of which the sentiment is asked
+    query_documents: Tensor | None = None  # [Q] int64, into B: which document asks; None: Q is 0
+
+    @property
+    def num_queries(self) -> int:
+        """Q."""
+        return 0 if self.query_documents is None else len(self.query_documents)
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to `device`; the host does not wait for a GPU."""
+        asking = self.query_documents
         return replace(
             self,
             input_ids=to_device(self.input_ids, device),
@@ -64,12 +74,14 @@ class Batch:
             cls_positions=to_device(self.cls_positions, device),
             surface=to_device(self.surface, device),
             pools=None if self.pools is None else self.pools.to(device),
+            query_documents=None if asking is None else to_device(asking, device),
         )
 
 
 def group_documents(documents: Sequence[EncodedDocument], max_batch_tokens: int) -> list[list[int]]:
     """Group documents by `group_by_length` of their tokens."""
-    return group_by_length([len(document.input_ids) for document in documents], max_batch_tokens)
+    counts = [document.num_batch_tokens for document in documents]
+    return group_by_length(counts, max_batch_tokens)
 
 
 def group_by_length(token_counts: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -98,35 +110,46 @@ def make_batch(documents: Sequence[EncodedDocument], indices: Sequence[int]) -> 
     indices = sorted(indices, key=lambda index: documents[index].num_read_sentences)
     chosen = [documents[index] for index in indices]
     num_sentences = [document.num_read_sentences for document in chosen]
-    window_lengths = np.concatenate([document.window_lengths for document in chosen])
+    parts = _with_queries(chosen)
+    window_lengths = np.concatenate([part.window_lengths for part in parts])
 
     # Documents count sentences and tokens from 0, the batch from its first document to its last.
-    first_sentences = bounds(num_sentences)
-    first_tokens = bounds([len(document.input_ids) for document in chosen])
+    first_sentences = bounds(num_sentences + [1] * (len(parts) - len(chosen)))
+    first_tokens = bounds([len(part.input_ids) for part in parts])
     token_sentences = []
     cls_positions = []
-    for i, document in enumerate(chosen):
-        token_sentences.append(document.token_sentences + first_sentences[i])
-        cls_positions.append(document.cls_positions + first_tokens[i])
+    for i, part in enumerate(parts):
+        is_query = i >= len(chosen)
+        sentences = np.zeros_like(part.token_sentences) if is_query else part.token_sentences
+        token_sentences.append(sentences + first_sentences[i])
+        cls_positions.append(part.cls_positions + first_tokens[i])
+    asking = [i for i, document in enumerate(chosen) if document.query is not None]
 
     # Positions cannot be sorted along with the windows, but a mark on each [CLS] can.
     is_cls = np.zeros(first_tokens[-1], np.bool_)
     is_cls[np.concatenate(cls_positions)] = True
     order = packed_order(window_lengths)
 
-    def packed(parts: Sequence[IntArray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts)[order].astype(np.int64))
+    def packed(values: Sequence[IntArray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(values)[order].astype(np.int64))
 
     return Batch(
         documents=indices,
-        input_ids=packed([document.input_ids for document in chosen]),
-        token_type_ids=packed([document.token_type_ids for document in chosen]),
+        input_ids=packed([part.input_ids for part in parts]),
+        token_type_ids=packed([part.token_type_ids for part in parts]),
         token_sentences=packed(token_sentences),
         cls_positions=torch.from_numpy(np.flatnonzero(is_cls[order])),
         surface=torch.from_numpy(np.concatenate([document.surface for document in chosen])),
         window_lengths=np.sort(window_lengths).tolist(),
         num_sentences=num_sentences,
+        query_documents=torch.tensor(asking) if asking else None,
     )
+
+
+def _with_queries(documents: Sequence[EncodedDocument]) -> list[EncodedDocument]:
+    """The documents of a batch, then those of their queries that there are, in order."""
+    queries = (document.query for document in documents)
+    return [*documents, *(query for query in queries if query is not None)]
 
 
 def packed_order(window_lengths: IntArray) -> npt.NDArray[np.int64]:
@@ -146,7 +169,9 @@ def split_tokens(
 
     `documents`: the batch's, in its order.
     """
-    window_lengths = np.concatenate([document.window_lengths for document in documents])
+    parts = _with_queries(documents)
+    window_lengths = np.concatenate([part.window_lengths for part in parts])
     unsorted = np.empty_like(values)
     unsorted[packed_order(window_lengths)] = values
-    return split_runs(unsorted, [len(document.input_ids) for document in documents])
+    by_part = split_runs(unsorted, [len(part.input_ids) for part in parts])
+    return by_part[: len(documents)]

@@ -13,8 +13,8 @@ Everything is packed: no padding between documents, and none between windows whe
 the BERT family.
 
 Shapes: B documents, W windows, L tokens of the longest window of a group, T tokens, P pieces, S
-sentences of all documents, H hidden size, C classes, F surface features, E features of the
-embedding's layers, which are H each.
+sentences of all documents, Q queries, H hidden size, C classes, F surface features, E features of
+the embedding's layers, which are H each.
 """
 
 import math
@@ -76,6 +76,7 @@ class Logits:
     pool_sentiment_logits: Tensor | None = None  # [M, C]
     sentence_similarities: Tensor | None = None  # [S] cosine of a sentence and its document
     sentence_cosines: Tensor | None = None  # [S, K] of a sentence and each of the given vectors
+    query_cosines: Tensor | None = None  # [S] of a sentence and what its document is asked
     temperatures: Mapping[str, float | TemperatureByLength] = field(default_factory=dict)  # by head
 
     def are_finite(self) -> Tensor:
@@ -155,6 +156,8 @@ class BertSum(nn.Module):
         document_vectors: bool = False,
         token_sentiments: bool = False,
         compared: Tensor | None = None,
+        query_cosines: bool = False,
+        common_query: Tensor | None = None,
     ) -> Logits:
         """Score all sentences and documents of a batch, and its pools of tokens.
 
@@ -164,10 +167,15 @@ class BertSum(nn.Module):
         - `token_sentiments`: also the sentiment of each token, with a head for it.
         - `compared`: [K, H] vectors of length 1, to which each sentence is to be compared; it needs
           `document_vectors`.
+        - `query_cosines`: how near each sentence is to the query of its document; it needs
+          `document_vectors`. 0 where the document has none.
+        - `common_query`: [H] of length 1, the query of documents that have none of their own.
         """
         layers = self.config.embedding_layers if document_vectors else ()
         tokens, features = self._encode(batch, layers)
-        vectors = self._pool(tokens, batch)
+        num_sentences = sum(batch.num_sentences)
+        rows = self._pool(tokens, batch)  # [S + Q, H]
+        vectors = rows[:num_sentences]
         logits = self.heads(vectors, batch)
         if token_sentiments and self.token_sentiment is not None:
             logits = replace(logits, token_sentiment_logits=self.token_sentiment(tokens.float()))
@@ -185,8 +193,18 @@ class BertSum(nn.Module):
             pooled = self.sentiment(means, [1] * len(means))
             logits = replace(logits, pool_sentiment_logits=pooled)
         if document_vectors:
-            embeddings, of_sentences = self._embed(features if layers else vectors, batch)
-            similarities = (of_sentences * embeddings[_document_numbers(batch)]).sum(1)
+            embeddings, of_rows = self._embed(features if layers else rows, batch)
+            of_sentences = of_rows[:num_sentences]
+            documents = _document_numbers(batch)
+            similarities = (of_sentences * embeddings[documents]).sum(1)
+            if query_cosines:
+                queries = torch.zeros_like(embeddings)  # [B, H]
+                if common_query is not None:
+                    queries = queries + common_query
+                if batch.query_documents is not None:
+                    queries = queries.index_copy(0, batch.query_documents, of_rows[num_sentences:])
+                cosines = (of_sentences * queries[documents]).sum(1)
+                logits = replace(logits, query_cosines=cosines)
             logits = replace(
                 logits,
                 document_vectors=embeddings,
@@ -208,17 +226,17 @@ class BertSum(nn.Module):
 
     def sentence_vectors(self, batch: Batch) -> Tensor:
         """[S, H] float32: mean over each sentence's tokens, or over the [CLS] of its pieces."""
-        return self._pool(self.token_vectors(batch), batch)
+        return self._pool(self.token_vectors(batch), batch)[: sum(batch.num_sentences)]
 
     def _pool(self, vectors: Tensor, batch: Batch) -> Tensor:
-        """[T, H] token vectors -> [S, H]; see `sentence_vectors`."""
-        num_sentences = sum(batch.num_sentences)
+        """[T, H] token vectors -> [S + Q, H]; see `sentence_vectors`. A query is as a sentence."""
+        num_rows = _num_rows(batch)
         sentences = batch.token_sentences  # [T] the sum to which a vector belongs
         if self.config.pooling == "cls":
             vectors, sentences = vectors[batch.cls_positions], sentences[batch.cls_positions]
-        sums = vectors.new_zeros(num_sentences, vectors.shape[1], dtype=torch.float32)
+        sums = vectors.new_zeros(num_rows, vectors.shape[1], dtype=torch.float32)
         _add_rows(sums, sentences, vectors.float())
-        return sums / _token_counts(sentences, num_sentences).unsqueeze(1)
+        return sums / _token_counts(sentences, num_rows).unsqueeze(1)
 
     def embedding_features(self, batch: Batch) -> Tensor:
         """[B, E] float32: what the matrix of the embedding reads."""
@@ -227,9 +245,11 @@ class BertSum(nn.Module):
     def mean_vectors(self, vectors: Tensor, batch: Batch) -> Tensor:
         """[S, H] sentence vectors -> [B, H], or of E: each weighs as many as it has tokens.
 
-        So it is the mean over the tokens of the document where sentences are means.
+        So it is the mean over the tokens of the document where sentences are means. What stands
+        behind them in `vectors`, of queries, is left out.
         """
-        weights = _token_counts(batch.token_sentences, len(vectors))
+        weights = sentence_lengths(batch)
+        vectors = vectors[: len(weights)]
         documents = _document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
         _add_rows(sums, documents, weights.unsqueeze(1) * vectors)
@@ -237,7 +257,7 @@ class BertSum(nn.Module):
         return sums / totals.unsqueeze(1)
 
     def _embed(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """[S, H] or [S, E] -> [B, H] embeddings of documents, and [S, H] of sentences."""
+        """[S + Q, H], or of E -> [B, H] embeddings of documents, and [S + Q, H] of all rows."""
         means = self.mean_vectors(vectors, batch)
         if self.embedding is not None:
             means, vectors = self.embedding(means), self.embedding(vectors)
@@ -248,10 +268,10 @@ class BertSum(nn.Module):
         return self._encode(batch)[0]
 
     def _encode(self, batch: Batch, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """[T, H] last hidden states, and [S, E] means of a sentence's tokens in `layers`."""
+        """[T, H] last hidden states, and [S + Q, E] means of a sentence's tokens in `layers`."""
         vectors = []
-        num_sentences = sum(batch.num_sentences)
-        sizes = (len(layers), num_sentences, self.encoder.config.hidden_size)
+        num_rows = _num_rows(batch)
+        sizes = (len(layers), num_rows, self.encoder.config.hidden_size)
         # summed run by run, since hidden states of several layers would be most of the memory
         sums = torch.zeros(sizes, device=batch.input_ids.device)
         start = 0
@@ -270,7 +290,7 @@ class BertSum(nn.Module):
             start = run.stop
         means = sums.transpose(0, 1).flatten(1)
         if layers:
-            means = means / _token_counts(batch.token_sentences, num_sentences).unsqueeze(1)
+            means = means / _token_counts(batch.token_sentences, num_rows).unsqueeze(1)
         return torch.cat(vectors) if len(vectors) > 1 else vectors[0], means
 
     def _runs(self, batch: Batch) -> list[list[int]]:
@@ -544,7 +564,7 @@ def divide_logits(
 
 def sentence_lengths(batch: Batch) -> Tensor:
     """[S] float32: tokens of each sentence."""
-    return _token_counts(batch.token_sentences, sum(batch.num_sentences))
+    return _token_counts(batch.token_sentences, _num_rows(batch))[: sum(batch.num_sentences)]
 
 
 def document_lengths(batch: Batch) -> Tensor:
@@ -564,6 +584,11 @@ def _token_counts(groups: Tensor, num_groups: int) -> Tensor:
     # not `bincount`, for which the host waits for the device; whole numbers are exact in any order
     ones = torch.ones_like(groups, dtype=torch.float32)
     return ones.new_zeros(num_groups).index_add(0, groups, ones)
+
+
+def _num_rows(batch: Batch) -> int:
+    """S + Q: what tokens are pooled to."""
+    return sum(batch.num_sentences) + batch.num_queries
 
 
 def _document_numbers(batch: Batch) -> Tensor:

@@ -52,7 +52,7 @@ def select_sentences(
             seen |= trigrams
         chosen.append(index)
         used += cost
-        if used >= budget:
+        if used >= budget or len(chosen) == config.most_sentences:
             break
     return sorted(chosen)
 

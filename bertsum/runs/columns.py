@@ -57,9 +57,8 @@ def check_documents(shard: Shard, config: SummarizerConfig) -> str | None:
 def needed_columns(schema: pa.Schema, config: SummarizerConfig) -> list[str]:
     """Columns to read of a file, in its order: the text, what is known of it, and what passes."""
     kept = set(schema.names) if config.keep_columns is None else set(config.keep_columns)
-    wanted = (
-        kept | {config.text_column} | ({config.language_column, config.targets_column} - {None})
-    )
+    named = {config.text_column, config.language_column, config.targets_column}
+    wanted = kept | ((named | {config.query_column}) - {None})
     return [name for name in schema.names if name in wanted]
 
 
@@ -130,6 +129,8 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
             is_texts,
             "a column of lists of strings",
         )
+    if problem is None and config.query_column:
+        problem = column_problem(schema, "query_column", config.query_column)
     if problem is not None:
         return problem
     # Arrow allows several columns of one name, but then a name no longer says which is meant

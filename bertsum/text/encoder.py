@@ -72,6 +72,7 @@ class EncodedDocument:
     )
     targets: tuple[str, ...] = ()  # different names to which the sentiment is asked
     mentions: Mentions = field(default_factory=dict)  # of targets, in the sentences that were read
+    query: "EncodedDocument | None" = None  # what its row asks; it rides along in the same batch
 
     @property
     def truncated(self) -> bool:
@@ -85,6 +86,11 @@ class EncodedDocument:
         is_text[self.cls_positions] = False
         is_text[np.append(self.cls_positions[1:], len(is_text)) - 1] = False
         return is_text
+
+    @property
+    def num_batch_tokens(self) -> int:
+        """Tokens that it brings into a batch: T, and those of its query."""
+        return len(self.input_ids) + (len(self.query.input_ids) if self.query else 0)
 
     @property
     def num_read_tokens(self) -> int:

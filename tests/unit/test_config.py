@@ -51,7 +51,7 @@ def test_values_are_yaml() -> None:
             "summarizer.selection.count=1",
             [
                 "summarizer.selection.count",
-                "allowed here: cut, exact_size, size, trigram_blocking, unit",
+                "allowed here: cut, exact_size, most_sentences, size, trigram_blocking, unit",
             ],
         ),
         ("rows_per_unit=0", ["rows_per_unit", "greater than or equal to 1", "given: 0"]),

@@ -91,7 +91,7 @@ class TargetColumns:
 
         `documents`: the batch's, in its order.
         """
-        num_tokens = sum(len(document.input_ids) for document in documents)
+        num_tokens = sum(document.num_batch_tokens for document in documents)
         packed = split_tokens(np.arange(num_tokens), documents)
         counts: list[int] = []
         tokens: list[npt.NDArray[np.int64]] = []  # of each pool

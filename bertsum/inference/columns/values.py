@@ -18,6 +18,7 @@ class Wanted:
     """What the model computes beside the scores of every row: see `BertSum.forward`.
 
     - `compared`: [K, H] vectors of length 1, to which each sentence's embedding is compared.
+    - `common_query`: [H] of length 1, the query of documents that have none of their own.
     - `pools`: the documents of a batch, in its order -> the means of tokens to read, if any.
     """
 
@@ -26,3 +27,5 @@ class Wanted:
     pools: Callable[[Sequence[EncodedDocument]], TokenPools | None] | None = None
     token_sentiments: bool = False
     compared: Tensor | None = None
+    query_cosines: bool = False
+    common_query: Tensor | None = None

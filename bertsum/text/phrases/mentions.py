@@ -18,10 +18,10 @@ from bertsum.text.sentences import Span
 from bertsum.text.words import MARKS, WORD
 
 # Thai, kana and Han: nothing to be seen separates their words.
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_BEGINS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_ENDS_UNSPACED = re.compile(f"[{_UNSPACED}]$")
-_SPACED_LETTER = rf"[^\W{_UNSPACED}]"
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_BEGINS_UNSPACED = re.compile(f"[{UNSPACED}]")
+_ENDS_UNSPACED = re.compile(f"[{UNSPACED}]$")
+_SPACED_LETTER = rf"[^\W{UNSPACED}]"
 
 # Words at the end of a company's name that texts leave out.
 _COMPANY_FORM = re.compile(

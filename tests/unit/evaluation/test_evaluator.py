@@ -37,6 +37,7 @@ from bertsum.model.batches import make_batch, split_tokens
 from bertsum.runs.columns import check_shards
 from bertsum.runs.input import InputFile, Shard
 from bertsum.schema import Document
+from bertsum.text.phrases.query_words import bm25, query_words
 
 TEXTS = [
     tiny.text(8, first=3),
@@ -659,3 +660,46 @@ def test_columns_are_checked_before_any_work():
 )
 def test_one_sentence_a_line(text, lines):
     assert one_sentence_a_line(text, "en") == lines
+
+
+def test_summaries_that_answer_a_query_are_measured_beside_bm25(checkpoint):
+    queries = ["river bank", "a dog", "prices", "cat", None]
+    rows = ROWS.append_column("asked", pa.array(queries))
+    values = CONFIG.model_dump() | {"summary_query_column": "asked", "baselines": ["oracle"]}
+    config = EvaluationConfig.model_validate(values)
+    model = Summarizer(checkpoint, config.summarizer, device="cpu")
+    (table,) = Evaluator({"m": model}, config).stream([rows])
+    measured = table["rouge"].to_pylist()
+    names = ["m", "LEAD-2", "oracle", "m (query)", "bm25", "other"]
+    assert config.systems(["m"]) == names
+    asking = SummarizerConfig.model_validate(
+        config.summarizer.model_dump() | {"query_column": "asked"}
+    )
+    texts = rows.select(["document", "asked"])
+    answers = Summarizer(checkpoint, asking, device="cpu")(texts).to_pylist()
+    for place in range(3):
+        assert {entry["system"] for entry in measured[place]} == set(names)
+        found = {entry.pop("system"): [*entry.values()] for entry in measured[place]}
+        sentences = [part.strip() + "." for part in TEXTS[place].split(".")[:-1]]
+        reference = one_sentence_a_line(SUMMARIES[place], "en")
+        chosen = [sentences[index] for index in answers[place]["summary_sentences"]]
+        assert found["m (query)"] == pytest.approx(rouge_score("\n".join(chosen), reference))
+        scores = bm25(sentences, query_words(queries[place], "en"), "en")
+        best = sorted(sorted(range(len(sentences)), key=lambda index: -scores[index])[:2])
+        text = "\n".join(sentences[index] for index in best)
+        assert found["bm25"] == pytest.approx(rouge_score(text, reference))
+    report = evaluation_report(table, ["m"], config.lead)["rouge"]
+    systems = report["systems"]
+    for other in ("m", "bm25"):
+        gain = report["query"]["m"][f"over {other}"]["rouge_1"]
+        expected = systems["m (query)"]["rouge_1"]["mean"] - systems[other]["rouge_1"]["mean"]
+        assert gain["mean"] == pytest.approx(expected)
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+
+
+def test_a_query_of_summaries_needs_summaries(models):
+    with pytest.raises(ValueError, match="give summary_column"):
+        EvaluationConfig(sentiment_column="label", summary_query_column="asked")
+    assert "asked" in needed_columns(
+        EvaluationConfig(summary_column="summary", summary_query_column="asked")
+    )

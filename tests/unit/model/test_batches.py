@@ -1,12 +1,14 @@
 """Batches: a permutation of the documents under a token budget, packed without loss."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.model.batches import group_documents, make_batch
+from bertsum.model.batches import group_documents, make_batch, split_tokens
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40)), max_size=8)
 
@@ -82,6 +84,38 @@ def test_packing_round_trips(lengths, random):
 
     is_cls = batch.input_ids == 2
     assert batch.cls_positions.tolist() == torch.nonzero(is_cls).flatten().tolist()
+
+
+@given(LENGTHS.filter(lambda lengths: any(count for count, _ in lengths)), st.data())
+def test_queries_ride_along(lengths, data):
+    """Behind the sentences of all documents, each as one; documents stay as they are."""
+    queries = tiny.encode(tiny.text(1, 3), tiny.text(2, 50))  # the second is of several windows
+    documents = []
+    for document in documents_of(lengths):
+        query = data.draw(st.sampled_from([None, *queries]))
+        documents.append(replace(document, query=query))
+    places = [place for place, document in enumerate(documents) if document.num_read_sentences]
+    batch = make_batch(documents, places)
+    chosen = [documents[place] for place in batch.documents]
+    plain = make_batch([replace(document, query=None) for document in documents], places)
+
+    assert batch.num_sentences == plain.num_sentences
+    assert batch.documents == plain.documents
+    assert sum(batch.window_lengths) == sum(document.num_batch_tokens for document in chosen)
+    asking = [i for i, document in enumerate(chosen) if document.query is not None]
+    assert batch.num_queries == len(asking)
+    if asking:
+        assert batch.query_documents.tolist() == asking
+    num_sentences = sum(batch.num_sentences)
+    for number, i in enumerate(asking):
+        ids = batch.input_ids[batch.token_sentences == num_sentences + number]
+        # windows are sorted by length, so that those of a query may have changed places
+        assert sorted(ids.tolist()) == sorted(chosen[i].query.input_ids.tolist())
+    is_document = batch.token_sentences < num_sentences
+    assert batch.input_ids[is_document].tolist() == plain.input_ids.tolist()
+    assert batch.token_sentences[is_document].tolist() == plain.token_sentences.tolist()
+    for document, ids in zip(chosen, split_tokens(batch.input_ids.numpy(), chosen), strict=True):
+        assert ids.tolist() == document.input_ids.tolist()
 
 
 def test_windows_of_equal_length_keep_their_order():

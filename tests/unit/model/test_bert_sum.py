@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -592,3 +593,35 @@ def test_a_copy_of_a_model_is_independent():
     other.encoder.embeddings.word_embeddings.weight.data.zero_()
     batch = batch_of(documents_for(model))
     assert not torch.equal(model.token_vectors(batch), other.token_vectors(batch))
+
+
+@KINDS
+@pytest.mark.parametrize("layers", [(), (0, 2)])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@torch.inference_mode()
+def test_a_query_rides_along_and_changes_no_other_score(kind, layers, pooling):
+    model = tiny.model(kind, embedding_layers=layers, pooling=pooling)
+    if model.embedding is not None:
+        torch.nn.init.normal_(model.embedding.weight)
+    documents = documents_for(model, kind)
+    query, other = documents_for(model, kind, ["The big dog", "Market prices"])
+    asking = [replace(document, query=query) for document in documents[:2]] + documents[2:]
+    plain = model(batch_of(documents), document_vectors=True)
+    vector = model(batch_of([query]), document_vectors=True).document_vectors[0]
+    common = model(batch_of([other]), document_vectors=True).document_vectors[0]
+    batch = batch_of(asking)
+    asked = model(batch, document_vectors=True, query_cosines=True, common_query=common)
+
+    tolerance = {"rtol": 0, "atol": FLOAT32_TOLERANCE}
+    for name in ("sentence_logits", "sentiment_logits", "sentence_vectors", "document_vectors"):
+        torch.testing.assert_close(getattr(asked, name), getattr(plain, name), **tolerance)
+    cosines = by_document(batch, asked.query_cosines)
+    compared = model(
+        batch_of(documents), document_vectors=True, compared=torch.stack([vector, common])
+    )
+    expected = by_document(batch_of(documents), compared.sentence_cosines)
+    for place in range(len(documents)):
+        column = 0 if place < 2 else 1
+        torch.testing.assert_close(cosines[place], expected[place][:, column], **tolerance)
+    without = model(batch, document_vectors=True, query_cosines=True)
+    assert not by_document(batch, without.query_cosines)[3].any()

@@ -1,0 +1,108 @@
+"""Summaries that answer a query: scores of sentences by importance and query, and their columns.
+
+Nothing is encoded twice. The query of a row rides along in the batch of its document; the one of
+the configuration is encoded once for each model.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from bertsum.config import SummarizerConfig
+from bertsum.inference.columns.text_vectors import text_vectors
+from bertsum.inference.device_batches import Scores
+from bertsum.model.bert_sum import BertSum
+from bertsum.schema import Prediction, QueryStatus, TextSpan
+from bertsum.text.encoder import DocumentEncoder, EncodedDocument
+from bertsum.text.phrases.query_words import bm25, query_words, word_spans
+
+MOST_CHARACTERS = 1000  # of a query that are read
+# Logit of a sentence: that of its importance, and these. Chosen on training rows: lines of
+# highlights of cnn_dailymail, and titles of bbc_news among the sentences of two documents.
+_NEARNESS = 8.0  # of the cosine of sentence and query
+_USUAL_COSINE = 0.2  # between a sentence and a query of its document; so scores are not all high
+_WORDS = 0.25  # of what a sentence has of the query's words
+_LEAST = 1e-7  # so that no logarithm is of zero
+FloatArray = npt.NDArray[np.float32]
+
+
+class QueryScorer:
+    """Scores sentences for the query of their document.
+
+    - `common_query`: [H] the vector of the configuration's query, on the model's device.
+    """
+
+    def __init__(self, config: SummarizerConfig, model: BertSum, encoder: DocumentEncoder) -> None:
+        """Encode the query of the configuration, if there is one.
+
+        Raises ConfigError for one without a word.
+        """
+        self._encoder = encoder
+        self._common: EncodedDocument | None = None
+        self.common_query: Tensor | None = None
+        if config.query is not None:
+            text = config.query[:MOST_CHARACTERS]
+            (self.common_query,) = text_vectors([text], model, encoder, key="summarizer.query")
+            (self._common,) = self.encode([text], [None])
+
+    def encode(
+        self, queries: Sequence[str], languages: Sequence[str | None]
+    ) -> list[EncodedDocument | None]:
+        """[N] the queries of rows; None for one in which there is nothing to read."""
+        texts = []
+        for query in queries:
+            # a lone surrogate is no text, and a tokenizer would refuse all of them for it
+            text = query[:MOST_CHARACTERS].encode("utf-8", "ignore").decode("utf-8")
+            texts.append(text if re.search(r"\w", text) else "")
+        encoded = self._encoder.encode(texts, languages, max_windows=1)
+        return [query if query.num_read_tokens else None for query in encoded]
+
+    def status(self, document: EncodedDocument) -> QueryStatus:
+        """Whether the query of a document counts."""
+        query = self._query(document)
+        if query is None:
+            return QueryStatus.EMPTY
+        return QueryStatus.UNKNOWN if query.is_unknown_language else QueryStatus.OK
+
+    def scores(self, document: EncodedDocument, scores: Scores) -> FloatArray | None:
+        """[S] scores of the sentences that were read; None where no query counts."""
+        query = self._query(document)
+        if query is None or query.is_unknown_language:
+            return None
+        if scores.sentence_scores is None or scores.query_cosines is None:
+            return None
+        importance = scores.sentence_scores.astype(np.float64).clip(_LEAST, 1 - _LEAST)
+        spans = document.spans[: len(importance)]
+        sentences = [document.text[start:stop] for start, stop in spans]
+        words = bm25(sentences, query_words(query.text, document.language), document.language)
+        logits = np.log(importance / (1 - importance)) + _WORDS * words
+        logits += _NEARNESS * (scores.query_cosines.astype(np.float64) - _USUAL_COSINE)
+        probabilities: FloatArray = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return probabilities
+
+    def columns(
+        self, document: EncodedDocument, prediction: Prediction, scores: FloatArray | None
+    ) -> Mapping[str, Any]:
+        """Values of the group `query`. `scores`: of the document, see `scores`."""
+        query = self._query(document)
+        if query is None or scores is None:
+            return {"query_status": self.status(document)}
+        words = query_words(query.text, document.language)
+        spans: list[TextSpan] = []
+        for span in prediction.summary_spans or ():
+            first = span["start"]
+            sentence = document.text[first : first + span["length"]]
+            for start, stop in word_spans(sentence, words, document.language):
+                spans.append({"start": first + start, "length": stop - start})
+        return {
+            "query_scores": scores[list(prediction.summary_sentences or ())].tolist(),
+            "query_spans": spans,
+            "query_status": QueryStatus.OK,
+        }
+
+    def _query(self, document: EncodedDocument) -> EncodedDocument | None:
+        return document.query or self._common
