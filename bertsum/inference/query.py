@@ -19,6 +19,7 @@ from bertsum.model.bert_sum import BertSum
 from bertsum.schema import Prediction, QueryStatus, TextSpan
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.query_words import bm25, query_words, word_spans
+from bertsum.text.sentences import Span
 
 MOST_CHARACTERS = 1000  # of a query that are read
 # Logit of a sentence: that of its importance, and these. Chosen on training rows: lines of
@@ -91,18 +92,24 @@ class QueryScorer:
         query = self._query(document)
         if query is None or scores is None:
             return {"query_status": self.status(document)}
-        words = query_words(query.text, document.language)
         spans: list[TextSpan] = []
         for span in prediction.summary_spans or ():
-            first = span["start"]
-            sentence = document.text[first : first + span["length"]]
-            for start, stop in word_spans(sentence, words, document.language):
+            first, length = span["start"], span["length"]
+            for start, stop in self.word_spans(document, (first, first + length)):
                 spans.append({"start": first + start, "length": stop - start})
         return {
             "query_scores": scores[list(prediction.summary_sentences or ())].tolist(),
             "query_spans": spans,
             "query_status": QueryStatus.OK,
         }
+
+    def word_spans(self, document: EncodedDocument, part: Span) -> list[Span]:
+        """Where the words of its query stand in a part of a document, counted from the part."""
+        query = self._query(document)
+        if query is None or query.is_unknown_language:
+            return []
+        words = query_words(query.text, document.language)
+        return word_spans(document.text[slice(*part)], words, document.language)
 
     def _query(self, document: EncodedDocument) -> EncodedDocument | None:
         return document.query or self._common

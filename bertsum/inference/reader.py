@@ -34,7 +34,7 @@ from bertsum.model.attention import compile_layers, fuse_products
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
-from bertsum.model.cut import ELLIPSIS, kept_by_tokens, kept_characters
+from bertsum.model.cut import ELLIPSIS, kept_around, kept_by_tokens, kept_characters
 from bertsum.model.ranking import choose_sentences
 from bertsum.model.selection import join_sentences, must_cut
 from bertsum.schema import Prediction, Status
@@ -231,12 +231,14 @@ class Reader:
         """
         selection = self.config.selection
         spans = [document.spans[index] for index in chosen]
-        ellipsis = ""
+        before = after = ""
         if len(chosen) == 1:
             num_tokens = int(document.sentence_tokens[chosen[0]])
             if must_cut(spans[0], num_tokens, selection):
-                spans = self._cut(document, spans[0])
-                ellipsis = ELLIPSIS if spans else ""
+                (whole,) = spans
+                spans = self._cut(document, whole)
+                before = ELLIPSIS if spans and spans[0][0] > whole[0] else ""
+                after = ELLIPSIS if spans and spans[0][1] < whole[1] else ""
         summary = join_sentences(document.text, spans, range(len(spans)), document.language)
         chosen = chosen[: len(spans)]
         sentence_scores = scores.sentence_scores if scores else None
@@ -246,7 +248,7 @@ class Reader:
             sentiments = dict(zip(labels, scores.sentiment_scores.tolist(), strict=True))
         prediction = Prediction(
             status,
-            summary=summary + ellipsis,
+            summary=before + summary + after,
             summary_sentences=chosen,
             summary_scores=None if sentence_scores is None else sentence_scores[chosen].tolist(),
             sentiment=max(sentiments, key=sentiments.__getitem__) if sentiments else None,
@@ -267,6 +269,10 @@ class Reader:
         start, stop = span
         sentence, size = document.text[start:stop], int(selection.size)
         by_clause = selection.cut == "clause"
+        words = self.queries.word_spans(document, span) if self.queries else []
+        if words and selection.unit == "characters":
+            first, last = kept_around(sentence, size, words, document.language)
+            return [(start + first, start + last)] if first < last else []
         if selection.unit == "tokens":
             length = kept_by_tokens(
                 sentence,

@@ -1,5 +1,7 @@
 """Cuts a sentence that is longer than a budget: after a clause, a word, or a grapheme cluster.
 
+Of a sentence that answers a query, the part with the query's words is kept, with a little before it.
+
 A grapheme cluster is what people see as one character, like "é" of two code points or a flag. The
 borders of clusters and of words are those of Unicode (UAX 29), by the package `regex`.
 """
@@ -20,6 +22,7 @@ _CLUSTER_END = regex.compile(r"\X\K")  # \K: the match begins behind the cluster
 # an opening bracket, and a dash between spaces or a long one.
 _CLAUSE_END = regex.compile(r"[,;:،؛](?=\s)|[，、；：—（]|(?<!\s)\s++(?=[-–—]\s|[(\[])")
 _SPACE = regex.compile(r"\s++")
+_AFTER_SPACE = regex.compile(r"(?<=\s)\S")
 # A number stays with what follows it, which may be its unit: "50%", "50万".
 _WORD_BORDER = regex.compile(r"(?w)\b(?!(?<=\d)[^\s,.;:，。、；：)）])")
 # What says nothing at an end: spaces, opening brackets and quotation marks, dashes, commas.
@@ -56,6 +59,48 @@ def kept_characters(sentence: str, most: int, language: str, *, by_clause: bool)
         if kept and kept >= least:
             return kept
     return max(clusters, default=0)
+
+
+def kept_around(sentence: str, most: int, words: Sequence[Span], language: str) -> Span:
+    """The part of a sentence, of at most `most` characters, that has most of these words.
+
+    `words`: where they stand, in order. The part is the beginning where that has as many. Else it
+    begins with a word, and half of what is left beside its words is before them. Room is left for
+    an ELLIPSIS at each end that is cut. An empty part: not even one cluster fits.
+    """
+    room = most - 2 * len(ELLIPSIS)
+    best = range(0)
+    stop = 0
+    for first in range(len(words)):
+        # the run of words from `first` on that fits; it never ends before the run of the word before
+        while stop < len(words) and words[stop][1] - words[first][0] <= room:
+            stop += 1
+        if stop - first > len(best):
+            best = range(first, stop)
+    if not best or words[best[-1]][1] <= most - len(ELLIPSIS):
+        return 0, kept_characters(sentence, most - len(ELLIPSIS), language, by_clause=False)
+    first_word, last_word = words[best[0]], words[best[-1]]
+    beside = room - (last_word[1] - first_word[0])
+    earliest = first_word[0] - beside // 2
+    # near the end of the sentence, more of what is before the words fits
+    earliest = min(earliest, len(sentence) - (most - len(ELLIPSIS)))
+    start = _begin(sentence, earliest, first_word[0], language)
+    if len(sentence) - start <= most - len(ELLIPSIS):
+        return start, len(sentence)
+    kept = kept_characters(sentence[start:], room, language, by_clause=False)
+    return start, start + kept
+
+
+def _begin(sentence: str, earliest: int, latest: int, language: str) -> int:
+    """Where a part begins: with the first word between the two, which are where a word may begin.
+
+    In Chinese and Japanese with any cluster.
+    """
+    if language not in _NO_WORD_BORDERS:
+        match = _AFTER_SPACE.search(sentence, max(0, earliest), latest + 1)
+        return match.start() if match else latest
+    borders = (border for border in _borders(_CLUSTER_END, sentence, latest) if border >= earliest)
+    return next(borders, latest)
 
 
 def kept_by_tokens(

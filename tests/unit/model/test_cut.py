@@ -8,16 +8,66 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.model.cut import ELLIPSIS, kept_by_tokens, kept_characters
+from bertsum.model.cut import ELLIPSIS, kept_around, kept_by_tokens, kept_characters
+from bertsum.text.phrases.query_words import query_words, word_spans
 from bertsum.text.sentences import Span
 
 ENGLISH = "The bank, which fell by 1,000 points (its worst day), says the well-known fund is safe."
+LANGUAGES = st.sampled_from(["en", "zh", "ja", "th", "hi"])
 
 
 def cut(sentence: str, budget: int, border: str = "word", language: str = "en") -> str:
     most = budget - len(ELLIPSIS)
     length = kept_characters(sentence, most, language, by_clause=border == "clause")
     return sentence[:length] + ELLIPSIS if length else ""
+
+
+def around(sentence: str, budget: int, query: str, language: str = "en") -> str:
+    spans = word_spans(sentence, query_words(query, language), language)
+    start, stop = kept_around(sentence, budget, spans, language)
+    before = ELLIPSIS if start else ""
+    return before + sentence[start:stop] + (ELLIPSIS if start < stop < len(sentence) else "")
+
+
+@pytest.mark.parametrize(
+    ("budget", "query", "expected"),
+    [
+        (40, "bank points", "The bank, which fell by 1,000 points…"),  # the beginning has both
+        (36, "bank", "The bank, which fell by 1,000…"),
+        (40, "funds", "…day), says the well-known fund is safe."),
+        (30, "worst", "…(its worst day), says the…"),
+        (30, "worst points bank", "…points (its worst day), says…"),  # two words rather than one
+        (12, "worst", "…worst…"),
+        (7, "worst", "…worst…"),
+        (6, "worst", "The…"),  # the word does not fit
+        (30, "nothing", "The bank, which fell by 1,000…"),
+    ],
+)
+def test_the_part_around_the_words_of_a_query(budget: int, query: str, expected: str) -> None:
+    assert around(ENGLISH, budget, query) == expected
+    assert len(expected) <= budget
+
+
+def test_around_words_without_spaces() -> None:
+    sentence = "央行表示今年第三季度的货币政策将保持稳健并适度支持人民币国际化的进程和市场发展"
+    assert around(sentence, 14, "人民币", "zh") == "…适度支持人民币国际化的进…"
+    assert around(sentence, 14, "央行", "zh").startswith("央行表示")
+
+
+@given(
+    st.text(alphabet="ab é🇩🇪猫狗 ,.", min_size=1, max_size=80),
+    st.integers(1, 40),
+    LANGUAGES,
+    st.data(),
+)
+def test_around_any_words(sentence: str, most: int, language: str, data: st.DataObject) -> None:
+    query = data.draw(st.sampled_from(sentence.split() or ["a"]))
+    spans = word_spans(sentence, query_words(query, language), language)
+    start, stop = kept_around(sentence, most, spans, language)
+    assert 0 <= start <= stop <= len(sentence)
+    if len(sentence) > most and start < stop:
+        ellipses = (start > 0) + (stop < len(sentence))
+        assert stop - start + ellipses * len(ELLIPSIS) <= most
 
 
 @pytest.mark.parametrize(
@@ -94,7 +144,6 @@ CHARACTERS = [
     "1",
 ]
 CHARACTERS += [" ", ",", "，", " (", ". ", "。", "—", "%", "ᄀ\u1161"]
-LANGUAGES = st.sampled_from(["en", "zh", "ja", "th", "hi"])
 
 
 @given(
