@@ -195,6 +195,7 @@ def _load(
     # copied into float32, whatever the precision of the file
     model.load_state_dict(weights, assign=False)
     model.temperatures = dict(config.temperatures)
+    model.query_weights = config.query
     if config.weights_sha256 is not None:
         digest = sha256_of(weights_path)
         if digest != config.weights_sha256:
@@ -226,6 +227,7 @@ def save_checkpoint(
         bertsum_version=version,
         model=model.config,
         temperatures=model.temperatures,
+        query=model.query_weights,
         encoder=encoder_config,
     )
     weights = {}
@@ -257,6 +259,7 @@ def save_delta(directory: Path, model: BertSum, delta: Delta, card: str, *, vers
         bertsum_version=version,
         model=model.config,
         temperatures=model.temperatures,
+        query=model.query_weights,
         base_encoder=delta.base,
     )
     _write(directory, config, delta.weights, card)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bertsum import __version__
 from bertsum.checkpoints.family import FAMILY_FILE, read_family
-from bertsum.config import ModelConfig
+from bertsum.config import ModelConfig, QueryWeights
 from bertsum.config_base import Config
 from bertsum.errors import ModelError
 from bertsum.model.temperature import Temperature, TemperatureByLength
@@ -118,6 +118,9 @@ class CheckpointConfig(Config):
     model: ModelConfig
     temperatures: dict[ClassHead, Temperature | TemperatureByLength] = Field(
         {}, description="what the logits of a head are divided by before the softmax; default: 1"
+    )
+    query: QueryWeights | None = Field(
+        None, description="how importance and query make a score, if it was fitted"
     )
     encoder: dict[str, Any] | None = None  # a configuration of Transformers
     base_encoder: BaseEncoder | None = None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from bertsum.config import SummarizerConfig
+from bertsum.config import QueryWeights, SummarizerConfig
 from bertsum.inference.columns.text_vectors import text_vectors
 from bertsum.inference.device_batches import Scores
 from bertsum.model.bert_sum import BertSum
@@ -22,13 +22,15 @@ from bertsum.text.phrases.query_words import bm25, query_words, word_spans
 from bertsum.text.sentences import Span
 
 MOST_CHARACTERS = 1000  # of a query that are read
-# Logit of a sentence: that of its importance, and these. Chosen on training rows: lines of
-# highlights of cnn_dailymail, and titles of bbc_news among the sentences of two documents.
-_NEARNESS = 8.0  # of the cosine of sentence and query
-_USUAL_COSINE = 0.2  # between a sentence and a query of its document; so scores are not all high
-_WORDS = 0.25  # of what a sentence has of the query's words
 _LEAST = 1e-7  # so that no logarithm is of zero
 FloatArray = npt.NDArray[np.float32]
+
+
+def importance_logits(probabilities: FloatArray) -> npt.NDArray[np.float64]:
+    """[S] logits of the probabilities of sentences, finite also where rounding made 0 or 1."""
+    clipped = probabilities.astype(np.float64).clip(_LEAST, 1 - _LEAST)
+    logits: npt.NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    return logits
 
 
 class QueryScorer:
@@ -43,6 +45,7 @@ class QueryScorer:
         Raises ConfigError for one without a word.
         """
         self._encoder = encoder
+        self._weights = model.query_weights or QueryWeights()
         self._common: EncodedDocument | None = None
         self.common_query: Tensor | None = None
         if config.query is not None:
@@ -76,12 +79,12 @@ class QueryScorer:
             return None
         if scores.sentence_scores is None or scores.query_cosines is None:
             return None
-        importance = scores.sentence_scores.astype(np.float64).clip(_LEAST, 1 - _LEAST)
-        spans = document.spans[: len(importance)]
+        spans = document.spans[: len(scores.sentence_scores)]
         sentences = [document.text[start:stop] for start, stop in spans]
         words = bm25(sentences, query_words(query.text, document.language), document.language)
-        logits = np.log(importance / (1 - importance)) + _WORDS * words
-        logits += _NEARNESS * (scores.query_cosines.astype(np.float64) - _USUAL_COSINE)
+        weights = self._weights
+        logits = importance_logits(scores.sentence_scores) + weights.words * words
+        logits += weights.nearness * (scores.query_cosines - weights.usual_cosine)
         probabilities: FloatArray = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return probabilities
 

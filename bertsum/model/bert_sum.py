@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bertsum.config import ModelConfig
+from bertsum.config import ModelConfig, QueryWeights
 from bertsum.errors import ModelError
 from bertsum.model.attention import (
     can_pack,
@@ -106,6 +106,8 @@ class BertSum(nn.Module):
         self.config = config
         # By head, such as `sentiment`; training fits them (see evaluation/calibration.py).
         self.temperatures: dict[str, float | TemperatureByLength] = {}
+        # None: those of every checkpoint; training fits them (see training/heads/query.py).
+        self.query_weights: QueryWeights | None = None
         self.encoder = encoder
         self.is_packed = can_pack(encoder)
         self.prefix: nn.Parameter | None = None

@@ -89,8 +89,9 @@ class EncodedDocument:
 
     @property
     def num_batch_tokens(self) -> int:
-        """Tokens that it brings into a batch: T, and those of its query."""
-        return len(self.input_ids) + (len(self.query.input_ids) if self.query else 0)
+        """Tokens that it brings into a batch: T, and those of its query; 0 if T is 0."""
+        num_tokens = len(self.input_ids)
+        return num_tokens + (len(self.query.input_ids) if self.query and num_tokens else 0)
 
     @property
     def num_read_tokens(self) -> int:

@@ -167,6 +167,27 @@ class EmbeddingConfig(Config):
     )
 
 
+class QueryPairsConfig(Config):
+    """Documents, a query of each, and what the sentences that answer it shall say."""
+
+    uri: str = Field(description="Parquet file, directory or glob with a pair in each row")
+    query_column: str = Field(description="column with the query: title, question")
+    summary_column: str = Field(description="column with the text that answers it; maybe the same")
+    text_column: str = Field(TEXT_COLUMN, description="column with the document")
+    num_sentences: int = Field(3, ge=1, description="sentences to choose for each query")
+    max_rows: int = Field(500, ge=20, description="most pairs, drawn at random with the seed")
+
+
+class QueryFitConfig(Config):
+    """How it is fitted what importance and a query weigh in the choice of sentences."""
+
+    pairs: tuple[QueryPairsConfig, ...] = Field(
+        min_length=1,
+        description="pairs of training rows: of the sentences of a pair's document and of another "
+        "pair's, those that answer the query are to be chosen",
+    )
+
+
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""
 
@@ -200,17 +221,20 @@ class TrainingConfig(Config):
         "that are given here count, and the other heads must fit them",
     )
     trained: Literal[
-        "all", "heads", "summarization", "sentiment", "topic", "candidates", "embedding"
+        "all", "heads", "summarization", "sentiment", "topic", "candidates", "embedding", "query"
     ] = Field(
         "all",
         description="parts of the model that learn; unless it is all, sentence vectors are "
-        "computed only once, and steps are fast; embedding: no steps at all, only its matrix is "
-        "fitted",
+        "computed only once, and steps are fast; embedding, query: no steps at all, only its matrix "
+        "is fitted, or what a query weighs",
     )
     embedding: EmbeddingConfig | None = Field(
         None,
         description="fit the matrix of model.embedding_layers at the end of the run, so that "
         "document vectors agree with those of `encoder` as it was before training",
+    )
+    query: QueryFitConfig | None = Field(
+        None, description="fit at the end of the run what importance and a query weigh"
     )
     vectors_uri: str | None = Field(
         None,
@@ -409,6 +433,11 @@ class TrainingConfig(Config):
         return any(source.learns_pairs for source in self.sources)
 
     @property
+    def has_steps(self) -> bool:
+        """Whether anything is learned, and not only fitted at the end."""
+        return self.trained not in ("embedding", "query")
+
+    @property
     def first_rank(self) -> int:
         """Rank that adalora starts with.
 
@@ -511,6 +540,12 @@ class TrainingConfig(Config):
             raise ValueError(
                 "embedding needs an encoder that has learned; `new` has random weights"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _query_is_fitted(self) -> Self:
+        if self.trained == "query" and (self.query is None or self.start_from is None):
+            raise ValueError("trained: query needs start_from, and pairs to fit on (query.pairs)")
         return self
 
     @model_validator(mode="after")

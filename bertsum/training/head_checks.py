@@ -71,13 +71,13 @@ def check_heads(config: TrainingConfig, model: ModelConfig, counts: LabelCounts)
     if model.rank_candidates:
         heads.append(CANDIDATES)
     learning = _learning(config, heads)
-    # the matrix of the embedding needs no label
-    if config.trained != "embedding" and not learning:
+    # what is fitted needs no label
+    if config.has_steps and not learning:
         raise ConfigError(
             f"trained: {config.trained} names a head that the model lacks; it has {heads}"
         )
     learned_from = [*learning, PAIRS, HELD]
-    if config.trained != "embedding" and not any(counts[head, ANY] for head in learned_from):
+    if config.has_steps and not any(counts[head, ANY] for head in learned_from):
         raise ConfigError(f"no training row has a label for what learns: {', '.join(learning)}")
     warnings = []
     for head in heads:

@@ -83,6 +83,7 @@ def renew_heads(model: BertSum, config: TrainingConfig) -> BertSum:
     for head, temperature in model.temperatures.items():
         if head not in config.new_heads:
             renewed.temperatures[head] = temperature
+    renewed.query_weights = model.query_weights
     return renewed
 
 

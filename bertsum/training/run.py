@@ -58,6 +58,7 @@ from bertsum.training.head_checks import (
 )
 from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
 from bertsum.training.heads.pair_vectors import with_held_vectors
+from bertsum.training.heads.query import fit_query, read_query_pairs
 from bertsum.training.model_card import model_card
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
@@ -202,7 +203,7 @@ def run(
         sources = _with_vectors(model, sources, config, vectors, say)
     sources = _with_held_vectors(model, sources, config.dtype)
     store = StateStore(output, config.kept_checkpoints)
-    if config.trained != "embedding":
+    if config.has_steps:
         log = Log(output, store, config, say)
         is_lora = config.lora_rank is not None and config.adapter == "lora"
         can_be_half = is_lora and config.dtype == "bfloat16" and device.type == "cuda"
@@ -224,6 +225,10 @@ def run(
             )
         )
         say({"message": fitted[0]})
+    if config.query is not None and rank() == 0:
+        sets = read_query_pairs(config.query, lambda uri: _source_uri(config, uri), config.seed)
+        fitted.append(fit_query(model, tokenizer, config.query, sets))
+        say({"message": fitted[-1]})
     # rounded before it is measured, so that the measures are of what users load
     delta = _round(model, saved, say) if saved else None
     answered = answer(model, sources, None, config.dtype)
@@ -495,13 +500,13 @@ def _with_vectors(
 ) -> list[LabelledSource]:
     """The sources with the sentence vectors of all rows, read from `store` or computed.
 
-    Where only the embedding is fitted no step reads training rows, so these get none.
+    Where something is only fitted no step reads training rows, so these get none.
     """
     start = time.monotonic()
     completed = []
     for source in sources:
         train = source.train
-        if config.trained != "embedding":
+        if config.has_steps:
             train = training.compute_vectors(model, train, config.dtype, store)
         validation = training.compute_vectors(model, source.validation, config.dtype, store)
         completed.append(LabelledSource(source.config, train, validation))

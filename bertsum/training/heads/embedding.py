@@ -164,30 +164,34 @@ def read_embedding_texts(
     single: list[str] = []
     for source in config.texts:
         columns = {"text_column": source.text_column}
-        rows = _read_rows(resolve(source.uri), columns, source.max_rows, seed)
+        rows = read_rows("embedding", resolve(source.uri), columns, source.max_rows, seed)
         single += [text for (text,) in rows]
     pairs = []
     for pair in config.pairs:
         columns = {"query_column": pair.query_column, "text_column": pair.text_column}
-        pairs.append(_read_rows(resolve(pair.uri), columns, pair.max_rows, seed))
+        pairs.append(read_rows("embedding", resolve(pair.uri), columns, pair.max_rows, seed))
     return EmbeddingTexts(single=single, pairs=pairs)
 
 
-def _read_rows(
-    uri: str, columns: Mapping[str, str], max_rows: int, seed: int
+def read_rows(
+    key: str, uri: str, columns: Mapping[str, str], max_rows: int, seed: int
 ) -> list[tuple[str, ...]]:
-    """The rows that have text in all of `columns`, which are named by the key they come from."""
+    """The rows that have text in all of `columns`, which are named by the key they come from.
+
+    `key`: the section of the configuration that asks for them.
+    """
     listed = list_input(uri)
     shards, problems = read_footers(listed, listed.files)
     for path, reason in problems.items():
-        raise InputError(f"embedding: cannot read {mask(uri)}: {mask(path)}: {reason}")
+        raise InputError(f"{key}: cannot read {mask(uri)}: {mask(path)}: {reason}")
     rows: list[tuple[str, ...]] = []
     names = list(columns.values())
     for shard in shards:
-        for key, name in columns.items():
-            problem = column_problem(shard.schema, key, name) or encryption_problem(shard, [name])
+        for column_key, name in columns.items():
+            problem = column_problem(shard.schema, column_key, name)
+            problem = problem or encryption_problem(shard, [name])
             if problem:
-                raise InputError(f"embedding: {mask(uri)}: {problem}")
+                raise InputError(f"{key}: {mask(uri)}: {problem}")
         for table in stream_rows(listed.root, shard.file, 0, shard.num_rows, names):
             values = [python_values(table[name]) for name in names]
             for row in zip(*values, strict=True):
