@@ -355,6 +355,12 @@ class RowConfig(Config):
     query_column: str | None = Field(
         None, description="input column with such a query for each document"
     )
+    query_weight: float = Field(
+        1.0,
+        gt=0,
+        description="how much a query counts beside importance; above 1 for what answers it, also "
+        "where the document says it by the way",
+    )
 
     compile: bool = Field(
         False,
@@ -379,6 +385,7 @@ class RowConfig(Config):
             "target_resemblance",
             "query",
             "query_column",
+            "query_weight",
         }
     )
 

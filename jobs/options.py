@@ -24,6 +24,9 @@ _LIMIT = (
     "a try-out of the first N rows: it writes no manifest and no _SUCCESS; a later run without it "
     "keeps its results and does the rest"
 )
+# Whoever reads a snippet has asked. On training rows (lines of highlights of cnn_dailymail, one
+# sentence each) ROUGE-1 is 0.7 points higher with it than with 1, and no higher beyond it.
+_SNIPPET_QUERY_WEIGHT = 3.0
 _MOST = 2**53  # beyond it a float is no longer exact, and nothing is counted that high
 
 Options = TypeVar("Options")
@@ -203,10 +206,12 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
 
 
 def snippet_overrides(snippet: int | None) -> dict[str, object]:
-    """The values that `--snippet` stands for, by key below `selection`."""
+    """The values that `--snippet` stands for, by key of the summarizer."""
     if snippet is None:
         return {}
-    return {"unit": "characters", "size": snippet, "most_sentences": 2, "cut": "word"}
+    budget = {"unit": "characters", "size": snippet, "most_sentences": 2, "cut": "word"}
+    values: dict[str, object] = {f"selection.{key}": value for key, value in budget.items()}
+    return values | {"query_weight": _SNIPPET_QUERY_WEIGHT}
 
 
 def add_address_option(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobCo
             "sentences: give one"
         )
     for key, value in snippet_overrides(options.snippet).items():
-        short[f"summarizer.selection.{key}"] = value
+        short[f"summarizer.{key}"] = value
     config = load_config(JobConfig, options.config, overrides(options, short))
     # A budget of two characters would leave every summary empty.
     if options.sentences is not None and (unit := config.summarizer.selection.unit) != "sentences":

@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def text(options: TextOptions) -> int:
     """Run the command; returns its exit code."""
     short: dict[str, object] = {"language": options.language or None, "query": options.query}
-    for key, value in snippet_overrides(options.snippet).items():
-        short[f"selection.{key}"] = value
+    short |= snippet_overrides(options.snippet)
     given = [override(key, value) for key, value in short.items() if value is not None]
     config = load_config(SummarizerConfig, options.config, [*options.settings, *given])
     document = _read(options.file)

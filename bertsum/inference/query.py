@@ -46,6 +46,7 @@ class QueryScorer:
         """
         self._encoder = encoder
         self._weights = model.query_weights or QueryWeights()
+        self._share = config.query_weight
         self._common: EncodedDocument | None = None
         self.common_query: Tensor | None = None
         if config.query is not None:
@@ -83,8 +84,9 @@ class QueryScorer:
         sentences = [document.text[start:stop] for start, stop in spans]
         words = bm25(sentences, query_words(query.text, document.language), document.language)
         weights = self._weights
-        logits = importance_logits(scores.sentence_scores) + weights.words * words
-        logits += weights.nearness * (scores.query_cosines - weights.usual_cosine)
+        answers = weights.words * words
+        answers += weights.nearness * (scores.query_cosines - weights.usual_cosine)
+        logits = importance_logits(scores.sentence_scores) + self._share * answers
         probabilities: FloatArray = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return probabilities
 

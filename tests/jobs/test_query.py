@@ -39,6 +39,7 @@ def test_a_query_column_from_beginning_to_end(
     config = SummarizerConfig(
         query_column="asked",
         dtype="float32",
+        query_weight=3.0,
         selection={"unit": "characters", "size": 60, "most_sentences": 2, "cut": "word"},
     )
     alone = Summarizer(checkpoint, config, device="cpu")(table)

@@ -59,6 +59,26 @@ def test_scores_are_of_importance_nearness_and_words(checkpoint):
     assert alone[2].query_cosines == pytest.approx([expected], abs=2e-3)
 
 
+def test_a_query_may_count_more(checkpoint):
+    values = {"query": QUERY, "selection": {"size": 1}}
+    (once,) = make(checkpoint, **values).predict([Document(TEXTS[2])])
+    (twice,) = make(checkpoint, query_weight=2.0, **values).predict([Document(TEXTS[2])])
+
+    def logit(p):
+        return np.log(p / (1 - p))
+
+    if once.summary_sentences == twice.summary_sentences:
+        importance = logit(once.summary_scores[0])
+        answers = logit(once.query_scores[0]) - importance
+        assert logit(twice.query_scores[0]) == pytest.approx(importance + 2 * answers, abs=1e-3)
+    (much,) = make(checkpoint, query_weight=1e6, **values).predict([Document(TEXTS[2])])
+    (found,) = make(checkpoint, **values).predict_all_heads([Document(TEXTS[2])])
+    _, encoded, scores = found
+    sentences = [TEXTS[2][start:stop] for start, stop in encoded.spans]
+    answers = 0.25 * bm25(sentences, query_words(QUERY, "en"), "en") + 8 * scores.query_cosines
+    assert much.summary_sentences == [int(answers.argmax())]
+
+
 def test_a_column_and_the_configuration_ask_the_same(checkpoint):
     """The one rides along in the batch, the other is encoded once."""
     by_column = make(checkpoint, query_column="asked")(
