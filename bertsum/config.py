@@ -135,7 +135,8 @@ class QueryWeights(Config):
     words: float = Field(0.25, description="factor of BM25 of the query's words in the sentence")
     usual_cosine: float = Field(
         0.2,
-        description="a sentence of this cosine is neither nearer to the query than most, nor less",
+        description="a cosine halfway between those of sentences to queries of their own documents "
+        "and of others: a sentence without the query's words then keeps its importance",
     )
 
 

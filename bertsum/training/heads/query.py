@@ -92,7 +92,9 @@ def fit_query(
                 f"few to fit on; at least {_LEAST_PAIRS} are needed"
             )
         scores.append(np.array([_grid_scores(part, source.num_sentences) for part in asked]))
-        usual.append(np.concatenate([part.cosines[: part.own] for part in asked]).mean())
+        own = np.concatenate([part.cosines[: part.own] for part in asked])
+        other = np.concatenate([part.cosines[part.own :] for part in asked])
+        usual.append((own.mean() + other.mean()) / 2)
     fitted_on = np.mean([values[_is_fitted_on(len(values))].mean(0) for values in scores], 0)
     # of equal ones the first, which have the smallest weights
     best = int(fitted_on.argmax())

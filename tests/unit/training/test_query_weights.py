@@ -53,6 +53,11 @@ def test_the_words_of_the_query_are_learned_to_count(model):
     facts = fit_query(model, tiny.wordpiece(), config(), [world()])
     weights = model.query_weights
     assert weights.words > 0
+    asked = heads._ask(model, tiny.document_encoder(), world())
+    own = [cosine for part in asked for cosine in part.cosines[: part.own]]
+    other = [cosine for part in asked for cosine in part.cosines[part.own :]]
+    halfway = (np.mean(own) + np.mean(other)) / 2
+    assert weights.usual_cosine == pytest.approx(halfway, abs=6e-4)  # of three digits
     assert f"{weights.words:g} * BM25" in facts
     assert "a (q), 40 pairs: " in facts and "by importance alone" in facts
 
