@@ -35,6 +35,7 @@ PACKAGES = {
         "training",
         "tuning",
         "reports",
+        "trends",
     ],
     "jobs": [
         "terminal",
