@@ -64,9 +64,10 @@ def say_retained(plan: Plan) -> str:
 
 def say_held(held: Mapping[str, HeldError], output: Folder) -> str:
     """Return why groups are held back from readers, and what somebody can do."""
-    lines = [f"{len(held):,} result(s) complete, and held back from readers:"]
-    for error in list(held.values())[:_MOST_HELD]:
-        lines.append(f"  {error}")
+    # the first line tells the reason of a single one: `nightly` prints no other
+    errors = list(held.values())[:_MOST_HELD]
+    lines = [f"complete, and held back from readers: {errors[0]}"]
+    lines += [f"  {error}" for error in errors[1:]]
     if (others := len(held) - _MOST_HELD) > 0:
         lines.append(f"  ... and {others:,} more")
     names = " ".join(f"'{name}'" for name in list(held)[:_MOST_HELD] if name)

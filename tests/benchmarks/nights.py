@@ -2,11 +2,11 @@
 
 python tests/benchmarks/nights.py --data ../shared/data [--pools DIRECTORY] [--replays 20]
 
-Nights are drawn from real outputs: the shipped model reads articles of the BBC and sentences of film reviews,
-as they are and spoiled in four ways. A night draws rows with replacement. Topics, or the shares of
-good and bad reviews, vary from night to night; weekends have half of the rows and more sport. Each
-night is judged by the nights before it, as `bertsum nightly` does. A good night that is held is
-published by hand, and a bad one never is.
+Nights are drawn from real outputs: the shipped model reads articles of the BBC and sentences of
+film reviews, as they are and spoiled in four ways. A night draws rows with replacement. Topics, or
+the shares of good and bad reviews, vary from night to night; weekends have half of the rows and
+more sport. Each night is judged by the nights before it, as `bertsum nightly` does. A good night
+that is held is published by hand, and a bad one never is.
 """
 
 import argparse
