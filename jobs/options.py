@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from bertsum.errors import ConfigError
 from bertsum.storage.folder import Folder, mask
+from jobs.terminal.log_lines import FORMATS, VARIABLE, set_format
 
 _ON_EXISTING = (
     "results of another model, configuration or input in OUTPUT: refuse (resume, the default), or "
@@ -91,7 +92,9 @@ def parse(
     Raises ConfigError and SystemExit for a command line that is wrong.
     """
     # The only use of the Namespace: past this line every option has a name and a type.
-    return kind(**vars(parser.parse_args(argv)))
+    values = vars(parser.parse_args(argv))
+    set_format(values.pop("log_format", FORMATS[0]))  # of the process, not of the job
+    return kind(**values)
 
 
 def count(option: str, least: int) -> Callable[[str], int]:
@@ -156,6 +159,12 @@ def add_options(parser: argparse.ArgumentParser, limit: bool = True) -> None:
     add = parser.add_argument
     add_config_options(parser, "YAML file with configuration values")
     add_address_option(parser)
+    add(
+        "--log-format",
+        choices=FORMATS,
+        default=os.environ.get(VARIABLE, FORMATS[0]),
+        help=f"text for people, or a JSON object a line (default: {VARIABLE}, else text)",
+    )
     add("--on-existing", choices=["resume", "replace"], help=_ON_EXISTING)
     if limit:
         add("--limit", metavar="N", type=count("--limit", 1), help=_LIMIT)

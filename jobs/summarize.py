@@ -29,6 +29,7 @@ from jobs.options import (
     parse,
     snippet_overrides,
 )
+from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
 
 _PARTITIONS = (
@@ -66,7 +67,7 @@ def summarize(options: SummarizeOptions) -> int:
         from jobs.measuring.estimate import estimate
 
         show_plan(plan, run.output)
-        print(estimate(plan, run.source, options.model, config))
+        console.print(estimate(plan, run.source, options.model, config), soft_wrap=True)
         return 0
     try:
         complete(run, plan, partial(show_result, table_format=config.output.table))

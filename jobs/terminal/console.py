@@ -1,17 +1,34 @@
 """Where tables for people are printed, and their common shape."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bertsum.schema import MIXED
+from jobs.terminal.log_lines import is_json, json_line
 
 _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 
-console = Console(highlight=False, markup=False)
+
+class JobConsole(Console):
+    """A console whose prints are lines of JSON, where these are asked for."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does. A table is one line of JSON."""
+        if not is_json():
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        print(json_line("message", "\n".join(lines)), file=self.file, flush=True)
+
+
+console = JobConsole(highlight=False, markup=False)
 if not console.is_terminal:
-    console = Console(highlight=False, markup=False, width=_PLAIN_WIDTH)
+    console = JobConsole(highlight=False, markup=False, width=_PLAIN_WIDTH)
 
 
 def grid() -> Table:

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from bertsum.errors import BertsumError, ConfigError
 from bertsum.masking import mask
+from jobs.terminal.log_lines import is_json, json_line
 
 ALARMED = 4  # of `monitor --fail-on-alarm`: all was done, and there is a new alarm
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
@@ -49,7 +50,7 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
             sys.stdout.flush()  # at exit Python would complain of a pipe whose reader has left
             return code
     except BertsumError as error:
-        return _say(f"error: {error}", error.exit_code)
+        return _say_error(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         farewell.say("interrupted")
         return INTERRUPTED
@@ -63,7 +64,7 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
             raise
         return ConfigError.exit_code  # argparse has said why
     except Exception:
-        return _say(traceback.format_exc().rstrip(), 1)
+        return _say_error(traceback.format_exc().rstrip(), 1)
     finally:
         # Python flushes both streams again at exit, and would complain of a pipe whose reader
         # (`| head`) has left.
@@ -144,7 +145,8 @@ class _Farewell:
             _say("\n" * sys.stderr.isatty() + self._line(ending), 0)
 
     def _line(self, ending: str) -> str:
-        return self._text.replace("interrupted", ending)
+        text = self._text.replace("interrupted", ending)
+        return json_line("end", text) if is_json() else text
 
 
 @contextmanager
@@ -203,6 +205,10 @@ def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
                 is_over = True
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _say_error(text: str, code: int) -> int:
+    return _say(json_line("error", mask(text), exit_code=code) if is_json() else text, code)
 
 
 def _say(text: str, code: int) -> int:

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+from jobs.terminal.log_lines import is_json, json_line
 
 _LINE_SECONDS = 10.0
 
@@ -29,6 +32,7 @@ class Bar:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, markup=False)
+        self._is_moving = self.console.is_terminal and not is_json()
         self._shown_at = -_LINE_SECONDS
         self._progress = Progress(
             SpinnerColumn(),
@@ -42,7 +46,7 @@ class Bar:
         self._task = self._progress.add_task("starting", total=None)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self._is_moving:
             self._progress.start()
         return self
 
@@ -52,7 +56,7 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.console.is_terminal:
+        if self._is_moving:
             self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -60,19 +64,32 @@ class Bar:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         sys.stdout.flush()
 
-    def move(self, completed: float, total: float, text: str, line: str | None = None) -> None:
+    def move(
+        self,
+        completed: float,
+        total: float,
+        text: str,
+        line: str | None = None,
+        values: Mapping[str, float] | None = None,
+    ) -> None:
         """Show how far it is.
 
         - `completed`, `total`: the length of the bar, and all of it.
         - `text`: stands beside the bar.
         - `line`: printed now and then where there is no terminal; None: `text`.
+        - `values`: what a line of JSON has beside these.
         """
         now = time.monotonic()
-        if self.console.is_terminal:
+        if self._is_moving:
             self._progress.update(self._task, completed=completed, total=total, description=text)
         elif now - self._shown_at >= _LINE_SECONDS:
             self._shown_at = now
-            self.say(text if line is None else line)
+            if is_json():
+                numbers = {"completed": completed, "total": total, **(values or {})}
+                done = json_line("progress", text, **numbers)
+                print(done, file=self.console.file, flush=True)
+            else:
+                self.say(text if line is None else line)
 
 
 class Display(Bar):
@@ -97,6 +114,7 @@ class Display(Bar):
         # A unit that is tried again counts twice for a while: never more than there are.
         completed = min(self._done + tally.documents, self._total)
         text = activity
+        values: dict[str, float] = {}
         if self._start is not None:
             text = f"{completed:,}/{self._total:,} documents"
             seconds = now - self._start
@@ -104,14 +122,16 @@ class Display(Bar):
             # Rates, and the time left by them, are unsure in the first second.
             if seconds >= 1 and documents > 0:
                 rate = documents / seconds
+                left = (self._total - completed) / rate
+                values = {"documents_per_second": round(rate, 3), "seconds_left": round(left, 1)}
                 text += f", {rate:,.1f} documents/s"
                 token_rate = (tally.tokens - self._base.tokens) / seconds
                 if token_rate:  # not all work has tokens
                     text += f", {token_rate / 1000:,.1f}k tokens/s"
-                text += f", {format_seconds((self._total - completed) / rate)} left"
-        self.move(
-            completed, self._total, text, f"{100 * completed // max(self._total, 1):3d}% {text}"
-        )
+                    values["tokens_per_second"] = round(token_rate, 1)
+                text += f", {format_seconds(left)} left"
+        line = f"{100 * completed // max(self._total, 1):3d}% {text}"
+        self.move(completed, self._total, text, line, values)
 
 
 def format_seconds(seconds: float) -> str:

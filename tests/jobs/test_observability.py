@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from helpers.ray_nodes import free_port
 from helpers.waiting import LIMIT_SECONDS
 
 from bertsum.errors import ConfigError, InputError
-from jobs import nightly
+from jobs import nightly, summarize
 from jobs.observability.lineage import Datasets, dataset_name, recorded
+from jobs.terminal.log_lines import set_format
+from jobs.terminal.progress import Display, Tally
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "cluster" / "grafana.json").read_text())
@@ -96,6 +100,52 @@ def test_a_run_is_counted(checkpoint: Path, tmp_path: Path) -> None:
     assert values["bertsum_units_left"] == 0
     assert values["bertsum_tokens_total"] > 26
     assert values["bertsum_stage_seconds_total"] > 0
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """Lines of JSON; any other line fails."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_logs_are_lines_of_json(
+    checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(documents(4), tmp_path / "in" / "a.parquet")
+    command = [str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(checkpoint)]
+    try:
+        assert summarize.main([*command, "--log-format", "json"]) == 0
+        printed = lines_of(capfd.readouterr().out)
+        wrong = ["--set", "summarizer.nonsense=1"]
+        assert summarize.main([*command, "--log-format", "json", *wrong]) == 2
+        (error,) = lines_of(capfd.readouterr().err)
+    finally:
+        set_format("text")
+    for line in printed:
+        assert datetime.fromisoformat(line["time"]).tzinfo is not None
+    (progress,) = [line for line in printed if line["event"] == "progress"][:1]
+    assert progress["total"] == 4
+    assert any("4 in 1 units" in line["message"] for line in printed)
+    assert (error["event"], error["exit_code"]) == ("error", 2)
+    assert "nonsense" in error["message"]
+
+
+def test_progress_has_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    set_format("json")
+    try:
+        with Display(100, 20) as display:
+            display.show(Tally(10, 500), "starting")
+            time.sleep(1.1)
+            display._shown_at = -10.0  # the next line is due at once
+            display.show(Tally(30, 1500), "starting")
+    finally:
+        set_format("text")
+    first, second = lines_of(capsys.readouterr().out)
+    assert (first["completed"], first["total"]) == (30, 100)
+    assert second["completed"] == 50
+    assert 10 < second["documents_per_second"] < 20  # 20 documents in 1.1 s or a little more
+    assert 500 < second["tokens_per_second"] < 1000
+    assert second["seconds_left"] == pytest.approx(50 / second["documents_per_second"], rel=0.05)
 
 
 DATASETS = Datasets(
