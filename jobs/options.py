@@ -41,6 +41,7 @@ class RunOptions:
     - `address`: of Ray; None: see `find_address`.
     - `on_existing`: `resume` or `replace`; None: what the configuration says.
     - `limit`: the number of rows of a try-out; None: all rows.
+    - `log_format`: of what is printed, see `jobs.terminal.log_lines`.
     """
 
     input: str
@@ -50,6 +51,7 @@ class RunOptions:
     address: str | None = None
     on_existing: str | None = None
     limit: int | None = None
+    log_format: str = FORMATS[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +94,10 @@ def parse(
     Raises ConfigError and SystemExit for a command line that is wrong.
     """
     # The only use of the Namespace: past this line every option has a name and a type.
-    values = vars(parser.parse_args(argv))
-    set_format(values.pop("log_format", FORMATS[0]))  # of the process, not of the job
-    return kind(**values)
+    options = kind(**vars(parser.parse_args(argv)))
+    if isinstance(options, RunOptions):
+        set_format(options.log_format)  # before anything is printed
+    return options
 
 
 def count(option: str, least: int) -> Callable[[str], int]:

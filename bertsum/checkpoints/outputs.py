@@ -31,7 +31,8 @@ def with_outputs(
     `SummarizerConfig.check_names`.
     """
     outputs = config.outputs
-    if read_family(directory) is not None:
+    is_family = read_family(directory) is not None
+    if is_family:
         outputs = outputs or (*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE)
     asks = config.query is not None or config.query_column is not None
     if asks:
@@ -41,7 +42,7 @@ def with_outputs(
             "summarizer.outputs asks for query, but no query is given: give one with "
             "summarizer.query or summarizer.query_column"
         )
-    elif outputs == DEFAULT_OUTPUTS:
+    elif outputs == DEFAULT_OUTPUTS and not is_family:
         outputs = None
     values = config.model_dump() | {"outputs": outputs}
     chosen = outputs or ()

@@ -333,7 +333,7 @@ def test_what_the_image_copies_builds_the_package(tmp_path: Path) -> None:
         ["git", "ls-files", "bertsum", "jobs"], cwd=ROOT, capture_output=True, text=True
     )
     for name in committed.stdout.split():
-        assert name in built or name.endswith(".md"), name
+        assert name in built or name.endswith((".md", ".ipynb")), name
     assert "bertsum/model_default/english/config.json" in built
 
 
