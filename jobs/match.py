@@ -21,7 +21,7 @@ from bertsum.checkpoints.locate import SHIPPED_MODEL
 from bertsum.config import RunConfig, SummarizerConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, InputError
-from bertsum.matching.columns import check_candidates, query_problem
+from bertsum.matching.columns import check_candidates, check_names, query_problem
 from bertsum.matching.config import MatchConfig, MatchJobConfig, MatchRows
 from bertsum.matching.users import write_users
 from bertsum.runs.importing import find_input
@@ -188,6 +188,7 @@ def _check_texts(texts: Input, work: MatchWork) -> None:
     """Raise InputError where the texts of users cannot be compared with candidates."""
     path = texts.files[0].path
     schema = read_schema(texts.root, path)
+    check_names(f"{texts.root}/{path}", schema, work.config)
     if problem := query_problem(schema, work.candidate_schema, work.config):
         raise InputError(f"{texts.root}/{mask(path)}: {problem}")
 

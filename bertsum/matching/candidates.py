@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 
 from bertsum.errors import InputError, OutputError
 from bertsum.matching.config import EMBEDDING, MatchConfig
@@ -75,12 +76,13 @@ class Candidates:
         if not len(distinct):
             return {}
         values = distinct.to_pylist()
+        wanted = _as_type(distinct, self._batches[0].column(self._config.id_column).type)
         rows: list[Indices] = []
         numbers: list[Indices] = []
         for block, batch in zip(self.blocks, self._batches, strict=True):
             column = batch.column(self._config.id_column)
             # each candidate's number among the ids, null for most of them
-            numbers_here = pc.index_in(column, value_set=distinct.cast(column.type))
+            numbers_here = pc.index_in(column, value_set=wanted, skip_nulls=True)
             here = np.flatnonzero(numbers_here.is_valid().to_numpy(zero_copy_only=False))
             rows.append(here + block.first)
             numbers.append(numbers_here.drop_null().to_numpy().astype(np.int64))
@@ -135,6 +137,15 @@ def _read(folder: Folder, names: Sequence[str], columns: Sequence[str]) -> Itera
                 yield table.filter(pc.is_valid(table[EMBEDDING])).cast(schema)
     if schema is None:
         raise OutputError(f"{folder} holds no candidates")
+
+
+def _as_type(ids: pa.Array, data_type: pa.DataType) -> pa.Array:
+    """The same ids as another type; null for those beyond its range, which no candidate has."""
+    if not pt.is_integer(data_type):
+        return ids.cast(data_type)
+    limits = np.iinfo(data_type.to_pandas_dtype())
+    values = ids.to_pylist()
+    return pa.array([v if limits.min <= v <= limits.max else None for v in values], data_type)
 
 
 def _in_blocks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

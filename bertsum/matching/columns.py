@@ -54,12 +54,22 @@ def check_queries(shard: Shard, candidates: pa.Schema, config: MatchConfig) -> s
     """
     if problem := check_documents(shard, config.query_encoder()):
         return problem
-    if clashes := same_names(kept_columns(shard.schema, config), MADE_COLUMNS):
-        raise InputError(
-            f"{mask(shard.file.path)}: columns {clashes} have the names of columns of the result; "
-            "choose others with --set match.keep_columns=[...]"
-        )
+    check_names(shard.file.path, shard.schema, config)
     return query_problem(shard.schema, candidates, config)
+
+
+def check_names(path: str, schema: pa.Schema, config: MatchConfig) -> None:
+    """Raise InputError where columns that pass through have the names of made ones.
+
+    `path`: of the file with `schema`.
+    """
+    if clashes := same_names(kept_columns(schema, config), MADE_COLUMNS):
+        advice = "choose others with --set match.keep_columns=[...]"
+        if config.user_column is not None:
+            advice = "match.user_column and match.equal_columns need other ones"
+        raise InputError(
+            f"{mask(path)}: columns {clashes} have the names of columns of the result; {advice}"
+        )
 
 
 def query_problem(schema: pa.Schema, candidates: pa.Schema, config: MatchConfig) -> str | None:

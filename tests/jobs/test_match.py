@@ -212,6 +212,17 @@ def test_wrong_columns_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_user_column_with_the_name_of_a_made_one_is_refused(
+    corpus: Path, checkpoint: Path, capsys
+) -> None:
+    questions = pq.read_table(corpus / "questions.parquet")
+    users = pa.array(["a"] * questions.num_rows)
+    write(questions.append_column("Status", users), corpus / "questions.parquet")
+    arguments = command(corpus, checkpoint, "--set", "match.user_column=Status", "--dry-run")
+    assert match.main(arguments) == 2
+    assert "columns ['Status'] have the names of columns of the result" in capsys.readouterr().err
+
+
 def test_a_family_is_refused(corpus: Path, tmp_path: Path, capsys) -> None:
     family = tiny.family(tmp_path / "family")
     assert match.main(command(corpus, family)) == 2

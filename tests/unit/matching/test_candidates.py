@@ -63,6 +63,17 @@ def test_positions_of_ids_that_stand_twice_or_never(
     assert candidates.positions(pa.array([], pa.string())) == {}
 
 
+def test_ids_beyond_the_range_of_the_candidates_are_nobodys(tmp_path: Path) -> None:
+    table = rows(0, 3, id=pa.array([-1, 5, None], pa.int32()))
+    candidates = load(tmp_path, table)
+    positions = candidates.positions(pa.array([5, 2**31, -1, 2**32 + 5, 2**32 - 1], pa.int64()))
+    found = {key: rows.tolist() for key, rows in positions.items()}
+    assert found == {5: [1], -1: [0], 2**31: [], 2**32 + 5: [], 2**32 - 1: []}
+    unsigned = load(tmp_path, rows(0, 3, id=pa.array([7, 2**64 - 1, 0], pa.uint64())))
+    found = {key: rows.tolist() for key, rows in unsigned.positions(pa.array([-1, 7])).items()}
+    assert found == {-1: [], 7: [0]}
+
+
 def test_groups_are_equal_values_and_an_empty_one_is_equal_to_none(tmp_path: Path) -> None:
     lang, stock = ["en", "de", "en", None], [True, True, False, True]
     candidates = load(tmp_path, rows(0, 4, lang=lang, stock=stock), equal_columns=("lang", "stock"))
