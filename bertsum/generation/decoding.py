@@ -4,6 +4,7 @@ What differs from a bare call of `generate` is told at each place; none of it ch
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -170,6 +171,8 @@ def make_settings(seq2seq: Seq2Seq, config: GenerateConfig) -> GenerationConfig:
     # one text, and nothing but its tokens, whatever a model's files ask for
     settings.num_return_sequences, settings.return_dict_in_generate = 1, False
     settings.use_cache, settings.cache_implementation = True, None
+    # else the clock cuts texts, each time at another token; with None the model's files hold
+    settings.max_time = math.inf
     settings.num_beams = decoding.num_beams or settings.num_beams or _NUM_BEAMS
     if decoding.sampling:
         settings.num_beams = 1

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from bertsum.text.sentences import split_sentences
 from bertsum.text.words import MARKS, words
 
+# \u066b and \u066c are the point and the separator of thousands in Arabic.
+_POINT, _GROUP_MARK = "[.,\u066b]", "[.,' \u00a0\u202f\u066c]"
 # 1,234.5 and 1.234,5 and 1 234 and 2026, without the sign and the unit.
 _NUMBER = re.compile(
-    r"(?<!\d)\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?"
+    rf"(?<!\d)\d{{1,3}}(?:{_GROUP_MARK}\d{{3}})+(?:{_POINT}\d+)?(?!\d)|\d+(?:{_POINT}\d+)?"
 )
-_GROUPED = re.compile(r"(?<=\d)[.,' \u00a0\u202f](?=\d{3}(?!\d))")
+_GROUPED = re.compile(rf"(?<=\d){_GROUP_MARK}(?=\d{{3}}(?!\d))")
 _WORD = re.compile(rf"[\w{MARKS}]+(?:['’-][\w{MARKS}]+)*")
 _ASCII_WORD = re.compile(r"\w+(?:['-]\w+)*", re.ASCII)  # the class of all marks is slow
 _POSSESSIVE = re.compile(r"['’]s?$")
@@ -92,8 +94,14 @@ def find_names(text: str, language: str) -> list[str]:
 
 
 def _plain(number: str) -> str:
-    """The number without separators of thousands: 1234.5 of 1,234.5 and of 1.234,5."""
-    return _GROUPED.sub("", number).replace(",", ".")
+    """The number without separators of thousands: 1234.5 of 1,234.5 and of 1.234,5.
+
+    Digits of any script become those of ASCII: 25 of ٢٥, of २५ and of ２５.
+    """
+    plain = _GROUPED.sub("", number).replace(",", ".").replace("\u066b", ".")
+    if plain.isascii():
+        return plain
+    return "".join(str(int(digit)) if digit.isdecimal() else digit for digit in plain)
 
 
 def _folded(name: str) -> str:

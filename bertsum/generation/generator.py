@@ -76,8 +76,9 @@ class Generator:
         return rows_to_table(table, rows, self._config)
 
     def on_batch(self, call: Callable[[], None]) -> None:
-        """Call `call` after each step of a batch, from now on."""
+        """Call `call` after each step of a batch, and each batch that is scored, from now on."""
         self._decoder.on_token(call)
+        self._sources.on_batch(call)
 
     def _write(self, table: pa.Table, on_progress: Progress | None) -> list[Written]:
         with self._timed("prepare"):
@@ -153,8 +154,10 @@ class Generator:
         """Take out the readings of which the tokenizer does not know most; fill in their rows."""
         unknown = self._tokenizer.unk_token_id
         for index, reading in list(readings.items()):
-            # a run of unknown characters may be one token, and two of a short text are special
-            share = reading.ids.count(unknown) / max(1, len(reading.ids) - 2)
+            # A run of unknown characters may be one token, so that in each text, long or short, the
+            # prefix and two more tokens, special ones or a blank, would hide it.
+            num_other = max(2, self._sources.num_prefix_tokens)
+            share = reading.ids.count(unknown) / max(1, len(reading.ids) - num_other)
             if share >= _UNKNOWN_SHARE:
                 reason = "the model's tokenizer does not know most of this text"
                 rows[index] = Written(status=Status.UNKNOWN_LANGUAGE, error=reason)
@@ -231,8 +234,9 @@ class Generator:
         name = self._config.document_tokens_column
         if name is None:
             return [None] * table.num_rows
-        counts: list[int | None] = table[name].cast(pa.int32(), safe=False).to_pylist()
-        return counts
+        counts: list[int | None] = table[name].to_pylist()
+        # of a count that no text can have only the last bits would be left
+        return [count if count and 0 < count < 2**31 else None for count in counts]
 
     @cached_property
     def _detect(self) -> LanguageDetector:

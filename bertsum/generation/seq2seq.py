@@ -53,8 +53,16 @@ def load_task(directory: Path, config: GenerateConfig) -> Task:
     Raises ModelError and ConfigError.
     """
     model_config, tokenizer = _read_files(directory)
-    _positions(model_config, tokenizer, config)
-    return find_task(directory, tokenizer, config)
+    longest, _ = _positions(model_config, tokenizer, config)
+    task = find_task(directory, tokenizer, config)
+    num_taken = len(tokenizer(task.prefix)["input_ids"])
+    if num_taken >= longest:
+        raise ConfigError(
+            f"the prefix {task.prefix!r} takes {num_taken} of the {longest} tokens that the model "
+            "reads, and leaves no room for a text: give another generate.prefix or a larger "
+            "generate.max_input_tokens"
+        )
+    return task
 
 
 def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) -> Seq2Seq:

@@ -70,6 +70,16 @@ class SourceReader:
     ) -> None:
         self._tokenizer, self._prefix, self._max_tokens = tokenizer, prefix, max_tokens
         self._load_summarizer = load_summarizer
+        self._calls: list[Callable[[], None]] = []
+
+    @cached_property
+    def num_prefix_tokens(self) -> int:
+        """Tokens of an empty text: of the prefix, and special ones."""
+        return len(self._tokenizer(self._prefix)["input_ids"])
+
+    def on_batch(self, call: Callable[[], None]) -> None:
+        """Call `call` after each batch whose sentences are scored, from now on."""
+        self._calls.append(call)
 
     def read(self, texts: Sequence[Text]) -> list[Reading]:
         """One reading a text, in order."""
@@ -96,7 +106,13 @@ class SourceReader:
 
     @cached_property
     def _summarizer(self) -> Summarizer:
-        return self._load_summarizer()
+        summarizer = self._load_summarizer()
+        summarizer.on_batch(self._give_sign_of_life)
+        return summarizer
+
+    def _give_sign_of_life(self) -> None:
+        for call in self._calls:
+            call()
 
     def _encode(self, content: str, text: Text) -> list[int] | None:
         """Ids of `content`, a part of `text`; None where it is too long to be worth encoding."""
@@ -130,7 +146,7 @@ class SourceReader:
     def _fill(self, sentences: Sequence[str], best_first: Sequence[int]) -> list[int]:
         """Indices of the sentences that fit, the best first; a longer one is passed over."""
         encoded = self._tokenizer(list(sentences), add_special_tokens=False, verbose=False)
-        room = self._max_tokens - len(self._tokenizer(self._prefix)["input_ids"])
+        room = self._max_tokens - self.num_prefix_tokens
         chosen: list[int] = []
         for index in best_first:
             num_tokens = len(encoded["input_ids"][index])
@@ -140,13 +156,18 @@ class SourceReader:
         return chosen
 
     def _cut(self, sentence: str, text: Text) -> list[int]:
-        """Ids of the longest beginning of a sentence that fits, up to the end of a word."""
+        """Ids of the longest beginning of a sentence that fits, up to the end of a word.
+
+        Raises ValueError where no character fits.
+        """
         limit = min(len(sentence), _MOST_CHARACTERS * self._max_tokens)
 
         def num_tokens(length: int) -> int:
             return len(self._encode(sentence[:length], text) or ())
 
         length = bisect_right(range(limit + 1), self._max_tokens, key=num_tokens) - 1
+        if length < 1:
+            raise ValueError(f"no character fits into {self._max_tokens} tokens with the prefix")
         space = sentence.rfind(" ", 0, length + 1)
-        beginning = sentence[: space if space > 0 else max(length, 0)]
+        beginning = sentence[: space if space > 0 else length]
         return self._encode(beginning, text) or []

@@ -112,12 +112,15 @@ def test_settings_are_those_of_the_configuration_then_the_model_then_defaults(
     assert settings("bart", decoding={"sampling": True}).num_beams == 1
 
 
-def test_a_model_whose_files_ask_for_several_texts_and_scores(load: Callable[..., Seq2Seq]) -> None:
+def test_a_model_whose_files_ask_for_several_texts_scores_and_a_time(
+    load: Callable[..., Seq2Seq],
+) -> None:
     config = GenerateConfig(decoding=DECODING)
     seq2seq = load("bart", config)
     expected = Decoder(seq2seq, config).write(ids_of(seq2seq))
     files = seq2seq.model.generation_config
     files.num_return_sequences, files.return_dict_in_generate, files.use_cache = 2, True, False
+    files.max_time = 1e-9  # seconds
     assert Decoder(seq2seq, config).write(ids_of(seq2seq)) == expected
 
 

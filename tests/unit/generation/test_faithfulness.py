@@ -35,6 +35,9 @@ def test_other_numbers_and_names_are_marked() -> None:
         ("3,5", "3.5"),
         ("1'000'000", "1,000,000"),
         ("on 2026-11-29", "29 of 11 in 2026"),
+        ("2026, 12,345.5", "٢٠٢٦ و ١٢٬٣٤٥٫٥"),
+        ("12.5% in 2026", "２０２６年増12.5%"),
+        ("१२,३४५", "12,345"),
     ],
 )
 def test_the_same_number_in_other_separators(text: str, document: str) -> None:

@@ -10,6 +10,7 @@ from helpers import tiny
 
 from bertsum.generation.columns import row_schema
 from bertsum.generation.config import GenerateConfig
+from bertsum.generation.decoding import Generated
 from bertsum.generation.generator import Generator
 from bertsum.generation.seq2seq import load_seq2seq
 from bertsum.generation.sources import SENTENCE_SCORES
@@ -95,6 +96,32 @@ def test_a_text_that_the_tokenizer_does_not_know(generator_of) -> None:
     assert [row["abstract_status"] for row in rows] == [
         "unknown_language", "ok", "unknown_language"]  # fmt: skip
     assert "does not know most" in rows[0]["abstract_error"]
+
+
+@pytest.mark.parametrize("task", [{}, {"translate_to": "de"}])
+def test_a_prefix_does_not_hide_that_the_text_is_unknown(task: dict, generator_of) -> None:
+    texts = ["猫坐在垫子上。" * 20, "قطة على الحصيرة", "The cat 猫 runs in the city."]
+    rows = run(generator_of("t5", **task), pa.table({"document": texts})).to_pylist()
+    column = "summary_de_status" if task else "abstract_status"
+    assert [row[column] for row in rows] == ["unknown_language", "unknown_language", "ok"]
+
+
+def test_counts_that_no_text_can_have_are_not_believed(generator_of) -> None:
+    counts = pa.array([2**33 + 5, -7, 2**31 - 1], pa.int64())
+    table = pa.table({"document": [tiny.text(1)] * 3, "n": counts})
+    rows = run(generator_of(document_tokens_column="n"), table).to_pylist()
+    own = rows[0]["abstract_num_tokens"]
+    assert [row["abstract_document_tokens"] for row in rows] == [own, own, 2**31 - 1]
+
+
+def test_scoring_long_texts_gives_signs_of_life(generator_of) -> None:
+    generator = generator_of()
+    calls: list[int] = []
+    generator.on_batch(lambda: calls.append(1))
+    # nothing is written, so that all signs come from the scores
+    generator._decoder.write = lambda inputs: [Generated([], is_ended=True)] * len(inputs)
+    run(generator, pa.table({"document": [tiny.text(30)]}))
+    assert calls
 
 
 def test_kept_columns(generator_of) -> None:

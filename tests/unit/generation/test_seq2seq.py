@@ -50,6 +50,12 @@ def test_more_tokens_than_positions_are_refused(model_of: Callable[[str], Path])
     assert load_seq2seq(model_of("t5"), config, CPU).max_input_tokens == 2000
 
 
+def test_a_prefix_that_leaves_no_room_is_refused(model_of: Callable[[str], Path]) -> None:
+    config = GenerateConfig(max_input_tokens=8, prefix="the cat " * 4)
+    with pytest.raises(ConfigError, match=r"takes 10 of the 8 tokens .* no room for a text"):
+        load_task(model_of("bart"), config)
+
+
 def test_pickles_are_refused(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()

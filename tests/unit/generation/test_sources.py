@@ -82,6 +82,15 @@ def test_a_sentence_that_is_too_long_is_cut_at_a_word(reader: SourceReader) -> N
     assert content.startswith(f"{read} ")
 
 
+def test_a_text_without_room_beside_the_prefix_is_refused() -> None:
+    def load() -> Summarizer:
+        raise AssertionError("one sentence needs no score")
+
+    reader = SourceReader(tiny_seq2seq.tokenizer(), tiny.sentence(*range(9)), 8, load)
+    with pytest.raises(ValueError, match="no character fits into 8 tokens"):
+        reader._cut("cat", text("cat"))
+
+
 def test_a_text_that_the_scoring_model_does_not_know(reader: SourceReader) -> None:
     content = "猫坐在垫子上 b。" * 20  # whose Han it does not know
     (reading,) = reader.read([text(content, language="zh")])
