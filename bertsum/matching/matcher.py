@@ -69,11 +69,14 @@ class Matcher:
         waiting: list[pa.Table] = []
         num_rows = 0
         for table in encoded:
-            waiting.append(table)
-            num_rows += table.num_rows
-            if num_rows >= self._pass_queries:
-                yield self._match(pa.concat_tables(waiting))
-                waiting, num_rows = [], 0
+            # a table without rows makes one without rows, too
+            for start in range(0, max(1, table.num_rows), self._pass_queries):
+                part = table.slice(start, self._pass_queries)
+                if waiting and num_rows + part.num_rows > self._pass_queries:
+                    yield self._match(pa.concat_tables(waiting))
+                    waiting, num_rows = [], 0
+                waiting.append(part)
+                num_rows += part.num_rows
         if waiting:
             yield self._match(pa.concat_tables(waiting))
 

@@ -10,10 +10,12 @@ import torch
 from helpers import tiny
 
 from bertsum.inference.summarizer import Summarizer
+from bertsum.matching import matcher as module
 from bertsum.matching.candidates import Candidates
 from bertsum.matching.columns import row_schema
 from bertsum.matching.config import EMBEDDING, MatchConfig
 from bertsum.matching.matcher import Matcher
+from bertsum.matching.top_k import top_k
 from bertsum.storage.folder import Folder
 
 TEXTS = [tiny.text(2, first=number) for number in range(12)]
@@ -72,6 +74,22 @@ def test_passes_of_any_size_say_the_same(pass_queries: int, matcher_of) -> None:
     whole = pa.concat_tables(matcher_of().stream(tables)).to_pylist()
     parts = pa.concat_tables(matcher_of(pass_queries).stream(tables)).to_pylist()
     assert whole == parts
+
+
+def test_no_pass_has_more_queries_than_are_asked_for(
+    matcher_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def recorded(queries, *arguments, **values):
+        sizes.append(len(queries.vectors))
+        return top_k(queries, *arguments, **values)
+
+    monkeypatch.setattr(module, "top_k", recorded)
+    tables = [queries(), queries().slice(0, 2), queries().slice(0, 3)]
+    result = pa.concat_tables(matcher_of(5).stream(tables))
+    assert result["n"].to_pylist() == [*range(12), 0, 1, 0, 1, 2]
+    assert sizes == [5, 5, 4, 3]
 
 
 def test_filters(matcher_of) -> None:
