@@ -16,7 +16,13 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.checks.measures import Measure, measure_in, measures_of, names_in
+from bertsum.checks.measures import (
+    Measure,
+    measure_in,
+    measures_of,
+    names_in,
+    with_usual_spread,
+)
 from bertsum.checks.profile import Profile
 from bertsum.config import ChecksConfig
 from bertsum.robust import fit, threshold
@@ -134,10 +140,14 @@ def _departures(
     present: dict[str, Measure] = {}
     for name in names_in([measures, *of_history]):
         measure = measure_in(tonight.profile, name, measures)
-        if measure is not None:
-            present[name], before[name] = measure, []
-            for night, known in zip(history, of_history, strict=True):
-                before[name].append(measure_in(night.profile, name, known))
+        if measure is None:
+            continue
+        series: list[Measure | None] = []
+        for night, known in zip(history, of_history, strict=True):
+            series.append(measure_in(night.profile, name, known))
+        known_days = [entry for entry in series if entry is not None]
+        present[name] = with_usual_spread(measure, known_days)
+        before[name] = [entry and with_usual_spread(entry, known_days) for entry in series]
     days = [night.day for night in [*history, tonight] if night.day is not None]
     weekdays = np.array([day.weekday() for day in days], np.int64)
     baseline = fit(*_arrays(list(before.values()), len(history)), weekdays[:-1])

@@ -1,8 +1,8 @@
 """The numbers of a profile that are compared: what each is, and how much of it is chance."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bertsum.checks.profile import Profile
@@ -14,6 +14,7 @@ _MEAN_STEP: Final = 0.25  # of the standard deviation of rows
 # rows that are all alike: nothing is compared more exactly than this
 _LEAST_STEP: Final = 0.02
 _LEAST_VARIANCE: Final = 1e-10
+_USUAL_ROWS: Final = 10
 _ROWS_STEP: Final = math.log(1.5)
 _LOGARITHMS = ("tokens", "sentences", "characters")
 _FLAGS = ("truncated", "markup")
@@ -28,6 +29,7 @@ class Measure:
     - `shown`: in plain units
     - `step`: the least difference that matters: of shares in their plain units, else of `value`
     - `is_share`: whether it is a share
+    - `rows`, `row_variance`: of a mean, of how many rows it is, and their own variance
     """
 
     value: float
@@ -35,6 +37,8 @@ class Measure:
     shown: float
     step: float
     is_share: bool = False
+    rows: int = 0
+    row_variance: float = 0.0
 
     def difference(self, value: float) -> float:
         """To another `value` of the same statistic, in the units of `step`."""
@@ -87,8 +91,25 @@ def measures_of(profile: Profile) -> dict[str, Measure]:
             variance=max(variance / sums.rows, _LEAST_VARIANCE),
             shown=math.expm1(mean) if name in _LOGARITHMS else mean,
             step=max(_MEAN_STEP * math.sqrt(variance), _LEAST_STEP),
+            rows=sums.rows,
+            row_variance=variance,
         )
     return {name: measure for name, measure in found.items() if measure is not None}
+
+
+def with_usual_spread(measure: Measure, days: Sequence[Measure]) -> Measure:
+    """A mean whose variance is also by how much rows vary on other days.
+
+    One row says nothing of how rows vary, and three say little; so the variance of the rows of all
+    days counts for as much as ten rows do.
+    """
+    freedom = sum(day.rows - 1 for day in days)
+    if measure.rows == 0 or freedom <= 0:
+        return measure
+    usual = sum(day.rows * day.row_variance for day in days) / freedom
+    of_rows = measure.rows * measure.row_variance + _USUAL_ROWS * usual
+    variance = of_rows / (measure.rows + _USUAL_ROWS) / measure.rows
+    return replace(measure, variance=max(variance, _LEAST_VARIANCE))
 
 
 def label_measure(profile: Profile, family: str, label: str) -> Measure | None:
