@@ -191,11 +191,8 @@ class Publisher:
         with Display(self.plan.num_rows, self.rows_done, console) as display:
             try:
                 outcome = run_waves(units, replicas, display, self)
-            except BaseException:
-                with suppress(BertsumError):  # what ended the run is the error to tell
-                    self._write_times(groups)
-                raise
-        self._write_times(groups)
+            finally:  # of an interrupted run, too
+                self._write_times(groups)
         self._fail(outcome.failures)
         self.rows_done += outcome.tally.documents
 
@@ -288,9 +285,13 @@ class Publisher:
                     console.print(f"published {group}: {rows:,} rows", soft_wrap=True)
 
     def _write_times(self, groups: Sequence[str]) -> None:
-        """Write the times of the units of these groups that are not written yet."""
+        """Write the times of the units of these groups that are not written yet.
+
+        Nothing depends on them: what cannot be written neither ends the run, nor holds up a commit.
+        """
         for group in groups:
-            self._times.flush(group, self.plan.part([group]).expected)
+            with suppress(BertsumError):
+                self._times.flush(group, self.plan.part([group]).expected)
 
     def _say_warnings(self) -> None:
         """Print what was found in partitions that are published nevertheless."""

@@ -7,12 +7,13 @@ import pytest
 from helpers.output_harness import JOB, Harness, write_input
 
 from bertsum.config import JobConfig
-from bertsum.errors import IncompleteError
+from bertsum.errors import IncompleteError, OutputError
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import list_input
 from bertsum.runs.partitions import Scope
 from bertsum.runs.records import FAILURES, MANIFEST, PLAN, SUCCESS, read_back, read_json
 from bertsum.runs.units import Unit, split, unit_name
+from bertsum.storage.folder import Folder
 from jobs.engine import waves
 from jobs.engine.cluster import Shape
 from jobs.engine.publisher import Publisher
@@ -161,3 +162,18 @@ def test_an_error_at_the_commit_of_one_partition_holds_up_no_other(
     publisher = publish(harness, ("dt=*",))
     assert list(publisher.published) == ["dt=2"]
     assert [failure.files for failure in publisher.failures["dt=1"]] == [["dt=1/"]]
+
+
+def test_times_that_cannot_be_written_end_no_run(
+    harness: Harness, simulated_waves: Waves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = harness.output.__class__.write_replace
+
+    def write(folder: Folder, name: str, data: bytes) -> None:
+        if name.startswith("_bertsum/times"):
+            raise OutputError("no")
+        real(folder, name, data)
+
+    monkeypatch.setattr(harness.output.__class__, "write_replace", write)
+    assert sorted(publish(harness, ("dt=*",)).published) == ["dt=1", "dt=2"]
+    assert not list(harness.root.rglob("times*"))
