@@ -114,7 +114,8 @@ def make_profile(tables: Iterable[pa.Table], names: NamesConfig) -> Profile:
 def _of_columns(table: pa.Table) -> Profile:
     labels: dict[str, dict[str, int]] = {}
     for column in LABELS:
-        if column in table.column_names:
+        # a column of INPUT may have the name of one that this run does not make
+        if column in table.column_names and pa.types.is_string(table[column].type):
             counts = pc.value_counts(table[column].drop_null()).to_pylist()
             labels[column] = {str(entry["values"]): entry["counts"] for entry in counts}
     read = table.filter(pc.is_valid(table["summary"])).combine_chunks()

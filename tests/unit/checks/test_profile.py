@@ -116,3 +116,10 @@ def test_rows_that_say_nothing(rows: list[Prediction]) -> None:
     profile = make_profile([table(rows)], NAMES)
     assert profile.rows == len(rows)
     assert not sum(sums.rows for sums in profile.numbers.values())
+
+
+@pytest.mark.parametrize("values", [[["en", "de"]], [{"code": "en"}], [7]])
+def test_a_column_of_input_with_the_name_of_one_that_is_not_made(values: list[object]) -> None:
+    rows = predictions_to_table([Prediction(Status.EMPTY)], [])
+    rows = rows.append_column("language", pa.array(values))
+    assert list(make_profile([rows], NAMES).labels) == ["status", "sentiment"]
