@@ -98,7 +98,8 @@ def _groups(output: Folder, patterns: Sequence[str]) -> list[str]:
     listed = output.list_names(also=HELD)
     held = [name.removesuffix(f"/{HELD}") for name in listed if name.endswith(f"/{HELD}")]
     for pattern in patterns:
-        matching = list(filter(Scope((pattern,)).holds, held))
+        # a directory may be named `a[1]`, and messages name it so
+        matching = [pattern] if pattern in held else list(filter(Scope((pattern,)).holds, held))
         if not matching and output.info(inside(pattern, SUCCESS)) is not None:
             matching = [pattern]
         if not matching:

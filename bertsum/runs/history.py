@@ -64,7 +64,9 @@ def series_of(partition: str, pattern: str) -> Series | None:
             day = datetime.strptime(middle, pattern.replace("%-", "%")).date()
         except ValueError:
             continue
-        if day.strftime(pattern) == middle:
+        # a month's directory is that of its next day, too, and none of a day
+        is_of_one_day = (day + timedelta(days=1)).strftime(pattern) != middle
+        if day.strftime(pattern) == middle and is_of_one_day:
             return Series(tuple(parts[:start]), tuple(parts[start + length :]), pattern, day)
     return None
 
@@ -96,15 +98,24 @@ def _read_night(output: Folder, partition: str, day: date) -> ProfiledDay | None
         profile = Profile.from_json(manifest[CHECKS]["profile"])
     else:
         profile = _profile_by_files(output, partition, manifest)
+        if profile is None:
+            return None
     model = manifest["job"]["model"]
     return ProfiledDay(day=day, profile=profile, digest=model["digest"], model_id=model["id"])
 
 
-def _profile_by_files(output: Folder, partition: str, manifest: Mapping[str, Any]) -> Profile:
-    """By some of the files; the rows and their statuses, which the manifest has, are of all."""
+def _profile_by_files(
+    output: Folder, partition: str, manifest: Mapping[str, Any]
+) -> Profile | None:
+    """By some of the files; the rows and their statuses, which the manifest has, are of all.
+
+    None where one of them was removed, as by hand: that says nothing of the night that is judged.
+    """
     names = [inside(partition, entry["name"]) for entry in manifest["files"]]
     step = max(len(names) / _MOST_FILES, 1)
     chosen = [names[int(step * i)] for i in range(min(len(names), _MOST_FILES))]
+    if any(output.info(name) is None for name in chosen):
+        return None
     config = manifest["job"]["config"].get("output", {})
     profile = sum_profiles(read_profiles(output, chosen, NamesConfig.model_validate(config)))
     labels = {**profile.labels, "status": manifest["statuses"]}

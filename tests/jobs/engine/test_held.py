@@ -325,6 +325,27 @@ def test_history_of_a_version_without_checks_is_read_from_its_files(tmp_path: Pa
     hold(nights)
 
 
+def test_an_earlier_night_whose_files_were_removed_by_hand_holds_up_none(tmp_path: Path) -> None:
+    nights = Nights(tmp_path)
+    for number in range(2):
+        nights.write(number)
+        nights.run(directory(number), checks=None)
+    for path in (nights.root / directory(0)).glob("*.parquet"):
+        path.unlink()
+    nights.write(2)
+    assert list(nights.run(directory(2)).published) == [directory(2)]
+
+
+def test_a_partition_with_the_characters_of_patterns_is_published(nights: Nights) -> None:
+    name = "dt=[1]"
+    write_documents(nights.source, {name: [""] * 3})
+    loose = ChecksConfig(action="hold", limits={"rows": (10, None)})
+    made = nights.run("dt=?1?", checks=loose)
+    assert list(made.held) == [name]
+    assert let_through(nights, name) == 0
+    assert (nights.root / name / SUCCESS).exists()
+
+
 def test_another_model_is_held_and_a_replacement_is_not(nights: Nights) -> None:
     other = replace(JOB, model_id="model-b", model_digest="digest-b")
     nights.write(6)

@@ -70,6 +70,12 @@ def test_a_partition_without_a_day(partition: str) -> None:
     assert series_of(partition, "dt=%Y-%m-%d") is None
 
 
+def test_a_month_has_no_day_before() -> None:
+    """Else each month would be a month of equal nights."""
+    assert series_of("month=2026-03", "month=%Y-%m") is None
+    assert series_of("", "") is None
+
+
 def test_history_is_what_is_published(tmp_path: Path) -> None:
     """A day that was only begun is none, and neither is a day after."""
     profile = {"rows": 3, "labels": {}, "numbers": {}}
