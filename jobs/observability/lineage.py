@@ -74,7 +74,13 @@ def recorded(datasets: Datasets, uri: str | None, say: Callable[[str], None]) ->
     Raises ConfigError where events are asked for and the package is missing.
     """
     ending = Ending()
-    client = _open(uri)
+    client: OpenLineageClient | None = None
+    try:
+        client = _open(uri)
+    except ConfigError:
+        raise
+    except Exception as problem:  # of settings that the client cannot use, of any class
+        say(f"OpenLineage events are not sent: {describe(problem)}")
     if client is None:
         yield ending
         return
@@ -94,7 +100,7 @@ def recorded(datasets: Datasets, uri: str | None, say: Callable[[str], None]) ->
     try:
         yield ending
     except Exception as error:
-        send(RunState.FAIL, mask(str(error)) or describe(error))
+        send(RunState.FAIL, str(error) or describe(error))
         raise
     except BaseException:
         send(RunState.ABORT)
@@ -129,6 +135,8 @@ def _open(uri: str | None) -> "OpenLineageClient | None":
     parts = urlsplit(uri)
     hide({"password": parts.password or "", "api_key": key or ""})
     config = HttpConfig(f"{parts.scheme}://{parts.netloc}", timeout=_SEND_SECONDS)
+    # a server that is silent would else hold up a run for 40 s at its start and at its end
+    config.retry = {**config.retry, "total": 1}
     if parts.path.strip("/"):
         config.endpoint = parts.path.strip("/")
     if key:
@@ -152,7 +160,7 @@ def _event(
     if error is not None:
         run.facets = {
             "errorMessage": error_message_run.ErrorMessageRunFacet(
-                error, programmingLanguage="python"
+                mask(error), programmingLanguage="python"
             )
         }
     if state == RunState.COMPLETE:

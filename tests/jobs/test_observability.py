@@ -261,6 +261,37 @@ def test_a_server_that_is_gone_fails_no_run(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
+    ("variables", "uri"),
+    [
+        ({"OPENLINEAGE_URL": "no url"}, None),
+        ({"OPENLINEAGE__TRANSPORT__TYPE": "nonsense"}, None),
+        ({}, "http://[no"),
+    ],
+)
+def test_settings_that_the_client_cannot_use_fail_no_run(
+    variables: dict[str, str],
+    uri: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("openlineage.client")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said: list[str] = []
+    with recorded(DATASETS, uri, said.append) as ending:
+        ending.rows = 1
+    assert [line.startswith("OpenLineage events are not sent: ") for line in said] == [True]
+
+
+def test_why_rows_are_missing_is_told_without_credentials(tmp_path: Path) -> None:
+    pytest.importorskip("openlineage.client")
+    path = tmp_path / "events.jsonl"
+    with recorded(DATASETS, str(path), print) as ending:
+        ending.error = "s3://key:s3cr3tvalue@b/x is gone"
+    assert events(path)[1]["eventType"] == "FAIL"
+    assert "s3cr3tvalue" not in path.read_text()
+
+
+@pytest.mark.parametrize(
     ("uri", "expected"),
     [
         ("s3://bucket/a/b/", ("s3://bucket", "a/b")),
