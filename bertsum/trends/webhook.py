@@ -39,13 +39,20 @@ def webhook_address(config: WebhookConfig, environment: str | None) -> SplitResu
         raise ConfigError(
             f"--webhook: set {VARIABLE}, or webhook.url in the configuration file, to the address"
         )
-    parts = urlsplit(url)
+    hide({"webhook_secret": url})
+    try:
+        parts = urlsplit(url)
+        # both raise for what no request can be made of
+        is_address = bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except ValueError:  # UnicodeError is one
+        parts, is_address = urlsplit(""), False
     # the path alone is the secret of most webhooks, and libraries may name it without the host
-    hide({"webhook_secret": [url, parts.path, parts.query]})
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    hide({"webhook_secret": [parts.path, parts.query]})
+    is_writable = url.isascii() and url.strip().isprintable() and " " not in url.strip()
+    if parts.scheme not in ("http", "https") or not is_address or not is_writable:
         raise ConfigError(
-            f"the address of the webhook ({VARIABLE} or webhook.url) does not begin with https:// "
-            "or http:// and a host"
+            f"the address of the webhook ({VARIABLE} or webhook.url) is not https:// or http://, "
+            "a host and a path, in ASCII"
         )
     return parts
 

@@ -110,7 +110,12 @@ def test_the_environment_may_have_the_address_and_the_file_comes_first() -> None
 
 
 @pytest.mark.parametrize(
-    "url", [None, "", "file:///etc/passwd", "hooks.example.org/SECRET", "https://"]
+    "url",
+    [
+        *(None, "", "file:///etc/passwd", "hooks.example.org/SECRET", "https://"),
+        *("https://[hooks/SECRET", "https://hooks:x/SECRET", "https://a..b/SECRET"),
+        *("https://hooks/S\u00c9CRET", "https://hooks/a SECRET"),
+    ],
 )
 def test_a_wrong_address_is_not_shown(url: str | None) -> None:
     with pytest.raises(ConfigError, match="BERTSUM_WEBHOOK_URL") as raised:
