@@ -40,7 +40,9 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
 
     Raises InputError for a table without the columns that the configuration names.
     """
-    optional = filter(None, [config.language_column, config.targets_column, config.query_column])
+    optional = list(filter(None, [config.language_column, config.targets_column]))
+    if config.query_column is not None:
+        optional.append(config.query_column)
     for name in [config.text_column, *optional]:
         if name not in table.column_names:
             columns = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
@@ -76,7 +78,7 @@ def read_documents(table: pa.Table, config: SummarizerConfig) -> list[Document]:
         for index, (document, row) in enumerate(zip(documents, names.to_pylist(), strict=True)):
             # a null list, and a null or an empty name in a list, ask for nothing
             documents[index] = replace(document, targets=tuple(filter(None, row or ())))
-    if config.query_column:
+    if config.query_column is not None:
         for index, query in enumerate(read_texts(table, config.query_column)):
             documents[index] = replace(documents[index], query=query.text)
     return documents

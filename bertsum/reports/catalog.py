@@ -15,10 +15,20 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 import yaml
 
+from bertsum.errors import ConfigError
 from bertsum.reports.results import Results
 from bertsum.runs.input import reading
 from bertsum.runs.partitions import partition_of
-from bertsum.schema import MIXED, PREDICTION_SCHEMA, OutputGroup, Status, is_list, prediction_schema
+from bertsum.schema import (
+    MIXED,
+    PREDICTION_SCHEMA,
+    OutputGroup,
+    QueryStatus,
+    Status,
+    is_list,
+    prediction_schema,
+    same_names,
+)
 
 DESCRIPTIONS = {
     "summary": "Unchanged sentences of the document, in its order; null where there is no text.",
@@ -40,11 +50,16 @@ DESCRIPTIONS = {
     "keywords": "Phrases that stand for the document, with their scores.",
     "aspects": "Words that an opinion is about, where they stand, and their sentiment.",
     "targets": "Names, the sentiment towards each, and where the document mentions it.",
+    "query_scores": "Importance and query together, of each sentence of the summary, from 0 to 1.",
+    "query_spans": "Where words of the query stand in the summary's sentences, in code points.",
+    "query_status": "What became of the query: ok, empty or unknown; null where the model did not read.",
 }
 """Of each column that the job writes, by its name in the schema."""
 
 FILE, ROW = "bertsum_file", "bertsum_row"
 """Which row of which file a row of a view is of; together they are the key of a document."""
+
+_ROW_NUMBER = "file_row_number"  # as DuckDB calls it, which lets nobody choose
 
 _SQL_TYPES = {
     "string": "VARCHAR",
@@ -108,12 +123,20 @@ class Catalog:
         patterns = ", ".join(map(_literal, self.patterns))
         return (
             f"read_parquet([{patterns}], hive_partitioning = true, union_by_name = true, "
-            f"filename = '{FILE}', file_row_number = true)"
+            f"filename = '{FILE}', {_ROW_NUMBER} = true)"
         )
 
 
 def read_catalog(results: Results) -> Catalog:
-    """Look up columns, labels and partitions of a result."""
+    """Look up columns, labels and partitions of a result.
+
+    Raises ConfigError for a column of a name that the views need.
+    """
+    for column in same_names(results.dataset.schema.names, [FILE, _ROW_NUMBER]):
+        raise ConfigError(
+            f"the result has a column {column!r}, and views need this name for themselves: leave it "
+            "out by summarizer.keep_columns, or rename it in INPUT"
+        )
     records = results.records
     config = records.config
     root = records.output.uri
@@ -145,7 +168,7 @@ def read_catalog(results: Results) -> Catalog:
 def make_views(catalog: Catalog) -> list[View]:
     """A view with a row for each document, and one for each column of records."""
     taken = {name.casefold() for name in catalog.fields.names}
-    keys = [FILE, f"file_row_number AS {ROW}"]
+    keys = [FILE, f"{_ROW_NUMBER} AS {ROW}"]
     if "id" in taken:
         keys.append(_quote("id"))
     flat, views = keys[:2], []
@@ -227,6 +250,8 @@ def _column(catalog: Catalog, field: pa.Field) -> dict[str, Any]:
     values: Sequence[str] = catalog.labels.get(column or "", ())
     if column == "status":
         values = [status.value for status in Status]
+    if column == "query_status":
+        values = [status.value for status in QueryStatus]
     if values and not pt.is_map(field.type):
         # dbt puts each value between quotes as it is
         escaped = [_without_templates(value.replace("'", "''")) for value in values]
@@ -262,9 +287,9 @@ def _read_labels(results: Results, written: Mapping[str, str]) -> dict[str, list
     They are those of the models, of which one row tells all.
     """
     labels: dict[str, list[str]] = {}
-    names = {
-        c: name for name, c in written.items() if c.endswith("_scores") and c != "summary_scores"
-    }
+    schema = results.dataset.schema
+    maps = {field.name for field in schema if pt.is_map(field.type)}
+    names = {c: name for name, c in written.items() if name in maps}
     wanted = {entry.file.job: set(names) for entry in results.records.files}
     for entry in results.records.files:
         missing = wanted[entry.file.job]

@@ -129,7 +129,7 @@ def _problem(schema: pa.Schema, config: SummarizerConfig) -> str | None:
             is_texts,
             "a column of lists of strings",
         )
-    if problem is None and config.query_column:
+    if problem is None and config.query_column is not None:
         problem = column_problem(schema, "query_column", config.query_column)
     if problem is not None:
         return problem

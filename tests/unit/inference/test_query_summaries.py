@@ -180,6 +180,8 @@ def test_what_is_refused(checkpoint, family):
         make(checkpoint, outputs=["query"])
     with pytest.raises(InputError, match="there is no column 'asked'"):
         make(checkpoint, query_column="asked")(pa.table({"document": ["The cat."]}))
+    with pytest.raises(InputError, match="there is no column ''"):
+        make(checkpoint, query_column="")(pa.table({"document": ["The cat."]}))
     with pytest.raises(InputError, match="strings are expected"):
         make(checkpoint, query_column="asked")(pa.table({"document": ["The cat."], "asked": [1]}))
     with pytest.raises(InputError, match="query_status"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -45,6 +46,9 @@ def predict_all(text: str, number: int) -> Prediction:
         "sentiment_scores": scores,
         "embedding": [0.5, -1.5],
         "targets": [target] if number % 3 == 0 else [],
+        "query_scores": [0.75],
+        "query_spans": [span(0, 5)],
+        "query_status": "ok",
     }
     return Prediction(**values | changed)
 
@@ -115,7 +119,8 @@ def test_the_flat_view_has_every_row_and_plain_columns(
 
 
 def test_each_list_of_records_has_a_view(database: duckdb.DuckDBPyConnection, output: Path) -> None:
-    for column in ("sentences", "keywords", "aspects", "targets", "summary_spans"):
+    spans = ("summary_spans", "query_spans")
+    for column in ("sentences", "keywords", "aspects", "targets", *spans):
         view = f"news_2026_{column}"
         types = dict(row[:2] for row in database.execute(f"DESCRIBE {view}").fetchall())
         assert not [name for name, kind in types.items() if kind[-1] in ")]"], types
@@ -167,7 +172,7 @@ def test_the_source_has_descriptions_and_tests_that_hold(output: Path, tmp_path:
                 condition = f'"{name}" NOT IN ({literals})'
             query = f"SELECT count(*) FROM {location} WHERE {condition}"
             assert database.execute(query).fetchone() == (0,), (name, test)
-    assert num_tests == 7  # 4 columns without nulls; status, sentiment and topic
+    assert num_tests == 8  # 4 columns without nulls; query_status, status, sentiment, topic
     accepted = columns["sentiment"]["data_tests"][0]["accepted_values"]["arguments"]["values"]
     assert accepted == ["positive", LABEL.replace("'", "''").replace("{", "{{ '{' }}"), "mixed"]
     assert table["config"]["loaded_at_field"] == 'cast("dt" as timestamp)'
@@ -189,6 +194,27 @@ def test_without_days_freshness_is_that_of_the_publication(tmp_path: Path) -> No
 def test_every_column_has_a_description() -> None:
     assert DESCRIPTIONS.keys() == set(prediction_schema(tuple(OutputGroup)).names)
     assert all(status.value in DESCRIPTIONS["status"] for status in Status)
+
+
+@pytest.mark.parametrize("name", ["Bertsum_File", "file_row_number"])
+def test_a_column_that_views_cannot_have_is_named(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    table = pa.table({"document": ["Alpha. Beta."], name: [1]})
+    pq.write_table(table, tmp_path / "in" / "documents.parquet")
+    Run(tmp_path / "in", tmp_path / "out").run()
+    assert main([str(tmp_path / "out"), "--views", str(tmp_path / "views.sql")]) == 2
+    assert f"a column {name!r}" in capsys.readouterr().err
+
+
+def test_a_column_of_the_input_is_no_map_for_its_name(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    table = pa.table({"document": ["Alpha. Beta."], "topic_scores": [0.5]})
+    pq.write_table(table, tmp_path / "in" / "documents.parquet")
+    run = Run(tmp_path / "in", tmp_path / "out", job=Job("model-a", "d", SummarizerConfig()))
+    run.run()
+    assert "topic_scores" not in read_catalog(read_results(tmp_path / "out")).labels
 
 
 def test_an_unfinished_run_has_no_views(
