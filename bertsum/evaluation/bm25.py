@@ -1,12 +1,8 @@
 """BM25, the ranking of documents by the words that they share with a query.
 
-Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15,
-with the weight of a word as Lucene has it, which is never below 0.
-
-Shapes: N documents.
+What a word adds is `word_gains`, as it is for sentences. Shapes: N documents.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -14,12 +10,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from bertsum.text.phrases.query_words import FloatArray, word_gains
 from bertsum.text.sentences import UNSPACED_LANGUAGES
 from bertsum.text.words import words
-
-_K1, _B = 1.2, 0.75  # how soon a word's repetitions saturate; how much a long document loses
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Bm25:
@@ -29,21 +22,25 @@ class Bm25:
         """`documents`: the words of each."""
         lengths: list[int] = []
         indices: dict[str, list[int]] = defaultdict(list)
-        counts: dict[str, list[int]] = defaultdict(list)
+        hits: dict[str, list[int]] = defaultdict(list)
         for index, document in enumerate(documents):
             lengths.append(len(document))
             for word, count in Counter(document).items():
                 indices[word].append(index)
-                counts[word].append(count)
+                hits[word].append(count)
         self._num_documents = len(lengths)
         mean = sum(lengths) / max(1, len(lengths)) or 1.0
-        norms = _K1 * (1 - _B + _B * np.array(lengths) / mean)  # [N]
+        multiples = np.array(lengths, np.float64) / mean  # [N]
         # of each word the documents that have it, and what it adds to their scores
         self._postings: dict[str, tuple[npt.NDArray[np.int64], FloatArray]] = {}
         for word, having in indices.items():
-            rows, frequencies = np.array(having), np.array(counts[word])
-            weight = math.log(1 + (len(lengths) - len(having) + 0.5) / (len(having) + 0.5))
-            gains = weight * frequencies * (_K1 + 1) / (frequencies + norms[rows])
+            rows = np.array(having)
+            gains = word_gains(
+                np.array(hits[word], np.float64),
+                multiples[rows],
+                num_with=len(having),
+                num_texts=len(lengths),
+            )
             self._postings[word] = rows, gains
 
     def scores(self, query: Sequence[str]) -> FloatArray:

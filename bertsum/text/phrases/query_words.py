@@ -26,8 +26,10 @@ _RUN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}][\w{MARKS}]*?(?=[{UNSPACED}]|\
 _IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _ENGLISH_ENDING = re.compile(r"(?:ing|edly|ed|es|s|ly|e)$")
 _SHORTEST_STEM = 3  # letters that must be left of a word: `red` has no ending
-# Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework", section 3.5.1
+# of BM25: how soon a word's repetitions saturate; how much a long text loses
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def query_words(query: str, language: str) -> frozenset[str]:
@@ -52,7 +54,7 @@ def word_spans(text: str, words: frozenset[str], language: str) -> list[Span]:
     return spans
 
 
-def bm25(sentences: Sequence[str], words: frozenset[str], language: str) -> npt.NDArray[np.float64]:
+def bm25(sentences: Sequence[str], words: frozenset[str], language: str) -> FloatArray:
     """[S] how much each sentence has of a query's words, the rare ones of the document above all.
 
     0 for a sentence that has none. A word that most sentences have counts little, but never less
@@ -66,11 +68,26 @@ def bm25(sentences: Sequence[str], words: frozenset[str], language: str) -> npt.
     scores = np.zeros(len(sentences))
     for word in sorted(words):  # a sum of one order has the same bits each time
         hits = np.array([count[word] for count in counts], np.float64)
-        num_with = np.count_nonzero(hits)
-        rarity = math.log(1 + (len(counts) - num_with + 0.5) / (num_with + 0.5))
-        damping = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths)
-        scores += rarity * hits * (_SATURATION + 1) / (hits + damping)
+        num_with = int(np.count_nonzero(hits))
+        scores += word_gains(hits, lengths, num_with=num_with, num_texts=len(counts))
     return scores
+
+
+def word_gains(
+    hits: FloatArray, lengths: FloatArray, *, num_with: int, num_texts: int
+) -> FloatArray:
+    """[T] what a word adds to the BM25 of texts.
+
+    Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation
+    3.15, with the rarity of a word as Lucene has it, which is never below 0.
+
+    - `hits`: [T] how often each text has the word.
+    - `lengths`: [T] words of each text, as a multiple of the mean.
+    - `num_with`: how many of all `num_texts` texts have the word.
+    """
+    rarity = math.log(1 + (num_texts - num_with + 0.5) / (num_with + 0.5))
+    damping = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * lengths)
+    return rarity * hits * (_SATURATION + 1) / (hits + damping)
 
 
 def _words(text: str, language: str, *, singles: bool = False) -> Iterator[tuple[str, Span]]:
