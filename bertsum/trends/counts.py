@@ -139,8 +139,12 @@ def _groups(batch: pa.RecordBatch, names: _Names, day: date | None) -> Iterator[
     if day is not None:
         days = pa.repeat(pa.scalar(day, pa.date32()), size)
     else:
-        assert names.config.time is not None  # see `check_time`
-        days = _days(batch, names)
+        time = names.config.time
+        assert time is not None  # see `check_time`
+        try:
+            days = days_of_column(batch[time], names.config.time_zone)
+        except ValueError as error:
+            raise ConfigError(f"--time {time!r}: {error}; dates, times and texts do") from error
     labels = pa.nulls(size, pa.string())
     if names.label is not None:
         labels = batch[names.label].cast(pa.string())
@@ -151,14 +155,6 @@ def _groups(batch: pa.RecordBatch, names: _Names, day: date | None) -> Iterator[
             yield name, _Rows(days, values, labels)
         else:
             yield name, _exploded(name, batch[column], _Rows(days, labels, labels))
-
-
-def _days(batch: pa.RecordBatch, names: _Names) -> pa.Array:
-    time = str(names.config.time)
-    try:
-        return days_of_column(batch[time], names.config.time_zone)
-    except ValueError as error:
-        raise ConfigError(f"--time {time!r}: {error}; dates, times and texts do") from error
 
 
 def _exploded(name: str, column: pa.Array, rows: _Rows) -> _Rows:
@@ -180,17 +176,16 @@ def _exploded(name: str, column: pa.Array, rows: _Rows) -> _Rows:
         if text == "text":  # as documents write it, also at the start of a sentence
             column = pc.utf8_lower(column)
     try:
-        values = _without_bad_bytes(column) if is_binary(column.type) else column.cast(pa.string())
+        if is_binary(column.type):  # a kept column of bytes, which may not be UTF-8
+            texts: list[str | None] = []
+            for value in column.to_pylist():
+                texts.append(None if value is None else value.decode("utf-8", "replace"))
+            values = pa.array(texts, pa.string())
+        else:
+            values = column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(f"--by {name!r}: {column.type} is no value of a group") from error
     return _Rows(days, values, labels)
-
-
-def _without_bad_bytes(column: pa.Array) -> pa.Array:
-    texts: list[str | None] = []
-    for value in column.to_pylist():
-        texts.append(None if value is None else value.decode("utf-8", "replace"))
-    return pa.array(texts, pa.string())
 
 
 def _count(column: str, rows: _Rows) -> pa.Table:

@@ -1,7 +1,6 @@
 """The day of a row: by the name of its partition, or by a column."""
 
 import re
-from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -73,10 +72,8 @@ def days_of_column(column: pa.Array, time_zone: str) -> pa.Array:
         return column.cast(pa.date32(), safe=False)
     if pt.is_string(column.type) or pt.is_large_string(column.type):
         distinct = column.unique()
-        days = pa.array(_parsed(distinct.to_pylist()), pa.date32())
+        texts = distinct.to_pylist()
+        parsed = [None if text is None else parse_day(text) for text in texts]
+        days = pa.array(parsed, pa.date32())
         return days.take(pc.index_in(column, distinct))
     raise ValueError(f"a column of {column.type} tells no day")
-
-
-def _parsed(texts: Sequence[str | None]) -> list[date | None]:
-    return [None if text is None else parse_day(text) for text in texts]

@@ -81,7 +81,9 @@ def make_series(counts: pa.Table, least_rows: int) -> Series:
         pc.equal(largest["column"], ALL_ROWS.column),
         pc.greater_equal(largest["rows_sum_max"], least_rows),
     )
-    groups = sorted(_groups(largest.filter(is_wanted)))
+    wanted = largest.filter(is_wanted)
+    pairs = zip(wanted["column"].to_pylist(), wanted["value"].to_pylist(), strict=True)
+    groups = sorted(Group(*pair) for pair in pairs)
     days = counts["day"].unique()
     days = days.take(pc.array_sort_indices(days))
     # sorted, so that labels have one order however the counts came together
@@ -115,8 +117,3 @@ def _indices(counts: pa.Table, groups: Sequence[Group]) -> Counts:
         is_here = (place >= 0) & pc.equal(counts["column"], column).to_numpy()
         indices[is_here] = np.array(of_column)[place[is_here]]
     return indices
-
-
-def _groups(table: pa.Table) -> list[Group]:
-    columns, values = table["column"].to_pylist(), table["value"].to_pylist()
-    return [Group(*pair) for pair in zip(columns, values, strict=True)]

@@ -9,7 +9,6 @@ suffix is none that `**/*.parquet` finds.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -56,14 +55,18 @@ def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = Tru
     Raises ConfigError where nothing is published, or no file has one of the columns, and
     InputError for a damaged file.
     """
-    files = [file for file in result.files if _is_published(result, file.name)]
+    is_whole = "" in result.published
+    files = [f for f in result.files if is_whole or partition_of(f.name) in result.published]
     if not files:
         raise ConfigError(
             f"{result.output} has no complete partition yet; `bertsum status` says what is missing"
         )
     name = f"{STATE}/{_digest(result, config)}.arrow"
     before = _read_state(result.output, name) if keep_state else _STATE.empty_table()
-    kept = _still_valid(before, files)
+    # counts of files that OUTPUT has with the same bytes
+    wanted = pa.array([f"{file.sha256 or ''} {file.name}" for file in files], pa.string())
+    having = pc.binary_join_element_wise(before["sha256"], before["file"], " ")
+    kept = before.filter(pc.is_in(having, value_set=wanted))
     known = set(kept["file"].unique().to_pylist())
     new = [file for file in files if file.name not in known]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -85,10 +88,6 @@ def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = Tru
         without_day=pc.sum(without_day).as_py() or 0,
         problem=problem,
     )
-
-
-def _is_published(result: Result, name: str) -> bool:
-    return "" in result.published or partition_of(name) in result.published
 
 
 def _digest(result: Result, config: TrendsConfig) -> str:
@@ -121,17 +120,6 @@ def _write_state(output: Folder, name: str, state: pa.Table) -> str | None:
     except OutputError as error:
         return str(error)
     return None
-
-
-def _still_valid(state: pa.Table, files: Sequence[ResultFile]) -> pa.Table:
-    """Counts of files that OUTPUT has with the same bytes."""
-    wanted = pa.array([_identity(file.name, file.sha256) for file in files], pa.string())
-    having = pc.binary_join_element_wise(state["sha256"], state["file"], " ")
-    return state.filter(pc.is_in(having, value_set=wanted))
-
-
-def _identity(name: str, sha256: str | None) -> str:
-    return f"{sha256 or ''} {name}"
 
 
 def _count(result: Result, file: ResultFile, config: TrendsConfig) -> pa.Table:

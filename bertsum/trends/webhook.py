@@ -121,7 +121,9 @@ def send(address: SplitResult, message: bytes, config: WebhookConfig) -> int:
                 reason = f"status {error.code}"
                 if error.code < 500 and error.code not in (408, 425, 429):
                     break
-                pause = _asked_pause(error.headers) or pause
+                asked = error.headers.get("Retry-After", "")
+                if asked.isdecimal():  # a date there is left to our own pauses
+                    pause = min(float(asked), _MOST_PAUSE_SECONDS) or pause
         except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
             cause = getattr(error, "reason", error)
             reason = type(cause).__name__ if isinstance(cause, Exception) else "no connection"
@@ -131,11 +133,3 @@ def send(address: SplitResult, message: bytes, config: WebhookConfig) -> int:
         f"the webhook at {address.hostname} did not take the alarms: {reason}, after {attempt} "
         "try(s); the same command sends them again"
     )
-
-
-def _asked_pause(headers: Message) -> float | None:
-    """Seconds of `Retry-After`; a date there is left to our own pauses."""
-    text = headers.get("Retry-After", "")
-    if not text.isdecimal():
-        return None
-    return min(float(text), _MOST_PAUSE_SECONDS)
