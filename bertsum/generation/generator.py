@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
 
 import pyarrow as pa
 import torch
@@ -56,6 +56,7 @@ class Generator:
                 self._device, seq2seq.model.dtype, self._decoder.cached_size // 16
             )
         self.max_batch_tokens = max_batch_tokens
+        self._detector = cache(LanguageDetector)  # loaded where it is first asked for
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
 
     def stream(
@@ -83,7 +84,7 @@ class Generator:
     def _write(self, table: pa.Table, on_progress: Progress | None) -> list[Written]:
         with self._timed("prepare"):
             documents = read_texts(table, self._config.text_column)
-            rows = [_unread(document) for document in documents]
+            rows: list[Written | None] = [None] * len(documents)
             texts = self._texts(table, documents, rows)
             readings = self._read(texts, rows)
             self._leave_out_unknown(readings, rows)
@@ -110,13 +111,15 @@ class Generator:
         tags = self._optional(table, self._config.language_column)
         texts: dict[int, Text] = {}
         for index, document in enumerate(documents):
-            if rows[index] is not None:
+            prediction = unreadable(document)
+            if prediction is not None:
+                rows[index] = Written(status=prediction.status, error=prediction.error)
                 continue
             text = document.text or ""
             given = base_language(tags[index]) or base_language(self._config.language)
             name = None
             if self._task.languages:
-                given = given or base_language(self._detect(text))
+                given = given or base_language(self._detector()(text))
                 name = source_language(self._task, given)
                 if name is None:
                     reason = f"the model does not read {given!r}"
@@ -238,11 +241,6 @@ class Generator:
         # of a count that no text can have only the last bits would be left
         return [count if count and 0 < count < 2**31 else None for count in counts]
 
-    @cached_property
-    def _detect(self) -> LanguageDetector:
-        """The detector, which is loaded where it is first asked for."""
-        return LanguageDetector()
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -250,11 +248,3 @@ class Generator:
             yield
         finally:
             self.stage_seconds[stage] += time.perf_counter() - start
-
-
-def _unread(document: Document) -> Written | None:
-    """The row of a text that no model should see, or None."""
-    prediction = unreadable(document)
-    if prediction is None:
-        return None
-    return Written(status=prediction.status, error=prediction.error)

@@ -14,7 +14,6 @@ from torch import nn
 
 from bertsum.checkpoints.config import CONFIG_FILE
 from bertsum.checkpoints.size_checks import (
-    Shapes,
     check_amount,
     check_numbers,
     file_shapes,
@@ -124,7 +123,9 @@ def _read_files(directory: Path) -> "tuple[PreTrainedConfig, PreTrainedTokenizer
         check_numbers(path, config.to_dict(), shapes)
         make = partial(AutoModelForSeq2SeqLM.from_config, config)
         skeleton: nn.Module = without_numbers(make)
-        check_amount(path, config.to_dict(), _own_shapes(skeleton), shapes)
+        # a weight that several modules share counts once, as in a file
+        own_shapes = {name: tuple(weight.shape) for name, weight in skeleton.named_parameters()}
+        check_amount(path, config.to_dict(), own_shapes, shapes)
         with warnings.catch_warnings():
             # without the package Marian's texts have other tokens: rows would depend on the node
             warnings.filterwarnings("error", message=".*sacremoses")
@@ -143,11 +144,6 @@ def _read_files(directory: Path) -> "tuple[PreTrainedConfig, PreTrainedTokenizer
             f"{directory} is no sequence-to-sequence model that Transformers can load: {error}"
         ) from error
     return config, tokenizer
-
-
-def _own_shapes(model: nn.Module) -> Shapes:
-    """Shape of each weight; one that several modules share counts once, as in a file."""
-    return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
 
 
 def _positions(
