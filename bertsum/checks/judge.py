@@ -91,21 +91,18 @@ def judge(
         return findings
     last = history[-1]
     if tonight.digest != last.digest and rules.same_model and not is_replacing:
-        findings.append(Finding("model", _other_model(tonight, last)))
+        # two checkpoints at one path have the same name
+        content = ", with other content" if tonight.model_id == last.model_id else ""
+        reason = (
+            f"model {tonight.model_id}{content}; {last.day}, the last published day before, is of "
+            f"model {last.model_id}"
+        )
+        findings.append(Finding("model", reason))
     digest = tonight.digest if is_replacing else last.digest
     compared = [night for night in history if night.digest == digest]
     if tonight.day is not None and len(compared) >= rules.min_history:
         findings += _departures(tonight, measures, compared, rules)
     return findings
-
-
-def _other_model(tonight: ProfiledDay, last: ProfiledDay) -> str:
-    """In words; two checkpoints at one path have the same name."""
-    content = ", with other content" if tonight.model_id == last.model_id else ""
-    return (
-        f"model {tonight.model_id}{content}; {last.day}, the last published day before, is of "
-        f"model {last.model_id}"
-    )
 
 
 def _beyond_limits(
