@@ -5,7 +5,7 @@ Offsets count UTF-16 code units, as JavaScript does; those of OUTPUT count code 
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -163,6 +163,16 @@ def make_reading(values: Mapping[str, Any], text: str | None, config: Summarizer
         chosen_spans = _spans([sentences[index] for index in chosen])
     else:
         chosen_spans = _split_again(text, language or config.language, chosen, value)
+    sentence_rows: list[SentenceRow] | None = None
+    if sentences is not None:
+        located = _located(sentences, convert)
+        sentence_rows = [(a, b, _round(s["score"]), s["sentiment"]) for a, b, s in located]
+    aspect_rows: list[tuple[int, int, str, float]] | None = None
+    if aspects is not None:
+        located = _located(aspects, convert)
+        aspect_rows = [
+            (a, b, aspect["sentiment"], _round(aspect["score"])) for a, b, aspect in located
+        ]
     return Reading(
         status=value("status"),
         error=value("error"),
@@ -178,9 +188,9 @@ def make_reading(values: Mapping[str, Any], text: str | None, config: Summarizer
         language=language if isinstance(language, str) else None,
         topic=value("topic"),
         topic_scores=_scores(value("topic_scores")),
-        sentences=None if sentences is None else _sentence_rows(sentences, convert),
+        sentences=sentence_rows,
         keywords=None if keywords is None else [(k["text"], _round(k["score"])) for k in keywords],
-        aspects=None if aspects is None else _aspect_rows(aspects, convert),
+        aspects=aspect_rows,
         targets=None if targets is None else _target_rows(targets, convert),
     )
 
@@ -280,24 +290,13 @@ def _to_utf16(text: str | None) -> Callable[[Iterable[Span]], list[Span]]:
     return convert
 
 
-def _sentence_rows(
-    sentences: Sequence[Mapping[str, Any]], convert: Callable[[Iterable[Span]], list[Span]]
-) -> list[SentenceRow]:
-    rows: list[SentenceRow] = []
-    for sentence in sentences:
-        for start, stop in convert(_spans([sentence])):
-            rows.append((start, stop, _round(sentence["score"]), sentence["sentiment"]))
-    return rows
-
-
-def _aspect_rows(
-    aspects: Sequence[Mapping[str, Any]], convert: Callable[[Iterable[Span]], list[Span]]
-) -> list[tuple[int, int, str, float]]:
-    rows: list[tuple[int, int, str, float]] = []
-    for aspect in aspects:
-        for start, stop in convert(_spans([aspect])):
-            rows.append((start, stop, aspect["sentiment"], _round(aspect["score"])))
-    return rows
+def _located(
+    records: Iterable[Mapping[str, Any]], convert: Callable[[Iterable[Span]], list[Span]]
+) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
+    """Start and end of each record, and the record, without those that the page cuts off."""
+    for record in records:
+        for start, stop in convert(_spans([record])):
+            yield start, stop, record
 
 
 def _target_rows(

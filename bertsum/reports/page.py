@@ -27,8 +27,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def render(report: Report) -> str:
     """The page of a run. Equal reports give equal pages; it can be encoded as UTF-8."""
     values = report_values(report)
-    title = f"Report: {values['run']['output']}"
-    return page(title, _summary(values["run"]), values, _RUN_SCRIPTS, skip="documents")
+    run = values["run"]
+    statuses: dict[str, int] = {}
+    for counts in run["statistics"]["statuses"].values():
+        for status, rows in counts.items():
+            statuses[status] = statuses.get(status, 0) + rows
+    shown = ", ".join(f"{status} {rows:,}" for status, rows in statuses.items()) or "no row"
+    state = "Complete"
+    if run["limit"] is not None and not run["is_complete"]:
+        state = f"A try-out of the first {run['limit']:,} rows"
+    elif not run["is_complete"]:
+        missing = f"{run['missing_units']:,} units of {run['missing_rows']:,} rows are missing"
+        state = f"Incomplete: {missing}; this page shows what is there"
+    # one sentence that says what the page is about; also for readers without scripts
+    summary = f"{state}. {run['rows']:,} rows by model {run['model']['id']}: {shown}."
+    return page(f"Report: {run['output']}", summary, values, _RUN_SCRIPTS, skip="documents")
 
 
 def render_measures(report: MeasuresReport) -> str:
@@ -69,23 +82,6 @@ def as_script_data(value: Any) -> str:
     for character in "<>\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _summary(run: dict[str, Any]) -> str:
-    """One sentence that says what the page is about; also for readers without scripts."""
-    statuses: dict[str, int] = {}
-    for counts in run["statistics"]["statuses"].values():
-        for status, rows in counts.items():
-            statuses[status] = statuses.get(status, 0) + rows
-    shown = ", ".join(f"{status} {rows:,}" for status, rows in statuses.items()) or "no row"
-    state = "Complete"
-    if not run["is_complete"]:
-        missing = f"{run['missing_units']:,} units of {run['missing_rows']:,} rows are missing"
-        if run["limit"] is not None:
-            state = f"A try-out of the first {run['limit']:,} rows"
-        else:
-            state = f"Incomplete: {missing}; this page shows what is there"
-    return f"{state}. {run['rows']:,} rows by model {run['model']['id']}: {shown}."
 
 
 def _asset(name: str) -> str:

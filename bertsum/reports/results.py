@@ -104,8 +104,10 @@ def read_results(output: str | Path, *, published_only: bool = False) -> Results
     if not result.is_complete:
         if not published_only or not result.published:
             raise IncompleteError(_unfinished(result))
-        files = [f for f in result.files if partition_of(f.name) in result.published]
-        result = _only(result, files)
+        values = {name: getattr(result, name) for name in Result.__dataclass_fields__}
+        values["files"] = [f for f in result.files if partition_of(f.name) in result.published]
+        # a new one, which counts its `first_rows` anew
+        result = Result(**values | {"missing_units": 0, "missing_rows": 0})
     return Results(dataset=_dataset(result), records=result)
 
 
@@ -123,12 +125,6 @@ def _unfinished(result: Result) -> str:
             "read_results(OUTPUT, published_only=True) reads these"
         )
     return f"the run in {result.output} is not finished: {state} (`bertsum status`); {advice}"
-
-
-def _only(result: Result, files: Sequence[Any]) -> Result:
-    """The result with some of its files; `first_rows` is counted anew."""
-    values = {name: getattr(result, name) for name in Result.__dataclass_fields__}
-    return Result(**values | {"files": files, "missing_units": 0, "missing_rows": 0})
 
 
 def _dataset(result: Result) -> ds.Dataset:

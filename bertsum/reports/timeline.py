@@ -88,7 +88,9 @@ def make_timeline(result: Result) -> Timeline:
             spans.append(_Span(entry.written, entry.written, entry))
     spans.sort(key=lambda span: (span.start, span.entry.name))
     groups = list(_groups(spans))
-    longest = max((_length(group) for group in groups), default=0.0)
+    longest = 0.0
+    for group in groups:
+        longest = max(longest, max(span.end for span in group) - group[0].start)
     stretches: list[Stretch] = []
     units: list[SlowUnit] = []
     for index, group in enumerate(groups):
@@ -126,10 +128,6 @@ def _groups(spans: Sequence[_Span]) -> Iterator[list[_Span]]:
             first = index
     if spans:
         yield list(spans[first:])
-
-
-def _length(group: Sequence[_Span]) -> float:
-    return max(span.end for span in group) - group[0].start
 
 
 def _with_beginnings(group: Sequence[_Span], before: float | None) -> list[_Span]:
