@@ -116,7 +116,12 @@ class Checks:
         for name in records:
             if partition_of(name) in open_partitions:
                 names[partition_of(name)].append(name)
-        for partition in sorted(filter(names.get, names), key=self._order):
+
+        def order(partition: str) -> tuple[str, str]:
+            series = series_of(partition, self.day_pattern)
+            return (series.day.isoformat() if series else "", partition)
+
+        for partition in sorted(filter(names.get, names), key=order):
             before = known.get(partition)
             profile = before.profile if before else self._profile(folder, names[partition], records)
             series = series_of(partition, self.day_pattern)
@@ -142,10 +147,6 @@ class Checks:
             if findings and self.rules.action == "warn":
                 self.warnings[partition] = checked[partition].reason
         return checked
-
-    def _order(self, partition: str) -> tuple[str, str]:
-        series = series_of(partition, self.day_pattern)
-        return (series.day.isoformat() if series else "", partition)
 
     def _profile(
         self, folder: Folder, names: Sequence[str], records: Mapping[str, FileRecord]

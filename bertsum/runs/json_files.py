@@ -77,8 +77,7 @@ class JsonFiles:
                 names.update(dict.fromkeys(row))
             for name in names:
                 known = self._types.get(name, pa.null())
-                data_type = _type_of([row.get(name) for row in chunk])
-                common = None if data_type is None else _common_type(known, data_type)
+                common = _common_type(known, [row.get(name) for row in chunk])
                 if common is None:
                     self._mixed[name] = None
                 # once mixed, always text, whatever the rows to come hold
@@ -136,22 +135,13 @@ def _mended(value: Any) -> Any:
     return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
-def _type_of(values: Sequence[object]) -> pa.DataType | None:
-    """None where the values have no common type."""
+def _common_type(known: pa.DataType, values: Sequence[object]) -> pa.DataType | None:
+    """Type of these values and of those before, which have the known one; None: there is none."""
     try:
-        return pa.array(values).type
+        schemas = [pa.schema({"value": data_type}) for data_type in (known, pa.array(values).type)]
+        # "permissive" widens: null and int64 to int64, int64 and double to double; not to text
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return None
-
-
-def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    if first == second:
-        return first
-    # "permissive" widens: null and int64 to int64, int64 and double to double; not to text
-    fields = [pa.schema([pa.field("value", data_type)]) for data_type in (first, second)]
-    try:
-        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         return None
 
 

@@ -74,25 +74,25 @@ class TimesWriter:
 
 def read_times(output: Folder, groups: Iterable[str]) -> dict[str, UnitTime]:
     """The times of these groups, by name of the file. A damaged record counts as none."""
+
+    def read(group: str) -> Mapping[str, UnitTime]:
+        name = _record_name(group)
+        if output.info(name) is None:
+            return {}
+        try:
+            units = json.loads(output.read_bytes(name))["units"]
+            return {
+                unit: UnitTime(float(begun), float(seconds), str(replica))
+                for unit, (begun, seconds, replica) in units.items()
+            }
+        except (OutputError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     times: dict[str, UnitTime] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for units in pool.map(lambda group: _read(output, group), groups):
+        for units in pool.map(read, groups):
             times |= units
     return times
-
-
-def _read(output: Folder, group: str) -> Mapping[str, UnitTime]:
-    name = _record_name(group)
-    if output.info(name) is None:
-        return {}
-    try:
-        units = json.loads(output.read_bytes(name))["units"]
-        return {
-            unit: UnitTime(float(begun), float(seconds), str(replica))
-            for unit, (begun, seconds, replica) in units.items()
-        }
-    except (OutputError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _record_name(group: str) -> str:

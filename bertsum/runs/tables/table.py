@@ -81,7 +81,12 @@ class Lake:
         Called before any work. Raises InputError when a column or partition does not fit, and
         OutputError as `publish` does.
         """
-        wanted, keys, dates = _unify(schemas), *_partition_keys(partitions)
+        wanted: dict[str, pa.DataType] = {}  # a column that is missing in some files is null there
+        for file_schema in schemas:
+            of_file = {field.name: table_type(field.name, field.type) for field in file_schema}
+            _refuse_clashes(of_file, wanted)
+            wanted |= of_file
+        keys, dates = _partition_keys(partitions)
         for key in keys:
             wanted[key] = pa.date32() if key in dates else pa.string()
         _refuse_other_case(wanted)
@@ -237,17 +242,6 @@ def table_type(name: str, data_type: pa.DataType) -> pa.DataType:
         f"column {name!r} is {data_type}, which Iceberg and Delta tables do not have; convert it "
         "in the input, or leave it out with summarizer.keep_columns"
     )
-
-
-def _unify(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
-    """Columns of all schemas; one that is missing in some files is null there."""
-    types: dict[str, pa.DataType] = {}
-    for schema in schemas:
-        new = {field.name: table_type(field.name, field.type) for field in schema}
-        _refuse_clashes(new, types)
-        for name, data_type in new.items():
-            types.setdefault(name, data_type)
-    return types
 
 
 def _refuse_clashes(wanted: Mapping[str, pa.DataType], types: Mapping[str, pa.DataType]) -> None:
