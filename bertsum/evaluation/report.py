@@ -221,27 +221,21 @@ def class_report(
 def _indices(
     expected: Sequence[str], known: Sequence[str]
 ) -> tuple[dict[str, int], list[str], npt.NDArray[np.int64]]:
-    """Rows of each unknown label, all labels, the known ones first, and [N] indices in them."""
-    names = [known_class(label, known) or label for label in expected]
-    unknown = _unknown_labels(names, known)
-    labels = [*known, *unknown]
-    index_of = {label: index for index, label in enumerate(labels)}
-    others = index_of.get(OTHERS, -1)  # every label has an index where there are no others
-    return unknown, labels, np.array([index_of.get(label, others) for label in names])
+    """Rows of each unknown label, all labels, the known ones first, and [N] indices in them.
 
-
-def _unknown_labels(expected: Sequence[str], known: Sequence[str]) -> dict[str, int]:
-    """Rows of each label that is not known, most frequent first.
-
-    The rare ones beyond _MOST_UNKNOWN count together as OTHERS.
+    Unknown labels begin with the most frequent one; those beyond _MOST_UNKNOWN count as OTHERS.
     """
-    counts = Counter(label for label in expected if label not in known)
+    names = [known_class(label, known) or label for label in expected]
+    counts = Counter(label for label in names if label not in known)
     # equally frequent ones by name, so that the report does not depend on the order of the rows
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     unknown = dict(ranked[:_MOST_UNKNOWN])
     if rare := ranked[_MOST_UNKNOWN:]:
         unknown[OTHERS] = sum(count for _, count in rare)
-    return unknown
+    labels = [*known, *unknown]
+    index_of = {label: index for index, label in enumerate(labels)}
+    others = index_of.get(OTHERS, -1)  # every label has an index where there are no others
+    return unknown, labels, np.array([index_of.get(label, others) for label in names])
 
 
 def _word_reports(table: pa.Table, models: Sequence[str]) -> Report:

@@ -39,8 +39,12 @@ def retrieval_reports(table: pa.Table, models: Sequence[str]) -> dict[str, dict[
             answers = [entry for entry in row["retrieval"] if entry["model"] == model]
             if answers and is_kept_here:
                 chosen.append(row | answers[0])
-        if chosen:
-            reports[model] = _pairs_report(chosen) if are_pairs else _ranks_report(chosen)
+        if chosen and are_pairs:
+            cosines = (_vectors(chosen, "query") * _vectors(chosen, "document")).sum(1)
+            is_same = np.array([row["is_same"] for row in chosen])
+            reports[model] = _auc_report(cosines, is_same)
+        elif chosen:
+            reports[model] = _ranks_report(chosen)
     # rows of an earlier version have no terms
     if reports and "query_terms" in asked.column_names and not asked["query_terms"].null_count:
         reports[BM25] = _bm25_report(asked.filter(pa.array(is_kept)), are_pairs=are_pairs)
@@ -62,11 +66,6 @@ def _bm25_report(table: pa.Table, *, are_pairs: bool) -> dict[str, Any]:
     if are_pairs:
         return _auc_report(of_right, np.array(table["is_same"].to_pylist()))
     return {"rows": len(right), "candidates": len(index_of), **rank_measures(ranked)}
-
-
-def _pairs_report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    cosines = (_vectors(rows, "query") * _vectors(rows, "document")).sum(1)
-    return _auc_report(cosines, np.array([row["is_same"] for row in rows]))
 
 
 def _auc_report(scores: FloatArray, is_same: npt.NDArray[np.bool_]) -> dict[str, Any]:

@@ -337,16 +337,9 @@ class Summarizer:
                     prepared = self.prepare(pool)
                 yield prepared
 
-        return self._compute(read_ahead(prepare_all()), on_progress)
-
-    def _compute(
-        self, pools: Iterable[Prepared], on_progress: Progress | None
-    ) -> Iterator[Finished]:
-        """Compute scores of pools, and finish them: on a GPU in a thread, since it needs no device.
-
-        There the thread that launches goes on with the next pool. A CPU has nothing to launch.
-        """
-        scored = self._score(pools, on_progress)
+        scored = self._score(read_ahead(prepare_all()), on_progress)
+        # on a GPU they are finished in a thread, since that needs no device: the thread that
+        # launches goes on with the next pool. A CPU has nothing to launch
         return map_behind(self._finish, scored) if self._pools_ahead else map(self._finish, scored)
 
     def _score(

@@ -102,17 +102,12 @@ class KnownLanguage:
             result[unsure] = self._is_unknown_by_words([texts[i] for i in unsure])
             for i in np.flatnonzero(result).tolist():
                 if not has_letter(texts[i]):
-                    result[i] = self._is_unknown_by_signs(ids[bounds[i] : bounds[i + 1]])
+                    # unknown where [UNK]s outnumber the known signs: "9/10 👍" has two of these, 9
+                    # and 10; "👍!" has none, since punctuation says little
+                    own = ids[bounds[i] : bounds[i + 1]]
+                    num_unknown = self._kinds.is_unknown[own].sum()
+                    result[i] = len(own) == 0 or num_unknown > self._kinds.is_sign[own].sum()
         return result
-
-    def _is_unknown_by_signs(self, ids: IntArray) -> bool:
-        """Whether a text without a letter is unknown: [UNK]s outnumber the signs that are known.
-
-        "9/10 👍" has the known signs 9 and 10, and one [UNK] in a vocabulary without emoji; "👍!" has
-        the [UNK] alone, since punctuation says little.
-        """
-        num_unknown = self._kinds.is_unknown[ids].sum()
-        return bool(len(ids) == 0 or num_unknown > self._kinds.is_sign[ids].sum())
 
     def _is_unknown_by_words(self, texts: Sequence[str]) -> BoolArray:
         """[N] the second look. A text without a word is unknown.
