@@ -64,7 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def generate(options: GenerateOptions) -> int:
     """Run the command; returns its exit code."""
-    config = _read_config(options)
+    short: dict[str, object] = {"generate.translate_to": options.translate_to}
+    if options.summaries:
+        short |= {
+            "generate.text_column": "summary",
+            "generate.keep_text": True,
+            "generate.document_tokens_column": "num_tokens",
+        }
+    if options.text_column is not None:
+        short["generate.text_column"] = options.text_column
+    config = load_config(GenerateJobConfig, options.config, overrides(options, short))
     configure(config.storage_options)
     run = _look_up(options, config)
     plan = run.plan(options.limit)
@@ -81,19 +90,6 @@ def generate(options: GenerateOptions) -> int:
     if plan.missing:
         _show_saved(run.output, run.plan(options.limit), config.generate)
     return 0
-
-
-def _read_config(options: GenerateOptions) -> GenerateJobConfig:
-    short: dict[str, object] = {"generate.translate_to": options.translate_to}
-    if options.summaries:
-        short |= {
-            "generate.text_column": "summary",
-            "generate.keep_text": True,
-            "generate.document_tokens_column": "num_tokens",
-        }
-    if options.text_column is not None:
-        short["generate.text_column"] = options.text_column
-    return load_config(GenerateJobConfig, options.config, overrides(options, short))
 
 
 def _look_up(options: GenerateOptions, config: GenerateJobConfig) -> Run:

@@ -93,7 +93,9 @@ def monitor(options: MonitorOptions) -> int:
     from bertsum.trends.webhook import VARIABLE, webhook_address
     from jobs.terminal.trends import show_trends
 
-    config = _config(options)
+    given = {"trends.time": options.time, "trends.by": list(options.by) or None}
+    short = [override(key, value) for key, value in given.items() if value is not None]
+    config = load_config(MonitorConfig, options.config, [*options.settings, *short])
     configure(config.storage_options)
     output = Folder(options.output)
     # what is wrong with the options is better known before the work than after it
@@ -126,12 +128,6 @@ def monitor(options: MonitorOptions) -> int:
         for line in deliver(output, trends, values, address, config.webhook, options.webhook):
             _say(line)
     return ALARMED if options.fail_on_alarm and trends.new_alarms else 0
-
-
-def _config(options: MonitorOptions) -> MonitorConfig:
-    given = {"trends.time": options.time, "trends.by": list(options.by) or None}
-    short = [override(key, value) for key, value in given.items() if value is not None]
-    return load_config(MonitorConfig, options.config, [*options.settings, *short])
 
 
 def _write(folder: Folder, name: str, content: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bertsum.config import JobConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
-from bertsum.runs.checking import HELD, Checks, Held, approve, read_held
+from bertsum.runs.checking import HELD, Checks, approve, read_held
 from bertsum.runs.commit import Committer
 from bertsum.runs.partitions import Scope, inside
 from bertsum.runs.records import SUCCESS
@@ -79,7 +79,20 @@ def publish(options: PublishOptions) -> int:
             output.remove(inside(group, HELD))  # of a run that was killed after _SUCCESS
             continue
         # written before anything else: whatever ends this process, a later run publishes it
-        counts = _committer(output, approve(output, held)).commit(held.plan(), {})
+        held = approve(output, held)
+        table_config = held.output_config
+        committer = Committer(
+            output=output,
+            job=held.job,
+            input_uri=held.input_uri,
+            limits=Limits(1, 1),  # of new units, and nothing is made here
+            max_error_fraction=1.0,  # somebody has looked at the rows
+            lake=open_table(table_config, output),
+            checks=Checks(
+                output=table_config, day_pattern="", names=table_config, is_replacing=False
+            ),
+        )
+        counts = committer.commit(held.plan(), {})
         print(f"published {group or output}: {counts.rows:,} rows, in spite of")
         for partition, entry in held.checked.items():
             if entry.findings:
@@ -115,20 +128,6 @@ def _others(held: Sequence[str]) -> str:
         return "; nothing is"
     more = " ..." if len(held) > _MOST_NAMES else ""
     return f"; held are {', '.join(sorted(held)[:_MOST_NAMES])}{more}"
-
-
-def _committer(output: Folder, held: Held) -> Committer:
-    """What publishes it as the run would have."""
-    config = held.output_config
-    return Committer(
-        output=output,
-        job=held.job,
-        input_uri=held.input_uri,
-        limits=Limits(1, 1),  # of new units, and nothing is made here
-        max_error_fraction=1.0,  # somebody has looked at the rows
-        lake=open_table(config, output),
-        checks=Checks(output=config, day_pattern="", names=config, is_replacing=False),
-    )
 
 
 if __name__ == "__main__":

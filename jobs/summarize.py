@@ -139,6 +139,14 @@ def look_up(
     in_table = config.output.table != "parquet"
     summarizer = with_outputs(config.named_summarizer, directory, in_table=in_table)
     job = Job(options.model or SHIPPED_MODEL, model_digest(directory), summarizer)
+    checks = None  # of a result, before readers see it
+    if config.output.checks.action != "none":
+        checks = Checks(
+            output=config.output,
+            day_pattern=config.days.partition,
+            names=config.named_summarizer.output,
+            is_replacing=config.on_existing == "replace",
+        )
     return Run(
         input_uri=options.input,
         source=source,
@@ -148,19 +156,7 @@ def look_up(
         config=config,
         address=find_address(options.address),
         lake=open_table(config.output, output),
-        checks=_checks(config),
-    )
-
-
-def _checks(config: JobConfig) -> Checks | None:
-    """What is looked at before readers see a result; None: nothing."""
-    if config.output.checks.action == "none":
-        return None
-    return Checks(
-        output=config.output,
-        day_pattern=config.days.partition,
-        names=config.named_summarizer.output,
-        is_replacing=config.on_existing == "replace",
+        checks=checks,
     )
 
 

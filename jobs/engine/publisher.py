@@ -279,7 +279,11 @@ class Publisher:
                 # the other partitions have nothing to do with it
                 self._fail([Failure([f"{group}/"], str(error), attempts=1)])
             else:
-                self._say_warnings()
+                # what was found in partitions that are published nevertheless
+                warnings = self.run.checks.warnings if self.run.checks else {}
+                for partition in sorted(warnings.keys() - self.warnings.keys()):
+                    reason = self.warnings[partition] = warnings[partition]
+                    console.print(f"warning: {partition or 'all rows'}: {reason}", soft_wrap=True)
                 if group:
                     rows = self.published[group].rows
                     console.print(f"published {group}: {rows:,} rows", soft_wrap=True)
@@ -292,13 +296,6 @@ class Publisher:
         for group in groups:
             with suppress(BertsumError):
                 self._times.flush(group, self.plan.part([group]).expected)
-
-    def _say_warnings(self) -> None:
-        """Print what was found in partitions that are published nevertheless."""
-        warnings = self.run.checks.warnings if self.run.checks else {}
-        for partition in sorted(warnings.keys() - self.warnings.keys()):
-            reason = self.warnings[partition] = warnings[partition]
-            console.print(f"warning: {partition or 'all rows'}: {reason}", soft_wrap=True)
 
     def _fail(self, failures: Sequence[Failure]) -> None:
         """Record what could not be done in the directory of its group, which stays incomplete.

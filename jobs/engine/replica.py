@@ -46,17 +46,13 @@ class Replica:
         for name, unit in zip(batch["name"], batch["unit"], strict=True):
             work = UnitInWork(name=str(name), unit=Unit.from_json(json.loads(unit)))
             report = self._report(work)
-            self._count(report)
+            if report.record is None:
+                self._metrics.count_error(report.error_type or "refused")
+            elif report.created:  # a file that was there counts in no metric
+                statuses = report.record.counts.statuses
+                self._metrics.count_unit(statuses, report.seconds, report.wall_seconds)
             reports.append(report.to_json())
         return {"report": reports}
-
-    def _count(self, report: UnitReport) -> None:
-        """Count the unit in the metrics, unless its file was there."""
-        if report.record is None:
-            self._metrics.count_error(report.error_type or "refused")
-        elif report.created:
-            statuses = report.record.counts.statuses
-            self._metrics.count_unit(statuses, report.seconds, report.wall_seconds)
 
     def _report(self, work: UnitInWork) -> UnitReport:
         try:

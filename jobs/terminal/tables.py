@@ -158,14 +158,11 @@ def _retrieval_table(reports: Report) -> Table:
         cells = []
         for name in names:
             value = values.get(name, "-")
-            is_interval = isinstance(value, Mapping)
-            cells.append(_share_interval(value) if is_interval else str(value))
+            if isinstance(value, Mapping):
+                value = f"{value['mean']:.3f} ({value['low']:.3f} {value['high']:.3f})"
+            cells.append(str(value))
         table.add_row(model, *cells)
     return table
-
-
-def _share_interval(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:.3f} ({value['low']:.3f} {value['high']:.3f})"
 
 
 def _label_table(title: str, values: Report, num_unknown: int = 0) -> Table:

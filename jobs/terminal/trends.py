@@ -104,6 +104,8 @@ def _alarm_table(values: TrendsValues) -> Table:
     table.add_column("began", no_wrap=True)
     for alarm in values["alarms"][:_MOST_ALARMS]:
         mark = " (new)" if alarm["is_new"] else ""
+        began = date.fromisoformat(alarm["begin"])
+        days = (date.fromisoformat(alarm["last_day"]) - began).days + 1
         table.add_row(
             alarm["day"] + mark,
             str(Group(alarm["column"], alarm["group"])),
@@ -111,7 +113,7 @@ def _alarm_table(values: TrendsValues) -> Table:
             _amount(alarm, alarm["value"]),
             _amount(alarm, alarm["usual"]),
             f"{alarm['z']:+.1f}",
-            _began(alarm),
+            f"{began}, {days} days" if days > 1 else str(began),
         )
     if (others := len(values["alarms"]) - _MOST_ALARMS) > 0:
         table.caption = f"{others:,} earlier ones: --html, --json"
@@ -123,12 +125,6 @@ def what(alarm: AlarmValues, label: str) -> str:
     measure = f"{label} share" if alarm["measure"] == Measure.SHARE else "volume"
     kind = ", a change" if alarm["kind"] == Kind.CHANGE else ""
     return f"{measure} {alarm['direction']}{kind}"
-
-
-def _began(alarm: AlarmValues) -> str:
-    begin, last = date.fromisoformat(alarm["begin"]), date.fromisoformat(alarm["last_day"])
-    days = (last - begin).days + 1
-    return f"{begin}, {days} days" if days > 1 else str(begin)
 
 
 def _amount(alarm: AlarmValues, number: float) -> str:
