@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from bertsum.config import JobConfig
 from bertsum.errors import ConfigError, IncompleteError
+from bertsum.job_config import JobConfig
 from bertsum.runs.commit import is_finished
 from bertsum.runs.partitions import Scope, partition_of
 from bertsum.runs.plan import Plan

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from bertsum.checkpoints.locate import resolve
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import JobConfig
 from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, IncompleteError, InputError, UnavailableError
+from bertsum.job_config import JobConfig
 from bertsum.runs.columns import check_documents, needed_columns
 from bertsum.runs.input import Input, Shard, list_input, read_footers, stream_rows
 from bertsum.runs.plan import Plan

@@ -18,9 +18,10 @@ from functools import partial
 import pyarrow as pa
 
 from bertsum.checkpoints.locate import SHIPPED_MODEL
-from bertsum.config import RunConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, InputError
+from bertsum.job_config import RunConfig
 from bertsum.matching.columns import check_candidates, check_names, query_problem
 from bertsum.matching.config import MatchConfig, MatchJobConfig, MatchRows
 from bertsum.matching.users import write_users

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from bertsum.config import JobConfig
 from bertsum.errors import BertsumError, HeldError, IncompleteError, InputError
+from bertsum.job_config import JobConfig
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import parquet_files, refuse_table
 from bertsum.runs.partitions import inside

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsum.config import JobConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
+from bertsum.job_config import JobConfig
 from bertsum.runs.checking import HELD, Checks, approve, read_held
 from bertsum.runs.commit import Committer
 from bertsum.runs.partitions import Scope, inside

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from bertsum.config import JobConfig, NamesConfig
+from bertsum.config import NamesConfig
 from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.job_config import JobConfig
 from bertsum.runs.checking import Checks
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import ALL, Scope

@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from bertsum import __version__
 from bertsum.checkpoints.family import FAMILY_FILE, read_family
-from bertsum.config import ModelConfig, QueryWeights
 from bertsum.config_base import Config
 from bertsum.errors import ModelError
 from bertsum.model.temperature import Temperature, TemperatureByLength
+from bertsum.model_config import ModelConfig, QueryWeights
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PACKAGE_PREFIX = "package:"

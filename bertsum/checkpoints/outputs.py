@@ -7,8 +7,9 @@ from safetensors import SafetensorError, safe_open
 
 from bertsum.checkpoints.config import WEIGHTS_FILE, read_config
 from bertsum.checkpoints.family import member_directories, read_family
-from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, ModelError
+from bertsum.model_config import ModelConfig
 from bertsum.schema import DEFAULT_OUTPUTS, MIXED, NEGATIVE, POSITIVE, OutputGroup
 from bertsum.text.phrases.tags import OUTSIDE
 

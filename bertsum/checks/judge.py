@@ -24,7 +24,7 @@ from bertsum.checks.measures import (
     with_usual_spread,
 )
 from bertsum.checks.profile import Profile
-from bertsum.config import ChecksConfig
+from bertsum.output_config import ChecksConfig
 from bertsum.robust import fit, threshold
 
 LIMITS: Mapping[str, tuple[float | None, float | None]] = {

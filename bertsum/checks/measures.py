@@ -68,7 +68,7 @@ def share_measure(part: float, rows: int) -> Measure | None:
 
 
 def measures_of(profile: Profile) -> dict[str, Measure]:
-    """By the names of statistics (`bertsum.config.STATISTICS`); no labels that no row has.
+    """By the names of statistics (`bertsum.output_config.STATISTICS`); no labels that no row has.
 
     `rows` and `unknown_language` are of all rows, the others of those that have such a value.
     """

@@ -14,14 +14,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from bertsum.config import (
-    BATCH_TOKENS,
-    BatchTokens,
-    RunConfig,
-    SelectionConfig,
-    SummarizerConfig,
-    Topics,
-)
+from bertsum.config import SelectionConfig, SummarizerConfig, Topics
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.evaluation.baselines import (
     BM25,
@@ -37,6 +30,7 @@ from bertsum.inference.device_batches import Scores
 from bertsum.inference.routing import Router
 from bertsum.inference.stream import Progress
 from bertsum.inference.summarizer import Summarizer
+from bertsum.job_config import BATCH_TOKENS, BatchTokens, RunConfig
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, summaries_problem
 from bertsum.labels.config import LabelsConfig
 from bertsum.labels.labels import class_name, name_labels, sentiment_of, topic_of, word_labels

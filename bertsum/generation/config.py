@@ -4,8 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import BATCH_TOKENS, BatchTokens, OutputConfig, RunConfig
 from bertsum.config_base import Config
+from bertsum.job_config import BATCH_TOKENS, BatchTokens, RunConfig
+from bertsum.output_config import OutputConfig
 from bertsum.schema import TEXT_COLUMN
 
 ABSTRACT = "abstract"

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from bertsum.config import QueryWeights, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.text_vectors import text_vectors
 from bertsum.inference.device_batches import Scores
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import QueryWeights
 from bertsum.schema import Prediction, QueryStatus, TextSpan
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.query_words import bm25, query_words, word_spans

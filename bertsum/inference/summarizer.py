@@ -23,7 +23,7 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.checkpoints.family import save_family
 from bertsum.checkpoints.locate import resolve
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import BatchTokens, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.inference.arguments import (
     check_arguments,
@@ -38,6 +38,7 @@ from bertsum.inference.heap import HeapTrimmer
 from bertsum.inference.reader import Reader
 from bertsum.inference.routing import Router, names_language
 from bertsum.inference.stream import Progress, map_behind, read_ahead
+from bertsum.job_config import BatchTokens
 from bertsum.model.bert_sum import BertSum
 from bertsum.schema import Document, Prediction, Status
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from bertsum.config import ModelConfig, ResourcesConfig, RunConfig
 from bertsum.errors import BertsumError, InputError, RowError
 from bertsum.inference.arrow import read_texts, unreadable
 from bertsum.inference.stream import Progress
+from bertsum.job_config import ResourcesConfig, RunConfig
 from bertsum.labels.columns import label_columns, label_rows, labels_problem
 from bertsum.labels.config import LabelsConfig
 from bertsum.labels.labels import has_class_label, sentence_labels
@@ -28,6 +28,7 @@ from bertsum.labels.shards import (
     shard_schema,
     split_tokenized,
 )
+from bertsum.model_config import ModelConfig
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard
 from bertsum.schema import Document, Status

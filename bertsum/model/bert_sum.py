@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from bertsum.config import ModelConfig, QueryWeights
 from bertsum.errors import ModelError
 from bertsum.model.attention import (
     can_pack,
@@ -42,6 +41,7 @@ from bertsum.model.batches import Batch, TokenPools
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.model.transfer import to_device
+from bertsum.model_config import ModelConfig, QueryWeights
 from bertsum.text.ragged import bounds, offsets, run_numbers
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 

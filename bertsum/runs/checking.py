@@ -15,8 +15,9 @@ from typing import Any
 
 from bertsum.checks.judge import Finding, ProfiledDay, judge
 from bertsum.checks.profile import Profile
-from bertsum.config import ChecksConfig, NamedOutputConfig, NamesConfig, SummarizerConfig
+from bertsum.config import NamesConfig, SummarizerConfig
 from bertsum.config_base import validated
+from bertsum.output_config import ChecksConfig, NamedOutputConfig
 from bertsum.runs.history import read_history, read_profiles, series_of, sum_profiles
 from bertsum.runs.input import InputFile
 from bertsum.runs.partitions import ALL, Scope, inside, partition_of

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from bertsum.config import OutputConfig
 from bertsum.errors import OutputError
+from bertsum.output_config import OutputConfig
 from bertsum.runs.columns import Check, check_shards
 from bertsum.runs.input import Input, InputFile, Shard, read_footers
 from bertsum.runs.partitions import Scope, inside, partition_of, select_partitions

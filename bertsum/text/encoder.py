@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
+from bertsum.model_config import ModelConfig
 from bertsum.text.known_language import KnownLanguage
 from bertsum.text.language_tags import base_language
 from bertsum.text.plain_tokenizer import PlainTokenizer, digest_of, set_up

@@ -6,9 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import ModelConfig, ResourcesConfig
 from bertsum.config_base import Config
+from bertsum.job_config import ResourcesConfig
 from bertsum.labels.config import LabelsConfig
+from bertsum.model_config import ModelConfig
 from bertsum.schema import TEXT_COLUMN
 from bertsum.training.tracking import Tracker
 

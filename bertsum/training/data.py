@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bertsum.config import ModelConfig
 from bertsum.errors import InputError
 from bertsum.evaluation.rouge import rouge_of_groups
 from bertsum.labels.columns import label_columns, label_rows, labels_problem, python_values
@@ -30,6 +29,7 @@ from bertsum.model.candidates import make_candidates
 from bertsum.model.losses import IGNORE
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.transfer import to_device
+from bertsum.model_config import ModelConfig
 from bertsum.runs.columns import encryption_problem
 from bertsum.runs.input import Shard, list_input, read_footers, stream_rows
 from bertsum.storage.folder import Folder, mask

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bertsum.config import ModelConfig
 from bertsum.errors import ConfigError
 from bertsum.model.losses import IGNORE
+from bertsum.model_config import ModelConfig
 from bertsum.training.config import TrainingConfig
 from bertsum.training.examples import Example
 from bertsum.training.optimization import head_labels

@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from bertsum.config import ModelConfig
 from bertsum.errors import ModelError, OutputError
 from bertsum.model.attention import runs_of_tokens
 from bertsum.model.batches import group_by_length, make_batch
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import ModelConfig
 from bertsum.training.adapters import RankSchedule, add_adapter
 from bertsum.training.config import TrainingConfig
 from bertsum.training.distributed import gather, rank

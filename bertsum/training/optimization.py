@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bertsum.config import ModelConfig
 from bertsum.inference.arguments import choose_dtype
 from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, held_loss, summary_loss
 from bertsum.model.transfer import to_device
+from bertsum.model_config import ModelConfig
 from bertsum.training.config import TrainingConfig
 from bertsum.training.data import LabelledBatch, labelled_candidates
 from bertsum.training.distributed import rank, sum_over_workers, world_size

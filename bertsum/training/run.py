@@ -33,7 +33,7 @@ from bertsum.checkpoints.checkpoint import (
 from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
 from bertsum.checkpoints.encoder_delta import Delta
 from bertsum.checkpoints.locate import resolve_checkpoint
-from bertsum.config import ModelConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.config_base import with_defaults
 from bertsum.errors import ConfigError, OutputError
 from bertsum.evaluation.worst_examples import WORST_FILE, dump_worst
@@ -41,6 +41,7 @@ from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
 from bertsum.masking import describe, mask_values
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import Folder
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training

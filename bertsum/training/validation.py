@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertsum.config import ModelConfig
 from bertsum.errors import ConfigError
 from bertsum.evaluation import metrics
 from bertsum.evaluation.calibration import (
@@ -25,6 +24,7 @@ from bertsum.model.bert_sum import BertSum, divide_logits, document_lengths
 from bertsum.model.losses import IGNORE, class_loss, summary_loss
 from bertsum.model.ranking import CandidateRanker
 from bertsum.model.temperature import TemperatureByLength
+from bertsum.model_config import ModelConfig
 from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank

@@ -17,9 +17,9 @@ from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bertsum.config import ResourcesConfig
 from bertsum.errors import BertsumError, ResourceError, UnavailableError
 from bertsum.inference.gpu_sharing import processes_per_gpu
+from bertsum.job_config import ResourcesConfig
 from bertsum.storage.folder import describe, mask
 from jobs.engine.ray_workarounds import (
     CodePathConfig,

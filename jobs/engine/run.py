@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bertsum.config import RunConfig
 from bertsum.errors import BertsumError, ConfigError, InputError
+from bertsum.job_config import RunConfig
 from bertsum.runs.checking import Checks
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan, Terms, make_plan, refuse_superseded

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from bertsum.config import BatchTokens, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.stream import Stream
+from bertsum.job_config import BatchTokens
 from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled, kept_schema
 from bertsum.labels.shards import shard_schema
 from bertsum.runs.columns import check_documents, needed_columns, output_schema

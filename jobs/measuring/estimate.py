@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from bertsum.config import JobConfig
+from bertsum.job_config import JobConfig
 from bertsum.runs.columns import needed_columns
 from bertsum.runs.input import Input, read_schema, stream_rows
 from bertsum.runs.plan import Plan

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
-from bertsum.config import JobConfig
 from bertsum.errors import InputError
 from bertsum.inference.gpu_sharing import product_operations
+from bertsum.job_config import JobConfig
 from bertsum.storage.folder import configure
 from jobs.engine.work import take_device
 

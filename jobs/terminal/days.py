@@ -5,8 +5,8 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bertsum.config import DaysConfig
 from bertsum.errors import ConfigError
+from bertsum.job_config import DaysConfig
 from bertsum.runs.partitions import Scope
 
 # 40 years: the calendar repeats its leap years and weekdays after 28.

@@ -32,12 +32,14 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from bertsum import Summarizer, __version__
 from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from bertsum.config import JobConfig, ModelConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import ModelError
 from bertsum.inference.arguments import choose_device, choose_dtype
 from bertsum.inference.reader import document_encoder
+from bertsum.job_config import JobConfig
 from bertsum.model.batches import group_documents
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import ModelConfig
 from bertsum.text.sentences import split_sentences
 from jobs.measuring.rates import measure
 

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from bertsum import Summarizer
 from bertsum.checks.judge import Finding, ProfiledDay, judge
 from bertsum.checks.profile import make_profile
-from bertsum.config import ChecksConfig, NamesConfig
+from bertsum.config import NamesConfig
+from bertsum.output_config import ChecksConfig
 
 NIGHTS, WARM_UP, BAD_NIGHTS = 100, 42, 10
 FIRST_DAY = date(2026, 1, 1)

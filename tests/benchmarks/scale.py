@@ -29,9 +29,10 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers
 
-from bertsum.config import JobConfig, ResourcesConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.inference.arrow import output_table
 from bertsum.inference.stream import Progress
+from bertsum.job_config import JobConfig, ResourcesConfig
 from bertsum.runs.columns import check_documents, needed_columns, output_schema
 from bertsum.runs.input import Shard, list_input
 from bertsum.runs.records import MANIFEST, PLAN, Job, encode

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from bertsum.config import JobConfig
 from bertsum.evaluation.evaluator import EvaluateConfig
 from bertsum.generation.config import GenerateJobConfig
+from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.training.config import TrainingConfig

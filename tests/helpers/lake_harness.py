@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertsum.config import OutputConfig
 from bertsum.errors import InputError
+from bertsum.output_config import OutputConfig
 from bertsum.runs import commit
 from bertsum.runs.input import list_input
 from bertsum.runs.partitions import Scope

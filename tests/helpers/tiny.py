@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 import bertsum
 from bertsum.checkpoints.checkpoint import make_delta, save_checkpoint, save_delta
 from bertsum.checkpoints.config import BaseEncoder
-from bertsum.config import ModelConfig
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import ModelConfig
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 
 WORDS = (  # noqa: SIM905 - a list of 38 strings is no easier to read

@@ -27,8 +27,8 @@ from packaging.utils import canonicalize_name
 
 from bertsum import __version__
 from bertsum.checkpoints.config import package_encoder
-from bertsum.config import JobConfig
 from bertsum.config_base import load_config
+from bertsum.job_config import JobConfig
 from bertsum.training.config import TrainingConfig
 from jobs import cli, submit
 

@@ -11,7 +11,7 @@ from helpers.job_helpers import make_checkpoint
 from helpers.lake_harness import load_extension
 from helpers.waiting import LIMIT_SECONDS
 
-from bertsum.config import OutputConfig
+from bertsum.output_config import OutputConfig
 from jobs import backfill
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]

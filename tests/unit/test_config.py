@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bertsum.config import JobConfig, ModelConfig, SelectionConfig, SummarizerConfig
+from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.config_base import Config, load_config
 from bertsum.errors import ConfigError
+from bertsum.job_config import JobConfig
+from bertsum.model_config import ModelConfig
 from bertsum.training.config import TrainingConfig
 from bertsum.tuning.config import TuningConfig
 

@@ -19,11 +19,12 @@ from helpers.waiting import LIMIT_SECONDS
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from bertsum.config import JobConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.config_base import validated
 from bertsum.errors import ConfigError
 from bertsum.evaluation.evaluator import EvaluateConfig
 from bertsum.generation.config import GenerateJobConfig
+from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
 from bertsum.matching.config import MatchJobConfig
 from bertsum.schema import PREDICTION_SCHEMA, Status

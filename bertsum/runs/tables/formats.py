@@ -1,7 +1,7 @@
 """Which table format the configuration names; its package is imported only then."""
 
-from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError
+from bertsum.output_config import OutputConfig
 from bertsum.runs.tables.table import Lake
 from bertsum.storage.folder import Folder
 

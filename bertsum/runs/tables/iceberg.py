@@ -35,8 +35,8 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from bertsum.config import OutputConfig
 from bertsum.errors import BertsumError, ConfigError, OutputError
+from bertsum.output_config import OutputConfig
 from bertsum.runs.records import FileRecord
 from bertsum.runs.tables.table import Change, ConflictError, Values, until_alone
 from bertsum.storage.folder import Folder, describe, open_filesystem

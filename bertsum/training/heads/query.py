@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertsum.config import QueryWeights
 from bertsum.errors import InputError
 from bertsum.evaluation.rouge import rouge_of_groups
 from bertsum.inference.query import MOST_CHARACTERS, importance_logits
@@ -29,6 +28,7 @@ from bertsum.inference.reader import document_encoder
 from bertsum.masking import mask
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import QueryWeights
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.query_words import bm25, query_words
 from bertsum.training.config import QueryFitConfig

@@ -7,9 +7,9 @@ import ray
 from helpers.waiting import LIMIT_SECONDS
 from pydantic import ValidationError
 
-from bertsum.config import ResourcesConfig
 from bertsum.errors import ResourceError
 from bertsum.inference.gpu_sharing import product_operations
+from bertsum.job_config import ResourcesConfig
 from jobs.engine.cluster import Node, Shape, connected, fit, reserve, share_gpus
 from jobs.engine.monitor import Monitor
 

@@ -11,8 +11,9 @@ from helpers.output_harness import Killed, kill_at
 from helpers.report_runs import JOB, Predict, predict, write_documents
 from helpers.report_runs import Run as Harness
 
-from bertsum.config import ChecksConfig, JobConfig, NamedOutputConfig
 from bertsum.errors import HeldError
+from bertsum.job_config import JobConfig
+from bertsum.output_config import ChecksConfig, NamedOutputConfig
 from bertsum.runs.checking import HELD, Checks, read_held
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import list_input

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.output_harness import JOB, Harness, write_input
 
-from bertsum.config import JobConfig
 from bertsum.errors import IncompleteError, OutputError
+from bertsum.job_config import JobConfig
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import list_input
 from bertsum.runs.partitions import Scope

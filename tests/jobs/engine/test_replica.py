@@ -17,10 +17,11 @@ from helpers.job_helpers import documents, write
 from helpers.waiting import LIMIT_SECONDS, wait_until
 
 from bertsum.checkpoints.config import model_digest
-from bertsum.config import OutputConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import BertsumError, InputError
 from bertsum.evaluation.evaluator import EvaluationConfig
 from bertsum.inference.arrow import output_table
+from bertsum.output_config import OutputConfig
 from bertsum.runs.commit import Committer
 from bertsum.runs.input import list_input
 from bertsum.runs.plan import Plan, Terms, make_plan

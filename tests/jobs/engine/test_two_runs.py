@@ -19,8 +19,8 @@ from helpers.lake_harness import (
 )
 from helpers.output_harness import JOB, write_input
 
-from bertsum.config import JobConfig
 from bertsum.errors import OutputError
+from bertsum.job_config import JobConfig
 from bertsum.runs.commit import is_finished
 from bertsum.runs.input import list_input
 from bertsum.runs.partitions import Scope, inside

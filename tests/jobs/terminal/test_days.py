@@ -5,8 +5,8 @@ from datetime import date
 
 import pytest
 
-from bertsum.config import DaysConfig
 from bertsum.errors import ConfigError
+from bertsum.job_config import DaysConfig
 from jobs.terminal.days import directory
 
 

@@ -20,9 +20,9 @@ from bertsum.checkpoints.checkpoint import (
 from bertsum.checkpoints.config import BaseEncoder, package_encoder, read_config
 from bertsum.checkpoints.locate import DEFAULT_MODEL
 from bertsum.checkpoints.q4_encoder import load_q4_encoder
-from bertsum.config import ModelConfig
 from bertsum.errors import ModelError
 from bertsum.model.bert_sum import BertSum
+from bertsum.model_config import ModelConfig
 from bertsum.text.encoder import DocumentEncoder
 
 MODEL = ModelConfig(

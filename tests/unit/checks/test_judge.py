@@ -8,7 +8,7 @@ import pytest
 
 from bertsum.checks.judge import ProfiledDay, judge
 from bertsum.checks.profile import Profile, Sums
-from bertsum.config import ChecksConfig
+from bertsum.output_config import ChecksConfig
 
 RULES = ChecksConfig(action="hold")
 FIRST = date(2026, 1, 1)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bertsum.config import ChecksConfig, JobConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
+from bertsum.job_config import JobConfig
+from bertsum.output_config import ChecksConfig
 from bertsum.runs.history import CHECKS, read_history, series_of
 from bertsum.runs.records import MANIFEST, SUCCESS
 from bertsum.runs.units import job_fingerprint

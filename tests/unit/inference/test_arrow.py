@@ -5,10 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 
-from bertsum.config import JobConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.inference.arrow import read_documents
+from bertsum.job_config import JobConfig
 from bertsum.runs.columns import check_documents
 from bertsum.runs.input import InputFile, Shard
 from bertsum.schema import Document

@@ -5,10 +5,11 @@ import pytest
 from helpers.tiny import text
 
 from bertsum.checkpoints.outputs import with_outputs
-from bertsum.config import JobConfig, NamesConfig, SummarizerConfig
+from bertsum.config import NamesConfig, SummarizerConfig
 from bertsum.config_base import hashed_values, load_config
 from bertsum.errors import ConfigError, InputError
 from bertsum.inference.summarizer import Summarizer
+from bertsum.job_config import JobConfig
 from bertsum.runs.records import Job
 from bertsum.schema import PREDICTION_SCHEMA
 

@@ -20,8 +20,9 @@ from helpers.output_harness import (
     write_input,
 )
 
-from bertsum.config import OutputConfig, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import IncompleteError, InputError, OutputError
+from bertsum.output_config import OutputConfig
 from bertsum.runs import commit
 from bertsum.runs import records as output
 from bertsum.runs.columns import needed_columns, output_schema

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 import bertsum
 from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from bertsum.config import QueryWeights, SummarizerConfig
+from bertsum.config import SummarizerConfig
 from bertsum.errors import InputError
 from bertsum.evaluation.rouge import rouge
 from bertsum.inference.summarizer import Summarizer
+from bertsum.model_config import QueryWeights
 from bertsum.schema import Document
 from bertsum.training.config import QueryFitConfig
 from bertsum.training.heads import query as heads

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from bertsum.checkpoints.checkpoint import load_encoder, save_checkpoint
 from bertsum.checkpoints.config import read_config
-from bertsum.config import ModelConfig
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, InputError, ModelError, OutputError
 from bertsum.evaluation.report import evaluation_report
 from bertsum.labels.labels import class_name, sentence_labels, sentiment_of, topic_of
+from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import TEMPORARY_PREFIX, Folder
 from bertsum.text.sentences import split_sentences
 from bertsum.training import run as training_run

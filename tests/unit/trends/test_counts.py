@@ -11,8 +11,8 @@ import pytest
 from helpers.report_runs import Run
 from helpers.trend_runs import CONFIG, JOB, Row, day_name, draw_days, make_output, told, write_days
 
-from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError, InputError
+from bertsum.output_config import OutputConfig
 from bertsum.reports.result import read_result
 from bertsum.runs.columns import output_schema
 from bertsum.runs.records import Job

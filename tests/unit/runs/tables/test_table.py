@@ -29,8 +29,8 @@ from helpers.lake_harness import (
 from helpers.output_harness import JOB, OTHER_JOB, Killed, kill_at, write_input
 from helpers.waiting import LIMIT_SECONDS
 
-from bertsum.config import OutputConfig
 from bertsum.errors import ConfigError, InputError
+from bertsum.output_config import OutputConfig
 from bertsum.runs import commit
 from bertsum.runs.partitions import partition_of
 from bertsum.runs.tables.formats import open_table
