@@ -18,7 +18,7 @@ from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder
 
 if TYPE_CHECKING:  # it imports torch, which a page of these examples does not need
-    from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.evaluation.config import EvaluationConfig
 
 WORST_FILE = "worst_examples.json"
 ORACLE = "oracle"

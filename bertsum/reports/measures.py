@@ -118,7 +118,7 @@ def _read_training(output: Folder) -> MeasuresReport:
 
 def _read_evaluation(output: Folder) -> MeasuresReport:
     # it imports torch, which the page of a run does not need
-    from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.evaluation.config import EvaluationConfig
 
     report = read_json(output, METRICS_FILE) or {}
     manifest = read_json(output, MANIFEST) or {}

@@ -29,7 +29,7 @@ from bertsum.storage.folder import Folder, mask
 if TYPE_CHECKING:
     import torch
 
-    from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.evaluation.config import EvaluationConfig
     from bertsum.generation.config import GenerateConfig
     from bertsum.inference.summarizer import Summarizer
     from bertsum.matching.config import MatchConfig

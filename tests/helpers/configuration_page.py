@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.evaluation.config import EvaluateConfig
 from bertsum.generation.config import GenerateJobConfig
 from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import PrepareConfig

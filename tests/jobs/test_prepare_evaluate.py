@@ -21,7 +21,7 @@ from helpers.job_helpers import (
     write,
 )
 
-from bertsum.evaluation.evaluator import EvaluationConfig
+from bertsum.evaluation.config import EvaluationConfig
 from bertsum.evaluation.word_spans import span_report
 from bertsum.labels.shards import is_prepared
 from jobs import evaluate, prepare, status, train

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from bertsum.config import SummarizerConfig
 from bertsum.config_base import validated
 from bertsum.errors import ConfigError
-from bertsum.evaluation.evaluator import EvaluateConfig
+from bertsum.evaluation.config import EvaluateConfig
 from bertsum.generation.config import GenerateJobConfig
 from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig

@@ -19,7 +19,7 @@ from helpers.waiting import LIMIT_SECONDS, wait_until
 from bertsum.checkpoints.config import model_digest
 from bertsum.config import SummarizerConfig
 from bertsum.errors import BertsumError, InputError
-from bertsum.evaluation.evaluator import EvaluationConfig
+from bertsum.evaluation.config import EvaluationConfig
 from bertsum.inference.arrow import output_table
 from bertsum.output_config import OutputConfig
 from bertsum.runs.commit import Committer

@@ -19,10 +19,10 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.evaluation.baselines import choose
+from bertsum.evaluation.config import EvaluationConfig
 from bertsum.evaluation.evaluator import (
     MEASURES,
     TARGET_MEASURES,
-    EvaluationConfig,
     Evaluator,
     check_measurable,
     needed_columns,

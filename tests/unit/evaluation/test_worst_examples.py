@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertsum.evaluation.evaluator import MEASURES, EvaluationConfig
+from bertsum.evaluation.config import EvaluationConfig
+from bertsum.evaluation.evaluator import MEASURES
 from bertsum.evaluation.worst_examples import (
     WorstExample,
     add_texts,

@@ -10,7 +10,8 @@ from helpers import tiny
 from pydantic import ValidationError
 
 from bertsum.errors import InputError, RowError
-from bertsum.evaluation.evaluator import EvaluationConfig, Evaluator, check_measurable
+from bertsum.evaluation.config import EvaluationConfig
+from bertsum.evaluation.evaluator import Evaluator, check_measurable
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.config import LabelsConfig
 from bertsum.labels.labels import word_labels

@@ -618,7 +618,7 @@ def test_mlflow_takes_all_names_of_classes_inside_another_run(tmp_path: Path) ->
     ],
 )
 def test_measures_that_cannot_be_had_are_told(report: dict, expected: str) -> None:
-    from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.evaluation.config import EvaluationConfig
 
     rows = report["labelled_rows"]["sentiment"] or 6
     values = {"rows": rows, "rouge": {"rows": rows - 4}, "topic": {}} | report
@@ -628,7 +628,7 @@ def test_measures_that_cannot_be_had_are_told(report: dict, expected: str) -> No
 
 
 def test_rows_without_a_label_are_counted() -> None:
-    from bertsum.evaluation.evaluator import EvaluationConfig
+    from bertsum.evaluation.config import EvaluationConfig
 
     report = {
         "rows": 1900,
