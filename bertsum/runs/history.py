@@ -95,11 +95,11 @@ def _read_night(output: Folder, partition: str, day: date) -> ProfiledDay | None
     if manifest is None:
         return None
     if CHECKS in manifest:
-        profile = Profile.from_json(manifest[CHECKS]["profile"])
+        profile: Profile | None = Profile.from_json(manifest[CHECKS]["profile"])
     else:
         profile = _profile_by_files(output, partition, manifest)
-        if profile is None:
-            return None
+    if profile is None:
+        return None
     model = manifest["job"]["model"]
     return ProfiledDay(day=day, profile=profile, digest=model["digest"], model_id=model["id"])
 
