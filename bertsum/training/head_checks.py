@@ -1,4 +1,4 @@
-"""Which heads learn in a run, and from how many rows.
+"""Which heads learn in a run, from how many rows, and whether the embedding fits the encoder.
 
 A head that learns from no row would answer at random.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bertsum.errors import ConfigError
+from bertsum.model.bert_sum import BertSum
 from bertsum.model.losses import IGNORE
 from bertsum.model_config import ModelConfig
 from bertsum.training.config import TrainingConfig
@@ -106,6 +107,22 @@ def learned_classes(config: TrainingConfig, model: ModelConfig, counts: LabelCou
     """The heads with classes that learned from a row. `counts` are of all sources and workers."""
     heads = [head for head, labels in head_labels(model).items() if labels]
     return [head for head in _learning(config, heads) if counts[head, ANY]]
+
+
+def check_embedding(model: BertSum, config: TrainingConfig) -> None:
+    """Raise ConfigError where the embedding head would be missing, or not fit its encoder."""
+    if config.embedding is not None and model.embedding is None:
+        raise ConfigError(
+            "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it "
+            "begin anew (new_heads: [embedding])"
+        )
+    changes_encoder = config.trained == "all" and not config.learns_pairs
+    if config.embedding is None and model.embedding is not None and changes_encoder:
+        raise ConfigError(
+            "start_from has an embedding head, which fits the encoder as it is, and trained: all "
+            "changes the encoder: give texts to fit it on anew (embedding.texts), or pairs from "
+            "which the encoder learns to give the right vectors through it (query_column)"
+        )
 
 
 def _learning(config: TrainingConfig, heads: Sequence[str]) -> list[str]:

@@ -1,10 +1,16 @@
 """The text of `model_card.md`: what a model was trained on, how, and how it scored."""
 
+import platform
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
+import torch
+
+import bertsum
 from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.distributed import world_size
 
 Measures = Mapping[str, Any]  # nested: numbers by name
 
@@ -54,7 +60,7 @@ def model_card(
 
     - `counts`: labelled training rows by source.
     - `results`: measures by source, as `training.validation.validate` gives them.
-    - `facts`: sentences that only the run knows, such as the command, the machine and the date.
+    - `facts`: paragraphs that only the run knows, such as those of `run_facts`.
     - `pictures`: names of files beside the card.
     """
     by_name = {source.name: source for source in config.sources}
@@ -94,6 +100,20 @@ def model_card(
         # names have letters, digits, `_`, `-` and `/` only, so that they need no escapes
         parts += ["## Pictures", *(f"![{_caption(name)}]({name})" for name in pictures)]
     return "\n\n".join(parts) + "\n"
+
+
+def run_facts(command: str, seconds: float) -> list[str]:
+    """Paragraphs of the model card that only the run knows."""
+    # 3,725 seconds -> 1:02:05
+    minutes, rest = divmod(round(seconds), 60)
+    duration = f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    workers = f"{world_size()} workers of " if world_size() > 1 else ""
+    machine = f"{workers}{torch.get_num_threads()} threads, {platform.machine()}"
+    return [
+        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in "
+        f"{duration} ({machine}) with:",
+        f"    {command}",
+    ]
 
 
 def _caption(name: str) -> str:

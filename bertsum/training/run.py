@@ -6,32 +6,18 @@ remote, must be the same directory for all workers.
 
 import json
 import math
-import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-import bertsum
-from bertsum.checkpoints.checkpoint import (
-    check_base,
-    load_checkpoint,
-    load_encoder,
-    make_delta,
-    read_base,
-    save_checkpoint,
-    save_delta,
-)
-from bertsum.checkpoints.config import CONFIG_FILE, PACKAGE_PREFIX, BaseEncoder, package_encoder
-from bertsum.checkpoints.encoder_delta import Delta
+from bertsum.checkpoints.checkpoint import check_base, load_checkpoint, load_encoder
+from bertsum.checkpoints.config import CONFIG_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.config_base import with_defaults
@@ -39,7 +25,7 @@ from bertsum.errors import ConfigError, OutputError
 from bertsum.evaluation.worst_examples import WORST_FILE, dump_worst
 from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
-from bertsum.masking import describe, mask_values
+from bertsum.masking import mask_values
 from bertsum.model.bert_sum import BertSum
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import Folder
@@ -47,12 +33,12 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import half_products, merge_adapter
 from bertsum.training.config import SourceConfig, TrainingConfig
-from bertsum.training.curves import can_draw, draw_curves
 from bertsum.training.data import Sampling, read_examples, read_texts
-from bertsum.training.distributed import gather, rank, world_size
+from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import ExampleFile, labelled, measurable
 from bertsum.training.head_checks import (
     LabelCounts,
+    check_embedding,
     check_heads,
     count_labels,
     learned_classes,
@@ -60,33 +46,28 @@ from bertsum.training.head_checks import (
 from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
 from bertsum.training.heads.pair_vectors import with_held_vectors
 from bertsum.training.heads.query import fit_query, read_query_pairs
-from bertsum.training.model_card import model_card
+from bertsum.training.model_card import model_card, run_facts
 from bertsum.training.new_encoder import make_encoder
 from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
-from bertsum.training.results.files import (
-    CURVES_FILE,
-    LOG_FILE,
-    MEASURES_FILE,
-    REPORT_FILE,
-    RUN_FILE,
+from bertsum.training.results.checkpoint import (
+    SavedDelta,
+    Tokenizer,
+    copy_files,
+    round_weights,
+    save,
+    saved_delta,
 )
-from bertsum.training.results.measured import draw_pictures, find_worst, source_report
-from bertsum.training.state import LogLine, StateStore, VectorStore, read_log
-from bertsum.training.tracking import Tracking, finite_values, numbers
-from bertsum.training.validation import (
-    LabelledSource,
-    Measures,
-    Part,
-    answer,
-    calibrate,
-    measures_of,
-)
+from bertsum.training.results.files import MEASURES_FILE, RUN_FILE, dump
+from bertsum.training.results.log import Log, Report
+from bertsum.training.results.measured import find_worst
+from bertsum.training.results.written import write_pictures, write_reports
+from bertsum.training.state import StateStore, VectorStore
+from bertsum.training.tracking import numbers
+from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
 VECTORS_DIRECTORY = "vectors"
 NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
-_LOG_SECONDS = 10.0
-_MUCH_LOST = 0.01  # of a weight's difference to the encoder: people are told
 # These say how a run is carried out and not what it makes, so they may change when it resumes.
 _FREE_KEYS = (
     "resources",
@@ -98,9 +79,6 @@ _FREE_KEYS = (
     "vectors_uri",
     "worst_examples",
 )
-
-Report = Callable[[LogLine], None]
-Tokenizer = Any  # of Transformers, which carries no types
 
 
 def claim_output(output: Folder, config: TrainingConfig) -> bool:
@@ -116,7 +94,7 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
         raise OutputError(
             f"{output} holds a checkpoint already, of no run that is known; give an empty directory"
         )
-    if output.create_exclusive(RUN_FILE, _dump(record)):
+    if output.create_exclusive(RUN_FILE, dump(record)):
         return True
     # OUTPUT is claimed already: by this run, when it resumes, or by another one
     recorded = _read_record(output)
@@ -128,7 +106,7 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
     may_be_untouched = bool(differing) and not is_finished
     if may_be_untouched and StateStore(output, 2).latest() is None and not _has_encoder(output):
         # nothing was written yet: the configuration was mended before the first checkpoint
-        output.write_replace(RUN_FILE, _dump(record))
+        output.write_replace(RUN_FILE, dump(record))
     elif differing:
         raise OutputError(
             f"{output} holds a run of another configuration; these differ: {', '.join(differing)}. "
@@ -167,7 +145,7 @@ def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         make_encoder(Path(name), texts(), config.new_encoder, config.seed)
-        _copy(Path(name), output, f"{ENCODER_DIRECTORY}/")
+        copy_files(Path(name), output, f"{ENCODER_DIRECTORY}/")
 
 
 def run(
@@ -183,16 +161,11 @@ def run(
     """
     start = time.monotonic()
     say: Report = report if rank() == 0 else lambda line: None
-    saved = _saved_delta(config)
+    saved = saved_delta(config)
     model, tokenizer = _start(config, output, saved, say)
-    _check_embedding(model, config)
+    check_embedding(model, config)
     sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
-    num_rows: dict[str, int] = {}  # of all workers, as are the counts
-    counts: LabelCounts = Counter()
-    for source in sources:
-        num_rows[source.config.name] = sum(gather(len(source.train)))
-        for worker_counts in gather(count_labels(source.train)):
-            counts += worker_counts
+    num_rows, counts = _count(sources)
     warnings = check_heads(config, model.config, counts)
     for warning in warnings:
         say({"message": f"warning: {warning}"})
@@ -203,35 +176,16 @@ def run(
         training.freeze(model, config.trained)
         sources = _with_vectors(model, sources, config, vectors, say)
     sources = _with_held_vectors(model, sources, config.dtype)
-    store = StateStore(output, config.kept_checkpoints)
     if config.has_steps:
-        log = Log(output, store, config, say)
-        is_lora = config.lora_rank is not None and config.adapter == "lora"
-        can_be_half = is_lora and config.dtype == "bfloat16" and device.type == "cuda"
-        try:
-            with half_products(model) if can_be_half else nullcontext():
-                training.train(model, sources, config, log.add, store, before_save=log.flush)
-            log.close()
-        finally:
-            log.close_trackers()  # this process may go on to another run
+        _take_steps(model, sources, config, output, say)
     merge_adapter(model)
-    fitted: list[str] = []
-    if config.embedding is not None and rank() == 0:  # the worker that saves
-        texts = read_embedding_texts(
-            config.embedding, lambda uri: _source_uri(config, uri), config.seed
-        )
-        fitted.append(
-            fit_embedding(
-                model, tokenizer, config.encoder, config.embedding, texts, seed=config.seed
-            )
-        )
-        say({"message": fitted[0]})
-    if config.query is not None and rank() == 0:
-        sets = read_query_pairs(config.query, lambda uri: _source_uri(config, uri), config.seed)
-        fitted.append(fit_query(model, tokenizer, config.query, sets))
-        say({"message": fitted[-1]})
+    fitted = []
+    if rank() == 0:  # the worker that saves
+        for sentence in _fit_heads(model, tokenizer, config):
+            say({"message": sentence})
+            fitted.append(sentence)
     # rounded before it is measured, so that the measures are of what users load
-    delta = _round(model, saved, say) if saved else None
+    delta = round_weights(model, saved, say) if saved else None
     answered = answer(model, sources, None, config.dtype)
     # What was not trained on shows how the probabilities are elsewhere, so it must not decide them.
     trained_on = {source.name for source in config.sources if source.train_uri is not None}
@@ -241,106 +195,56 @@ def run(
         say({"message": sentence})
     results = {name: measures_of(model, parts) for name, parts in answered.items()}
     _check_losses(results)
-    most, dtype = config.worst_examples, config.dtype
-    worst = find_worst(model, sources, answered, most=most, dtype=dtype)
+    worst = find_worst(model, sources, answered, most=config.worst_examples, dtype=config.dtype)
     if rank() == 0:
-        facts = [*_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
-        output.write_replace(MEASURES_FILE, _dump(results))
+        facts = [*run_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
+        output.write_replace(MEASURES_FILE, dump(results))
         output.write_replace(WORST_FILE, dump_worst(worst))
-        reports = _write_reports(output, model, sources, answered)
-        pictures = _write_pictures(output, reports, say)
+        reports = write_reports(output, model, sources, answered)
+        pictures = write_pictures(output, reports, say)
         card = model_card(config, num_rows, results, facts, pictures)
         measured = card.partition("## Measured")[2].partition("## Pictures")[0]
         say({"markdown": f"## Measured{measured}"})
         if config.trained != "all" and config.vectors_uri is None:
             vectors.clear()  # all workers have measured, so that nobody needs them
-        say({"message": _save(output, model.cpu(), delta, tokenizer, card)})
+        say({"message": save(output, model.cpu(), delta, tokenizer, card)})
 
 
-def _write_reports(
-    output: Folder,
+def _take_steps(
     model: BertSum,
-    sources: Iterable[LabelledSource],
-    answered: Mapping[str, Sequence[Part]],
-) -> dict[str, Measures]:
-    """Write the reports on all sources, and return them by source."""
-    reports = {}
-    for source in sources:
-        if source.config.name in answered:
-            parts = answered[source.config.name]
-            reports[source.config.name] = source_report(model, parts, source.config)
-    output.write_replace(REPORT_FILE, _dump(reports))
-    return reports
-
-
-def _write_pictures(output: Folder, reports: Mapping[str, Measures], say: Report) -> list[str]:
-    """Write pictures of the reports; returns the names of these and of the curves."""
-    names: list[str] = []
-    if not can_draw():
-        return names
-    if output.info(CURVES_FILE) is not None:
-        names.append(CURVES_FILE)
+    sources: Sequence[LabelledSource],
+    config: TrainingConfig,
+    output: Folder,
+    say: Report,
+) -> None:
+    """Train the model, and log it in OUTPUT."""
+    store = StateStore(output, config.kept_checkpoints)
+    log = Log(output, store, config, say)
+    is_lora = config.lora_rank is not None and config.adapter == "lora"
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    can_be_half = is_lora and config.dtype == "bfloat16" and on_gpu
     try:
-        pictures = draw_pictures(reports)
-    except Exception as error:  # of matplotlib, for a label or font: the model is worth more
-        say({"message": f"warning: pictures are left out: {describe(error)}"})
-        return names
-    for name, data in pictures.items():
-        output.write_replace(name, data)
-    return [*names, *pictures]
+        with half_products(model) if can_be_half else nullcontext():
+            training.train(model, sources, config, log.add, store, before_save=log.flush)
+        log.close()
+    finally:
+        log.close_trackers()  # this process may go on to another run
 
 
-class Log:
-    """`training_log.jsonl`: what was logged, a line each.
+def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> Iterator[str]:
+    """Fit what no step trains: the embedding and the weights of queries. Yields a sentence each."""
 
-    A store cannot append, so the file is written whole: now and then, and before each checkpoint. A
-    run that resumes from a checkpoint so finds the lines of all steps before it.
-    """
+    def uri_of(uri: str) -> str:
+        return _source_uri(config, uri)
 
-    def __init__(
-        self, output: Folder, store: StateStore, config: TrainingConfig, report: Report
-    ) -> None:
-        """Take up the log of the run at its newest checkpoint. Trackers get the same lines."""
-
-        def say(text: str) -> None:
-            report({"message": text})
-
-        state = store.latest(on_damage=say)
-        # the other workers would write the same values once more
-        trackers = config.tracking if rank() == 0 else ()
-        record = mask_values(config.model_dump(mode="json"))
-        step = state.step if state else 0
-        self._tracking = Tracking(trackers, output, record, step, say=say)
-        self._lines = read_log(output, LOG_FILE, state.step) if state else []
-        if state:
-            say(f"going on from step {state.step}")
-        self._output, self._report = output, report
-        self._written_at = time.monotonic()
-
-    def add(self, line: LogLine) -> None:
-        """Add a line."""
-        self._lines.append(line)
-        self._tracking.add(line)
-        if time.monotonic() - self._written_at > _LOG_SECONDS:
-            self.flush()
-        self._report(line)  # last: who listens may end the run
-
-    def flush(self) -> None:
-        """Write all lines."""
-        if rank() == 0:
-            lines = [json.dumps(finite_values(line)) + "\n" for line in self._lines]
-            self._output.write_replace(LOG_FILE, "".join(lines).encode())
-        self._written_at = time.monotonic()
-
-    def close(self) -> None:
-        """Write all lines, and the curves."""
-        self.flush()
-        if rank() == 0 and can_draw() and self._lines:
-            self._output.write_replace(CURVES_FILE, draw_curves(self._lines))
-
-    def close_trackers(self) -> None:
-        """End the run in all trackers, however it ended."""
-        self._tracking.close()
+    if config.embedding is not None:
+        texts = read_embedding_texts(config.embedding, uri_of, config.seed)
+        yield fit_embedding(
+            model, tokenizer, config.encoder, config.embedding, texts, seed=config.seed
+        )
+    if config.query is not None:
+        sets = read_query_pairs(config.query, uri_of, config.seed)
+        yield fit_query(model, tokenizer, config.query, sets)
 
 
 def _choose_format(
@@ -363,46 +267,8 @@ def _choose_format(
     return config.model_copy(update={"dtype": name})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SavedDelta:
-    """What the checkpoint is saved as a difference to."""
-
-    base: BaseEncoder
-    rank: int
-    # the delta checkpoint whose encoder the model has, where the encoder does not learn
-    unchanged: Path | None = None
-
-
-def _saved_delta(config: TrainingConfig) -> _SavedDelta | None:
-    """How the checkpoint is saved; None: whole."""
-    base, first_rank, start = None, 0, None
-    if config.start_from is not None:
-        start = resolve_checkpoint(config.start_from)
-        base, first_rank = read_base(start)
-    elif config.encoder.startswith(PACKAGE_PREFIX):
-        base = package_encoder(config.encoder)
-    if config.saved_rank:
-        return _SavedDelta(base=base or package_encoder(config.encoder), rank=config.saved_rank)
-    if base is None or config.learned_rank is None:
-        return None
-    unchanged = None if config.learned_rank else start
-    # a sum of matrices has at most the sum of their ranks
-    rank = max(1, first_rank + config.learned_rank)
-    return _SavedDelta(base=base, rank=rank, unchanged=unchanged)
-
-
-def _round(model: BertSum, saved: _SavedDelta, say: Report) -> Delta:
-    """Give the model the weights that a user of the saved delta will load."""
-    delta = make_delta(model, saved.base, saved.rank, saved.unchanged)
-    if delta.lost > _MUCH_LOST:
-        lost = f"{delta.lost:.0%} of a weight's difference to the encoder in {saved.base.path}"
-        say({"message": f"rank {saved.rank} loses up to {lost}"})
-    model.load_state_dict(delta.merged)
-    return delta
-
-
 def _start(
-    config: TrainingConfig, output: Folder, saved: _SavedDelta | None, say: Report
+    config: TrainingConfig, output: Folder, saved: SavedDelta | None, say: Report
 ) -> tuple[BertSum, Tokenizer]:
     """The model before the first step, and its tokenizer.
 
@@ -430,24 +296,8 @@ def _start(
     if config.trained == "all":
         training.open_encoder(model, config)
     elif saved and saved.unchanged is None:
-        _round(model, saved, say)  # the heads learn on the encoder that will be loaded
+        round_weights(model, saved, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
-
-
-def _check_embedding(model: BertSum, config: TrainingConfig) -> None:
-    """Raise ConfigError where the embedding head would be missing, or not fit its encoder."""
-    if config.embedding is not None and model.embedding is None:
-        raise ConfigError(
-            "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it "
-            "begin anew (new_heads: [embedding])"
-        )
-    changes_encoder = config.trained == "all" and not config.learns_pairs
-    if config.embedding is None and model.embedding is not None and changes_encoder:
-        raise ConfigError(
-            "start_from has an embedding head, which fits the encoder as it is, and trained: all "
-            "changes the encoder: give texts to fit it on anew (embedding.texts), or pairs from "
-            "which the encoder learns to give the right vectors through it (query_column)"
-        )
 
 
 def _read_sources(
@@ -490,6 +340,17 @@ def _read_sources(
         counts["without a label left out"] += len(validation) - len(kept.validation)
         report({"message": _describe(source.name, counts, time.monotonic() - start)})
     return sources
+
+
+def _count(sources: Iterable[LabelledSource]) -> tuple[dict[str, int], LabelCounts]:
+    """Rows to train on by source, and how often they have each label, of all workers."""
+    num_rows: dict[str, int] = {}
+    counts: LabelCounts = Counter()
+    for source in sources:
+        num_rows[source.config.name] = sum(gather(len(source.train)))
+        for worker_counts in gather(count_labels(source.train)):
+            counts += worker_counts
+    return num_rows, counts
 
 
 def _with_vectors(
@@ -570,52 +431,3 @@ def _check_losses(results: Mapping[str, Any]) -> None:
         raise FloatingPointError(
             f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}"
         )
-
-
-def _save(
-    output: Folder, model: BertSum, delta: Delta | None, tokenizer: Tokenizer, card: str
-) -> str:
-    """Write the checkpoint to OUTPUT, and return a message for people.
-
-    `config.json` is written last: from then on the run is finished.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        try:
-            if delta:
-                save_delta(directory, model, delta, card, version=bertsum.__version__)
-            else:
-                save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"cannot write the model to a temporary directory in {tempfile.gettempdir()}: "
-                f"{describe(error)}. Make room there, or set TMPDIR to a directory that has it"
-            ) from error
-        _copy(directory, output)
-    if delta:
-        return f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
-    return f"saved the checkpoint in {output}"
-
-
-def _copy(directory: Path, output: Folder, prefix: str = "") -> None:
-    """Copy all files, `config.json` last: without it a directory holds no model."""
-    for path in sorted(directory.iterdir(), key=lambda path: path.name == CONFIG_FILE):
-        output.write_replace(f"{prefix}{path.name}", path.read_bytes())
-
-
-def _facts(command: str, seconds: float) -> list[str]:
-    """Paragraphs of the model card that only the run knows."""
-    # 3,725 seconds -> 1:02:05
-    minutes, rest = divmod(round(seconds), 60)
-    duration = f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    workers = f"{world_size()} workers of " if world_size() > 1 else ""
-    machine = f"{workers}{torch.get_num_threads()} threads, {platform.machine()}"
-    return [
-        f"A BERTSUM model, trained by bertsum {bertsum.__version__} on {date.today()} in "
-        f"{duration} ({machine}) with:",
-        f"    {command}",
-    ]
-
-
-def _dump(values: object) -> bytes:
-    return (json.dumps(finite_values(values), indent=1) + "\n").encode()

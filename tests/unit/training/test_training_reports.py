@@ -25,9 +25,10 @@ from bertsum.labels.labels import class_name, sentence_labels, sentiment_of, top
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import TEMPORARY_PREFIX, Folder
 from bertsum.text.sentences import split_sentences
-from bertsum.training import run as training_run
 from bertsum.training.config import LabelsConfig, SourceConfig, TrainingConfig
 from bertsum.training.data import read_examples
+from bertsum.training.results import checkpoint
+from bertsum.training.results.log import Log
 from bertsum.training.run import claim_output, run
 from bertsum.training.state import RunState, StateStore, read_log
 from bertsum.training.tracking import Tracking, mlflow_name
@@ -279,7 +280,7 @@ def test_weights_that_are_no_numbers_are_never_the_best(
 def test_a_log_has_numbers_that_every_reader_knows(data: Path) -> None:
     """Python writes Infinity, which is not JSON."""
     config, output = configured(data), Folder(str(data / "log"))
-    log = training_run.Log(output, StateStore(output, 2), config, lambda news: None)
+    log = Log(output, StateStore(output, 2), config, lambda news: None)
     log.add({"step": 1, "gradient_norm": math.inf, "summary_loss": 0.5, "skipped": True})
     log.flush()
     assert (data / "log" / "training_log.jsonl").read_text().count("Infinity") == 0
@@ -413,7 +414,7 @@ def test_no_room_for_the_model_at_the_end(data: Path, monkeypatch: pytest.Monkey
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training_run, "save_checkpoint", fail)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", fail)
     with pytest.raises(
         OutputError,
         match=r"cannot write the model to a temporary directory in .*No space left.*TMPDIR",
