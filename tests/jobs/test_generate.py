@@ -150,7 +150,10 @@ def test_a_clash_of_names(corpus: Path, bart: Path, checkpoint: Path, capsys) ->
     assert "columns ['Abstract'] have the names of columns of the result" in capsys.readouterr().err
 
 
-def test_a_model_that_changed_on_a_node_is_refused(bart: Path, checkpoint: Path) -> None:
+def test_a_model_that_changed_on_a_node_is_refused(
+    bart: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.engine.work.set_threads", lambda num_threads: None)  # of pytest
     from bertsum.generation.config import GenerateRows
     from bertsum.runs.records import Job
 
