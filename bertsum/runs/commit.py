@@ -185,9 +185,8 @@ class Committer:
                 checked=checked,
                 config=self.checks.output,
             )
-        self.output.remove(
-            inside(plan.groups[0], FAILURES)
-        )  # of an earlier attempt: it is complete now
+        # of an earlier attempt: the group is complete now
+        self.output.remove(inside(plan.groups[0], FAILURES))
         raise HeldError(
             "\n".join(f"{name or 'all rows'}: {checked[name].reason}" for name in wrong)
         )
