@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.engine.unit_maker import ReplicaSpec
 
 # Of one replica: it computes one, while the other one is read and prepared, or written.
 _UNITS_AT_ONCE = 2
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +45,20 @@ def stream_reports(
         # Ray Data needs a full driver, which a process behind ray:// is not: an actor on the
         # cluster is one.
         driver: ActorHandle = ray.remote(Driver).options(**beside_the_driver()).remote(units, pool)
-        reports = iter(lambda: ray.get(driver.next_report.remote()), None)
+        reports = iter(lambda: _unless_over(driver.next_report.remote(), is_over), None)
     else:
         reports = iter(Driver(units, pool, is_over).next_report, None)
     for report in reports:
         yield UnitReport.from_json(report)
+
+
+def _unless_over(report: Any, is_over: threading.Event) -> str | None:
+    """Wait for a report in pieces. Raises CancelledError once `is_over` is set."""
+    while not ray.wait([report], timeout=_POLL_SECONDS)[0]:
+        if is_over.is_set():
+            raise CancelledError("the run that wanted these reports is over")
+    value: str | None = ray.get(report)
+    return value
 
 
 class Driver:
