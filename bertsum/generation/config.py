@@ -60,6 +60,12 @@ class DecodingConfig(Config):
         0, ge=0, description="the draws of a text follow from it and from the text (sampling)"
     )
 
+    @model_validator(mode="after")
+    def _some_length_is_allowed(self) -> Self:
+        if self.max_tokens is not None and (self.min_tokens or 0) > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
+        return self
+
 
 class GenerateConfig(Config):
     """Everything beside the models that changes what a written row holds."""

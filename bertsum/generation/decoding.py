@@ -4,7 +4,6 @@ What differs from a bare call of `generate` is told at each place; none of it ch
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from bertsum.errors import ConfigError
 from bertsum.generation.config import DecodingConfig, GenerateConfig
 from bertsum.generation.seq2seq import Seq2Seq
 
@@ -161,18 +161,14 @@ def draws(
 def make_settings(seq2seq: Seq2Seq, config: GenerateConfig) -> GenerationConfig:
     """What the configuration says, else what the model's files say, else defaults.
 
-    Lengths are of new tokens, without the one that the decoder starts from.
+    Lengths are of new tokens, without the one that the decoder starts from. Raises ConfigError for
+    lengths that no text can have.
     """
     settings = deepcopy(seq2seq.model.generation_config)
     for name, value in seq2seq.task.settings.items():
         setattr(settings, name, value)
     decoding, is_translation = config.decoding, config.translate_to is not None
     settings.do_sample = False  # draws are made by `_Draws`
-    # one text, and nothing but its tokens, whatever a model's files ask for
-    settings.num_return_sequences, settings.return_dict_in_generate = 1, False
-    settings.use_cache, settings.cache_implementation = True, None
-    # else the clock cuts texts, each time at another token; with None the model's files hold
-    settings.max_time = math.inf
     settings.num_beams = decoding.num_beams or settings.num_beams or _NUM_BEAMS
     if decoding.sampling:
         settings.num_beams = 1
@@ -185,6 +181,11 @@ def make_settings(seq2seq: Seq2Seq, config: GenerateConfig) -> GenerationConfig:
     longest, shortest = _lengths(settings, decoding)
     longest = longest or (_MAX_TRANSLATED_TOKENS if is_translation else _MAX_TOKENS)
     settings.max_new_tokens = min(longest, seq2seq.max_output_tokens or longest)
+    if (decoding.min_tokens or 0) > settings.max_new_tokens:
+        raise ConfigError(
+            f"generate.decoding.min_tokens={decoding.min_tokens} is more than the model writes: "
+            f"{settings.max_new_tokens}; generate.decoding.max_tokens may allow more"
+        )
     settings.min_new_tokens = min(shortest, settings.max_new_tokens)
     settings.max_length = settings.min_length = None
     if seq2seq.task.first_token is not None:

@@ -116,19 +116,19 @@ class Generator:
                 rows[index] = Written(status=prediction.status, error=prediction.error)
                 continue
             text = document.text or ""
-            given = base_language(tags[index]) or base_language(self._config.language)
+            tag = next(filter(base_language, (tags[index], self._config.language)), None) or ""
             name = None
             if self._task.languages:
-                given = given or base_language(self._detector()(text))
-                name = source_language(self._task, given)
+                tag = tag or self._detector()(text)
+                name = source_language(self._task, tag)
                 if name is None:
-                    reason = f"the model does not read {given!r}"
+                    reason = f"the model does not read {base_language(tag)!r}"
                     rows[index] = Written(status=Status.UNKNOWN_LANGUAGE, error=reason)
                     continue
             texts[index] = Text(
                 text=text,
                 summary=summaries[index],
-                language=given or detect_language(text),
+                language=base_language(tag) or detect_language(text),
                 tokenizer_language=name,
             )
         return texts

@@ -29,6 +29,35 @@ if TYPE_CHECKING:
 
 _DEFAULT_INPUT_TOKENS = 512  # of a model with positions of any number: those of T5's training
 _UNLIMITED = 10**9  # Transformers' tokenizers have 1e30 where they know no limit
+# What a model's files may say of how it writes. The rest would be another search (groups of beams,
+# another model that guesses), another result (several texts, scores), an end by the clock, at
+# another token each time, or a string that ends a text, which needs the tokenizer.
+_SETTINGS = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "decoder_start_token_id",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "num_beams",
+    "pad_token_id",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +95,7 @@ def load_task(directory: Path, config: GenerateConfig) -> Task:
 
 def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) -> Seq2Seq:
     """Load a model. Raises ModelError that names what is wrong, and ConfigError."""
-    from transformers import AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
     model_config, tokenizer = _read_files(directory)
     dtype = choose_dtype(config.dtype, device)
@@ -87,6 +116,11 @@ def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) 
     # Transformers would fill them with random numbers
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{directory} lacks {len(missing)} weights: {', '.join(missing[:5])}")
+    # where a call of `generate` says nothing, Transformers asks these again
+    files, settings = model.generation_config, GenerationConfig()
+    for name in _SETTINGS:
+        setattr(settings, name, getattr(files, name))
+    model.generation_config = settings
     longest_input, longest_output = _positions(model_config, tokenizer, config)
     return Seq2Seq(
         model=model.eval().to(device),

@@ -37,7 +37,7 @@ class Task:
     - `first_token`: the id that is written first; None: the model's own choice.
     - `start_token`: the id from which the decoder starts; None: the model's.
     - `languages`: the model's name of each language of texts that its tokenizer must know, by the
-      base language; empty where it need not.
+      base language, and by that with its script; empty where it need not.
     - `settings`: of the model's configuration for this task, like num_beams.
     """
 
@@ -62,6 +62,7 @@ def find_task(
     if written and hasattr(tokenizer, "src_lang"):
         for name in written:
             languages.setdefault(base_language(name), name)
+            languages.setdefault(_in_script(name), name)
     if config.translate_to is None:
         settings = dict(tasks.get("summarization", {}))
         prefix = str(settings.pop("prefix", ""))
@@ -127,9 +128,18 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def source_language(task: Task, language: str) -> str | None:
-    """The model's name of the language of a text; None where it does not know it."""
-    return task.languages.get(base_language(language))
+def source_language(task: Task, tag: str) -> str | None:
+    """The model's name of the language of a text; None where it does not know it.
+
+    `tag`: as a corpus has it: zh is in the first script that the model knows of it, zh-Hant in its.
+    """
+    return task.languages.get(_in_script(tag)) or task.languages.get(base_language(tag))
+
+
+def _in_script(tag: str) -> str:
+    """The language of a tag with what stands behind it: zh-hant of zho_Hant, and of zh-Hant."""
+    rest = tag.replace("_", "-").partition("-")[2]
+    return f"{base_language(tag)}-{rest.lower()}" if rest else base_language(tag)
 
 
 def _language_tokens(

@@ -1,6 +1,9 @@
 """Beam search and draws in batches, beside those of Transformers on one text at a time."""
 
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ import torch
 from helpers import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from bertsum.errors import ConfigError
 from bertsum.generation.config import GenerateConfig
 from bertsum.generation.decoding import Decoder, _Draws, draws, make_settings, padded_groups
-from bertsum.generation.seq2seq import Seq2Seq
+from bertsum.generation.seq2seq import Seq2Seq, load_seq2seq
 
 KINDS = ["bart", "pegasus", "t5", "marian", "nllb", "mbart"]
 TEXTS = [tiny.text(1 + i % 4, length=5, first=i) for i in range(6)]
@@ -112,16 +117,37 @@ def test_settings_are_those_of_the_configuration_then_the_model_then_defaults(
     assert settings("bart", decoding={"sampling": True}).num_beams == 1
 
 
-def test_a_model_whose_files_ask_for_several_texts_scores_and_a_time(
-    load: Callable[..., Seq2Seq],
+def test_a_model_whose_files_ask_for_another_search(
+    model_of: Callable[[str], Path], load: Callable[..., Seq2Seq], tmp_path: Path
 ) -> None:
     config = GenerateConfig(decoding=DECODING)
     seq2seq = load("bart", config)
     expected = Decoder(seq2seq, config).write(ids_of(seq2seq))
-    files = seq2seq.model.generation_config
-    files.num_return_sequences, files.return_dict_in_generate, files.use_cache = 2, True, False
-    files.max_time = 1e-9  # seconds
-    assert Decoder(seq2seq, config).write(ids_of(seq2seq)) == expected
+    asked = {
+        "num_return_sequences": 2,
+        "return_dict_in_generate": True,
+        "use_cache": False,
+        "max_time": 1e-9,  # seconds
+        "stop_strings": ["e"],
+        "num_beam_groups": 3,
+        "diversity_penalty": 0.5,
+        "guidance_scale": 2.0,
+        "do_sample": True,
+    }
+    directory = shutil.copytree(model_of("bart"), tmp_path / "asks")
+    path = directory / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | asked))
+    asking = load_seq2seq(directory, config, torch.device("cpu"))
+    asking.model.double()
+    assert Decoder(asking, config).write(ids_of(asking)) == expected
+
+
+def test_lengths_that_no_text_has(load: Callable[..., Seq2Seq]) -> None:
+    with pytest.raises(ValidationError, match="min_tokens 9 is above max_tokens 8"):
+        GenerateConfig(decoding={"min_tokens": 9, "max_tokens": 8})
+    config = GenerateConfig(decoding={"min_tokens": 64})  # the model has 64 positions
+    with pytest.raises(ConfigError, match=r"min_tokens=64 is more than the model writes: 63"):
+        make_settings(load("bart", config), config)
 
 
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 3000))

@@ -55,6 +55,14 @@ def test_a_language_in_two_scripts_must_be_named(model_of: Callable[[str], Path]
     assert load_task(model_of("nllb"), GenerateConfig(translate_to="zho_Hant")).first_token
 
 
+def test_a_text_is_read_in_the_script_of_its_tag(model_of: Callable[[str], Path]) -> None:
+    task = load_task(model_of("nllb"), GenerateConfig(translate_to="de"))
+    for tag in ("zho_Hant", "zh-Hant", "ZH_hant", "cmn-Hant"):
+        assert source_language(task, tag) == "zho_Hant"
+    for tag in ("zh", "zh-CN", "zho", "zh-Hans"):
+        assert source_language(task, tag) == "zho_Hans"
+
+
 def test_mbart_of_one_pair_starts_from_the_token(
     model_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
