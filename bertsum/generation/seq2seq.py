@@ -117,7 +117,8 @@ def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) 
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{directory} lacks {len(missing)} weights: {', '.join(missing[:5])}")
     # where a call of `generate` says nothing, Transformers asks these again
-    files, settings = model.generation_config, GenerationConfig()
+    files = model.generation_config
+    settings = GenerationConfig()  # type: ignore[no-untyped-call]  # it is not typed
     for name in _SETTINGS:
         setattr(settings, name, getattr(files, name))
     model.generation_config = settings

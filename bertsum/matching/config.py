@@ -89,6 +89,11 @@ class MatchConfig(Config):
             raise ValueError(
                 "weight_column and time_column weigh the texts of a user: give user_column, too"
             )
+        if self.user_column is not None and self.keep_columns is not None:
+            raise ValueError(
+                "a row of the result is a user and has the columns of user_column and "
+                "equal_columns, so keep_columns cannot be given with user_column"
+            )
         if (self.time_column is None) != (self.half_life_days is None):
             raise ValueError("time_column and half_life_days go together: give both or none")
         return self

@@ -202,6 +202,7 @@ def test_only_what_may_match_does(corpus: Path, checkpoint: Path) -> None:
         (["match.seen_column=language", "match.id_column=price"], "of whole numbers or of lists"),
         (["match.candidate_columns=[rank]"], "fields id, score and rank of its own"),
         (["match.half_life_days=3"], "time_column and half_life_days go together"),
+        (["match.user_column=id", "match.keep_columns=[id]"], "cannot be given with user_column"),
     ],
 )
 def test_wrong_columns_are_refused(

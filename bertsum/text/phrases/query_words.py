@@ -22,7 +22,7 @@ from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.sentences import Span
 from bertsum.text.words import MARKS, WORD
 
-_RUN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}][\w{MARKS}]*?(?=[{UNSPACED}]|\Z)")
+_RUN = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}][\w{MARKS}]*?(?=[{UNSPACED}]|\Z)")
 _IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _ENGLISH_ENDING = re.compile(r"(?:ing|edly|ed|es|s|ly|e)$")
 _SHORTEST_STEM = 3  # letters that must be left of a word: `red` has no ending

@@ -31,6 +31,7 @@ def found(text: str, query: str, language: str = "en") -> list[str]:
         ),
         ("The price of it", "the price", "en", ["price"]),  # a stop word says nothing
         ("The who", "the who", "en", ["The", "who"]),  # unless there is nothing else
+        ("A _ and __ of max_tokens", "_ __ max_tokens", "en", ["max_tokens"]),  # a line is no word
         ("Die Häuser und ein Haus", "haus", "de", ["Haus"]),  # forms are those of English alone
         ("🐈 Der Kater – KATER", "kater", "de", ["Kater", "KATER"]),
         ("人民币走强，人民银行说。", "人民币", "zh", ["人民币", "人民"]),
