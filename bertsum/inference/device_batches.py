@@ -12,13 +12,8 @@ from torch import Tensor
 
 from bertsum.errors import DeviceError
 from bertsum.model.batches import Batch, split_tokens
-from bertsum.model.bert_sum import (
-    Logits,
-    divide_logits,
-    document_lengths,
-    pool_lengths,
-    sentence_lengths,
-)
+from bertsum.model.bert_sum import Logits, divide_logits
+from bertsum.model.sums import document_lengths, pool_lengths, sentence_lengths
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.ragged import split_runs

@@ -26,24 +26,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from bertsum.errors import ModelError
-from bertsum.model.attention import (
-    can_pack,
-    encode_packed,
-    packed_attention,
-    positions,
-    runs,
-    runs_of_tokens,
-)
+from bertsum.model.attention import can_pack, encode_packed, runs_of_tokens
 from bertsum.model.batches import Batch, TokenPools
+from bertsum.model.heads import DocumentHead, SummarizationLayers
 from bertsum.model.ranking import CandidateRanker
+from bertsum.model.sums import (
+    add_rows,
+    count_rows,
+    document_numbers,
+    sentence_lengths,
+    token_counts,
+)
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.model.transfer import to_device
 from bertsum.model_config import ModelConfig, QueryWeights
-from bertsum.text.ragged import bounds, offsets, run_numbers
-from bertsum.text.surface_features import NUM_SURFACE_FEATURES
+from bertsum.text.ragged import offsets, run_numbers
 
 # Where windows have to be padded, padding of a group of them stays below this share of the longest.
 _MAX_PADDING = 0.125
@@ -185,19 +184,14 @@ class BertSum(nn.Module):
             alone = self.sentiment(vectors, [1] * len(vectors))
             logits = replace(logits, sentence_sentiment_logits=alone)
         if batch.pools is not None and self.sentiment is not None:
-            pools = batch.pools
-            means = vectors.new_zeros(sum(pools.counts), vectors.shape[1])  # [M, H]
-            for start in range(0, len(pools.tokens), _POOLED):
-                part = slice(start, start + _POOLED)
-                vectors_of_part = tokens[pools.tokens[part]].float()
-                _add_rows(means, pools.rows[part], pools.weights[part, None] * vectors_of_part)
+            means = _weigh_pools(tokens, batch.pools)
             # each as a document of one sentence
             pooled = self.sentiment(means, [1] * len(means))
             logits = replace(logits, pool_sentiment_logits=pooled)
         if document_vectors:
             embeddings, of_rows = self._embed(features if layers else rows, batch)
             of_sentences = of_rows[:num_sentences]
-            documents = _document_numbers(batch)
+            documents = document_numbers(batch)
             similarities = (of_sentences * embeddings[documents]).sum(1)
             if query_cosines:
                 queries = torch.zeros_like(embeddings)  # [B, H]
@@ -232,13 +226,13 @@ class BertSum(nn.Module):
 
     def _pool(self, vectors: Tensor, batch: Batch) -> Tensor:
         """[T, H] token vectors -> [S + Q, H]; see `sentence_vectors`. A query is as a sentence."""
-        num_rows = _num_rows(batch)
+        num_rows = count_rows(batch)
         sentences = batch.token_sentences  # [T] the sum to which a vector belongs
         if self.config.pooling == "cls":
             vectors, sentences = vectors[batch.cls_positions], sentences[batch.cls_positions]
         sums = vectors.new_zeros(num_rows, vectors.shape[1], dtype=torch.float32)
-        _add_rows(sums, sentences, vectors.float())
-        return sums / _token_counts(sentences, num_rows).unsqueeze(1)
+        add_rows(sums, sentences, vectors.float())
+        return sums / token_counts(sentences, num_rows).unsqueeze(1)
 
     def embedding_features(self, batch: Batch) -> Tensor:
         """[B, E] float32: what the matrix of the embedding reads."""
@@ -252,9 +246,9 @@ class BertSum(nn.Module):
         """
         weights = sentence_lengths(batch)
         vectors = vectors[: len(weights)]
-        documents = _document_numbers(batch)
+        documents = document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
-        _add_rows(sums, documents, weights.unsqueeze(1) * vectors)
+        add_rows(sums, documents, weights.unsqueeze(1) * vectors)
         totals = weights.new_zeros(len(sums)).index_add(0, documents, weights)
         return sums / totals.unsqueeze(1)
 
@@ -272,7 +266,7 @@ class BertSum(nn.Module):
     def _encode(self, batch: Batch, layers: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """[T, H] last hidden states, and [S + Q, E] means of a sentence's tokens in `layers`."""
         vectors = []
-        num_rows = _num_rows(batch)
+        num_rows = count_rows(batch)
         sizes = (len(layers), num_rows, self.encoder.config.hidden_size)
         # summed run by run, since hidden states of several layers would be most of the memory
         sums = torch.zeros(sizes, device=batch.input_ids.device)
@@ -288,11 +282,11 @@ class BertSum(nn.Module):
                 last, kept = self._encode_padded(batch, run, lengths, layers)
             vectors.append(last)
             for layer, hidden in enumerate(kept):  # views of a loop over `sums` could not learn
-                _add_rows(sums[layer], batch.token_sentences[run], hidden.float())
+                add_rows(sums[layer], batch.token_sentences[run], hidden.float())
             start = run.stop
         means = sums.transpose(0, 1).flatten(1)
         if layers:
-            means = means / _token_counts(batch.token_sentences, num_rows).unsqueeze(1)
+            means = means / token_counts(batch.token_sentences, num_rows).unsqueeze(1)
         return torch.cat(vectors) if len(vectors) > 1 else vectors[0], means
 
     def _runs(self, batch: Batch) -> list[list[int]]:
@@ -343,213 +337,6 @@ class BertSum(nn.Module):
         return output.last_hidden_state.flatten(0, 1)[padded[0]], kept
 
 
-class SummarizationLayers(nn.Module):
-    """Sentence vectors -> one logit a sentence.
-
-    By a linear layer, alone or after an LSTM or Transformer.
-    """
-
-    def __init__(self, hidden_size: int, config: ModelConfig):
-        super().__init__()
-        self.position_scale = config.position_scale
-        self.surface: nn.Linear | None = None
-        if config.surface_features:
-            self.surface = nn.Linear(NUM_SURFACE_FEATURES, hidden_size)
-        self.layers = nn.ModuleList()
-        self.lstm: nn.LSTM | None = None
-        if config.summarization_layers == "transformer":
-            for _ in range(config.num_summarization_layers):
-                self.layers.append(SentenceLayer(hidden_size, config))
-        if config.summarization_layers == "lstm":
-            self.lstm = _bidirectional_lstm(hidden_size, config.num_summarization_layers)
-        self.norm: nn.Module = nn.Identity()
-        if config.summarization_layers != "linear":
-            self.norm = nn.LayerNorm(hidden_size)
-        self.scorer = nn.Linear(hidden_size, 1)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, vectors: Tensor, surface: Tensor, num_sentences: list[int]) -> Tensor:
-        """[S, H] vectors and [S, F] surface features, sorted by document -> [S] logits."""
-        if self.surface is not None:
-            vectors = vectors + self.surface(surface)
-        if self.layers:
-            index = positions(num_sentences, vectors.device)
-            vectors = vectors + self.position_scale * sinusoidal_positions(index, vectors.shape[1])
-            vectors = self.dropout(vectors)
-            for layer in self.layers:
-                vectors = layer(vectors, num_sentences)
-        if self.lstm is not None:
-            vectors = self.dropout(run_lstm(self.lstm, vectors, num_sentences)[0])
-        logits: Tensor = self.scorer(self.norm(vectors))
-        return logits.squeeze(1)
-
-
-class SentenceLayer(nn.Module):
-    """Transformer layer over the sentences of a document (Vaswani et al. 2017).
-
-    The norms come first in each half, so that no warm-up is needed (Xiong et al. 2020).
-    """
-
-    def __init__(self, hidden_size: int, config: ModelConfig):
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.dropout_rate = config.dropout
-        self.attention_norm = nn.LayerNorm(hidden_size)
-        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
-        self.attention_output = nn.Linear(hidden_size, hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(hidden_size, config.feed_forward_size),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.feed_forward_size, hidden_size),
-        )
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
-        """[S, H] -> [S, H]; a sentence attends to those of its document."""
-        query_key_value = self.query_key_value(self.attention_norm(vectors)).chunk(3, dim=1)
-        attended = packed_attention(
-            query_key_value,
-            num_sentences,
-            self.num_heads,
-            dropout=self.dropout_rate if self.training else 0.0,
-        )
-        vectors = vectors + self.dropout(self.attention_output(attended))
-        inner = self.feed_forward(self.feed_forward_norm(vectors))
-        updated: Tensor = vectors + self.dropout(inner)
-        return updated
-
-
-class DocumentHead(nn.Module):
-    """Sentence vectors -> document vector -> class logits.
-
-    The document vector is MultiHeadAttention(learned query, sentence vectors), their mean, or the
-    last states of an LSTM.
-    """
-
-    def __init__(self, hidden_size: int, config: ModelConfig, num_labels: int):
-        super().__init__()
-        self.attention: nn.MultiheadAttention | None = None
-        self.lstm: nn.LSTM | None = None
-        if config.sentiment_pooling == "attention":
-            query = torch.empty(1, 1, hidden_size).normal_(
-                std=hidden_size**-0.5
-            )  # of length about 1
-            self.query = nn.Parameter(query)
-            self.attention = nn.MultiheadAttention(hidden_size, config.num_heads, batch_first=True)
-        if config.sentiment_pooling == "lstm":
-            self.lstm = _bidirectional_lstm(hidden_size, 1)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(hidden_size, num_labels)
-
-    def forward(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
-        """[S, H] sentence vectors, document by document -> [B, C] logits."""
-        if self.lstm is not None:
-            document_vectors = run_lstm(self.lstm, vectors, num_sentences)[1]
-        elif vectors.device.type != "cpu":
-            document_vectors = self._pool_at_once(vectors, num_sentences)
-        else:
-            pooled = []
-            for first, count, length in runs(num_sentences):
-                block = vectors[first : first + count * length].view(count, length, -1)
-                pooled.append(self._pool(block))
-            document_vectors = torch.cat(pooled)
-        logits: Tensor = self.classifier(self.dropout(document_vectors))
-        return logits
-
-    def _pool(self, vectors: Tensor) -> Tensor:
-        """[n, L, H] sentence vectors of n documents of equal length -> [n, H]."""
-        if self.attention is None:
-            return vectors.mean(1)
-        query = self.query.expand(len(vectors), -1, -1)
-        attended: Tensor = self.attention(query, vectors, vectors, need_weights=False)[
-            0
-        ]  # [n, 1, H]
-        return attended.squeeze(1)
-
-    def _pool_at_once(self, vectors: Tensor, num_sentences: list[int]) -> Tensor:
-        """[S, H] sentence vectors -> [B, H], as `_pool`, by as few kernels as one document takes.
-
-        On a GPU the kernels of a block for each number of sentences are most of the heads' time. On
-        a CPU the blocks are quicker.
-        """
-        linear = nn.functional.linear
-        sums = vectors.new_zeros(len(num_sentences), vectors.shape[1])
-        documents = to_device(torch.from_numpy(run_numbers(num_sentences)), vectors.device)  # [S]
-        attention = self.attention
-        if attention is None:
-            _add_rows(sums, documents, vectors)
-            counts = torch.tensor(num_sentences, dtype=torch.float32)
-            return sums / to_device(counts, vectors.device).unsqueeze(1)
-        hidden_size, num_heads = vectors.shape[1], attention.num_heads
-        weight, bias = attention.in_proj_weight, attention.in_proj_bias
-        query = linear(self.query.view(1, -1), weight[:hidden_size], bias[:hidden_size])
-        keys_values = linear(vectors, weight[hidden_size:], bias[hidden_size:])
-        key, value = keys_values.view(len(vectors), 2, num_heads, -1).unbind(1)  # [S, A, D]
-        scores = (query.view(1, num_heads, -1) * key).sum(2) * key.shape[2] ** -0.5  # [S, A]
-        # softmax over the sentences of a document, less its maximum, so that nothing overflows;
-        # whatever is taken off changes no weight, so it needs no gradient
-        largest = scores.new_full((len(num_sentences), num_heads), -math.inf)
-        by_head = documents.unsqueeze(1).expand_as(scores)
-        largest = largest.scatter_reduce(0, by_head, scores.detach(), "amax")  # [B, A]
-        weights = (scores - largest[documents]).exp()
-        totals = torch.zeros_like(largest)
-        _add_rows(totals, documents, weights)
-        _add_rows(sums, documents, (weights.unsqueeze(2) * value).flatten(1))
-        means = sums.view(len(sums), num_heads, -1) / totals.unsqueeze(2)  # [B, A, D]
-        attended: Tensor = attention.out_proj(means.flatten(1))
-        return attended
-
-
-def sinusoidal_positions(indices: Tensor, hidden_size: int) -> Tensor:
-    """[S] indices of sentences -> [S, H] (Vaswani et al. 2017, section 3.5).
-
-    Feature 2i is sin(index / 10000^(2i / H)), and feature 2i + 1 the cosine.
-    """
-    even = torch.arange(0, hidden_size, 2, device=indices.device)
-    frequency = torch.exp(even * (-math.log(10000.0) / hidden_size))  # [H / 2], rounded up
-    angles = indices.unsqueeze(1) * frequency
-    pairs = torch.stack([angles.sin(), angles.cos()], dim=2)
-    return pairs.flatten(1)[:, :hidden_size]  # where H is odd, the last cosine is left out
-
-
-def run_lstm(lstm: nn.LSTM, vectors: Tensor, num_sentences: list[int]) -> tuple[Tensor, Tensor]:
-    """[S, H] outputs, and [B, H] last states of both directions of the last layer."""
-    # As `pack_sequence` does, but with indices made on the host, which waits for no device: first
-    # the first sentences of all documents, the longest document first, then the second ones, and
-    # so on.
-    counts = np.array(num_sentences)
-    longest_first = np.argsort(-counts, kind="stable")
-    steps = offsets(counts[longest_first])  # [S] index of each sentence in its document
-    rows = np.repeat(bounds(counts)[longest_first], counts[longest_first]) + steps
-    rows = rows[np.argsort(steps, kind="stable")]  # [S] of `vectors`, in the order of the LSTM
-
-    def on_device(values: npt.NDArray[np.int64]) -> Tensor:
-        return to_device(torch.from_numpy(values), vectors.device)
-
-    packed = PackedSequence(
-        vectors[on_device(rows)],
-        torch.from_numpy(np.bincount(steps)),  # the documents that have an n-th sentence
-        on_device(longest_first),
-        on_device(np.argsort(longest_first)),
-    )
-    output: PackedSequence
-    output, (state, _) = lstm(packed)
-    last = torch.cat([state[-2], state[-1]], dim=1)
-    return output.data[on_device(np.argsort(rows))], last
-
-
-def _add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
-    """Add [n, H] rows to those of `sums` that `indices` [n] names, in place."""
-    if sums.is_cuda:
-        # sorts the rows by index first; `index_add_` would add them as threads come, and the same
-        # batch would not have the same bits twice
-        sums.index_put_((indices,), rows, accumulate=True)
-    else:
-        sums.index_add_(0, indices, rows)
-
-
 def divide_logits(
     logits: Tensor, temperature: float | TemperatureByLength, lengths: Callable[[], Tensor]
 ) -> Tensor:
@@ -564,53 +351,20 @@ def divide_logits(
     return logits / temperature
 
 
-def sentence_lengths(batch: Batch) -> Tensor:
-    """[S] float32: tokens of each sentence."""
-    return _token_counts(batch.token_sentences, _num_rows(batch))[: sum(batch.num_sentences)]
-
-
-def document_lengths(batch: Batch) -> Tensor:
-    """[B] float32: tokens of each document."""
-    lengths = sentence_lengths(batch)
-    totals = lengths.new_zeros(len(batch.num_sentences))
-    return totals.index_add(0, _document_numbers(batch), lengths)
-
-
-def pool_lengths(pools: TokenPools) -> Tensor:
-    """[M] float32: tokens of each mean."""
-    return _token_counts(pools.rows, sum(pools.counts))
-
-
-def _token_counts(groups: Tensor, num_groups: int) -> Tensor:
-    """[G] float32: tokens of each sentence or pool, from [n] the group of each token."""
-    # not `bincount`, for which the host waits for the device; whole numbers are exact in any order
-    ones = torch.ones_like(groups, dtype=torch.float32)
-    return ones.new_zeros(num_groups).index_add(0, groups, ones)
-
-
-def _num_rows(batch: Batch) -> int:
-    """S + Q: what tokens are pooled to."""
-    return sum(batch.num_sentences) + batch.num_queries
-
-
-def _document_numbers(batch: Batch) -> Tensor:
-    """[S] int64: the document of each sentence, counted in the batch."""
-    numbers = torch.from_numpy(run_numbers(batch.num_sentences))
-    return to_device(numbers, batch.token_sentences.device)
-
-
 def _document_head(
     hidden_size: int, config: ModelConfig, labels: Sequence[str]
 ) -> DocumentHead | None:
     return DocumentHead(hidden_size, config, len(labels)) if labels else None
 
 
-def _bidirectional_lstm(hidden_size: int, num_layers: int) -> nn.LSTM:
-    if hidden_size % 2:
-        raise ModelError(
-            f"an LSTM head runs both ways, so the hidden size must be even, not {hidden_size}"
-        )
-    return nn.LSTM(hidden_size, hidden_size // 2, num_layers, batch_first=True, bidirectional=True)
+def _weigh_pools(tokens: Tensor, pools: TokenPools) -> Tensor:
+    """[T, H] token vectors -> [M, H] float32: the weighted means that the pools ask for."""
+    means = tokens.new_zeros(sum(pools.counts), tokens.shape[1], dtype=torch.float32)
+    for start in range(0, len(pools.tokens), _POOLED):
+        part = slice(start, start + _POOLED)
+        weighted = pools.weights[part, None] * tokens[pools.tokens[part]].float()
+        add_rows(means, pools.rows[part], weighted)
+    return means
 
 
 def _attention_mask(

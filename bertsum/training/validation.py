@@ -20,9 +20,10 @@ from bertsum.evaluation.calibration import (
 )
 from bertsum.evaluation.rouge import Rouge, mean_rouge
 from bertsum.model.batches import group_by_length, group_documents
-from bertsum.model.bert_sum import BertSum, divide_logits, document_lengths
+from bertsum.model.bert_sum import BertSum, divide_logits
 from bertsum.model.losses import IGNORE, class_loss, summary_loss
 from bertsum.model.ranking import CandidateRanker
+from bertsum.model.sums import document_lengths
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.model_config import ModelConfig
 from bertsum.training.config import SourceConfig

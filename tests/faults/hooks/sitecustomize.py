@@ -21,12 +21,10 @@ _split = sentencex.segment
 
 def _crash_at_marker(language: str, text: str) -> object:
     if "zebra crash" in text:
-        ctypes.string_at(
-            0
-        )  # a signal sent from outside would leave this thread running for a moment
-    model = sys.modules.get(
-        "bertsum.model.bert_sum"
-    )  # loaded by now, wherever documents are split to be computed
+        # a signal sent from outside would leave this thread running for a moment
+        ctypes.string_at(0)
+    # loaded by now, wherever documents are split to be computed
+    model = sys.modules.get("bertsum.model.bert_sum")
     if model is not None and not hasattr(model.BertSum, "is_watched"):
         _watch_forward(model.BertSum)
     return _split(language, text)

@@ -17,8 +17,14 @@ from bertsum.inference.reader import document_encoder
 from bertsum.model import bert_sum as model_module
 from bertsum.model.attention import packed_attention
 from bertsum.model.batches import make_batch
-from bertsum.model.bert_sum import BertSum, SentenceLayer, SummarizationLayers, sinusoidal_positions
+from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights
+from bertsum.model.heads import (
+    SentenceLayer,
+    SummarizationLayers,
+    run_lstm,
+    sinusoidal_positions,
+)
 from bertsum.text.surface_features import NUM_SURFACE_FEATURES
 
 # Sums in another order: float32 has 7 digits, bfloat16 has 3. Sentence logits here have a size of about 1.
@@ -506,7 +512,7 @@ def test_documents_are_packed_for_an_lstm_as_torch_packs_them(counts):
     lstm, vectors = nn.LSTM(8, 4, 2, bidirectional=True), torch.randn(sum(counts), 8)
     packed = rnn.pack_sequence(list(torch.split(vectors, counts)), enforce_sorted=False)
     output, (state, _) = lstm(packed)
-    found, last = model_module.run_lstm(lstm, vectors, counts)
+    found, last = run_lstm(lstm, vectors, counts)
     assert torch.equal(found, torch.cat(rnn.unpack_sequence(output)))
     assert torch.equal(last, torch.cat([state[-2], state[-1]], dim=1))
 

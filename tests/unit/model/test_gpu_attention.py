@@ -12,8 +12,9 @@ from torch._dynamo.testing import CompileCounter
 from bertsum.model import gpu_attention
 from bertsum.model.attention import _finish_layer, fuse_products, packed_attention
 from bertsum.model.batches import make_batch
-from bertsum.model.bert_sum import DocumentHead, _attention_mask
+from bertsum.model.bert_sum import _attention_mask
 from bertsum.model.gpu_attention import attend_on_gpu
+from bertsum.model.heads import DocumentHead
 
 # Ascending as windows are, of groups with and without padding; and in another order.
 LENGTHS = [[5], [1, 2, 2, 16, 17, 40, 40], [40, 3, 64, 64, 1], [33, 33, 33]]
