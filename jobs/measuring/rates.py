@@ -24,6 +24,7 @@ from jobs.engine.work import take_device
 if TYPE_CHECKING:
     import torch
 
+    from bertsum.inference.device_batches import Scores
     from bertsum.inference.reader import Reader
     from bertsum.inference.summarizer import Prepared, Summarizer
     from bertsum.model.attention import EncoderConfig
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from bertsum.text.encoder import EncodedDocument
 
 Result = TypeVar("Result")
+
+_STAGES = ("prepare", "make_batch", "forward", "finish", "output")
 
 _PRODUCT_ROWS = {"cpu": 4096, "cuda": 16384}  # of a product: what the engine multiplies at once
 
@@ -119,25 +122,17 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         products.append(product)
         engines.append(engine)
         shares.append(operations / engine / product)
-        _, prepare, _ = _timed(lambda: summarizer.prepare(documents))
-        _, make_batch, _ = _timed(lambda: _make_batches(summarizer, prepared))
-        _, finish, predictions = _timed(partial(summarizer.finish, prepared, scores))
-        _, output, _ = _timed(partial(_make_rows, summarizer, tables, predictions))
-        stage_seconds = {
-            "prepare": prepare,
-            "make_batch": make_batch,
-            "forward": max(0.0, forward - make_batch),  # which makes the batches, too
-            "finish": finish,
-            "output": output,
-        }
-        stages.append(stage_seconds)
+        host = _time_host(summarizer, tables, documents, prepared=prepared, scores=scores)
+        # which makes the batches, too
+        host["forward"] = max(0.0, forward - host["make_batch"])
+        stages.append(host)
         walls.append(_timed(lambda: list(summarizer.stream(tables)))[0])
     engine, wall = median(engines[1:]), median(walls[1:])
     cpu_seconds = {
         name: median(repetition[name] for repetition in stages[1:]) / len(documents)
-        for name in stages[0]
+        for name in _STAGES
     }
-    host = sum(cpu_seconds.values()) - cpu_seconds["forward"]
+    host_seconds = len(documents) * (sum(cpu_seconds.values()) - cpu_seconds["forward"])
     return Measured(
         device=device_name(summarizer.device) or "CPU",
         dtype=str(summarizer.dtype).removeprefix("torch."),
@@ -152,8 +147,24 @@ def measure(summarizer: "Summarizer", tables: Sequence[pa.Table], repetitions: i
         prepare_documents_per_core=1 / cpu_seconds["prepare"],
         end_to_end_documents=len(documents) / wall,
         cpu_seconds=cpu_seconds,
-        bottleneck=_bottleneck(host * len(documents), engine, summarizer.device.type != "cpu"),
+        bottleneck=_bottleneck(host_seconds, engine, summarizer.device.type != "cpu"),
     )
+
+
+def _time_host(
+    summarizer: "Summarizer",
+    tables: Sequence[pa.Table],
+    documents: "Sequence[Document]",
+    *,
+    prepared: "Prepared",
+    scores: "Sequence[Scores | None]",
+) -> dict[str, float]:
+    """CPU seconds of what a core does for these documents beside the model, by stage."""
+    _, prepare, _ = _timed(lambda: summarizer.prepare(documents))
+    _, make_batch, _ = _timed(lambda: _make_batches(summarizer, prepared))
+    _, finish, predictions = _timed(partial(summarizer.finish, prepared, scores))
+    _, output, _ = _timed(partial(_make_rows, summarizer, tables, predictions))
+    return {"prepare": prepare, "make_batch": make_batch, "finish": finish, "output": output}
 
 
 def _bottleneck(host: float, engine: float, on_gpu: bool) -> str:
