@@ -45,6 +45,12 @@ def detect() -> LanguageDetector:
         ("我喜欢 iPhone 13 Pro Max 的屏幕和电池，非常好用", "zh"),
         # near English, and 20 letters or more
         ("Prices of base metals move up on global cues", "en"),
+        # signs that look to the detector like another script
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "en"),
+        ("| Item | Qty | Price |\n|:---|---:|---:|\n| Bolt | 4 | 0.10 |", "en"),
+        ("| Name | Alter |\n|---|---|\n| Hans | 3 |\n| Jürgen Müller | 44 |", "de"),
+        ("| 姓名 | 年龄 |\n|---|---|\n| 王伟 | 3 |", "zh"),
+        ("| Имя | Возраст |\n|---|---|\n| Иван Петрович | 3 |", "ru"),
         # no word that the detector knows
         ("Lol", "en"),
         ("x" * 5000, "en"),
