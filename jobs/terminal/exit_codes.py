@@ -196,7 +196,7 @@ def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a job of `command &`
         numbers.append(signal.SIGINT)
-    with farewell.with_descriptor():
+    with farewell.with_descriptor(), _without_notes_of_dropped():
         before = {number: signal.signal(number, leave) for number in numbers}
         try:
             yield
@@ -205,6 +205,25 @@ def _ended_by_signals(farewell: _Farewell) -> Iterator[None]:
                 is_over = True
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _without_notes_of_dropped() -> Iterator[None]:
+    """Print no traceback of a signal's exception that C code dropped: it is raised again.
+
+    pandas is such code: a signal comes while its modules are loaded, which takes a second.
+    """
+    before = sys.unraisablehook
+
+    def note(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, _Interrupted | Terminated):
+            before(dropped)
+
+    sys.unraisablehook = note
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _say_error(text: str, code: int) -> int:

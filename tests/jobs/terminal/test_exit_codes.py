@@ -196,6 +196,40 @@ def test_a_signal_whose_exception_a_library_drops(
     assert capfd.readouterr().err == f"{ending}; goes on\n"
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+def test_a_signal_whose_exception_python_drops(
+    number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As C code does that has nobody to raise it to: Python prints a traceback of its own."""
+
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("said as ever")
+
+    hook = sys.unraisablehook
+    heard: list[type[BaseException]] = []
+
+    def action() -> int:
+        del [Dropping()][0]
+        del [Broken()][0]
+        for _ in range(600):
+            time.sleep(0.1)
+        return 0
+
+    sys.unraisablehook = lambda dropped: heard.append(type(dropped.exc_value))
+    try:
+        assert guard(action, "interrupted; goes on") == code
+    finally:
+        sys.unraisablehook = hook
+    assert heard == [ValueError]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_print(number: signal.Signals) -> None:
     """The print waits for its reader, and holds the buffer of its stream."""
