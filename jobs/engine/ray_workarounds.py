@@ -189,7 +189,8 @@ class EndsWhenOver:
     Ray pickles the class with the context and makes the instance, so that the event comes from the
     thread that iterates.
 
-    Seen in Ray 2.60; needed until an iteration can be closed from another thread.
+    Seen in Ray 2.60; needed until an iteration can be closed from another thread, and ends its
+    actors then.
     """
 
     @staticmethod
@@ -201,10 +202,18 @@ class EndsWhenOver:
         """Called by the thread that iterates."""
         self._is_over: threading.Event = _iteration.is_over
 
-    def on_execution_step(self, executor: object) -> None:
+    def on_execution_step(self, executor: _Untyped) -> None:
         """Called by a thread of Ray Data, about ten times a second."""
-        if self._is_over.is_set():
-            raise CancelledError("the run that wanted these reports is over")
+        if not self._is_over.is_set():
+            return
+        stats: _Untyped = ray.data._internal.stats  # which is imported by now
+
+        # Ray Data only forgets its actors. The traceback of the error refers to them, and is part
+        # of a cycle: they would keep their CPUs until a collection of garbage, which a process that
+        # waits for these CPUs never comes to.
+        for operator in executor._topology:
+            operator.shutdown(stats.Timer(), force=True)
+        raise CancelledError("the run that wanted these reports is over")
 
     def after_execution_succeeds(self, executor: object) -> None:
         """Part of the protocol."""
