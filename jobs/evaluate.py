@@ -15,8 +15,8 @@ from bertsum.checkpoints.locate import SHIPPED_MODEL
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError
 from bertsum.evaluation.baselines import choose
+from bertsum.evaluation.columns import measures
 from bertsum.evaluation.config import EvaluateConfig, EvaluationConfig
-from bertsum.evaluation.evaluator import measures
 from bertsum.evaluation.plots import check_installed, draw
 from bertsum.evaluation.report import evaluation_report
 from bertsum.evaluation.retrieval import BM25, MOST_ROWS

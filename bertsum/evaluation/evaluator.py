@@ -22,6 +22,7 @@ from bertsum.evaluation.baselines import (
     with_query,
 )
 from bertsum.evaluation.bm25 import terms
+from bertsum.evaluation.columns import RETRIEVAL_MEASURES, measures, result_schema
 from bertsum.evaluation.config import EvaluationConfig
 from bertsum.evaluation.rouge import rouge
 from bertsum.inference.arrow import read_texts, unreadable
@@ -29,84 +30,19 @@ from bertsum.inference.device_batches import Scores
 from bertsum.inference.routing import Router
 from bertsum.inference.stream import Progress
 from bertsum.inference.summarizer import Summarizer
-from bertsum.labels.columns import label_columns, label_rows, labels_problem, summaries_problem
+from bertsum.labels.columns import label_columns, label_rows
 from bertsum.labels.labels import class_name, name_labels, sentiment_of, topic_of, word_labels
-from bertsum.runs.columns import encryption_problem
-from bertsum.runs.input import Shard
-from bertsum.schema import Document, Prediction, same_names
-from bertsum.storage.folder import mask
+from bertsum.schema import Document, Prediction
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.language_tags import base_language
 from bertsum.text.phrases.tags import OUTSIDE, choose_tags
 from bertsum.text.sentences import detect_language, split_sentences
 from bertsum.text.words import words
 
-_ROUGE = pa.struct(
-    [
-        pa.field("system", pa.string()),
-        *(pa.field(name, pa.float64()) for name in ("rouge_1", "rouge_2", "rouge_lsum")),
-    ]
-)
-_BY_LABEL = pa.map_(pa.string(), pa.float32())
-_SCORES = pa.list_(pa.struct([("model", pa.string()), ("scores", _BY_LABEL)]))
-_TAGS = pa.list_(pa.struct([("model", pa.string()), ("tags", pa.list_(pa.string()))]))
-_TARGETS = pa.list_(pa.struct([("model", pa.string()), ("scores", pa.list_(_BY_LABEL))]))
-MEASURES = pa.schema(
-    [
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("num_sentences", pa.int32(), nullable=False),
-        pa.field("rouge", pa.list_(_ROUGE)),
-        pa.field("expected_sentiment", pa.string()),
-        pa.field("sentiment", _SCORES),
-        pa.field("expected_topic", pa.string()),
-        pa.field("topic", _SCORES),
-        pa.field("expected_words", pa.list_(pa.string())),
-        pa.field("words", _TAGS),
-    ]
-)
-"""Columns of the result beside those that are kept.
-
-`status` and the numbers of tokens and sentences are those of the first model. `words` has a label
-for each of `expected_words`, which are the words that stand in the text; `O` where a model has not
-read a word, or where none of its tokens begins with the word.
-"""
-TARGET_MEASURES = (
-    pa.field("expected_targets", pa.list_(pa.string())),
-    pa.field("targets", _TARGETS),
-)
-"""Further columns where entities are labelled.
-
-`targets` has the scores towards each of `expected_targets`, null where the text does not mention it.
-"""
-RETRIEVAL_MEASURES = (
-    pa.field("document_digest", pa.string()),
-    pa.field("is_same", pa.bool_()),
-    pa.field("query_terms", pa.list_(pa.string())),
-    pa.field("document_terms", pa.list_(pa.string())),
-    pa.field(
-        "retrieval",
-        pa.list_(
-            pa.struct(
-                [
-                    ("model", pa.string()),
-                    ("member", pa.string()),
-                    ("query", pa.list_(pa.float32())),
-                    ("document", pa.list_(pa.float32())),
-                ]
-            )
-        ),
-    ),
-)
-"""Further columns where each row has a query: its embedding and that of the document.
-
-Equal documents have one digest. BM25 compares the terms. `member`: of a family, what has read both.
-"""
-
 _SAME = {"0": False, "false": False, "1": True, "true": True}
 
 Row = Mapping[str, Any]  # a row of a table, as Arrow gives it: values of any type by column
-MeasuredRow = dict[str, Any]  # values by name of MEASURES
+MeasuredRow = dict[str, Any]  # values by name of a column of measures
 ModelScores = dict[str, Mapping[str, float] | None]  # by model, then label; None: no such head
 
 
@@ -239,6 +175,7 @@ class Evaluator:
             "words": words,
             "expected_targets": expected_targets,
             "targets": targets,
+            "model_summaries": _summary_spans(predictions),
         }
 
     def _ask(self, model: Summarizer, documents: Sequence[Document]) -> list[_Answer]:
@@ -440,6 +377,15 @@ def _label_words(config: EvaluationConfig) -> bool:
     return bool(config.tokens_column or config.entities_column)
 
 
+def _summary_spans(predictions: Mapping[str, Prediction]) -> list[MeasuredRow]:
+    """Where the sentences stand that each model chooses; none of a text that it cannot read."""
+    entries = []
+    for name, prediction in predictions.items():
+        if prediction.summary_spans:
+            entries.append({"model": name, "spans": prediction.summary_spans})
+    return entries
+
+
 def _by_model(scores: ModelScores) -> list[MeasuredRow]:
     """Scores of the models that have any, in the form of an Arrow list."""
     entries = []
@@ -464,45 +410,3 @@ def one_sentence_a_line(text: str, language: str) -> str:
         return "\n".join(_sentences(text, language))
     lines = filter(str.strip, text.splitlines())
     return "\n".join(" ".join(line.split()) for line in lines)
-
-
-def measures(config: EvaluationConfig) -> pa.Schema:
-    """Columns of a result beside those that are kept."""
-    fields = list(MEASURES)
-    if config.entities_column:
-        fields += TARGET_MEASURES
-    if config.query_column:
-        fields += RETRIEVAL_MEASURES
-    return pa.schema(fields)
-
-
-def result_schema(schema: pa.Schema, config: EvaluationConfig) -> pa.Schema:
-    """Columns of a result whose input has `schema`."""
-    return pa.schema([*map(schema.field, config.keep_columns), *measures(config)])
-
-
-def needed_columns(config: EvaluationConfig) -> list[str]:
-    """Columns to read, each once."""
-    names = [config.text_column, *label_columns(config)]
-    names += [*config.system_columns, *config.keep_columns]
-    if config.language_column:
-        names.append(config.language_column)
-    # each once and in this order, which a set would lose
-    return list(dict.fromkeys(names))
-
-
-def check_measurable(shard: Shard, config: EvaluationConfig) -> str | None:
-    """Why a file cannot be measured, or None. Raises InputError for a clash of names."""
-    problem = (
-        labels_problem(shard.schema, config, config.keep_columns)
-        or summaries_problem(shard.schema, "system_columns", config.system_columns)
-        or encryption_problem(shard, needed_columns(config))
-    )
-    if problem:
-        return problem
-    if clashes := same_names(config.keep_columns, measures(config).names):
-        raise InputError(
-            f"{mask(shard.file.path)}: keep_columns {clashes} have the names of result columns "
-            "(most readers ignore case); leave them out"
-        )
-    return None

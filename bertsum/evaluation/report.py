@@ -55,7 +55,7 @@ class _LabelledEntities:
 def evaluation_report(table: pa.Table, models: Sequence[str], lead: str) -> Report:
     """Report on rows of measures, in plain values, ready for JSON.
 
-    `table` has the columns of `bertsum.evaluation.evaluator.MEASURES`. The report has:
+    `table` has the columns of `bertsum.evaluation.columns.MEASURES`. The report has:
 
     - `labelled_rows`: their number by head.
     - `rouge`: for each system its means in percent with 95 % intervals, and the differences to the

@@ -4,7 +4,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,13 +16,14 @@ from bertsum.masking import mask
 from bertsum.runs.input import stream_rows
 from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder
+from bertsum.text.sentences import Span
 
 if TYPE_CHECKING:  # it imports torch, which a page of these examples does not need
     from bertsum.evaluation.config import EvaluationConfig
 
 WORST_FILE = "worst_examples.json"
 ORACLE = "oracle"
-_MOST_CHARACTERS = 2000  # of a text; a page of some dozen examples stays small
+_MOST_CHARACTERS = 6000  # of a text: most news; a page of some dozen examples stays small
 _CLASS_HEADS = ("sentiment", "topic")
 
 
@@ -36,6 +37,7 @@ class WorstExample:
       probability of the wrong answer.
     - `where`: file and row, where they are known.
     - `reference`, `summary`, `rouge_1`: of a summary; the ROUGE-1 by system in percent.
+    - `spans`: where the summary's sentences stand in the text, in code points.
     - `expected`, `predicted`, `scores`: of a label; probabilities by label.
     - `problem`: why there is no text.
     """
@@ -49,18 +51,23 @@ class WorstExample:
     problem: str | None = None
     reference: str | None = None
     summary: str | None = None
+    spans: Sequence[Span] | None = None
     rouge_1: Mapping[str, float] | None = None
     expected: str | None = None
     predicted: str | None = None
     scores: Mapping[str, float] | None = None
 
     def cut(self) -> "WorstExample":
-        """The example with texts of bounded length."""
+        """The example with texts of bounded length, and the sentences that are left in the text."""
+        spans = self.spans
+        if spans is not None:
+            spans = [(start, stop) for start, stop in spans if stop <= _MOST_CHARACTERS]
         return replace(
             self,
             text=_cut(self.text),
             reference=_cut(self.reference),
             summary=_cut(self.summary),
+            spans=spans,
         )
 
 
@@ -122,17 +129,25 @@ def add_texts(
     for row, example in found:
         if row not in texts:
             texts[row] = _read_row(row, units, source, config)
-        reference = texts[row].get("reference") if example.head == "summary" else None
+        text = texts[row].get("text")
         completed.append(
             replace(
                 example,
                 where=texts[row]["where"] or "",
-                text=texts[row].get("text"),
+                text=text,
                 problem=texts[row].get("problem"),
-                reference=reference,
+                reference=texts[row].get("reference") if example.head == "summary" else None,
+                summary=summary_of(text, example.spans),
             )
         )
     return completed
+
+
+def summary_of(text: str | None, spans: Sequence[Span] | None) -> str | None:
+    """The sentences at these spans, a line each; None where the text or the spans are not known."""
+    if text is None or spans is None:
+        return None
+    return "\n".join(text[start:stop] for start, stop in spans)
 
 
 def _furthest(
@@ -166,14 +181,21 @@ def _wrong_rows(table: pa.Table, model: str, head: str) -> Iterator[tuple[int, W
 
 def _low_rows(table: pa.Table, model: str, lead: str) -> Iterator[tuple[int, WorstExample]]:
     """Rows whose summary by the model is worse than that of the oracle, or of the lead."""
+    chosen: list[Any] = [None] * table.num_rows  # as in files of an earlier version
+    if "model_summaries" in table.column_names:
+        chosen = table["model_summaries"].to_pylist()
     for row, systems in enumerate(table["rouge"].to_pylist()):
         by_system = {entry["system"]: entry["rouge_1"] for entry in systems or ()}
         distance = by_system.get(ORACLE, by_system.get(lead, 0.0)) - by_system.get(model, 0.0)
         if distance > 0:
-            yield (
-                row,
-                WorstExample(model=model, head="summary", distance=distance, rouge_1=by_system),
+            by_model = {entry["model"]: entry["spans"] for entry in chosen[row] or ()}
+            spans: list[Span] | None = None
+            if model in by_model:
+                spans = [(s["start"], s["start"] + s["length"]) for s in by_model[model]]
+            example = WorstExample(
+                model=model, head="summary", distance=distance, rouge_1=by_system, spans=spans
             )
+            yield row, example
 
 
 def _read_row(

@@ -151,7 +151,7 @@ def make_reading(values: Mapping[str, Any], text: str | None, config: Summarizer
     language = value("language")
     if language is None and config.language_column:
         language = values.get(config.language_column)
-    convert = _to_utf16(text)
+    convert = to_utf16(text)
     chosen = value("summary_sentences") or []
     spans = value("summary_spans")
     sentences = value("sentences")
@@ -272,7 +272,7 @@ def _spans(records: Iterable[Mapping[str, int]]) -> list[Span]:
     return [(record["start"], record["start"] + record["length"]) for record in records]
 
 
-def _to_utf16(text: str | None) -> Callable[[Iterable[Span]], list[Span]]:
+def to_utf16(text: str | None) -> Callable[[Iterable[Span]], list[Span]]:
     """Spans in code points -> spans in UTF-16 code units, without those that the page cuts off.
 
     Of "a😀b" the span (2, 3) of "b" becomes (3, 4), since the emoji is two units.

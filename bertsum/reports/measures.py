@@ -12,6 +12,7 @@ from bertsum.config_base import Config
 from bertsum.errors import ConfigError, OutputError
 from bertsum.evaluation.worst_examples import WORST_FILE
 from bertsum.masking import mask, mask_values
+from bertsum.reports.documents import to_utf16
 from bertsum.reports.report import flat
 from bertsum.runs.records import MANIFEST, read_json
 from bertsum.storage.folder import Folder
@@ -39,7 +40,8 @@ class MeasuresReport:
     - `reports`: of each labelled set, in the form of `evaluation_report`; one named "" of an
       evaluation.
     - `measures`: all numbers, by name.
-    - `worst`: examples, as `bertsum.evaluation.worst_examples` writes them.
+    - `worst`: examples, as `bertsum.evaluation.worst_examples` writes them; their `spans` are in
+      UTF-16 code units.
     """
 
     title: str
@@ -196,6 +198,9 @@ def _read_worst(output: Folder, name: str) -> list[Values]:
         values: list[Values] = json.loads(output.read_bytes(name))
     except ValueError as error:
         raise OutputError(f"{output}/{name} is damaged ({error}); remove it") from error
+    for example in values:
+        if "spans" in example and "text" in example:
+            example["spans"] = to_utf16(example["text"])(example["spans"])
     return values
 
 

@@ -159,17 +159,17 @@ class EvaluateWork:
     max_batch_tokens: BatchTokens
 
     def check(self, shard: Shard) -> str | None:
-        from bertsum.evaluation.evaluator import check_measurable
+        from bertsum.evaluation.columns import check_measurable
 
         return check_measurable(shard, self.config)
 
     def columns(self, schema: pa.Schema) -> list[str]:
-        from bertsum.evaluation.evaluator import needed_columns
+        from bertsum.evaluation.columns import needed_columns
 
         return needed_columns(self.config)
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
-        from bertsum.evaluation.evaluator import result_schema
+        from bertsum.evaluation.columns import result_schema
 
         return result_schema(schema, self.config)
 

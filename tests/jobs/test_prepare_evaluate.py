@@ -21,6 +21,8 @@ from helpers.job_helpers import (
     write,
 )
 
+from bertsum import Summarizer
+from bertsum.config import SummarizerConfig
 from bertsum.evaluation.config import EvaluationConfig
 from bertsum.evaluation.word_spans import span_report
 from bertsum.labels.shards import is_prepared
@@ -185,6 +187,14 @@ def test_evaluating(
     for example in worst:
         name, row = example["where"].split(", row ")
         assert example["text"] == texts[10 * int(name.removesuffix(".parquet")) + int(row)]
+    settings = {"selection": {"size": 2}, "dtype": "float32"}
+    summarizer = Summarizer(str(checkpoint), SummarizerConfig.model_validate(settings))
+    for example in worst:
+        if example["head"] == "summary":
+            chosen = summarizer(example["text"])
+            assert example["summary"].split() == (chosen.summary or "").split()
+            start, stop = example["spans"][0]
+            assert example["summary"].startswith(example["text"][start:stop])
     page = output / "_report" / "report.html"
     assert f"report: {page}" in printed.replace("\n", "")
     before = page.read_bytes()

@@ -57,6 +57,19 @@ function datum(text, name = "bdi", attributes = {}) {
   return element(name, { dir: "auto", class: "data", ...attributes }, visible(text ?? ""));
 }
 
+/** A text with marks; `spans`: [start, end, ...] that do not overlap, in order. `mark` gives their attributes. */
+function marked(text, spans, mark = () => ({ class: "chosen shade", "--share": "60" })) {
+  const box = element("div", { class: "text data", dir: "auto" });
+  let position = 0;
+  for (const span of spans) {
+    if (span[0] < position) continue;
+    box.append(visible(text.slice(position, span[0])), element("mark", mark(span), visible(text.slice(span[0], span[1]))));
+    [, position] = span;
+  }
+  box.append(visible(text.slice(position)));
+  return box;
+}
+
 const KNOWN_LABELS = new Set(["positive", "negative", "neutral", "mixed"]);
 const labelColours = new Map();
 

@@ -89,9 +89,10 @@ function worstExample(example) {
       datum(sorted(example.scores).map(([label, score]) => `${label} ${score.toFixed(2)}`).join(", ")))]);
   }
   if (example.rouge_1) entries.push(["ROUGE-1", datum(sorted(example.rouge_1).map(([system, value]) => `${system} ${value.toFixed(1)}`).join(", "))]);
-  if (example.reference !== undefined) entries.push(["Reference", datum(example.reference, "div", { class: "text data" })]);
-  if (example.summary !== undefined) entries.push(["Summary", datum(example.summary, "div", { class: "text data" })]);
-  entries.push(["Text", example.text === undefined ? note(`Not shown: ${visible(example.problem ?? "the row has no text")}`) : datum(example.text, "div", { class: "text data" })]);
+  if (example.reference !== undefined || example.summary !== undefined) entries.push(["Summaries", element("div", { class: "readings" },
+    ...[["Of the model", example.summary], ["Reference", example.reference]].map(([title, text]) => element("div", {},
+      element("h3", {}, title), text === undefined ? note("Not recorded.") : datum(text, "div", { class: "text data" }))))]);
+  entries.push(["Text", example.text === undefined ? note(`Not shown: ${visible(example.problem ?? "the row has no text")}`) : marked(example.text, example.spans ?? [])]);
   return element("article", { class: "example" }, element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
 }
 

@@ -11,9 +11,10 @@ import torch
 from bertsum.config import SelectionConfig
 from bertsum.evaluation.plots import draw
 from bertsum.evaluation.report import Report, class_report, rouge_report
-from bertsum.evaluation.worst_examples import ORACLE, WorstExample, worst_first
+from bertsum.evaluation.worst_examples import ORACLE, WorstExample, summary_of, worst_first
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.ranking import choose_sentences
+from bertsum.text.sentences import Span
 from bertsum.training.config import SourceConfig
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example
@@ -139,6 +140,7 @@ def _low_summaries(
     for distance, index, rouge_1 in heapq.nlargest(most, found, key=lambda entry: entry[0]):
         if distance > 0:
             example = source.validation[index]
+            spans = _chosen_spans(model, example, source.config.num_summary_sentences, dtype)
             yield WorstExample(
                 source=source.config.name,
                 model=MODEL,
@@ -146,16 +148,16 @@ def _low_summaries(
                 distance=distance,
                 text=example.document.text,
                 reference=example.summary,
-                summary=_summary(model, example, source.config.num_summary_sentences, dtype),
+                summary=summary_of(example.document.text, spans),
+                spans=spans,
                 rouge_1=rouge_1,
             )
 
 
-def _summary(model: BertSum, example: Example, size: int, dtype: str) -> str:
-    """The sentences that the model chooses, a line each."""
+def _chosen_spans(model: BertSum, example: Example, size: int, dtype: str) -> list[Span]:
+    """Where the sentences stand that the model chooses."""
     logits = predict_examples(model, [example], dtype).sentences[0]
     scores = torch.from_numpy(logits).sigmoid().numpy()
     document = example.document
     (chosen,) = choose_sentences([document], [scores], SelectionConfig(size=size), model.candidates)
-    spans = [document.spans[index] for index in chosen]
-    return "\n".join(document.text[start:stop] for start, stop in spans)
+    return [(int(start), int(stop)) for start, stop in (document.spans[i] for i in chosen)]

@@ -19,16 +19,15 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.evaluation.baselines import choose
-from bertsum.evaluation.config import EvaluationConfig
-from bertsum.evaluation.evaluator import (
+from bertsum.evaluation.columns import (
     MEASURES,
     TARGET_MEASURES,
-    Evaluator,
     check_measurable,
     needed_columns,
-    one_sentence_a_line,
     result_schema,
 )
+from bertsum.evaluation.config import EvaluationConfig
+from bertsum.evaluation.evaluator import Evaluator, one_sentence_a_line
 from bertsum.evaluation.report import NOT_MENTIONED, ROUGE_NAMES, evaluation_report
 from bertsum.evaluation.report import OTHERS as OTHER_LABELS
 from bertsum.evaluation.retrieval import ranks, roc_auc

@@ -2,14 +2,15 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertsum.evaluation.columns import MEASURES, SUMMARY_MEASURES
 from bertsum.evaluation.config import EvaluationConfig
-from bertsum.evaluation.evaluator import MEASURES
 from bertsum.evaluation.worst_examples import (
     WorstExample,
     add_texts,
@@ -47,9 +48,13 @@ def measured_rows(count: int, with_oracle: bool) -> pa.Table:
                 "rouge": rouge if number % 4 else None,
                 "expected_sentiment": draw.choice(LABELS) if number % 5 else None,
                 "sentiment": [{"model": name, "scores": scores(draw)} for name in MODELS],
+                "model_summaries": [
+                    {"model": "a", "spans": [{"start": number, "length": 2}]},
+                    {"model": "b", "spans": []},
+                ],
             }
         )
-    return pa.Table.from_pylist(rows, MEASURES)
+    return pa.Table.from_pylist(rows, pa.schema([*MEASURES, *SUMMARY_MEASURES]))
 
 
 @pytest.mark.parametrize("with_oracle", [True, False])
@@ -70,6 +75,12 @@ def test_the_worst_rows_are_those_of_a_brute_force(with_oracle: bool) -> None:
             rows = [row for row, e in found if (e.model, e.head) == (model, head)]
             assert rows == sorted(expected, key=lambda row: -expected[row])[:7]
             assert len(rows) == 7
+        spans = {row: e.spans for row, e in found if (e.model, e.head) == (model, "summary")}
+        assert spans == {row: [(row, row + 2)] if model == "a" else [] for row in spans}
+    # of an earlier version: without that column, the same rows
+    earlier = find_worst(table.drop_columns("model_summaries"), MODELS, LEAD, 7)
+    assert [row for row, _ in earlier] == [row for row, _ in found]
+    assert all(example.spans is None for _, example in earlier)
 
 
 def test_texts_are_read_from_the_rows_of_input(tmp_path: Path) -> None:
@@ -87,11 +98,13 @@ def test_texts_are_read_from_the_rows_of_input(tmp_path: Path) -> None:
             part = FileSlice(file.path, file.size, file.version, 30, start, stop)
             units.append(Unit((part,)))
     config = EvaluationConfig(summary_column="gold")
-    rows = [(row, WorstExample(model="m", head="summary", distance=1)) for row in (0, 29, 30, 59)]
+    example = WorstExample(model="m", head="summary", distance=1, spans=[(0, 1), (5, 11)])
+    rows = [(row, example) for row in (0, 29, 30, 59)]
     completed = add_texts(rows, units, source.root, config)
     assert [e.text for e in completed] == [*texts["a"][::29], *texts["b"][::29]]
     assert [e.where for e in completed] == [f"{n}.parquet, row {r}" for n in "ab" for r in (0, 29)]
     assert completed[0].reference == f"Gold {texts['a'][0]}."
+    assert completed[2].summary == "b\n text"
 
     # a file that is another one now is told, and loses no other example
     pq.write_table(pa.table({"document": ["new"], "gold": ["new"]}), tmp_path / "a.parquet")
@@ -114,7 +127,9 @@ def test_each_source_model_and_head_has_its_own() -> None:
 
 def test_any_text_can_be_written_and_long_ones_are_cut() -> None:
     example = WorstExample(model="m", head="topic", distance=1, text="\ud800</script>" + "x" * 9999)
+    example = replace(example, spans=[(0, 10), (5990, 6001)])
     (written,) = json.loads(dump_worst([example]))
     assert written["text"].startswith("\ud800</script>x")
-    assert len(written["text"]) == 2001
+    assert len(written["text"]) == 6001
+    assert written["spans"] == [[0, 10]]  # the other sentence ends in what is cut off
     assert "reference" not in written

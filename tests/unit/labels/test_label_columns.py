@@ -10,8 +10,9 @@ from helpers import tiny
 from pydantic import ValidationError
 
 from bertsum.errors import InputError, RowError
+from bertsum.evaluation.columns import check_measurable
 from bertsum.evaluation.config import EvaluationConfig
-from bertsum.evaluation.evaluator import Evaluator, check_measurable
+from bertsum.evaluation.evaluator import Evaluator
 from bertsum.inference.summarizer import Summarizer
 from bertsum.labels.config import LabelsConfig
 from bertsum.labels.labels import word_labels

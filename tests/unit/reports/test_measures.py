@@ -51,9 +51,10 @@ WORST = [
         "model": "model",
         "head": "summary",
         "distance": 20.0,
-        "text": f"First. {HOSTILE}",
+        "text": f"\U0001f600 First. {HOSTILE} Last.",
         "reference": HOSTILE,
-        "summary": "First.",
+        "summary": f"First.\n{HOSTILE}",
+        "spans": [[2, 8], [9, 9 + len(HOSTILE)]],
         "rouge_1": {"model": 10.0, "oracle": 30.0},
     },
     {
@@ -129,6 +130,21 @@ def test_the_page_loads_nothing_and_takes_no_text_as_markup(page: Page) -> None:
     assert page.run("document.querySelectorAll('img').length") == 0
     assert "<img src=x onerror=" in page.text("#worst")
     assert "⟨U+202E⟩" in page.text("#worst")
+
+
+@needs_browser
+def test_a_summary_stands_beside_its_reference_and_is_marked_in_the_text(page: Page) -> None:
+    parts = page.run(
+        "[...document.querySelectorAll('#worst .readings > div')].map((node) => node.innerText)"
+    )
+    assert parts[0].startswith("Of the model\nFirst.\n</script>")
+    assert parts[1].startswith("Reference\n</script>")
+    marks = page.run("[...document.querySelectorAll('#worst mark')].map((m) => m.innerText)")
+    assert marks[0] == "First."
+    assert marks[1].startswith("</script><img") and len(marks) == 2
+    assert page.text("#worst mark").strip() == "First."
+    # of a wrong answer: the label, and the prediction with its probability
+    assert "neutral 0.90" in page.text("#worst")
 
 
 @needs_browser

@@ -103,6 +103,8 @@ def test_the_worst_summaries_are_those_that_the_model_makes(output: Path) -> Non
     assert [example["distance"] for example in worst] == pytest.approx(expected, abs=0.01)
     for example in worst:
         assert example["summary"] == summarizer(example["text"]).summary
+        pieces = [example["text"][start:stop] for start, stop in example["spans"]]
+        assert "\n".join(pieces) == example["summary"]
         assert example["reference"] == rows["summary"][rows["document"].index(example["text"])]
     report = json.loads((output / "validation_report.json").read_text())["news"]["rouge"]
     assert list(report["systems"]) == ["model", "LEAD-1", "oracle"]
