@@ -12,7 +12,7 @@ from bertsum.config_base import Config
 from bertsum.errors import ConfigError, OutputError
 from bertsum.evaluation.worst_examples import WORST_FILE
 from bertsum.masking import mask, mask_values
-from bertsum.reports.documents import to_utf16
+from bertsum.reports.readings import to_utf16
 from bertsum.reports.report import flat
 from bertsum.runs.records import MANIFEST, read_json
 from bertsum.storage.folder import Folder

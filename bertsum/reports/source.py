@@ -18,10 +18,14 @@ _MASKED = "***"
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """A text of INPUT; None for a null, and where it cannot be read: then `problem` says why."""
+    """A text of INPUT; None for a null, and where it cannot be read: then `problem` says why.
+
+    `query`: what the row asks, where the run has a column of queries.
+    """
 
     text: str | None
     problem: str | None = None
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def _read_file(
 def _read_rows(
     result: Result, root: Folder, shard: Shard, numbers: Sequence[int]
 ) -> list[SourceText]:
-    # the text alone: which other columns the rows of OUTPUT keep does not matter here
+    # text and query alone: which other columns the rows of OUTPUT keep does not matter here
     config = result.config.model_copy(
         update={"keep_columns": (), "language_column": None, "targets_column": None}
     )
@@ -118,11 +122,13 @@ def _read_rows(
         if not wanted:
             continue
         position, columns = wanted[0], [config.text_column]
+        if config.query_column is not None:
+            columns.append(config.query_column)
         for table in stream_rows(root, shard.file, wanted[0], wanted[-1] + 1, columns):
             stop = position + table.num_rows
             of_table = [number - position for number in wanted if position <= number < stop]
             if of_table:
                 for document in read_documents(table.take(of_table), config):
-                    texts.append(SourceText(document.text, document.problem))
+                    texts.append(SourceText(document.text, document.problem, document.query))
             position = stop
     return texts

@@ -17,7 +17,7 @@ from bertsum.runs.partitions import partition_of
 from bertsum.schema import Status
 from bertsum.storage.folder import mask
 
-LABEL_COLUMNS = ("sentiment", "language", "topic")
+LABEL_COLUMNS = ("sentiment", "language", "topic", "query_status")
 LENGTH_COLUMNS = ("num_sentences", "num_tokens", "summary")
 """What has a length; that of `summary` is its characters."""
 

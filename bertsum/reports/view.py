@@ -11,13 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from bertsum.config import SummarizerConfig
-from bertsum.reports.documents import Reading, ReportDocument, make_reading
+from bertsum.reports.documents import ReportDocument
+from bertsum.reports.readings import Reading, make_reading
 from bertsum.schema import Prediction
+from bertsum.text.sentences import Span
 
 _MAPS = ("sentiment_scores", "topic_scores")
 # characters that are invisible or turn the direction of writing
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
+    "\ud800-\udfff]"
 )
 # Amber on whatever the notebook has behind it, light or dark; the text keeps its colour.
 _STYLE = (
@@ -37,7 +40,9 @@ class DocumentView:
     - `title`: which document it is.
     - `facts`: names and values.
     - `text`: None where it is not known; then `problem` says why.
-    - `marks`: start, end and probability of the chosen sentences, in UTF-16 code units, ascending.
+    - `marks`: start, end and probability of the chosen sentences, in UTF-16 code units, ascending;
+      with a query, how far they answer it.
+    - `words`: where words of the query stand in them.
     """
 
     title: str
@@ -45,6 +50,7 @@ class DocumentView:
     text: str | None
     problem: str | None
     marks: Sequence[tuple[int, int, float | None]]
+    words: Sequence[Span] = ()
 
     def _repr_html_(self) -> str:
         facts = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(v)}</dd>" for name, v in self.facts)
@@ -71,18 +77,31 @@ class DocumentView:
             share = 0.3 if score is None else 0.12 + 0.4 * score
             title = "" if score is None else f' title="{score:.2f}"'
             parts.append(_escape(_decode(units[2 * position : 2 * start])))
-            sentence = _escape(_decode(units[2 * start : 2 * end]))
             style = f"background:rgba(255,179,0,{share:.2f})"
+            sentence = self._with_words(units, start, end)
             parts.append(f'<mark style="{style}"{title}>{sentence}</mark>')
             position = end
         return "".join([*parts, _escape(_decode(units[2 * position :]))])
 
+    def _with_words(self, units: bytes, start: int, end: int) -> str:
+        """A sentence with the words of the query that stand in it in bold."""
+        parts: list[str] = []
+        for first, last in self.words:
+            if start <= first and last <= end:
+                before = _escape(_decode(units[2 * start : 2 * first]))
+                parts.append(f"{before}<b>{_escape(_decode(units[2 * first : 2 * last]))}</b>")
+                start = last
+        return "".join([*parts, _escape(_decode(units[2 * start : 2 * end]))])
 
-def show(row: Prediction | Mapping[str, Any], text: str | None = None) -> DocumentView:
+
+def show(
+    row: Prediction | Mapping[str, Any], text: str | None = None, query: str | None = None
+) -> DocumentView:
     """A document with what the model says of it.
 
     - `row`: a prediction, or a row of results by column: of Arrow, pandas or polars.
     - `text`: of the document; None: the row's column `document`, if it has one.
+    - `query`: what it was asked, which no row of results says.
 
     Of a row of a finished run, `read_results(OUTPUT).show(number)` finds the text itself.
     """
@@ -96,8 +115,9 @@ def show(row: Prediction | Mapping[str, Any], text: str | None = None) -> Docume
         text = values[config.text_column]
     for name in _MAPS:
         values[name] = _pairs(values.get(name))
-    reading = make_reading(values, text, config)
-    title = str(values.get("id") or values.get("title") or "document")
+    reading = make_reading(values, text, config, query)
+    names = [values[name] for name in ("id", "title") if values.get(name) not in (None, "")]
+    title = str(names[0]) if names else "document"
     return _view(title, reading, text, None if text else "show(row, text) shows the text, too", 0)
 
 
@@ -115,7 +135,9 @@ def _view(
     entries: list[tuple[str, str | None]] = [
         ("status", reading.status),
         ("error", reading.error),
-        ("summary", reading.summary),
+        ("query", reading.query),
+        ("query was", reading.query_status),
+        ("snippet" if reading.is_snippet else "summary", reading.summary),
         ("sentiment", _label(reading.sentiment, reading.sentiment_scores)),
         ("topic", _label(reading.topic, reading.topic_scores)),
         ("language", reading.language),
@@ -125,15 +147,16 @@ def _view(
         ("left out here", f"{cut:,} characters" if cut else None),
     ]
     marks: list[tuple[int, int, float | None]] = []
+    scores = reading.query_scores or reading.chosen_scores
     for index, (start, end) in enumerate(reading.spans or ()):
-        known = index < len(reading.chosen_scores)
-        marks.append((start, end, reading.chosen_scores[index] if known else None))
+        marks.append((start, end, scores[index] if index < len(scores) else None))
     return DocumentView(
         title=title,
         facts=[(name, value) for name, value in entries if value],
         text=text,
         problem=problem,
         marks=sorted(marks, key=lambda mark: mark[0]),
+        words=sorted(reading.query_spans or ()),
     )
 
 

@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const documents = data.documents;
 const LENGTHS = [[0, 64], [64, 256], [256, 1024], [1024, Infinity]];
+const MOST_QUERIES = 50;
 const ORDERS = {
   input: ["as in INPUT", null],
   random: ["random", null],
@@ -16,7 +17,7 @@ const DIFFERENCES = {
   none: ["nothing", (a, b) => a.sentiment === b.sentiment && a.status === b.status && a.chosen.join() === b.chosen.join()],
 };
 
-const state = { shown: documents.map((_, index) => index), position: -1, view: "summary", seed: 1 };
+const state = { shown: documents.map((_, index) => index), position: -1, view: null, seed: 1 };
 const parts = {}; // elements that are changed later, by name
 const haystacks = new Array(documents.length);
 
@@ -29,7 +30,7 @@ function sureness(entry) {
 function haystack(index) {
   const entry = documents[index];
   haystacks[index] ??= [entry.text, entry.file, ...entry.columns.flat(), ...entry.readings.flatMap((reading) =>
-    [reading.summary, reading.error, ...(reading.keywords ?? []).map(([word]) => word)])].join("\n").toLowerCase();
+    [reading.summary, reading.error, reading.query, ...(reading.keywords ?? []).map(([word]) => word)])].join("\n").toLowerCase();
   return haystacks[index];
 }
 
@@ -45,6 +46,8 @@ const FILTERS = [
   ["sentiment", "Sentiment", (entry) => entry.readings[0].sentiment],
   ["language", "Language", (entry) => entry.readings[0].language],
   ["topic", "Topic", (entry) => entry.readings[0].topic],
+  ["query", "Query", (entry) => entry.readings[0].query],
+  ["answer", "Query was", (entry) => entry.readings[0].query_status],
   ["partition", "Partition", (entry) => entry.partition || undefined],
   ["other", "Sentiment, other run", (entry) => entry.readings[1]?.sentiment],
 ];
@@ -58,9 +61,10 @@ function choice(name, label, options) {
 function filterForm() {
   parts.search = element("input", { type: "search", name: "search", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/",
     "aria-describedby": "count", oninput: applyFilters });
-  const controls = [element("label", { class: "wide" }, "Search text, summary, keywords and columns", parts.search)];
+  const controls = [element("label", { class: "wide" }, "Search text, summary, keywords, queries and columns", parts.search)];
   for (const [name, label, value] of FILTERS) {
     const values = occurring(value);
+    if (name === "query" && values.length > MOST_QUERIES) continue; // many are searched, not chosen
     if (values.length > 1 || (values.length && name === "status")) {
       controls.push(choice(name, label, [["", "all"], ...values.map(([text, number]) => [`=${text}`, `${text} (${count(number)})`])]));
     }
@@ -190,14 +194,15 @@ function drawDocument() {
   const [reading, other] = entry.readings;
   const columns = [["Input", `${entry.file}, row ${count(entry.row)}`], ...entry.columns];
   const views = [["summary", "the summary, by probability"]];
+  if (reading.query_scores) views.unshift(["query", "the summary, by its answer to the query"]);
   if (reading.sentences) {
     views.push(["probability", "all sentences, by probability"]);
     if (reading.sentences.some((sentence) => sentence[3])) views.push(["sentiment", "sentiment by sentence"]);
   }
   if (reading.aspects?.length || reading.targets?.length) views.push(["aspects", "aspects and targets"]);
-  if (!views.some(([view]) => view === state.view)) state.view = "summary";
+  const shownView = views.some(([view]) => view === state.view) ? state.view : views[0][0];
   const view = element("select", { id: "view", onchange: (event) => { state.view = event.target.value; drawDocument(); document.getElementById("view").focus(); } },
-    ...views.map(([value, text]) => element("option", { value, selected: value === state.view }, text)));
+    ...views.map(([value, text]) => element("option", { value, selected: value === shownView }, text)));
   const children = [
     element("button", { type: "button", class: "back", onclick: goBack }, "Back to the list"),
     element("h3", { id: "document-title" }, datum(name(entry))),
@@ -210,7 +215,7 @@ function drawDocument() {
     children.push(element("p", { class: "meta" }, element("label", {}, "Shown on the text: ", view)));
     if (other) children.push(note("A underlined: chosen by this run; B dashed: by the other one; AB double: by both."));
     if (!reading.spans && reading.chosen.length) children.push(note("Where the chosen sentences stand is not recorded (summarizer.outputs without spans and sentences), and splitting the text again gave other sentences."));
-    children.push(markedText(entry.text, entry.readings, state.view));
+    children.push(markedText(entry.text, entry.readings, shownView));
     if (entry.cut) children.push(note(`${count(entry.cut)} more characters are left out here.`));
     children.push(sentenceTable(entry.text, reading));
   }

@@ -62,7 +62,7 @@ function configuration(run) {
 function rowsSection(data) {
   const runs = [data.run, data.other].filter(Boolean);
   const charts = [bars("Rows by status", runs.map(statusTotals), statusColour)];
-  const titles = { sentiment: "Sentiment", language: "Language", topic: "Topic" };
+  const titles = { sentiment: "Sentiment", language: "Language", topic: "Topic", query_status: "Query" };
   for (const [column, title] of Object.entries(titles)) {
     const series = runs.map((run) => run.statistics.labels[column] ?? {});
     if (series.some((labels) => Object.keys(labels).length)) charts.push(bars(title, series, colour));

@@ -33,9 +33,10 @@ function layers(readings, view) {
   const add = (list, kind, make) => list?.forEach((span, index) => spans.push([span[0], span[1], { kind, ...make(span, index) }]));
   if (view === "probability") add(reading.sentences, "shade", (span) => ({ share: span[2] }));
   if (view === "sentiment") add(reading.sentences, "tint", (span) => ({ label: span[3] }));
-  const shade = view === "summary";
-  add(reading.spans, "chosen", (span, index) => ({ share: shade ? reading.chosen_scores[index] ?? 1 : null }));
+  const shades = { summary: reading.chosen_scores, query: reading.query_scores }[view];
+  add(reading.spans, "chosen", (span, index) => ({ share: shades ? shades[index] ?? 1 : null }));
   if (other) add(other.spans, "other", () => ({}));
+  if (view === "query") add(reading.query_spans, "word", () => ({}));
   if (view !== "aspects") return spans;
   add(reading.aspects, "aspect", (span) => ({ label: span[2], score: span[3] }));
   for (const [name, label, , mentions] of reading.targets ?? []) {
@@ -56,7 +57,7 @@ function markedText(text, readings, view) {
       continue;
     }
     const ofKind = (kind) => covering.find((span) => span[2].kind === kind);
-    const [ours, others, shade, tint, aspect] = ["chosen", "other", "shade", "tint", "aspect"].map(ofKind);
+    const [ours, others, shade, tint, aspect, word] = ["chosen", "other", "shade", "tint", "aspect", "word"].map(ofKind);
     const share = ours?.[2].share ?? shade?.[2].share ?? null;
     const classes = [];
     if (ours || others) classes.push("chosen");
@@ -75,7 +76,7 @@ function markedText(text, readings, view) {
       node.append(element("span", { class: "who" }, ours && others ? "AB" : ours ? "A" : "B"));
     }
     if (aspect) node.append(element("span", { class: "aspect", "--color": colour(label), title: aspectTitle(aspect[2]) }, piece));
-    else node.append(piece);
+    else node.append(word ? element("b", { class: "word" }, piece) : piece);
     if (tint?.[2].label && end === tint[1]) {
       node.append(element("span", { class: "sign", "--color": colour(tint[2].label), title: tint[2].label }, ` ${sign(tint[2].label)}`));
     }
@@ -107,9 +108,22 @@ function readingFacts(reading, title) {
       element("li", {}, datum(name), " ", badge(label), ` ${(scores[label] ?? 0).toFixed(2)}, ${mentions.length} mentions`)))]);
   }
   if (reading.aspects?.length) entries.push(["Aspects", aspectCounts(reading.aspects)]);
-  if (reading.summary) entries.push(["Summary", datum(reading.summary, "p")]);
+  if (reading.query !== undefined || reading.query_status) entries.push(["Query", queryFact(reading)]);
+  if (reading.summary) entries.push([reading.is_snippet ? "Snippet" : "Summary", datum(reading.summary, "p")]);
   return element("div", {}, title ? element("h3", {}, title) : null,
     element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
+}
+
+const NO_ANSWER = {
+  empty: "The query has no letter or digit, so the summary is the one without a query.",
+  unknown: "The model does not know the words of the query, so the summary is the one without a query.",
+};
+
+/** What was asked, and how far the chosen sentences answer it. */
+function queryFact(reading) {
+  const scores = reading.query_scores?.map((score) => score.toFixed(2)).join(", ");
+  return element("div", {}, reading.query === undefined ? note("Its text is not recorded.") : datum(reading.query, "p", { class: "query data" }),
+    note(scores ? `Importance and query together, by chosen sentence: ${scores}.` : NO_ANSWER[reading.query_status] ?? "The model did not read this row."));
 }
 
 function aspectCounts(aspects) {
@@ -124,8 +138,10 @@ function sentenceTable(text, reading) {
   const source = reading.sentences?.map((sentence, index) => [index, ...sentence])
     ?? (reading.spans ?? []).map((span, index) => [reading.chosen[index], span[0], span[1], reading.chosen_scores[index] ?? null, null]);
   if (!source.length) return null;
+  const answers = new Map((reading.query_scores ?? []).map((score, position) => [reading.chosen[position], score.toFixed(2)]));
   const rows = source.map(([index, start, end, score, label]) => [
-    String(index), datum(text.slice(start, end)), score === null ? "–" : score.toFixed(2), chosen.has(index) ? "yes" : "", label ?? ""]);
+    String(index), datum(text.slice(start, end)), score === null ? "–" : score.toFixed(2), chosen.has(index) ? "yes" : "", label ?? "",
+    ...(answers.size ? [answers.get(index) ?? "–"] : [])]);
   return element("details", {}, element("summary", {}, `Sentences as a table (${rows.length})`),
-    table("Sentences", ["index", "sentence", "#probability", "in the summary", "sentiment"], rows));
+    table("Sentences", ["index", "sentence", "#probability", "in the summary", "sentiment", ...(answers.size ? ["#with the query"] : [])], rows));
 }

@@ -9,12 +9,8 @@ import pytest
 from helpers.report_runs import Run, predict, write_documents
 
 from bertsum.config import SummarizerConfig
-from bertsum.reports.documents import (
-    MOST_CHARACTERS,
-    ReportDocument,
-    read_documents,
-    sample_rows,
-)
+from bertsum.reports.documents import ReportDocument, read_documents, sample_rows
+from bertsum.reports.readings import MOST_CHARACTERS
 from bertsum.reports.result import read_result
 from bertsum.runs.importing import find_input
 from bertsum.runs.records import Job
