@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "output",
         metavar="OUTPUT",
-        help="directory that summarize, nightly, backfill, train or evaluate wrote to, local or "
-        "remote",
+        help="directory that summarize, nightly, backfill, generate, match, train or evaluate wrote "
+        "to, local or remote",
     )
     add(
         "--compare",

@@ -77,6 +77,16 @@ def compare(
     )
 
 
+def find_facts(text: str, facts: Collection[str]) -> list[tuple[int, int]]:
+    """Start and end of the numbers and names of `text` that are in `facts`, see `Faithfulness`."""
+    found = [m.span() for m in _NUMBER.finditer(text) if _plain(m[0]) in facts]
+    taken = {start for start, _ in found}
+    for match in _WORD.finditer(text):
+        if match[0] in facts and match.start() not in taken:
+            found.append(match.span())
+    return sorted(found)
+
+
 def find_names(text: str, language: str) -> list[str]:
     """Words with a capital that are not the first one of their sentence, and words like NATO.
 

@@ -139,6 +139,8 @@ def read_catalog(results: Results) -> Catalog:
         )
     records = results.records
     config = records.config
+    if records.rows.kind != "summaries":
+        raise ConfigError(f"{records.output} holds {records.rows.kind}; views are of summaries")
     root = records.output.uri
     partitions = sorted({partition_of(entry.name) for entry in records.files})
     shapes: dict[str, None] = {}

@@ -5,22 +5,21 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertsum.reports.readings import MOST_CHARACTERS, Reading, make_reading
+from bertsum.reports.readings import MOST_CHARACTERS, Reading, shown
 from bertsum.reports.result import Result
 from bertsum.reports.source import Row, read_texts
 from bertsum.runs.input import reading
 from bertsum.runs.partitions import partition_of
 
 SEED = 20261129
-_MOST_VALUE = 300  # characters of a kept column's value
 _MOST_COLUMNS = 30  # kept columns that are shown
 _THREADS = 8
+_OF_USERS = "the row is of all texts of a user (match.user_column)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +63,10 @@ def read_documents(
         # a file is in a unit once
         sources.append(Row(next(part for part in unit.slices if part.path == path), number))
     texts = read_texts(result, sources, input_uri)
-    predicted = set(result.config.predicted.names)
     documents: list[ReportDocument] = []
     for values, source, text in zip(read, sources, texts, strict=True):
-        kept = [(name, shown(values[name])) for name in values if name not in predicted]
-        problem = text.problem
+        kept = [(name, shown(values[name])) for name in values if name not in result.rows.made]
+        problem = _OF_USERS if result.rows.of_users else text.problem
         if text.text is None and problem is None:
             problem = "the row has no text"
         documents.append(
@@ -81,7 +79,7 @@ def read_documents(
                 problem=problem,
                 cut=max(len(text.text or "") - MOST_CHARACTERS, 0),
                 full_text=text.text,
-                readings=[make_reading(values, text.text, result.config, text.query)],
+                readings=[result.rows.read(values, text.text, text.query)],
             )
         )
     return documents
@@ -97,21 +95,8 @@ def read_others(
     for index, values in zip(ordered, read, strict=True):
         query = values.get(result.config.query_column or "")
         query = None if query is None else shown(query)
-        readings[index] = make_reading(values, texts[index], result.config, query)
+        readings[index] = result.rows.read(values, texts[index], query)
     return readings
-
-
-def shown(value: object) -> str:
-    """A value of a kept column, as text of bounded length."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        text = value.decode("utf-8", "replace")
-    elif isinstance(value, datetime | date):
-        text = value.isoformat()
-    else:
-        text = str(value)
-    return text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}…"
 
 
 def _read_rows(result: Result, rows: Sequence[int]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Offsets count UTF-16 code units, as JavaScript does; those of OUTPUT count code 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from itertools import accumulate
 from typing import Any
 
@@ -16,16 +17,37 @@ from bertsum.text.sentences import Span, detect_language, split_sentences
 
 MOST_CHARACTERS = 20_000  # of a text in the page
 _MOST_QUERY = 1000  # characters of a query: as many as a model reads
+_MOST_VALUE = 300  # characters of a column's value
 _DIGITS = 3  # of probabilities
 
 Scores = Mapping[str, float]
 SentenceRow = tuple[int, int, float, str | None]
 """Start, end, score for the summary, and sentiment."""
+MatchRow = tuple[int, str, float, Sequence[tuple[str, str]]]
+"""Rank, id, score, and the candidate's other columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenText:
+    """What is known of a text that `generate` has written.
+
+    - `source`: what the model has read; `ending`: whether the text has an end.
+    - `shares`: of its words, numbers and names that are in the document.
+    - `new_facts`: numbers and names that are not; `fact_spans`: where they stand in the text.
+    """
+
+    source: str | None
+    ending: str | None
+    shares: Scores
+    new_facts: Sequence[str]
+    fact_spans: Sequence[Span]
+    new_tokens: int
+    document_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a run says of one document.
+    """What a run says of one document: `summarize`, unless said otherwise.
 
     - `chosen`, `chosen_scores`: the summary's sentences, and their probabilities.
     - `spans`: where they stand; None where the text or the sentences are not known.
@@ -33,20 +55,22 @@ class Reading:
     - `aspects`: start, end, sentiment, score.
     - `query`: what the document was asked, where that is known; `query_scores` are of the chosen
       sentences, by importance and query together; `query_spans`: the query's words in them.
+    - `written`: what `generate` says of the text that it has written, which is the `summary`.
+    - `matches`: the nearest candidates, of `match`.
     - `is_snippet`: the summary has a budget of characters, and parts of sentences may be cut off.
     """
 
     status: str
     error: str | None
-    summary: str | None
-    chosen: Sequence[int]
-    chosen_scores: Sequence[float]
-    spans: Sequence[Span] | None
-    sentiment: str | None
-    sentiment_scores: Scores | None
-    num_sentences: int
+    summary: str | None = None
+    chosen: Sequence[int] = ()
+    chosen_scores: Sequence[float] = ()
+    spans: Sequence[Span] | None = None
+    sentiment: str | None = None
+    sentiment_scores: Scores | None = None
+    num_sentences: int | None = None
     num_tokens: int
-    truncated: bool
+    truncated: bool | None = None
     language: str | None = None
     topic: str | None = None
     topic_scores: Scores | None = None
@@ -59,6 +83,8 @@ class Reading:
     query_scores: Sequence[float] | None = None
     query_spans: Sequence[Span] | None = None
     is_snippet: bool | None = None
+    written: WrittenText | None = None
+    matches: Sequence[MatchRow] | None = None
 
 
 def make_reading(
@@ -91,19 +117,19 @@ def make_reading(
     sentence_rows: list[SentenceRow] | None = None
     if sentences is not None:
         located = _located(sentences, convert)
-        sentence_rows = [(a, b, _round(s["score"]), s["sentiment"]) for a, b, s in located]
+        sentence_rows = [(a, b, rounded(s["score"]), s["sentiment"]) for a, b, s in located]
     aspect_rows: list[tuple[int, int, str, float]] | None = None
     if aspects is not None:
         located = _located(aspects, convert)
         aspect_rows = [
-            (a, b, aspect["sentiment"], _round(aspect["score"])) for a, b, aspect in located
+            (a, b, aspect["sentiment"], rounded(aspect["score"])) for a, b, aspect in located
         ]
     return Reading(
         status=value("status"),
         error=value("error"),
         summary=value("summary"),
         chosen=chosen,
-        chosen_scores=[_round(score) for score in value("summary_scores") or []],
+        chosen_scores=[rounded(score) for score in value("summary_scores") or []],
         spans=None if text is None or chosen_spans is None else convert(chosen_spans),
         sentiment=value("sentiment"),
         sentiment_scores=_scores(value("sentiment_scores")),
@@ -114,15 +140,28 @@ def make_reading(
         topic=value("topic"),
         topic_scores=_scores(value("topic_scores")),
         sentences=sentence_rows,
-        keywords=None if keywords is None else [(k["text"], _round(k["score"])) for k in keywords],
+        keywords=None if keywords is None else [(k["text"], rounded(k["score"])) for k in keywords],
         aspects=aspect_rows,
         targets=None if targets is None else _target_rows(targets, convert),
         query=_cut(config.query or query),
         query_status=value("query_status"),
-        query_scores=None if query_scores is None else [_round(score) for score in query_scores],
+        query_scores=None if query_scores is None else [rounded(score) for score in query_scores],
         query_spans=None if query_spans is None else convert(_spans(query_spans)),
         is_snippet=True if config.selection.unit == "characters" else None,
     )
+
+
+def shown(value: object) -> str:
+    """A value of a kept column, as text of bounded length."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+    elif isinstance(value, datetime | date):
+        text = value.isoformat()
+    else:
+        text = str(value)
+    return text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}…"
 
 
 def _cut(query: str | None) -> str | None:
@@ -187,8 +226,9 @@ def _target_rows(
 
 def _scores(pairs: Sequence[tuple[str, float]] | None) -> Scores | None:
     """A map of Arrow, which gives its pairs."""
-    return None if pairs is None else {label: _round(score) for label, score in pairs}
+    return None if pairs is None else {label: rounded(score) for label, score in pairs}
 
 
-def _round(value: float) -> float:
+def rounded(value: float) -> float:
+    """A probability, a share or a score with as many digits as a page shows."""
     return round(float(np.float32(value)), _DIGITS)

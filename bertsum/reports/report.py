@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bertsum.config import SummarizerConfig
+from bertsum.config_base import Config
+from bertsum.errors import ConfigError
+from bertsum.generation.config import GenerateConfig
 from bertsum.masking import mask, mask_values
+from bertsum.matching.config import MatchConfig
 from bertsum.reports.comparison import Comparison, RowFinder, compare_runs
 from bertsum.reports.documents import (
     ReportDocument,
@@ -54,8 +58,15 @@ def make_report(
     """Read what a report needs; memory does not grow with the number of rows.
 
     `input_uri`: where INPUT is now; None: where the records say. Raises InputError for a file of
-    results that cannot be read; an INPUT that cannot be read is told in the documents.
+    results that cannot be read, and ConfigError for two runs that hold no summaries; an INPUT that
+    cannot be read is told in the documents.
     """
+    for compared in (result, other):
+        if other is not None and compared is not None and compared.rows.kind != "summaries":
+            raise ConfigError(
+                f"{compared.output} holds {compared.rows.kind}; --compare takes two runs of "
+                "summaries"
+            )
     run = _run_report(result)
     if other is None:
         rows = sample_rows(result.num_rows, most_documents)
@@ -127,11 +138,13 @@ def _run_values(run: RunReport) -> dict[str, Any]:
     models = Counter[tuple[str, str]]()
     for entry in result.files:
         models[(entry.file.model_id, entry.file.job)] += entry.counts.rows
-    defaults = dict(flat(SummarizerConfig().model_dump(mode="json")))
+    defaults = dict(flat(_defaults(result).model_dump(mode="json")))
     config: list[tuple[str, Any, bool]] = []  # keys, values, and whether that is the default
     for key, value in flat(result.job["config"]):
-        config.append((key, mask_values(value), value == defaults.get(key)))
+        name = key.removeprefix("generate.").removeprefix("match.")
+        config.append((key, mask_values(value), value == defaults.get(name)))
     return {
+        "kind": result.rows.kind,
         "output": str(result.output),
         "input": mask(result.input_uri),
         "is_complete": result.is_complete,
@@ -151,6 +164,12 @@ def _run_values(run: RunReport) -> dict[str, Any]:
         "statistics": asdict(run.statistics),
         "timeline": asdict(run.timeline),
     }
+
+
+def _defaults(result: Result) -> Config:
+    kinds: dict[str, type[Config]] = {"generate": GenerateConfig, "match": MatchConfig}
+    kind = next((kinds[key] for key in kinds if key in result.job["config"]), SummarizerConfig)
+    return kind()
 
 
 def flat(section: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Any
 
 from bertsum.config import SummarizerConfig
-from bertsum.config_base import validated
 from bertsum.errors import ConfigError, OutputError
+from bertsum.reports.kinds import Rows, rows_of
 from bertsum.runs.partitions import inside, partition_of
 from bertsum.runs.records import (
     FAILURES,
@@ -68,7 +68,7 @@ class Result:
 
     - `input_uri`: INPUT as the records name it, without credentials.
     - `job`: the record of the job that made the newest partition, or all of them.
-    - `config`: what its rows hold.
+    - `rows`: what its rows hold.
     - `published`: partitions that readers may take for complete.
     - `missing_units`, `missing_rows`: planned, and not there.
     - `limit`: the rows of a try-out; None: all.
@@ -78,7 +78,7 @@ class Result:
     output: Folder
     input_uri: str
     job: Mapping[str, Any]
-    config: SummarizerConfig
+    rows: Rows
     files: Sequence[ResultFile]
     published: frozenset[str]
     missing_units: int
@@ -94,6 +94,11 @@ class Result:
         is_published = "" in self.published or partitions <= self.published
         return is_published and not self.missing_units and not self.failures
 
+    @property
+    def config(self) -> SummarizerConfig:
+        """How the texts of INPUT are read; of summaries, all that decides a row."""
+        return self.rows.config
+
     @cached_property
     def first_rows(self) -> list[int]:
         """Number of rows before each file, and before the end: one more than there are files."""
@@ -107,7 +112,7 @@ class Result:
 def read_result(output: Folder) -> Result:
     """The result that OUTPUT holds.
 
-    Raises ConfigError where it holds none of `summarize`, or one of a later version, and
+    Raises ConfigError where it holds none that a page shows, or one of a later version, and
     OutputError for a damaged record.
     """
     listed = output.list_names(also=SUCCESS)
@@ -117,15 +122,15 @@ def read_result(output: Folder) -> Result:
     if not records.jobs:
         raise ConfigError(
             f"there is no run in {output}: it has no {PLAN}. `report` reads the OUTPUT of "
-            "summarize, nightly and backfill, also where that is an Iceberg or Delta table; a "
+            "summarize, nightly, backfill, generate and match, also where that is an Iceberg or Delta table; a "
             f"table without OUTPUT's directory _bertsum has too little to tell"
         )
     job = records.jobs[-1]
-    config = job["config"]
-    if "selection" not in config or "text_column" not in config:
+    rows = rows_of(job["config"], f"the records of {output}")
+    if rows is None:
         raise ConfigError(
-            f"{output} holds no summaries: `report` reads the OUTPUT of summarize, nightly and "
-            "backfill"
+            f"{output} holds no rows that a page shows: `report` reads the OUTPUT of summarize, "
+            "nightly, backfill, generate and match"
         )
     wanted: dict[str, OutputFile] = {}
     missing_units = missing_rows = 0
@@ -140,7 +145,7 @@ def read_result(output: Folder) -> Result:
         output=output,
         input_uri=str(records.input_uri),
         job=job,
-        config=validated(SummarizerConfig, config, f"the records of {output}"),
+        rows=rows,
         files=_with_counts(output, ordered, records.known),
         published=published,
         missing_units=missing_units,

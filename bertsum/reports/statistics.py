@@ -17,7 +17,11 @@ from bertsum.runs.partitions import partition_of
 from bertsum.schema import Status
 from bertsum.storage.folder import mask
 
-LABEL_COLUMNS = ("sentiment", "language", "topic", "query_status")
+LABEL_COLUMNS = (
+    *("sentiment", "language", "topic", "query_status"),
+    *("source", "ending", "has_new_facts"),  # of written texts
+)
+SHARE_COLUMNS = ("word_share", "number_share", "name_share")
 LENGTH_COLUMNS = ("num_sentences", "num_tokens", "summary")
 """What has a length; that of `summary` is its characters."""
 
@@ -56,11 +60,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Of all rows of a result. `labels` and `lengths` are by column, and have no missing values."""
+    """Of all rows of a result. `labels` and `lengths` are by column, and have no missing values.
+
+    `shares`: by column of faithfulness, the mean and its rows.
+    """
 
     statuses: Mapping[str, Mapping[str, int]]  # rows by partition and status
     labels: Mapping[str, Mapping[str, int]]
     lengths: Mapping[str, Length]
+    shares: Mapping[str, tuple[float, int]]
     truncated: int
     reasons: Sequence[Reason]
 
@@ -72,6 +80,7 @@ class _Counts:
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     bins: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     totals: Counter[str] = field(default_factory=Counter)
+    shares: dict[str, float] = field(default_factory=dict)
     truncated: int = 0
     reasons: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -81,6 +90,8 @@ class _Counts:
         for name, bins in other.bins.items():
             self.bins[name] = self.bins[name] + bins if name in self.bins else bins
         self.totals.update(other.totals)
+        for name, total in other.shares.items():
+            self.shares[name] = self.shares.get(name, 0.0) + total
         self.truncated += other.truncated
         for (status, error), (rows, example) in other.reasons.items():
             key = (status, error)
@@ -115,6 +126,11 @@ def count_rows(result: Result) -> Statistics:
         statuses={partition: dict(counts) for partition, counts in statuses.items()},
         labels=labels,
         lengths=lengths,
+        shares={
+            name: (total.shares[name] / total.totals[name], total.totals[name])
+            for name in total.shares
+            if total.totals[name]
+        },
         truncated=total.truncated,
         reasons=[
             Reason(status=status, error=mask(error), rows=rows, example=mask(example))
@@ -128,16 +144,16 @@ def read_columns(result: Result, name: str, columns: Sequence[str]) -> Iterator[
 
     The language is that of INPUT where OUTPUT has no column of its own for it.
     """
-    config = result.config
+    named, config = result.rows.columns, result.config
     with reading(result.output, name), result.output.open(name) as stream:
         parquet = pq.ParquetFile(stream, pre_buffer=False)
         written = parquet.schema_arrow.names
         names: dict[str, str] = {}
         for column in columns:
-            name_in_file = config.output.name_of(column)
+            name_in_file = named.get(column)
             if column == "language" and name_in_file not in written and config.language_column:
                 name_in_file = config.language_column
-            if name_in_file in written:
+            if name_in_file is not None and name_in_file in written:
                 names[column] = name_in_file
         batches = parquet.iter_batches(_BATCH_ROWS, columns=list(names.values()), use_threads=False)
         for batch in batches:
@@ -146,7 +162,7 @@ def read_columns(result: Result, name: str, columns: Sequence[str]) -> Iterator[
 
 def _count_file(result: Result, index: int) -> _Counts:
     entry = result.files[index]
-    columns = ("status", "error", "truncated", *LABEL_COLUMNS, *LENGTH_COLUMNS)
+    columns = ("status", "error", "truncated", *LABEL_COLUMNS, *LENGTH_COLUMNS, *SHARE_COLUMNS)
     counts, first_row = _Counts(), 0
     for batch in read_columns(result, entry.name, columns):
         for name in batch.schema.names:
@@ -162,7 +178,11 @@ def _count_file(result: Result, index: int) -> _Counts:
                 bins = np.searchsorted(LENGTH_EDGES[name], values, side="right") - 1
                 added = np.bincount(bins, minlength=len(LENGTH_EDGES[name]))
                 counts.bins[name] = counts.bins.get(name, np.zeros_like(added)) + added
-        counts.truncated += pc.sum(batch["truncated"]).as_py() or 0
+            elif name in SHARE_COLUMNS:
+                counts.shares[name] = counts.shares.get(name, 0.0) + (pc.sum(column).as_py() or 0)
+                counts.totals[name] += batch.num_rows - column.null_count
+            elif name == "truncated":
+                counts.truncated += pc.sum(column).as_py() or 0
         _add_reasons(counts, batch, result, entry_index=index, first_row=first_row)
         first_row += batch.num_rows
     return counts

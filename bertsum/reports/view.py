@@ -143,7 +143,7 @@ def _view(
         ("language", reading.language),
         ("keywords", ", ".join(word for word, _ in reading.keywords or ())),
         ("targets", ", ".join(f"{name}: {label}" for name, label, *_ in reading.targets or ())),
-        ("length", f"{reading.num_sentences:,} sentences, {reading.num_tokens:,} tokens"),
+        ("length", _length(reading)),
         ("left out here", f"{cut:,} characters" if cut else None),
     ]
     marks: list[tuple[int, int, float | None]] = []
@@ -158,6 +158,13 @@ def _view(
         marks=sorted(marks, key=lambda mark: mark[0]),
         words=sorted(reading.query_spans or ()),
     )
+
+
+def _length(reading: Reading) -> str:
+    tokens = f"{reading.num_tokens:,} tokens"
+    if reading.num_sentences is None:
+        return tokens
+    return f"{reading.num_sentences:,} sentences, {tokens}"
 
 
 def _label(label: str | None, scores: Mapping[str, float] | None) -> str | None:

@@ -9,7 +9,9 @@ const ORDERS = {
   random: ["random", null],
   long: ["longest first", (a, b) => b.readings[0].num_tokens - a.readings[0].num_tokens],
   short: ["shortest first", (a, b) => a.readings[0].num_tokens - b.readings[0].num_tokens],
-  doubt: ["least sure sentiment first", (a, b) => sureness(a) - sureness(b)],
+  ...(data.run.kind === "summaries" ? { doubt: ["least sure sentiment first", (a, b) => sureness(a) - sureness(b)] } : {}),
+  ...(data.run.kind === "written texts" ? { faith: ["least found in the document first", (a, b) => faithfulness(a) - faithfulness(b)] } : {}),
+  ...(data.run.kind === "matches" ? { far: ["furthest from its nearest candidate first", (a, b) => nearness(a) - nearness(b)] } : {}),
 };
 const DIFFERENCES = {
   label: ["other labels", (a, b) => a.sentiment !== b.sentiment || a.status !== b.status || (b.topic && a.topic && a.topic !== b.topic)],
@@ -26,11 +28,22 @@ function sureness(entry) {
   return scores.length ? Math.max(...scores) : 2;
 }
 
+/** The mean share of words, numbers and names that stand in the document; 2 without any. */
+function faithfulness(entry) {
+  const shares = Object.values(entry.readings[0].written?.shares ?? {});
+  return shares.length ? shares.reduce((sum, share) => sum + share, 0) / shares.length : 2;
+}
+
+function nearness(entry) {
+  return entry.readings[0].matches?.[0]?.[2] ?? 2;
+}
+
 /** All that a search looks at, in small letters; made when it is first needed. */
 function haystack(index) {
   const entry = documents[index];
   haystacks[index] ??= [entry.text, entry.file, ...entry.columns.flat(), ...entry.readings.flatMap((reading) =>
-    [reading.summary, reading.error, reading.query, ...(reading.keywords ?? []).map(([word]) => word)])].join("\n").toLowerCase();
+    [reading.summary, reading.error, reading.query, ...(reading.keywords ?? []).map(([word]) => word),
+    ...(reading.written?.new_facts ?? []), ...(reading.matches ?? []).flatMap(([, id, , others]) => [id, ...others.map(([, value]) => value)])])].join("\n").toLowerCase();
   return haystacks[index];
 }
 
@@ -47,6 +60,8 @@ const FILTERS = [
   ["language", "Language", (entry) => entry.readings[0].language],
   ["topic", "Topic", (entry) => entry.readings[0].topic],
   ["query", "Query", (entry) => entry.readings[0].query],
+  ["facts", "Numbers or names not in the document", (entry) => entry.readings[0].written && (entry.readings[0].written.new_facts.length ? "some" : "none")],
+  ["ending", "Ending", (entry) => entry.readings[0].written?.ending],
   ["answer", "Query was", (entry) => entry.readings[0].query_status],
   ["partition", "Partition", (entry) => entry.partition || undefined],
   ["other", "Sentiment, other run", (entry) => entry.readings[1]?.sentiment],
@@ -209,7 +224,9 @@ function drawDocument() {
     element("dl", {}, ...columns.flatMap(([column, value]) => [element("dt", {}, datum(column)), element("dd", {}, datum(value))])),
     element("div", { class: "readings" }, readingFacts(reading, other ? "A: this run" : null), other ? readingFacts(other, "B: the other run") : null),
   ];
-  if (entry.text === undefined) {
+  if (data.run.kind !== "summaries") {
+    children.push(besideText(entry));
+  } else if (entry.text === undefined) {
     children.push(element("p", { class: "warning" }, datum(entry.problem)));
   } else {
     children.push(element("p", { class: "meta" }, element("label", {}, "Shown on the text: ", view)));
@@ -222,6 +239,18 @@ function drawDocument() {
   parts.document.replaceChildren(...children.filter(Boolean));
   parts.document.scrollTop = 0;
   highlightSearch();
+}
+
+/** What was written, or the nearest candidates, beside the text that was read. */
+function besideText(entry) {
+  const [reading] = entry.readings;
+  const part = (title, ...children) => element("div", {}, element("h3", {}, title), ...children);
+  const text = entry.text === undefined ? element("p", { class: "warning" }, datum(entry.problem)) : markedText(entry.text, [reading], "summary");
+  const cut = entry.cut ? note(`${count(entry.cut)} more characters are left out here.`) : null;
+  if (reading.matches) return element("div", {}, matchTable(reading.matches), part("Text", text, cut));
+  const written = reading.summary === undefined ? null
+    : part("Written text", marked(reading.summary, reading.written.fact_spans, () => ({ class: "new", title: "not in the document" })));
+  return element("div", { class: "readings" }, written, part("Document", text, cut));
 }
 
 /** Marks what was searched for in the text, where the browser can. */

@@ -42,8 +42,8 @@ function facts(run) {
     ["Rows", count(run.rows)],
     ["Tokens", count(run.tokens)],
     ["Files", `${count(run.num_files)} in ${count(run.num_partitions)} partition(s)`],
-    ["Rows not read to their end", count(run.statistics.truncated)],
   ];
+  if (run.kind === "summaries") entries.push(["Rows not read to their end", count(run.statistics.truncated)]);
   const list = element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
   if (run.models.length < 2) return list;
   return element("div", {}, list, table("Models of its files", ["model", "job", "#rows"],
@@ -62,19 +62,31 @@ function configuration(run) {
 function rowsSection(data) {
   const runs = [data.run, data.other].filter(Boolean);
   const charts = [bars("Rows by status", runs.map(statusTotals), statusColour)];
-  const titles = { sentiment: "Sentiment", language: "Language", topic: "Topic", query_status: "Query" };
+  const titles = { sentiment: "Sentiment", language: "Language", topic: "Topic", query_status: "Query", source: "What was read", ending: "Ending",
+    has_new_facts: "Numbers or names that are not in the document" };
   for (const [column, title] of Object.entries(titles)) {
     const series = runs.map((run) => run.statistics.labels[column] ?? {});
     if (series.some((labels) => Object.keys(labels).length)) charts.push(bars(title, series, colour));
   }
-  const lengths = { num_sentences: "Sentences of a document", num_tokens: "Tokens of a document", summary: "Characters of a summary" };
+  if (Object.keys(data.run.statistics.shares).length) charts.push(shareTable(data.run.statistics.shares));
+  const isWritten = data.run.kind === "written texts";
+  const lengths = { num_sentences: "Sentences of a document", num_tokens: isWritten ? "Tokens that were read" : "Tokens of a document",
+    summary: isWritten ? "Characters of a written text" : "Characters of a summary" };
   for (const [column, title] of Object.entries(lengths)) {
+    if (!runs.some((run) => run.statistics.lengths[column])) continue;
     const series = runs.map((run) => histogram(run.statistics.lengths[column], data.length_edges[column]));
     const means = runs.map((run) => run.statistics.lengths[column])
       .map((length) => (length?.rows ? short.format(length.total / length.rows) : "–"));
     charts.push(bars(`${title} (mean ${means.join("; other run ")})`, series));
   }
   return section("rows", "Rows", element("div", { class: "grid" }, ...charts), ...runs.map(partitionTable));
+}
+
+/** How much of what was written stands in the documents. */
+function shareTable(shares) {
+  const titles = { word_share: "words", number_share: "numbers", name_share: "names" };
+  return table("Found in the document, mean of rows that have any", ["", "#share", "#rows"],
+    Object.entries(shares).map(([column, [mean, rows]]) => [titles[column], `${(100 * mean).toFixed(1)} %`, count(rows)]));
 }
 
 function histogram(length, edges) {

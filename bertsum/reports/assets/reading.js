@@ -101,7 +101,9 @@ function readingFacts(reading, title) {
   if (reading.sentiment) entries.push(["Sentiment", element("span", {}, badge(reading.sentiment), " ", datum(probabilities(reading.sentiment_scores)))]);
   if (reading.topic) entries.push(["Topic", element("span", {}, badge(reading.topic), " ", datum(probabilities(reading.topic_scores)))]);
   if (reading.language) entries.push(["Language", datum(reading.language)]);
-  entries.push(["Length", `${count(reading.num_sentences)} sentences, ${count(reading.num_tokens)} tokens${reading.truncated ? "; its end was not read" : ""}`]);
+  const sentences = reading.num_sentences === undefined ? "" : `${count(reading.num_sentences)} sentences, `;
+  entries.push(["Length", `${sentences}${count(reading.num_tokens)} tokens${reading.truncated ? "; its end was not read" : ""}`]);
+  if (reading.written && reading.summary !== undefined) entries.push(...writtenFacts(reading.written));
   if (reading.keywords?.length) entries.push(["Keywords", element("ul", { class: "chips" }, ...reading.keywords.map(([word, score]) => element("li", {}, datum(word), ` ${score.toFixed(2)}`)))]);
   if (reading.targets?.length) {
     entries.push(["Targets", element("ul", { class: "chips" }, ...reading.targets.map(([name, label, scores, mentions]) =>
@@ -109,9 +111,31 @@ function readingFacts(reading, title) {
   }
   if (reading.aspects?.length) entries.push(["Aspects", aspectCounts(reading.aspects)]);
   if (reading.query !== undefined || reading.query_status) entries.push(["Query", queryFact(reading)]);
-  if (reading.summary) entries.push([reading.is_snippet ? "Snippet" : "Summary", datum(reading.summary, "p")]);
+  if (reading.summary && !reading.written) entries.push([reading.is_snippet ? "Snippet" : "Summary", datum(reading.summary, "p")]);
   return element("div", {}, title ? element("h3", {}, title) : null,
     element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
+}
+
+const SOURCES = { document: "all of the document", summary: "its extractive summary", best_sentences: "its best sentences that fit", first_sentences: "its first sentences that fit", cut_sentence: "the beginning of its best sentence" };
+const ENDINGS = { complete: "complete", cut: "a half sentence at the end was left out", open: "its only sentence has no end" };
+
+/** What was read for a written text, and how much of it stands in the document. */
+function writtenFacts(written) {
+  const shares = ["word", "number", "name"].map((kind) =>
+    `${kind}s ${written.shares[kind] === undefined ? "none, or not compared" : `${(100 * written.shares[kind]).toFixed(0)} %`}`);
+  const whole = written.document_tokens === undefined ? "" : ` (the document has ${count(written.document_tokens)} tokens)`;
+  return [["Was read", `${SOURCES[written.source] ?? written.source}${whole}`],
+    ["Was written", `${count(written.new_tokens)} tokens; ${ENDINGS[written.ending] ?? written.ending}`],
+    ["In the document", shares.join(", ")],
+    ["Not in it", written.new_facts.length ? element("ul", { class: "chips" }, ...written.new_facts.map((fact) => element("li", {}, datum(fact, "span", { class: "new data" })))) : "no number or name"]];
+}
+
+function matchTable(matches) {
+  if (!matches.length) return note("No candidate fits.");
+  const columns = matches[0][3].map(([column]) => column);
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Nearest candidates" },
+    table("Nearest candidates", ["#rank", "id", "#score", ...columns.map(visible)], matches.map(([rank, id, score, others]) =>
+      [String(rank), datum(id), score.toFixed(3), ...others.map(([, value]) => datum(value))])));
 }
 
 const NO_ANSWER = {

@@ -106,7 +106,7 @@ def test_results_of_another_command(tmp_path: Path, source: Path) -> None:
     run = Run(source, tmp_path / "out").run()
     path = tmp_path / "out" / "_bertsum" / "manifest.json"
     path.write_text(path.read_text().replace('"selection"', '"labels"'))
-    with pytest.raises(ConfigError, match="holds no summaries"):
+    with pytest.raises(ConfigError, match="holds no rows that a page shows"):
         read_result(run.output)
 
 
