@@ -5,7 +5,7 @@ plain dicts and validated once by `load_config`. Nothing changes a config afterw
 """
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -34,6 +34,9 @@ class Config(BaseModel):
     added_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that came after results had been made without them; see `hashed_values`."""
 
+    short_keys: ClassVar[Mapping[str, str]] = {}
+    """Sections that may be given as one value, by their key: that of one field of theirs."""
+
 
 def hashed_values(config: Config) -> dict[str, Any]:
     """What a fingerprint is made of: all fields, but added ones only where not at their default.
@@ -50,6 +53,13 @@ def hashed_values(config: Config) -> dict[str, Any]:
         elif isinstance(value, Config):
             values[name] = hashed_values(value)
     return values
+
+
+def _in_section(cls: type[Config], section: dict[str, Any], name: str, key: str) -> None:
+    """Make `section[name]`, whose whole key is `key`, a section where it is a short value."""
+    value = section.setdefault(name, {})
+    if key in cls.short_keys and not isinstance(value, dict):
+        section[name] = {cls.short_keys[key]: value}
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
@@ -78,11 +88,16 @@ def load_config(
         *path, last = key.strip().split(".")
         section = values
         for depth, name in enumerate(path, 1):
-            section = section.setdefault(name, {})
+            _in_section(cls, section, name, ".".join(path[:depth]))
+            section = section[name]
             if not isinstance(section, dict):
                 raise ConfigError(
                     f"--set {override!r}: {'.'.join(path[:depth])} is a value, not a section"
                 )
+        if key.strip() in cls.short_keys and not isinstance(value, dict):
+            # beside what else the section has, whichever was given first
+            _in_section(cls, section, last, key.strip())
+            section, last = section[last], cls.short_keys[key.strip()]
         section[last] = value
     return validated(cls, values, f"{file_path} and --set" if file_path else "--set")
 

@@ -1,6 +1,7 @@
 """How a job runs: its share of the cluster, its units of work, and all keys of `summarize`."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -134,6 +135,8 @@ class JobConfig(RunConfig):
     output: NamedOutputConfig = NamedOutputConfig()
     max_batch_tokens: BatchTokens = Field("auto", description=BATCH_TOKENS)
     days: DaysConfig = DaysConfig()
+
+    short_keys: ClassVar[Mapping[str, str]] = {"output.checks": "action"}
 
     @property
     def named_summarizer(self) -> SummarizerConfig:

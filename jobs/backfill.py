@@ -13,6 +13,7 @@ from datetime import date
 from bertsum.errors import ConfigError, IncompleteError
 from bertsum.job_config import JobConfig
 from bertsum.runs.commit import is_finished
+from bertsum.runs.held import read_held
 from bertsum.runs.partitions import Scope, partition_of
 from bertsum.runs.plan import Plan
 from bertsum.storage.folder import mask
@@ -105,6 +106,7 @@ def backfill(options: BackfillOptions) -> int:
     run = look_up(options, config, scope_of(dates, config.days))
     plan = run.plan()
     days = _days(plan, dates, config)
+    _note_held(run, plan, days)
     to_do = [day for day in days if day.to_publish]
     to_do.sort(key=lambda day: day.day, reverse=options.newest_first)
     if options.dry_run:
@@ -234,6 +236,16 @@ def _days(plan: Plan, dates: Sequence[date], config: JobConfig) -> list[Day]:
         else:
             day.state = "partly" if is_begun else "to do"
     return days
+
+
+def _note_held(run: Run, plan: Plan, days: Sequence[Day]) -> None:
+    """Set the state of days whose rows are all there, and which are held back from readers."""
+    for day in days:
+        for partition in [] if day.rows_left else day.to_publish:
+            held = read_held(run.output, partition)
+            files = plan.part([partition]).files(run.job).values()
+            if held and not held.is_approved and held.holds(files):
+                day.state = "held"
 
 
 def _within(days: Sequence[Day], max_documents: int | None) -> list[Day]:

@@ -3,19 +3,26 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
+from bertsum.config import SummarizerConfig
 from bertsum.config_base import load_config
-from bertsum.errors import ConfigError
+from bertsum.errors import BertsumError, ConfigError
 from bertsum.job_config import JobConfig
-from bertsum.runs.checking import HELD, Checks, approve, read_held
+from bertsum.runs.checking import Checks
 from bertsum.runs.commit import Committer
+from bertsum.runs.held import APPROVED, HELD, Held, approve, read_held
+from bertsum.runs.input import read_schema
 from bertsum.runs.partitions import Scope, inside
 from bertsum.runs.records import SUCCESS
 from bertsum.runs.tables.formats import open_table
 from bertsum.runs.units import Limits
 from bertsum.storage.folder import Folder, configure
+from jobs.observability.lineage import Datasets, recorded
 from jobs.options import add_config_options, parse
 from jobs.terminal.exit_codes import guard
 
@@ -27,7 +34,7 @@ class PublishOptions:
     """The options of the command.
 
     - `partitions`: patterns of directories; none: the held result of a run over everything.
-    - `config`, `settings`: of the run, for its storage_options.
+    - `config`, `settings`: of the run, for its storage_options and openlineage.
     """
 
     output: str
@@ -59,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         help="directories of OUTPUT, like 'dt=2026-11-22' or 'dt=2026-11-*' (default: the result "
         "of a run over all of INPUT)",
     )
-    add_config_options(options, "YAML file of the run, where it has storage_options")
+    add_config_options(options, "YAML file of the run, where it has storage_options or openlineage")
     return options
 
 
@@ -76,28 +83,60 @@ def publish(options: PublishOptions) -> int:
         held = read_held(output, group)
         if held is None or output.info(inside(group, SUCCESS)) is not None:
             print(f"nothing to do: {group or output} is published")
-            output.remove(inside(group, HELD))  # of a run that was killed after _SUCCESS
+            for record in (APPROVED, HELD):  # of a run that was killed after _SUCCESS
+                output.remove(inside(group, record))
             continue
-        # written before anything else: whatever ends this process, a later run publishes it
-        held = approve(output, held)
-        table_config = held.output_config
-        committer = Committer(
-            output=output,
-            job=held.job,
-            input_uri=held.input_uri,
-            limits=Limits(1, 1),  # of new units, and nothing is made here
-            max_error_fraction=1.0,  # somebody has looked at the rows
-            lake=open_table(table_config, output),
-            checks=Checks(
-                output=table_config, day_pattern="", names=table_config, is_replacing=False
-            ),
-        )
-        counts = committer.commit(held.plan(), {})
-        print(f"published {group or output}: {counts.rows:,} rows, in spite of")
-        for partition, entry in held.checked.items():
-            if entry.findings:
-                print(f"  {partition or 'all rows'}: {entry.reason}")
+        with recorded(_datasets(output, held), config.openlineage, print) as ending:
+            ending.rows = _publish(output, held)
     return 0
+
+
+def _publish(output: Folder, held: Held) -> int:
+    """Let one group through and publish it; returns its rows."""
+    # written before anything else: whatever ends this process, a later run publishes it
+    approve(output, held)
+    table_config = held.output_config
+    committer = Committer(
+        output=output,
+        job=held.job,
+        input_uri=held.input_uri,
+        limits=Limits(1, 1),  # of new units, and nothing is made here
+        max_error_fraction=1.0,  # somebody has looked at the rows
+        lake=open_table(table_config, output),
+        checks=Checks(output=table_config, day_pattern="", names=table_config, is_replacing=False),
+        approved=held,
+    )
+    counts = committer.commit(held.plan(), {})
+    print(f"published {held.group or output}: {counts.rows:,} rows, in spite of")
+    for partition, entry in held.checked.items():
+        if entry.findings:
+            print(f"  {partition or 'all rows'}: {entry.reason}")
+    return counts.rows
+
+
+def _datasets(output: Folder, held: Held) -> Datasets:
+    """What the run that was held would tell OpenLineage, but the columns of INPUT.
+
+    INPUT is not read here. What was read of it follows from the columns of a result.
+    """
+    read: list[str] = []
+    schema: pa.Schema | None = None
+    config = held.job.config
+    assert isinstance(config, SummarizerConfig)  # no other command has checks
+    for name in list(held.files)[:1]:
+        with suppress(BertsumError):  # what is wrong with a file ends the commit, and is told there
+            schema = read_schema(output, name)
+    if schema is not None:
+        read = [name for name in schema.names if name not in config.predicted.names]
+        optional = (config.language_column, config.targets_column, config.query_column)
+        read += [name for name in (config.text_column, *optional) if name and name not in read]
+    return Datasets(
+        command="summarize",
+        input_uri=held.input_uri,
+        output_uri=output.uri,
+        read_columns=read,
+        output_schema=schema,
+    )
 
 
 def _groups(output: Folder, patterns: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, final
 
 from bertsum.errors import ConfigError
-from bertsum.runs.checking import HELD, Checked
+from bertsum.runs.checking import Checked
+from bertsum.runs.held import HELD
 from bertsum.runs.partitions import partition_of
 from bertsum.runs.records import FAILURES, MANIFEST, PLAN, SUCCESS, read_json
 from bertsum.storage.folder import Folder, mask

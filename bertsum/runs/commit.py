@@ -18,9 +18,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bertsum.errors import HeldError, IncompleteError
-from bertsum.runs.checking import HELD, Checked, Checks, Held, read_held, write_held
+from bertsum.errors import HeldError, IncompleteError, OutputError
+from bertsum.runs.checking import Checked, Checks
 from bertsum.runs.concurrent_runs import check_listing, list_results, refuse_unplanned, withdraw
+from bertsum.runs.held import APPROVED, HELD, Held, approved_parts, read_held, write_held
 from bertsum.runs.history import CHECKS
 from bertsum.runs.partitions import inside, partition_of, select_partitions
 from bertsum.runs.plan import Plan, plan_json
@@ -89,6 +90,7 @@ class Committer:
     - `max_error_fraction`: more rows with status `error` than this share are no result
     - `lake`: the table that OUTPUT is, if it is one
     - `checks`: what is looked at before anything is published, if anything
+    - `approved`: what somebody has let through, and nothing else may be published
     """
 
     output: Folder
@@ -98,6 +100,7 @@ class Committer:
     max_error_fraction: float
     lake: Lake | None = None
     checks: Checks | None = None
+    approved: Held | None = None
 
     def begin(self, plan: Plan) -> None:
         """Say that the result is not complete any more, then what the run is going to do."""
@@ -164,8 +167,14 @@ class Committer:
         """Look at the partitions that are to be published.
 
         Raises HeldError, once that is recorded, where something is wrong and nobody has let it
-        through.
+        through, and OutputError where another run holds something else than was let through.
         """
+        if self.approved and (held is None or held.digest != self.approved.digest):
+            raise OutputError(
+                f"{self.output}/{self.approved.group} was held anew with other rows or other "
+                "findings, which nobody has let through: look at them (`bertsum status`), and "
+                "publish again"
+            )
         if self.checks is None or plan.limit is not None:
             return {}
         known = held.checked if held else {}
@@ -173,6 +182,11 @@ class Committer:
             return {name: replace(entry, approved=True) for name, entry in known.items()}
         checked = self.checks.check(self.output, plan, self.job, records, known)
         wrong = [name for name, entry in checked.items() if entry.findings]
+        if plan.groups == [""]:  # a partition may have been held, and let through, by itself
+            files = plan.files(self.job).values()
+            for name in approved_parts(self.output, files, wrong):
+                checked[name] = replace(checked[name], approved=True)
+                wrong.remove(name)
         if not wrong or self.checks.rules.action == "warn":
             return checked
         if checked != known:
@@ -221,7 +235,9 @@ class Committer:
             self.output.sweep_temporary(directory)
             if directory in ("", *partitions):  # a partition without files has no _SUCCESS either
                 self.output.write_replace(inside(directory, SUCCESS), b"")
-            # last: until then it says that somebody has let the result through
+            # last: until then they say that somebody has let the result through
+            if self.checks is not None:
+                self.output.remove(inside(directory, APPROVED))
             self.output.remove(inside(directory, HELD))
 
     def _all_records(self, plan: Plan, reported: Mapping[str, FileRecord]) -> dict[str, FileRecord]:

@@ -12,7 +12,7 @@ import pytest
 from helpers.job_helpers import documents, make_checkpoint, write
 from helpers.waiting import LIMIT_SECONDS
 
-from bertsum.runs.checking import HELD
+from bertsum.runs.held import HELD
 from bertsum.runs.records import MANIFEST, PLAN, SUCCESS
 
 pytestmark = [pytest.mark.slow]
@@ -104,7 +104,7 @@ def night(root: Path, tmp_path: Path) -> Night:
     return Night(root, tmp_path / "out")
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(6))
 @pytest.mark.parametrize("who", ["publish", "nightly"])
 def test_publish_is_killed_at_each_step(root: Path, night: Night, who: str, step: int) -> None:
     code, said = run("publish", night.output, PARTITION, step=step)

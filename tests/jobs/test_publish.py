@@ -76,6 +76,9 @@ def test_a_month_with_a_bad_day(
     printed = capsys.readouterr()
     assert "done 6  ! held 1" in printed.out
     assert f"held {directory(3)}: rows: 0; the least is 1" in printed.out
+    # looked at without running anything, it is held, too
+    assert backfill.main([str(source), str(output), *command, *days, "--dry-run"]) == 0
+    assert "done 6  ! held 1" in capsys.readouterr().out
     # a process of its own ends with the code of its error, too
     job = start_job("publish", output, directory(3))
     said, _ = job.communicate(timeout=LIMIT_SECONDS)

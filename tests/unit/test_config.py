@@ -156,6 +156,31 @@ def test_a_section_cannot_be_set_below_a_value(tmp_path: Path) -> None:
         load_config(JobConfig, tmp_path / "job.yaml", ["rows_per_unit.x=1"])
 
 
+LIMITS = "output.checks.limits={rows: [100, null]}"
+
+
+@pytest.mark.parametrize("file", ["", "output: {checks: warn}", "output: {checks: {action: warn}}"])
+@pytest.mark.parametrize(
+    "settings", [["output.checks=hold", LIMITS], [LIMITS, "output.checks=hold"]]
+)
+def test_a_short_value_goes_with_other_keys_of_its_section(
+    tmp_path: Path, file: str, settings: list[str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(file)
+    checks = load_config(JobConfig, tmp_path / "job.yaml", settings).output.checks
+    assert (checks.action, checks.limits) == ("hold", {"rows": (100, None)})
+    kept = load_config(JobConfig, tmp_path / "job.yaml", [LIMITS]).output.checks
+    assert (kept.action, kept.limits) == ("warn" if file else "none", checks.limits)
+    # a whole section takes the place of what was there
+    whole = load_config(JobConfig, None, [LIMITS, "output.checks={action: warn}"]).output.checks
+    assert (whole.action, whole.limits) == ("warn", {})
+
+
+def test_a_wrong_short_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"output\.checks\.action: Input should be 'none'"):
+        load_config(JobConfig, None, ["output.checks=holt"])
+
+
 def test_configs_are_frozen_and_labels_must_differ() -> None:
     with pytest.raises(ValidationError):
         SummarizerConfig().text_column = "x"  # type: ignore[misc]

@@ -14,13 +14,15 @@ from helpers.report_runs import Run as Harness
 from bertsum.errors import HeldError
 from bertsum.job_config import JobConfig
 from bertsum.output_config import ChecksConfig, NamedOutputConfig
-from bertsum.runs.checking import HELD, Checks, read_held
+from bertsum.runs.checking import Checks
 from bertsum.runs.commit import is_finished
+from bertsum.runs.held import APPROVED, HELD, Held, read_held
 from bertsum.runs.input import list_input
 from bertsum.runs.partitions import Scope, partition_of
 from bertsum.runs.records import MANIFEST, SUCCESS, Job, read_json
 from bertsum.runs.tables.formats import open_table
 from bertsum.schema import Prediction
+from bertsum.storage.folder import Folder
 from jobs import publish, status
 from jobs.engine import publisher
 from jobs.engine.run import Run
@@ -242,6 +244,109 @@ def test_an_approval_is_of_these_rows_alone(
     assert held is not None
     assert not held.is_approved
     assert sum(record.counts.rows for record in held.records.values()) == 90
+
+
+OTHER_RULES = ChecksConfig(action="hold", limits={"sentiment.negative": (None, 0.2)})
+
+
+def test_what_is_held_anew_meanwhile_is_not_published(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run finds something else in the same rows, between the approval and the commit."""
+    hold(nights)
+    approve = publish.approve
+
+    def approve_late(output: Folder, held: Held) -> None:
+        assert nights.run(directory(6), checks=OTHER_RULES).held
+        approve(output, held)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "approve", approve_late)
+        assert let_through(nights, directory(6)) == 1
+    assert "held anew with other rows or other findings" in capsys.readouterr().err
+    assert not nights.is_published(6)
+    held = read_held(nights.harness().output, directory(6))
+    assert held is not None and not held.is_approved
+    # nor does a run take the approval for one of the new findings
+    assert nights.run(directory(6), checks=OTHER_RULES).held
+    assert let_through(nights, directory(6)) == 0
+    said = capsys.readouterr().out
+    assert (
+        "in spite of\n  dt=2026-03-08: rows with sentiment negative: 100%; the most is 20%" in said
+    )
+    assert nights.is_published(6)
+    assert not (nights.root / directory(6) / APPROVED).exists()
+
+
+def test_an_approval_of_an_earlier_version_counts(nights: Nights) -> None:
+    hold(nights)
+    path = nights.root / directory(6) / HELD
+    path.write_text(json.dumps({**json.loads(path.read_text()), "approved": True}))
+    assert list(nights.run(directory(6)).published) == [directory(6)]
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_a_partition_that_was_let_through_counts_in_a_run_over_everything(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, is_approved: bool
+) -> None:
+    hold(nights)
+    if is_approved:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill_at(patch, 1)
+            let_through(nights, directory(6))
+        assert not nights.is_published(6)
+    made = nights.run()
+    assert list(made.held) == ([] if is_approved else [""])
+    assert nights.is_published(6) == is_approved
+    if is_approved:
+        manifest = read_json(nights.harness().output, f"{directory(6)}/{MANIFEST}")
+        assert manifest is not None and manifest["checks"]["approved"]
+        assert not (nights.root / directory(6) / APPROVED).exists()
+
+
+def test_an_approval_by_itself_is_of_its_rows_in_a_run_over_everything(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(nights)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 1)
+        let_through(nights, directory(6))
+    nights.write(6, count=30, name="late")
+    assert list(nights.run(bad=True).held) == [""]
+
+
+def test_a_publication_is_told_to_openlineage(nights: Nights, tmp_path: Path) -> None:
+    pytest.importorskip("openlineage.client")
+    hold(nights)
+    events_path = tmp_path / "events.jsonl"
+    options = ["--set", f"openlineage={events_path}"]
+    assert publish.main([str(nights.root), directory(6), *options]) == 0
+    events = [json.loads(line) for line in events_path.read_text().splitlines()]
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    (output,) = events[1]["outputs"]
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] == 60
+    assert events[1]["job"]["name"].startswith("summarize.")
+    assert events[1]["inputs"][0]["name"] == str(nights.source)
+    columns = output["facets"]["columnLineage"]["fields"]
+    assert [field["field"] for field in columns["id"]["inputFields"]] == ["id"]
+    assert [field["field"] for field in columns["summary"]["inputFields"]] == ["document"]
+    # nothing is left to do: no event
+    assert publish.main([str(nights.root), directory(6), *options]) == 0
+    assert len(events_path.read_text().splitlines()) == 2
+
+
+def test_a_publication_that_fails_is_told_so(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openlineage.client")
+    hold(nights)
+    for path in (nights.root / directory(6)).glob("*.parquet"):
+        path.unlink()
+    events_path = tmp_path / "events.jsonl"
+    command = [str(nights.root), directory(6), "--set", f"openlineage={events_path}"]
+    assert publish.main(command) == 1
+    states = [json.loads(line)["eventType"] for line in events_path.read_text().splitlines()]
+    assert states == ["START", "FAIL"]
 
 
 @pytest.mark.parametrize("who_goes_on", ["publish", "nightly"])
