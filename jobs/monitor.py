@@ -122,6 +122,8 @@ def monitor(options: MonitorOptions) -> int:
         _write(*page, render_trends(trends, values).encode("utf-8"))
     if picture is not None:
         _write(*picture, draw_trends(trends))
+    if trends.counted.damaged:
+        _say(f"{trends.counted.damaged} was damaged; all files were read and counted again")
     if trends.counted.problem:
         _say(f"the counts cannot be kept, so files are read again: {trends.counted.problem}")
     if address is not None and options.webhook is not None:

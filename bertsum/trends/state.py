@@ -1,7 +1,8 @@
 """The counts of each file of results, kept beside them, so that a file is read once.
 
-    OUTPUT/_bertsum/trends/<digest>.arrow     one for each choice of columns
+    OUTPUT/_bertsum/trends/<digest>.counts     one for each choice of columns
 
+It holds the SHA-256 of what follows, then an Arrow file, so that a damaged one is never believed.
 A file's counts are found by its name and the SHA-256 of its bytes. What was counted is part of the
 digest, so that another choice has another state. Readers of OUTPUT pass over `_bertsum`, and its
 suffix is none that `**/*.parquet` finds.
@@ -25,7 +26,8 @@ from bertsum.trends.counts import COUNTS, add_counts, count_file
 from bertsum.trends.series import ALL_ROWS
 
 STATE = "_bertsum/trends"
-_FORMAT = 1  # another number where the same choice gives other counts
+_FORMAT = 2  # another number where the same choice gives other counts
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
 _THREADS = 4
 _STATE = pa.schema([pa.field("file", pa.string()), pa.field("sha256", pa.string()), *COUNTS])
 
@@ -39,6 +41,7 @@ class Counted:
     - `num_unpublished`: partitions that are left out, since they are not complete
     - `without_day`: rows
     - `problem`: why the state could not be kept, or None
+    - `damaged`: the state that was damaged, and was made again from all files, or None
     """
 
     counts: pa.Table
@@ -47,22 +50,26 @@ class Counted:
     num_unpublished: int
     without_day: int
     problem: str | None
+    damaged: str | None = None
 
 
 def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = True) -> Counted:
     """Count what is published; files whose counts are kept are not read again.
 
-    Raises ConfigError where nothing is published, or no file has one of the columns, and
+    Raises ConfigError where nothing is published, where rows are no summaries, or no file has one of the columns, and
     InputError for a damaged file.
     """
+    if result.rows.kind != "summaries":
+        raise ConfigError(f"{result.output} holds {result.rows.kind}; trends are of summaries")
     is_whole = "" in result.published
     files = [f for f in result.files if is_whole or partition_of(f.name) in result.published]
     if not files:
         raise ConfigError(
             f"{result.output} has no complete partition yet; `bertsum status` says what is missing"
         )
-    name = f"{STATE}/{_digest(result, config)}.arrow"
-    before = _read_state(result.output, name) if keep_state else _STATE.empty_table()
+    name = f"{STATE}/{_digest(result, config)}.counts"
+    state_before = read_state(result.output, name) if keep_state else _STATE.empty_table()
+    before = _STATE.empty_table() if state_before is None else state_before
     # counts of files that OUTPUT has with the same bytes
     wanted = pa.array([f"{file.sha256 or ''} {file.name}" for file in files], pa.string())
     having = pc.binary_join_element_wise(before["sha256"], before["file"], " ")
@@ -74,7 +81,7 @@ def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = Tru
     state = pa.concat_tables([kept, *tables])
     problem = None
     if keep_state and (new or kept.num_rows < before.num_rows):
-        problem = _write_state(result.output, name, state)
+        problem = write_state(result.output, name, state)
     counts = add_counts(state.select(COUNTS.names))
     _check_columns(counts, config, result.output)
     is_all = pc.equal(counts["column"], ALL_ROWS.column)
@@ -87,6 +94,7 @@ def count_result(result: Result, config: TrendsConfig, *, keep_state: bool = Tru
         num_unpublished=len(all_partitions - {partition_of(file.name) for file in files}),
         without_day=pc.sum(without_day).as_py() or 0,
         problem=problem,
+        damaged=f"{result.output}/{name}" if state_before is None else None,
     )
 
 
@@ -98,25 +106,26 @@ def _digest(result: Result, config: TrendsConfig) -> str:
     return hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read_state(output: Folder, name: str) -> pa.Table:
-    """The state, or an empty one where there is none, or a damaged one, which is made again."""
+def read_state(output: Folder, name: str) -> pa.Table | None:
+    """The state, an empty one where there is none, and None for a damaged one."""
     if output.info(name) is None:
         return _STATE.empty_table()
-    try:
-        with pa.ipc.open_file(pa.BufferReader(output.read_bytes(name))) as reader:
-            return reader.read_all().cast(_STATE)
-    except (pa.ArrowException, ValueError, OSError):
-        return _STATE.empty_table()
+    data = output.read_bytes(name)
+    if hashlib.sha256(data[_CHECKSUM_BYTES:]).digest() != data[:_CHECKSUM_BYTES]:
+        return None
+    with pa.ipc.open_file(pa.py_buffer(data)[_CHECKSUM_BYTES:]) as reader:
+        return reader.read_all().cast(_STATE)
 
 
-def _write_state(output: Folder, name: str, state: pa.Table) -> str | None:
+def write_state(output: Folder, name: str, state: pa.Table) -> str | None:
     """Keep the state. Returns why that is not possible: it only makes the next look slower."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_file(sink, _STATE, options=options) as writer:
         writer.write_table(state)
+    data = sink.getvalue().to_pybytes()
     try:
-        output.write_replace(name, sink.getvalue())
+        output.write_replace(name, hashlib.sha256(data).digest() + data)
     except OutputError as error:
         return str(error)
     return None

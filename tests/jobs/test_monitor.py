@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,21 @@ def test_what_is_wrong_is_told(
 def test_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "there is no run" in capsys.readouterr().err
+
+
+def test_damaged_counts_are_told_and_made_again(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(output, tmp_path / "copy")
+    assert main([str(tmp_path / "copy"), "--json"]) == 0
+    right = json.loads(capsys.readouterr().out)
+    (state,) = (tmp_path / "copy" / STATE).iterdir()
+    state.write_bytes(state.read_bytes()[:-1])
+    assert main([str(tmp_path / "copy"), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert f"{state} was damaged; all files were read and counted again" in printed.err
+    again = json.loads(printed.out)
+    assert again["groups"] == right["groups"] and again["alarms"] == right["alarms"]
 
 
 def test_it_can_be_submitted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,7 @@ from bertsum.trends.config import TrendsConfig
 from bertsum.trends.counts import COUNTS
 from bertsum.trends.days import day_of_partition, days_of_column, parse_day
 from bertsum.trends.series import ALL_ROWS, Group, make_series
-from bertsum.trends.state import STATE, Counted, count_result
+from bertsum.trends.state import STATE, Counted, count_result, read_state
 
 ROWS: dict[str, list[Row]] = {
     "region=eu/dt=2024-01-01": [
@@ -140,8 +141,8 @@ def test_replaced_files_are_counted_anew_and_the_old_ones_forgotten(tmp_path: Pa
     assert (counted.num_read, counted.num_kept) == (3, 0)
     assert "positive" not in {label for *_, label, _ in told_counts(counted) if label}
     (state,) = (tmp_path / "out" / STATE).iterdir()
-    with pa.ipc.open_file(state) as reader:
-        assert len(set(reader.read_all()["file"].to_pylist())) == 3
+    kept = read_state(other.output, f"{STATE}/{state.name}")
+    assert kept is not None and len(set(kept["file"].to_pylist())) == 3
 
 
 @pytest.mark.parametrize("table", ["iceberg", "delta"])
@@ -176,12 +177,34 @@ def test_a_damaged_state_is_made_again_and_one_that_cannot_be_written_is_told(
     state.write_bytes(b"ARROW1 no more")
     counted = count(output)
     assert (counted.num_read, told_counts(counted)) == (3, right)
+    assert counted.damaged == str(state)
+    assert count(output).damaged is None  # it was made anew
     state.unlink()
     state.parent.rmdir()
     state.parent.write_text("a file where a directory should be")
     counted = count(output)
     assert counted.problem is not None and "cannot write" in counted.problem
     assert told_counts(counted) == right
+
+
+def test_no_bit_of_a_state_can_be_wrong_unseen(tmp_path: Path) -> None:
+    """A count that is another one by a single bit would be a wrong figure for ever."""
+    output = make_output(tmp_path, ROWS)
+    right = told_counts(count(output))
+    (state,) = (output / STATE).iterdir()
+    data = state.read_bytes()
+    random = np.random.default_rng(0)
+    for place in [0, 31, 32, len(data) - 1, *random.integers(0, len(data), 40).tolist()]:
+        broken = bytearray(data)
+        broken[place] ^= 1 << int(random.integers(8))
+        state.write_bytes(broken)
+        counted = count(output)
+        assert counted.damaged is not None, place
+        assert (counted.num_read, told_counts(counted)) == (3, right)
+    for length in (0, 1, 32, 100, len(data) - 1):
+        state.write_bytes(data[:length])
+        assert count(output).damaged is not None
+    assert state.read_bytes() == data
 
 
 def test_half_a_run_is_not_counted(tmp_path: Path) -> None:
