@@ -40,6 +40,8 @@ _SECRET_VARIABLE = re.compile(
 )
 _SHORTEST_SECRET = 8  # characters; a shorter value would hide parts of ordinary words
 
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
 _hidden: set[str] = set()
 
 
@@ -50,7 +52,8 @@ def hide(values: Mapping[str, object]) -> None:
             hide(value)
         elif re.fullmatch(f"{_SETTING_NAMES}|{_SHORT_NAMES}", name.lower()):
             for secret in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(secret, str) and len(secret) >= _SHORTEST_SECRET:
+                # The scheme of a URI is none, and without it `mask` would know no URI any more.
+                if isinstance(secret, str) and len(_SCHEME.sub("", secret)) >= _SHORTEST_SECRET:
                     _hidden.add(secret)
 
 

@@ -121,6 +121,8 @@ def test_a_wrong_address_is_not_shown(url: str | None) -> None:
     with pytest.raises(ConfigError, match="BERTSUM_WEBHOOK_URL") as raised:
         webhook_address(WebhookConfig(url=url), None)
     assert "SECRET" not in str(raised.value) and "passwd" not in str(raised.value)
+    # an address without a host hides no scheme, which would let a user through
+    assert mask("https://name:word@host/model") == "https://***@host/model"
 
 
 def test_messages() -> None:
