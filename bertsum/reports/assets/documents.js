@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const documents = data.documents;
 const LENGTHS = [[0, 64], [64, 256], [256, 1024], [1024, Infinity]];
 const MOST_QUERIES = 50;
+const MOST_NAME = 60; // characters of an option
 const ORDERS = {
   input: ["as in INPUT", null],
   random: ["random", null],
@@ -67,9 +68,14 @@ const FILTERS = [
   ["other", "Sentiment, other run", (entry) => entry.readings[1]?.sentiment],
 ];
 
+/** A name of an option that fits into its box. */
+function shortened(text) {
+  return text.length <= MOST_NAME ? text : `${[...text].slice(0, MOST_NAME / 2).join("")}…${[...text].slice(-MOST_NAME / 4).join("")}`;
+}
+
 function choice(name, label, options) {
   parts[name] = element("select", { name, onchange: applyFilters },
-    ...options.map(([value, text]) => element("option", { value }, visible(text))));
+    ...options.map(([value, text]) => element("option", { value }, visible(shortened(text)))));
   return element("label", {}, label, parts[name]);
 }
 

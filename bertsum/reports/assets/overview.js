@@ -59,14 +59,27 @@ function configuration(run) {
     element("details", {}, element("summary", {}, `${run.config.length - numSet} keys have the default`), list(true)));
 }
 
+// what columns say of a row, in words
+const WORDS = {
+  source: { document: "the document", summary: "its summary", best_sentences: "its best sentences", first_sentences: "its first sentences", cut_sentence: "a part of a sentence" },
+  ending: { complete: "complete", cut: "a half sentence cut off", open: "without an end" },
+  has_new_facts: { true: "some", false: "none" },
+  query_status: { ok: "was read", empty: "was empty", unknown: "words are unknown" },
+};
+
+function named(column, labels) {
+  return Object.fromEntries(Object.entries(labels).map(([label, rows]) => [WORDS[column]?.[label] ?? label, rows]));
+}
+
 function rowsSection(data) {
   const runs = [data.run, data.other].filter(Boolean);
   const charts = [bars("Rows by status", runs.map(statusTotals), statusColour)];
   const titles = { sentiment: "Sentiment", language: "Language", topic: "Topic", query_status: "Query", source: "What was read", ending: "Ending",
     has_new_facts: "Numbers or names that are not in the document" };
   for (const [column, title] of Object.entries(titles)) {
-    const series = runs.map((run) => run.statistics.labels[column] ?? {});
-    if (series.some((labels) => Object.keys(labels).length)) charts.push(bars(title, series, colour));
+    const series = runs.map((run) => named(column, run.statistics.labels[column] ?? {}));
+    const barColour = WORDS[column] ? undefined : colour;
+    if (series.some((labels) => Object.keys(labels).length)) charts.push(bars(title, series, barColour));
   }
   if (Object.keys(data.run.statistics.shares).length) charts.push(shareTable(data.run.statistics.shares));
   const isWritten = data.run.kind === "written texts";
@@ -85,8 +98,8 @@ function rowsSection(data) {
 /** How much of what was written stands in the documents. */
 function shareTable(shares) {
   const titles = { word_share: "words", number_share: "numbers", name_share: "names" };
-  return table("Found in the document, mean of rows that have any", ["", "#share", "#rows"],
-    Object.entries(shares).map(([column, [mean, rows]]) => [titles[column], `${(100 * mean).toFixed(1)} %`, count(rows)]));
+  return element("div", {}, table("Found in the document, mean of rows that have any", ["of its", "#share", "#rows"],
+    Object.entries(shares).map(([column, [mean, rows]]) => [titles[column], `${(100 * mean).toFixed(1)} %`, count(rows)])));
 }
 
 function histogram(length, edges) {
@@ -175,7 +188,7 @@ function slowest(timeline) {
     unit.seconds ? short.format(unit.tokens / unit.seconds) : "–", duration(unit.seconds)]);
   return element("details", { open: true },
     element("summary", {}, "Slowest units"),
-    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Slowest units" },
+    element("div", { class: "scroll wide-table", tabindex: "0", role: "region", "aria-label": "Slowest units" },
       table("Slowest units", ["file", "#rows", "#tokens", "#written (UTC)", "replica", "#tokens a second", "#time"], rows)));
 }
 

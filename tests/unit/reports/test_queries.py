@@ -124,6 +124,7 @@ def test_a_hostile_question_is_shown_and_does_nothing(page: Page) -> None:
     assert page.run("document.getElementById('view').value") == "summary"
     page.press("j")
     assert "does not know the words" in page.text("#document .readings")
+    assert page.run("document.documentElement.scrollWidth") <= 1280  # a long question is cut
     page.resize(360, 740, is_phone=True)
     assert page.run("document.documentElement.scrollWidth") <= 360
     assert page.problems == []
