@@ -312,7 +312,7 @@ def _show_estimate(
 ) -> None:
     """Measure a few rows here, and print the time and the cost of all days by them."""
     # It imports torch, which takes seconds, and only the estimate needs it.
-    from jobs.measuring.estimate import CAVEAT, measure
+    from jobs.measuring.estimate import CAVEAT, THEN_CAVEAT, measure
 
     rate = measure(plan, run.source, options.model, config)
     seconds = sum(day.rows_left for day in to_do) / rate.documents_per_second
@@ -325,6 +325,8 @@ def _show_estimate(
         shown = f"{cost:,.2f}" if cost >= 0.01 else "below 0.01"
         line += f"; cost {shown} at {options.price_per_hour:g} a replica-hour"
     console.print(f"{line}. {CAVEAT}", soft_wrap=True)
+    if options.then is not None:
+        console.print(THEN_CAVEAT, soft_wrap=True)
 
 
 def _show_calendar(days: Sequence[Day]) -> None:

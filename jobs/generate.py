@@ -3,26 +3,19 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from bertsum.config_base import load_config
-from bertsum.generation.columns import name_of
-from bertsum.generation.config import GenerateConfig, GenerateJobConfig, GenerateRows
+from bertsum.generation.config import GenerateJobConfig
 from bertsum.runs.importing import find_input
 from bertsum.runs.partitions import Scope
-from bertsum.runs.plan import Plan
-from bertsum.runs.records import Job
 from bertsum.runs.tables.formats import open_table
 from bertsum.storage.folder import Folder, configure
 from jobs.engine.publisher import complete
 from jobs.engine.run import RESUMES, Run
-from jobs.engine.run_report import say_notes, show_plan, show_result
-from jobs.engine.work import GenerateWork
+from jobs.engine.run_report import say_notes, show_plan, show_result, show_saved
+from jobs.engine.work import writing_work
 from jobs.options import (
     RunOptions,
     add_options,
@@ -31,10 +24,8 @@ from jobs.options import (
     overrides,
     parse,
 )
-from jobs.terminal.console import console
 from jobs.terminal.exit_codes import guard
 
-_THREADS = 16  # two columns of a file are a small read, so it is latency that threads hide
 _SUMMARIES = (
     "INPUT is the OUTPUT of `bertsum summarize`: the text is its column `summary`, which passes "
     "through, and the tokens that were saved are counted"
@@ -77,75 +68,34 @@ def generate(options: GenerateOptions) -> int:
     configure(config.storage_options)
     run = _look_up(options, config)
     plan = run.plan(options.limit)
-    if plan.missing:
-        # What the model can do is better known before Ray starts. A finished job asks nothing.
-        from bertsum.checkpoints.locate import resolve
-        from bertsum.generation.seq2seq import load_task
-
-        load_task(resolve(options.model), config.generate)
     if options.dry_run:
+        if plan.missing:
+            run.check_models()
         show_plan(plan, run.output)
         return 0
     complete(run, plan, partial(show_result, table_format=config.output.table))
     if plan.missing:
-        _show_saved(run.output, run.plan(options.limit), config.generate)
+        show_saved(run.output, run.plan(options.limit), config.generate)
     return 0
 
 
 def _look_up(options: GenerateOptions, config: GenerateJobConfig) -> Run:
     """Find INPUT, OUTPUT and the models. Raises InputError, OutputError and ModelError."""
-    # Imported here so that `--help` is quick.
-    from bertsum.checkpoints.config import model_digest, seq2seq_digest
-    from bertsum.checkpoints.locate import resolve
-
     output = Folder(options.output)
     scope = Scope(tuple(options.partitions))
     source = find_input(options.input, output, scope=scope, dry_run=options.dry_run)
     say_notes(source)
-    sentences_digest = model_digest(resolve(config.sentences_model))
-    rows = GenerateRows(generate=config.generate, sentences_model=sentences_digest)
-    job = Job(options.model, seq2seq_digest(resolve(options.model)), rows)
+    work = writing_work(options.model, config.generate, config.sentences_model)
     return Run(
         input_uri=options.input,
         source=source,
         output=output,
-        job=job,
-        work=GenerateWork(
-            model=options.model,
-            job=job,
-            config=config.generate,
-            sentences_model=config.sentences_model,
-            sentences_digest=sentences_digest,
-        ),
+        job=work.job,
+        work=work,
         config=config,
         address=find_address(options.address),
         lake=open_table(config.output, output),
     )
-
-
-def _show_saved(output: Folder, plan: Plan, config: GenerateConfig) -> None:
-    """Print how many tokens the model has read, of how many of the documents, if these differ."""
-    names = [name_of(name, config) for name in ("num_tokens", "document_tokens")]
-
-    def count(file: str) -> tuple[int, int]:
-        with output.open(file) as stream:
-            table = pq.read_table(stream, columns=names)
-        # a document whose tokens nobody has counted is in neither sum
-        counted = table.filter(pc.is_valid(table[names[1]]))
-        read, whole = (pc.sum(counted[name]).as_py() or 0 for name in names)
-        return read, whole
-
-    files = [name for name in plan.units if name in plan.done]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        counts = list(pool.map(count, files))
-    read = sum(count[0] for count in counts)
-    whole = sum(count[1] for count in counts)
-    if whole > read:
-        console.print(
-            f"tokens read: {read:,} instead of {whole:,} of the whole documents "
-            f"({1 - read / whole:.0%} saved)",
-            soft_wrap=True,
-        )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -75,6 +75,7 @@ class DocumentOptions(RunOptions):
     - `sentences`: the length of the longest summary.
     - `query`, `query_column`: what summaries answer.
     - `snippet`: most characters of a summary of one or two sentences.
+    - `then`: the file that says what a model writes from the summaries; None: nothing.
     """
 
     model: str | None = None
@@ -84,6 +85,7 @@ class DocumentOptions(RunOptions):
     query: str | None = None
     query_column: str | None = None
     snippet: int | None = None
+    then: Path | None = None
 
 
 def parse(
@@ -201,6 +203,12 @@ def add_document_options(parser: argparse.ArgumentParser, limit: bool) -> None:
         "--query-column",
         metavar="NAME",
         help="column with what each summary is to answer (default: generic summaries)",
+    )
+    add(
+        "--then",
+        metavar="FILE",
+        type=Path,
+        help="YAML file that names a model of `generate`, which writes from each summary meanwhile",
     )
 
 

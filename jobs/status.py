@@ -33,6 +33,7 @@ class RunStatus(TypedDict):
     """A run over all of INPUT. `units` and `rows` are numbers by state: done, missing, failed.
 
     - `limit`: the rows of a try-out; None: all.
+    - `then`: the model of the second stage, if the run has one.
     - `statuses`: rows by status; None while the run is incomplete.
     - `unreadable_files`: they are in no unit, and their rows are not known.
     - `held`: why a result is held back from readers, by partition.
@@ -43,6 +44,7 @@ class RunStatus(TypedDict):
     limit: int | None
     input: str
     model: dict[str, str]
+    then: dict[str, str] | None
     units: dict[str, int]
     rows: dict[str, int]
     statuses: dict[str, int] | None
@@ -213,6 +215,7 @@ def describe_run(output: Folder) -> RunStatus:
         "limit": plan.get("limit"),
         "input": plan["input"],
         "model": plan["job"]["model"],
+        "then": plan["job"]["then"]["model"] if "then" in plan["job"] else None,
         "units": units,
         "rows": rows,
         "statuses": manifest["statuses"] if complete and manifest else None,
@@ -277,9 +280,10 @@ def _text_of_run(state: RunStatus) -> str:
         headline = (
             f"a try-out of the first {state['limit']:,} rows; run without --limit for the rest"
         )
+    then = f", then {state['then']['id']}" if state["then"] else ""
     lines = [
         f"{state['output']}: {headline}",
-        f"input {state['input']}, model {state['model']['id']}",
+        f"input {state['input']}, model {state['model']['id']}{then}",
     ]
     for name, units in state["units"].items():
         if units or name == "done":

@@ -16,14 +16,16 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import bertsum
+from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.generation.config import ThenConfig
 from bertsum.storage.folder import Folder, mask
 from jobs.cli import COMMANDS
 from jobs.options import amount, count, split_name
@@ -78,23 +80,23 @@ class Request:
     """A job as it is sent.
 
     - `arguments`: as they hold on the cluster.
-    - `config_path`: the file that goes along.
+    - `files`: those that go along, by the option that names them: `config` and `then`.
     - `output`: the job's OUTPUT; None if it has none.
     - `variables`: names of environment variables whose values go along.
     """
 
     job: str
     arguments: tuple[str, ...]
-    config_path: Path | None
+    files: Mapping[str, Path]
     output: str | None
     variables: tuple[str, ...]
 
     @property
     def base_id(self) -> str:
         """The same for the same job on the same inputs; a number for each attempt follows it."""
-        config = self.config_path.read_bytes() if self.config_path else b""
-        config_digest = hashlib.sha256(config).hexdigest()
-        identity = json.dumps([self.job, self.arguments, config_digest, self.variables])
+        content = b"".join(path.read_bytes() for path in self.files.values())
+        digest = hashlib.sha256(content).hexdigest()
+        identity = json.dumps([self.job, self.arguments, digest, self.variables])
         return f"bertsum-{self.job}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
     @property
@@ -175,14 +177,12 @@ def make_request(job: str, rest: Sequence[str], variables: Sequence[str]) -> Req
             _refuse_relative(key, [path for path in paths if path])
         elif value is not None:
             _refuse_relative(key, [str(value)])
-    config_path = Path(parsed["config"]) if parsed.get("config") else None
-    if config_path is not None and not config_path.is_file():
-        raise ConfigError(f"there is no configuration file {config_path}")
+    files = _files(parsed)
     output = parsed.get("output")
     return Request(
         job=job,
-        arguments=tuple(_on_the_cluster(token, config_path) for token in rest),
-        config_path=config_path,
+        arguments=tuple(_on_the_cluster(token, files) for token in rest),
+        files=files,
         output=None if output is None else str(output),
         variables=tuple(variables),
     )
@@ -241,18 +241,36 @@ def _refuse_relative(key: str, paths: Sequence[str]) -> None:
             )
 
 
-def _on_the_cluster(token: str, config_path: Path | None) -> str:
-    """An argument of the job as it holds there, where the configuration file has its bare name.
+def _files(parsed: Mapping[str, Any]) -> dict[str, Path]:
+    """The configuration files of the job, by option.
+
+    Raises ConfigError for one that is not there, that is wrong, or has the other one's name.
+    """
+    files = {key: Path(parsed[key]) for key in ("config", "then") if parsed.get(key)}
+    for path in files.values():
+        if not path.is_file():
+            raise ConfigError(f"there is no configuration file {path}")
+    names = {path.name for path in files.values()}
+    if len(names) < len(files):  # they go into one directory
+        raise ConfigError(f"--config and --then are both called {names.pop()}: rename one of them")
+    if "then" in files:
+        _refuse_relative("model", [load_config(ThenConfig, files["then"]).model])
+    return files
+
+
+def _on_the_cluster(token: str, files: Mapping[str, Path]) -> str:
+    """An argument of the job as it holds there, where a configuration file has its bare name.
 
     It lies in the job's directory: `--config=/here/job.yaml` becomes `--config=job.yaml`.
     """
-    if config_path is None:
-        return token
     option, _, value = token.partition("=")
-    # argparse takes any beginning of an option for it: `--conf=job.yaml` is `--config`, too.
-    if value and "--config".startswith(option) and Path(value) == config_path:
-        return f"{option}={config_path.name}"
-    return config_path.name if Path(token) == config_path else token
+    for key, path in files.items():
+        # argparse takes any beginning of an option for it: `--conf=job.yaml` is `--config`, too.
+        if value and f"--{key}".startswith(option) and Path(value) == path:
+            return f"{option}={path.name}"
+        if Path(token) == path:
+            return path.name
+    return token
 
 
 def _start_or_find(server: "JobServer", request: Request, code: str, silence: "_Silence") -> str:
@@ -296,8 +314,8 @@ def _packages(request: Request, code: str) -> Iterator[RuntimeEnv]:
     with tempfile.TemporaryDirectory(prefix="bertsum-submit-") as name:
         directory = Path(name, "files")
         directory.mkdir()
-        if request.config_path is not None:
-            shutil.copyfile(request.config_path, directory / request.config_path.name)
+        for path in request.files.values():
+            shutil.copyfile(path, directory / path.name)
         if request.variables:
             values = {variable: os.environ[variable] for variable in request.variables}
             # Ray names the package after a digest of its content. The nonce keeps a short secret

@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bertsum.config import NamesConfig
 from bertsum.config_base import load_config
 from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.generation.config import SummarizeThenConfig, ThenConfig
 from bertsum.job_config import JobConfig
 from bertsum.runs.checking import Checks
 from bertsum.runs.importing import find_input
@@ -19,8 +20,8 @@ from bertsum.runs.tables.formats import open_table
 from bertsum.storage.folder import Folder, configure
 from jobs.engine.publisher import complete
 from jobs.engine.run import RESUMES, Run
-from jobs.engine.run_report import say_notes, show_plan, show_result, show_rows
-from jobs.engine.work import SummarizeWork
+from jobs.engine.run_report import say_notes, show_plan, show_result, show_rows, show_saved
+from jobs.engine.work import SummarizeThenWork, SummarizeWork, writing_work
 from jobs.options import (
     DocumentOptions,
     add_document_options,
@@ -65,10 +66,14 @@ def summarize(options: SummarizeOptions) -> int:
     plan = run.plan(options.limit)
     if options.dry_run:
         # It imports torch, which takes seconds, and only the estimate needs it.
-        from jobs.measuring.estimate import estimate
+        from jobs.measuring.estimate import THEN_CAVEAT, estimate
 
-        show_plan(plan, run.output)
+        if plan.missing:
+            run.check_models()
+        show_plan(plan, run.output, run.job)
         console.print(estimate(plan, run.source, options.model, config), soft_wrap=True)
+        if isinstance(run.work, SummarizeThenWork):
+            console.print(THEN_CAVEAT, soft_wrap=True)
         return 0
     try:
         complete(run, plan, partial(show_result, table_format=config.output.table))
@@ -76,6 +81,8 @@ def summarize(options: SummarizeOptions) -> int:
         with suppress(BertsumError):  # of a second look, which must not stand in for the first
             _show(run, options, config.output)
         raise
+    if plan.missing and isinstance(run.work, SummarizeThenWork):
+        show_saved(run.output, run.plan(options.limit), run.work.second.config)
     _show(run, options, config.output)
     return 0
 
@@ -109,7 +116,8 @@ def read_config(options: DocumentOptions, time_zone: str | None = None) -> JobCo
         )
     for key, value in snippet_overrides(options.snippet).items():
         short[f"summarizer.{key}"] = value
-    config = load_config(JobConfig, options.config, overrides(options, short))
+    kind = JobConfig if options.then is None else SummarizeThenConfig
+    config = load_config(kind, options.config, overrides(options, short))
     # A budget of two characters would leave every summary empty.
     if options.sentences is not None and (unit := config.summarizer.selection.unit) != "sentences":
         raise ConfigError(
@@ -140,6 +148,15 @@ def look_up(
     in_table = config.output.table != "parquet"
     summarizer = with_outputs(config.named_summarizer, directory, in_table=in_table)
     job = Job(options.model or SHIPPED_MODEL, model_digest(directory), summarizer)
+    summarizing = SummarizeWork(options.model, job, summarizer, config.max_batch_tokens)
+    work: SummarizeWork | SummarizeThenWork = summarizing
+    then = None if options.then is None else load_config(ThenConfig, options.then)
+    if then is not None:
+        written = then.of_summaries(summarizer.output)
+        work = SummarizeThenWork(
+            summarizing, writing_work(then.model, written, then.sentences_model)
+        )
+        job = replace(job, then=work.second.job)
     checks = None  # of a result, before readers see it
     if config.output.checks.action != "none":
         checks = Checks(
@@ -153,11 +170,12 @@ def look_up(
         source=source,
         output=output,
         job=job,
-        work=SummarizeWork(options.model, job, summarizer, config.max_batch_tokens),
+        work=work,
         config=config,
         address=find_address(options.address),
         lake=open_table(config.output, output),
         checks=checks,
+        then_resources=None if then is None else then.resources,
     )
 
 

@@ -103,8 +103,12 @@ def rows_to_table(table: pa.Table, rows: Sequence[Written], config: GenerateConf
     return pa.Table.from_arrays(columns, schema=row_schema(table.schema, config))
 
 
-def check_texts(shard: Shard, config: GenerateConfig) -> str | None:
+def check_texts(
+    shard: Shard, config: GenerateConfig, keep_key: str = "generate.keep_columns"
+) -> str | None:
     """Why a file has no texts to write from, or None.
+
+    `keep_key`: of the configuration, which narrows the columns that pass through.
 
     Raises InputError for a clash of names, which the user must decide.
     """
@@ -118,7 +122,7 @@ def check_texts(shard: Shard, config: GenerateConfig) -> str | None:
     if clashes := same_names(kept_columns(schema, config), made):
         raise InputError(
             f"{path}: columns {clashes} have the names of columns of the result; choose others "
-            "with --set generate.keep_columns=[...]"
+            f"with --set {keep_key}=[...]"
         )
     keys = [part.partition("=")[0] for part in shard.file.partition.split("/") if "=" in part]
     if clashes := same_names(keys, made):

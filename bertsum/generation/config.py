@@ -4,13 +4,23 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from bertsum.config import NamesConfig
 from bertsum.config_base import Config
-from bertsum.job_config import BATCH_TOKENS, BatchTokens, RunConfig
+from bertsum.errors import ConfigError
+from bertsum.job_config import BATCH_TOKENS, BatchTokens, JobConfig, ResourcesConfig, RunConfig
 from bertsum.output_config import OutputConfig
 from bertsum.schema import TEXT_COLUMN
 
 ABSTRACT = "abstract"
 """The column of written summaries; translations are in `summary_<language>`."""
+
+ROWS_PER_UNIT = 200
+"""Default where a model writes, which takes seconds a row."""
+
+_SENTENCES_MODEL = (
+    "checkpoint that scores the sentences of documents longer than the model's input; default: the "
+    "shipped one"
+)
 
 
 class DecodingConfig(Config):
@@ -160,12 +170,45 @@ class GenerateJobConfig(RunConfig):
     """`bertsum generate`: what is written, and how the job runs. Only `generate` changes rows."""
 
     generate: GenerateConfig = GenerateConfig()
-    sentences_model: str | None = Field(
-        None,
-        description="checkpoint that scores the sentences of documents longer than the model's "
-        "input; default: the shipped one",
-    )
+    sentences_model: str | None = Field(None, description=_SENTENCES_MODEL)
     output: GenerateOutputConfig = GenerateOutputConfig()
     rows_per_unit: int = Field(
-        200, ge=1, description="most rows of one unit of work, which is one output file"
+        ROWS_PER_UNIT, ge=1, description="most rows of one unit of work, which is one output file"
+    )
+
+
+class ThenConfig(Config):
+    """The file of `--then`: what is written from each summary, and by which replicas."""
+
+    model: str = Field(
+        description="BART, Pegasus, T5, Marian, NLLB, mBART, ...: directory, URI or hub name"
+    )
+    generate: GenerateConfig = GenerateConfig()
+    sentences_model: str | None = Field(None, description=_SENTENCES_MODEL)
+    resources: ResourcesConfig = ResourcesConfig()
+
+    def of_summaries(self, names: NamesConfig) -> GenerateConfig:
+        """What is written, of the columns that `summarize` writes under these names.
+
+        Raises ConfigError where `generate` asks for other columns.
+        """
+        fixed = {"text_column": names.name_of("summary"), "keep_text": True, "keep_columns": None}
+        for key, value in fixed.items():
+            given = getattr(self.generate, key)
+            if key in self.generate.model_fields_set and given != value:
+                raise ConfigError(
+                    f"--then: generate.{key}: {given!r} contradicts it: the column "
+                    f"{fixed['text_column']!r} of `summarize` is read, and all of its columns "
+                    "stay. Leave the key out; summarizer.keep_columns narrows INPUT's columns"
+                )
+        tokens = self.generate.document_tokens_column or names.name_of("num_tokens")
+        values = self.generate.model_dump() | fixed | {"document_tokens_column": tokens}
+        return GenerateConfig.model_validate(values)
+
+
+class SummarizeThenConfig(JobConfig):
+    """`summarize` with `--then`: what is written takes longer, so that units are smaller."""
+
+    rows_per_unit: int = Field(
+        ROWS_PER_UNIT, ge=1, description="most rows of one unit of work, which is one output file"
     )

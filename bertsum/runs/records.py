@@ -46,23 +46,32 @@ _THREADS = 16  # a footer or record is a small read, so it is latency that threa
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What decides the rows beside the input: the model and the hashed configuration."""
+    """What decides the rows beside the input: the model and the hashed configuration.
+
+    `then`: the second stage, which reads the rows of this one; the rows of a result are of both.
+    """
 
     model_id: str
     model_digest: str
     config: Config
+    then: "Job | None" = None
 
     @property
     def fingerprint(self) -> str:
-        return job_fingerprint(self.model_digest, self.config)
+        digest = self.model_digest
+        if self.then is not None:
+            digest += self.then.fingerprint
+        return job_fingerprint(digest, self.config)
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        record = {
             "fingerprint": self.fingerprint,
             "model": {"id": mask(self.model_id), "digest": self.model_digest},
             "config": self.config.model_dump(mode="json"),
             "version": __version__,
         }
+        # without a second stage the footers of earlier versions have no such key, nor has this one
+        return record if self.then is None else record | {"then": self.then.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +88,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedColumns:
-    """Names of the columns of results that `Counts` are made of."""
+    """Names of the columns of results that `Counts` are made of.
+
+    `then_status`: of the second stage. It counts for a row whose first stage is `ok`.
+    """
 
     status: str = "status"
     tokens: str = "num_tokens"
+    then_status: str | None = None
 
 
 COUNTED_COLUMNS = CountedColumns()
@@ -131,11 +144,14 @@ def encode(
     else:
         columns = schema if has_status else schema.append(pa.field(counted.status, pa.string()))
         table = columns.empty_table()
+    status = table[counted.status]
+    is_ok = pc.equal(status, Status.OK.value)
+    if counted.then_status is not None:
+        status = pc.if_else(is_ok, table[counted.then_status], status)
     statuses: dict[str, int] = {}
-    for entry in pc.value_counts(table[counted.status]).to_pylist():
+    for entry in pc.value_counts(status).to_pylist():
         statuses[entry["values"]] = entry["counts"]
     if not has_status:
-        is_ok = pc.equal(table[counted.status], Status.OK.value)
         table = table.filter(is_ok).select(schema.names)
     counts = Counts(table.num_rows, pc.sum(table[counted.tokens]).as_py() or 0, statuses)
     starts = range(0, table.num_rows, _ROW_GROUP_ROWS)

@@ -9,10 +9,11 @@ of the last units; nothing depends on them.
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import Self
 
 from bertsum.errors import OutputError
 from bertsum.storage.folder import Folder
@@ -29,11 +30,24 @@ class UnitTime:
     - `begun`: Unix time when the device began with it.
     - `seconds`: from then until its file was written.
     - `replica`: which made it.
+    - `first`: of a run with two stages, how the first was done; the others are then of the second.
     """
 
     begun: float
     seconds: float
     replica: str
+    first: "UnitTime | None" = None
+
+    def to_json(self) -> list[float | str]:
+        """Three values, or six: those of the first stage come last."""
+        own: list[float | str] = [self.begun, self.seconds, self.replica]
+        return own if self.first is None else own + self.first.to_json()
+
+    @classmethod
+    def from_json(cls, values: Sequence[float | str]) -> Self:
+        begun, seconds, replica, *first = values
+        earlier = cls.from_json(first) if first else None
+        return cls(float(begun), float(seconds), str(replica), earlier)
 
 
 class TimesWriter:
@@ -64,10 +78,10 @@ class TimesWriter:
 
     def _write(self, group: str, names: Collection[str] | None = None) -> None:
         times = read_times(self._output, [group]) | self._new[group]
-        units: dict[str, tuple[float, float, str]] = {}
+        units: dict[str, list[float | str]] = {}
         for name, made in times.items():
             if names is None or name in names:
-                units[name] = astuple(made)
+                units[name] = made.to_json()
         self._output.write_replace(_record_name(group), json.dumps({"units": units}).encode())
         del self._new[group]
 
@@ -81,10 +95,7 @@ def read_times(output: Folder, groups: Iterable[str]) -> dict[str, UnitTime]:
             return {}
         try:
             units = json.loads(output.read_bytes(name))["units"]
-            return {
-                unit: UnitTime(float(begun), float(seconds), str(replica))
-                for unit, (begun, seconds, replica) in units.items()
-            }
+            return {unit: UnitTime.from_json(values) for unit, values in units.items()}
         except (OutputError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 

@@ -36,7 +36,7 @@ from jobs.engine.ray_workarounds import (
 from jobs.engine.remote_errors import last_words
 
 _MAX_DEFAULT_CPUS = 4  # measured in the field: about as many cores as one GPU's tokenizing needs
-_MAX_STORE_BYTES = 256 * 2**20  # only reports go through the object store
+_MAX_STORE_BYTES = 256 * 2**20  # reports go through it, and of two pools the rows between them
 _MIN_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _CONNECT_SECONDS = 5.0
 _JOIN_ATTEMPTS = 3
@@ -189,20 +189,23 @@ def reserve(
     num_units: int,
     can_grow: bool,
     token_operations: float | None = None,
+    *,
+    first: Shape | None = None,
 ) -> Shape:
     """Return the shape of the run, once the cluster has room for the replicas to begin with.
 
     - `num_units`: there are never more replicas than units.
     - `can_grow`: whether nodes may join, or others may let go of resources.
     - `token_operations`: see `share_gpus`.
+    - `first`: the pool of replicas that works beside these, and needs room, too.
 
     Raises ResourceError after `timeout_seconds`, or at once where the cluster cannot grow. It is
     UnavailableError where its nodes would do if they were free, or if there were more of them.
     """
     resources = share_gpus(resources, _nodes(), num_units, token_operations)
     if can_grow:
-        _wait_for_room(resources, num_units)
-    nodes = _nodes()
+        _wait_for_room(resources, num_units, first)
+    nodes = beside(first, _nodes())
     shape = fit(resources, nodes, num_units)
     if shape is None:
         # where a replica fits on some node, or no worker has joined yet, more nodes would do
@@ -210,8 +213,56 @@ def reserve(
         workers = [node for node in nodes if node.num_cpus]
         lacks_only_nodes = not workers or any(_capacity(node, least) for node in workers)
         kind = UnavailableError if can_grow and lacks_only_nodes else ResourceError
-        raise kind(_describe_missing(resources, nodes))
+        raise kind(_describe_missing(resources, nodes, first))
     return shape
+
+
+def reserve_two(
+    first: ResourcesConfig,
+    second: ResourcesConfig,
+    num_units: int,
+    can_grow: bool,
+    token_operations: float | None,
+) -> tuple[Shape, Shape]:
+    """Return the shapes of two pools that are at work at once; see `reserve`.
+
+    Where the job does not say otherwise, the first pool, which is the faster one, has one replica
+    and at most half of a node, and the second pool all that is left.
+    """
+    nodes = _nodes()
+    halves = []
+    for node in nodes:
+        # a node of one CPU cannot be shared
+        num_cpus = min(node.num_cpus, max(1.0, node.num_cpus / 2))
+        halves.append(replace(node, num_cpus=num_cpus, num_gpus=node.num_gpus / 2))
+    first = share_gpus(first, nodes, num_units, token_operations)
+    default = _least_shape(first, halves)
+    chosen = {
+        "replicas": first.replicas or 1,
+        "num_cpus": default.num_cpus,
+        "num_gpus": default.num_gpus,
+    }
+    shape = reserve(first.model_copy(update=chosen), num_units, can_grow)
+    return shape, reserve(second, num_units, can_grow, first=shape)
+
+
+def beside(first: Shape | None, nodes: Sequence[Node]) -> list[Node]:
+    """Return what of these nodes is left for a second pool when Ray has placed the first.
+
+    Ray chooses the nodes, so the worst is assumed: the first pool is where the second fits best.
+    """
+    left = list(nodes)
+    if first is None:
+        return left
+    for _ in range(first.replicas):
+        left.sort(key=lambda node: (node.num_gpus, node.num_cpus), reverse=True)
+        index = next((i for i, node in enumerate(left) if _capacity(node, first)), None)
+        if index is None:
+            break  # the others of them start when nodes join
+        node = left[index]
+        num_cpus, num_gpus = node.num_cpus - first.num_cpus, node.num_gpus - first.num_gpus
+        left[index] = replace(node, num_cpus=num_cpus, num_gpus=round(num_gpus, 4))
+    return left
 
 
 def share_gpus(
@@ -267,8 +318,9 @@ def _least_shape(resources: ResourcesConfig, nodes: Sequence[Node]) -> Shape:
     """Return the replicas without which work does not begin, with defaults chosen by the nodes."""
     num_gpus = resources.num_gpus
     if num_gpus is None:
-        has_gpu = any(node.num_gpus >= 1 for node in nodes)
-        num_gpus = 1.0 if resources.accelerator_type or has_gpu else 0.0
+        # less than one where the other of two pools has a part of it
+        most = max((node.num_gpus for node in nodes), default=0.0)
+        num_gpus = 1.0 if resources.accelerator_type else min(1.0, most)
     num_cpus = resources.num_cpus
     if num_cpus is None:
         num_cpus = _default_cpus(nodes, num_gpus, resources.accelerator_type)
@@ -329,8 +381,13 @@ def _nodes() -> list[Node]:
     return nodes
 
 
-def _describe_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
-    """Say what the job asks for, what the cluster has, and which options would make it fit."""
+def _describe_missing(
+    resources: ResourcesConfig, nodes: Sequence[Node], first: Shape | None
+) -> str:
+    """Say what the job asks for, what the cluster has, and which options would make it fit.
+
+    - `nodes`: what is left of them beside the first pool.
+    """
     shape = _least_shape(resources, nodes)
     # a type that no node has: numbers of CPUs and GPUs would lead the reader astray
     types = sorted(set().union(*(node.accelerator_types for node in nodes)))
@@ -344,6 +401,15 @@ def _describe_missing(resources: ResourcesConfig, nodes: Sequence[Node]) -> str:
     # the node that comes closest to holding a replica
     largest = max(nodes, key=lambda node: (node.num_gpus, node.num_cpus), default=Node(0, 0))
     asked = f"{shape.replicas} replica(s) with {_amounts(shape)} each"
+    if first is not None:
+        replicas, of_first = f"{first.replicas} replica(s)", _amounts(first)
+        return (
+            f"the second pool (--then) asks for {asked}, beside {replicas} with {of_first} each of "
+            f"the first; when these are placed, the largest of {len(nodes)} node(s) has "
+            f"{largest.num_cpus:g} CPUs and {largest.num_gpus:g} GPUs left. Ask for less with "
+            "resources.num_cpus, resources.num_gpus and resources.replicas: of the first pool by "
+            "--set, of the second in the file of --then"
+        )
     total = Node(sum(node.num_cpus for node in nodes), sum(node.num_gpus for node in nodes))
     available = (
         f"{len(nodes)} node(s) with {_amounts(total)}; the largest has {largest.num_cpus:g} CPUs, "
@@ -362,8 +428,10 @@ def _amounts(of: Node | Shape) -> str:
     return f"{of.num_cpus:g} CPUs and {of.num_gpus:g} GPUs"
 
 
-def _wait_for_room(resources: ResourcesConfig, num_units: int) -> None:
+def _wait_for_room(resources: ResourcesConfig, num_units: int, first: Shape | None) -> None:
     """Reserve the replicas to begin with for a moment, within `timeout_seconds`.
+
+    `first`: see `reserve`.
 
     The totals of the nodes say nothing on a cluster that others use. And an autoscaler gets nodes
     for what waits for room, and only for as long as it waits.
@@ -371,11 +439,15 @@ def _wait_for_room(resources: ResourcesConfig, num_units: int) -> None:
     Raises UnavailableError where the nodes would do but are in use. Where they would not do,
     `reserve` says why.
     """
-    shape = _least_shape(resources, _nodes())
+    shape = _least_shape(resources, beside(first, _nodes()))
+    bundles = [shape.bundle] * shape.replicas
+    if first is not None:
+        bundles += [first.bundle] * first.replicas
     # PACK fills nodes one after the other, so that few are left half empty
-    group = placement_group([shape.bundle] * shape.replicas, strategy="PACK")
+    group = placement_group(bundles, strategy="PACK")
     try:
-        if group.wait(resources.timeout_seconds) or fit(resources, _nodes(), num_units) is None:
+        is_there = group.wait(resources.timeout_seconds)
+        if is_there or fit(resources, beside(first, _nodes()), num_units) is None:
             return
         state: Any = ray
         free = state.available_resources()

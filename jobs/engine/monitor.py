@@ -4,6 +4,8 @@ Replicas send small messages to the Monitor and do not wait for it. The driver p
 a second. The Monitor knows for each unit in work which replica has it, at which stage, and since
 when: enough to see that a replica hangs. The Monitor's own process may die: the replicas' next
 messages, and the driver with the last answer that it got, give the new process what it must know.
+
+Where units go through two pools, each pool's part of a unit is watched on its own: see `key_of`.
 """
 
 import time
@@ -19,6 +21,17 @@ ActorHandle: TypeAlias = Any
 
 # The driver polls about once a second; what a longer pause adds is not a replica's silence.
 _LONGEST_SILENCE_SECONDS = 5.0
+
+
+def key_of(unit: str, pool: str) -> str:
+    """The Monitor's name for a unit: that of its file, and of two pools the one that has it."""
+    return f"{unit} ({pool})" if pool else unit
+
+
+def unit_of(key: str) -> str:
+    """The unit that `key_of` was given."""
+    # the name of a unit is that of its file, and ends in .parquet
+    return key.rpartition(" (")[0] if key.endswith(")") else key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +101,7 @@ class Monitor:
         return is_allowed
 
     def park(self, unit: str) -> None:
-        """Note that the unit is prepared: it waits silently until it is computed."""
+        """Note that the unit waits silently, until it is computed or the next pool begins it."""
         self._units.pop(unit, None)
 
     def mark_running(self, unit: str, start: int, stop: int) -> None:

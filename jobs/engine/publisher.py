@@ -26,7 +26,7 @@ from bertsum.runs.concurrent_runs import settle
 from bertsum.runs.input import read_schema
 from bertsum.runs.plan import Plan, refuse_superseded
 from bertsum.runs.records import Counts, FileRecord, add_counts
-from bertsum.runs.times import TimesWriter, UnitTime
+from bertsum.runs.times import TimesWriter
 from bertsum.runs.units import Unit
 from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import UnitReport
@@ -70,9 +70,11 @@ def complete(run: Run, plan: Plan, show: Show) -> None:
 def prepare(run: Run, plan: Plan) -> None:
     """Before any work: nothing is replaced that must not be, and the table takes what will come.
 
-    Raises OutputError for results of another model or input, and InputError for columns that the
-    table cannot take.
+    Raises OutputError for results of another model or input, InputError for columns that the table
+    cannot take, and see `Run.check_models`.
     """
+    if plan.missing:
+        run.check_models()
     if plan.retained:
         console.print(say_retained(plan), soft_wrap=True)
     if run.config.on_existing == "resume":
@@ -107,8 +109,8 @@ def lineage_of(publisher: "Publisher") -> Iterator[None]:
     """
     run, schemas = publisher.run, publisher.plan.schemas
     datasets = Datasets(
-        # SummarizeWork -> summarize
-        command=type(run.work).__name__.removesuffix("Work").lower(),
+        # SummarizeWork and SummarizeThenWork -> summarize
+        command=type(run.work).__name__.removesuffix("Work").removesuffix("Then").lower(),
         input_uri=run.input_uri,
         output_uri=run.output.uri,
         read_columns=run.work.columns(schemas[0]) if schemas else (),
@@ -204,8 +206,7 @@ class Publisher:
             self.reports[report.name], self._records[report.name] = report, report.record
             self._missing[group].discard(report.name)
             if report.created:
-                made = UnitTime(report.begun, report.wall_seconds, report.replica)
-                self._times.add(group, report.name, made)
+                self._times.add(group, report.name, report.time)
         if group:  # the commit of everything takes long, and needs no replica: Ray is let go first
             self._commit_complete([group])
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from bertsum.checks.profile import Profile
 from bertsum.runs.records import Counts, FileRecord
+from bertsum.runs.times import UnitTime
 
 # In the order of a unit's way, and of the line that shows them.
 STAGES = ("read", "prepare", "forward", "finish", "write")
@@ -24,6 +25,9 @@ class UnitReport:
     - `wall_seconds`: from then to the report.
     - `tokens`: that were read, without what lies beyond `max_windows`.
     - `error_type`: name of the error's class in bertsum.errors, or of Python's.
+    - `first`: of a run with two pools, how the first one did it; all else is then of the second.
+
+    A report with neither record nor error is one of the first pool, which has handed the unit on.
     """
 
     name: str
@@ -36,6 +40,16 @@ class UnitReport:
     tokens: int = 0
     error: str | None = None
     error_type: str | None = None
+    first: UnitTime | None = None
+
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether the unit's rows wait for the next pool."""
+        return self.record is None and self.error is None
+
+    @property
+    def time(self) -> UnitTime:
+        return UnitTime(self.begun, self.wall_seconds, self.replica, self.first)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -52,4 +66,6 @@ class UnitReport:
                 counts=counts,
                 profile=None if profile is None else Profile.from_json(profile),
             )
+        if values["first"] is not None:
+            values["first"] = UnitTime(**values["first"])
         return cls(**values)

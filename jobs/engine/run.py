@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bertsum.errors import BertsumError, ConfigError, InputError
-from bertsum.job_config import RunConfig
+from bertsum.job_config import ResourcesConfig, RunConfig
 from bertsum.runs.checking import Checks
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan, Terms, make_plan, refuse_superseded
@@ -14,10 +14,11 @@ from bertsum.runs.records import Job
 from bertsum.runs.tables.table import Lake
 from bertsum.runs.units import Limits
 from bertsum.storage.folder import Folder
-from jobs.engine.work import Work
+from jobs.engine.work import GenerateWork, SummarizeThenWork, Work
 from jobs.terminal.console import console
 
 if TYPE_CHECKING:
+    from jobs.engine.cluster import Shape
     from jobs.engine.waves import Replicas
 
 RESUMES = "interrupted; finished units stay, and the same command goes on from there"
@@ -39,6 +40,7 @@ class Run:
     - `address`: of Ray; `local` starts one.
     - `lake`: the table that OUTPUT is, if it is one.
     - `checks`: what is looked at before a result is published, if anything.
+    - `then_resources`: of the second pool of replicas; None: `work` has one stage.
     """
 
     input_uri: str
@@ -50,6 +52,13 @@ class Run:
     address: str
     lake: Lake | None = None
     checks: Checks | None = None
+    then_resources: ResourcesConfig | None = None
+
+    def check_models(self) -> None:
+        """See `GenerateWork.check_model`: what a model can do is better known before Ray starts."""
+        work = self.work.second if isinstance(self.work, SummarizeThenWork) else self.work
+        if isinstance(work, GenerateWork):
+            work.check_model()
 
     @property
     def limits(self) -> Limits:
@@ -122,17 +131,13 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
         f"{len(plan.missing):,} of {len(plan.units):,} units to do; starting Ray ({run.address})"
     )
     # Ray takes seconds to import, and a finished job needs none of it
-    from jobs.engine.cluster import connected, reserve
+    from jobs.engine.cluster import connected
+    from jobs.engine.pipeline import Pool
     from jobs.engine.unit_maker import ReplicaSpec
     from jobs.engine.waves import Replicas
 
     with connected(run.address):
-        shape = reserve(
-            run.config.resources,
-            len(plan.missing),
-            can_grow=run.address != "local",
-            token_operations=run.work.token_operations(),
-        )
+        first_shape, shape = _reserve(run, len(plan.missing))
         exclusive = run.output.can_create_exclusively()
         if not exclusive:
             console.print(_NOT_EXCLUSIVE.format(output=run.output), soft_wrap=True)
@@ -148,9 +153,32 @@ def start_replicas(run: Run, plan: Plan) -> "Iterator[Replicas]":
             outdated=frozenset(plan.outdated) if run.lake else None,
             storage_options=run.config.storage_options,
         )
+        first = None
+        if first_shape is not None and isinstance(run.work, SummarizeThenWork):
+            first_spec = replace(
+                spec,
+                work=run.work.first,
+                num_threads=first_shape.num_threads,
+                num_gpus=first_shape.num_gpus,
+                pool="summarize",
+                hands_on=True,
+            )
+            first, spec = Pool(first_spec, first_shape), replace(spec, pool="generate")
         yield Replicas(
             spec=spec,
             shape=shape,
             max_attempts=run.config.max_unit_attempts,
             timeout_seconds=run.config.replica_timeout_seconds,
+            first=first,
         )
+
+
+def _reserve(run: Run, num_units: int) -> "tuple[Shape | None, Shape]":
+    """The shapes of the first pool, if there are two, and of the last one."""
+    from jobs.engine.cluster import reserve, reserve_two
+
+    can_grow, operations = run.address != "local", run.work.token_operations()
+    resources = run.config.resources
+    if run.then_resources is None:
+        return None, reserve(resources, num_units, can_grow, operations)
+    return reserve_two(resources, run.then_resources, num_units, can_grow, operations)

@@ -3,8 +3,10 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.table import Table
 
@@ -12,21 +14,25 @@ from bertsum.config import NamesConfig
 from bertsum.errors import HeldError
 from bertsum.runs.input import Input
 from bertsum.runs.plan import Plan
-from bertsum.runs.records import Counts
+from bertsum.runs.records import Counts, Job
 from bertsum.schema import OutputGroup, Status, prediction_schema
 from bertsum.storage.folder import Folder, mask
 from jobs.engine.reports import STAGES, UnitReport
 from jobs.terminal.console import console, grid, sentiment_text
 from jobs.terminal.progress import format_seconds
 
+if TYPE_CHECKING:
+    from bertsum.generation.config import GenerateConfig
+
 _Row: TypeAlias = dict[str, Any]  # a row of a result, by column
 
 _LABEL_WIDTH, _SENTIMENT_WIDTH = 30, 14
 _MOST_HELD = 10  # that are shown
+_THREADS = 16  # two columns of a file are a small read, so it is latency that threads hide
 
 
-def show_plan(plan: Plan, output: Folder) -> None:
-    """Print the plan in a few lines, for `--dry-run`."""
+def show_plan(plan: Plan, output: Folder, job: Job | None = None) -> None:
+    """Print the plan in a few lines, for `--dry-run`. `job`: whose models are told, if given."""
     rows_left = plan.num_rows - plan.num_rows_done
     table = grid()
     table.add_row("input files", f"{plan.num_files:,}")
@@ -38,6 +44,10 @@ def show_plan(plan: Plan, output: Folder) -> None:
     table.add_row("  to do", f"{len(plan.missing):,} with {rows_left:,} rows")
     if plan.superseded:
         table.add_row("superseded files", f"{len(plan.superseded):,}: needs --on-existing replace")
+    if job is not None:
+        table.add_row("model", mask(job.model_id))
+        if job.then is not None:
+            table.add_row("  then", mask(job.then.model_id))
     table.add_row("output", str(output))
     console.print(table)
     if plan.retained:
@@ -144,7 +154,7 @@ def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float
     # A report without seconds is of a unit that was there, or that never began.
     worked = [report for report in reports if report.wall_seconds]
     end = max(report.begun + report.wall_seconds for report in worked)
-    busy = end - min(report.begun for report in worked)
+    busy = end - min((report.first or report).begun for report in worked)
     table.add_row(
         "  rate",
         f"{rows / busy:,.1f} documents/s, {tokens / busy:,.0f} tokens/s (start-up not counted)",
@@ -153,8 +163,41 @@ def _add_rows_of_run(table: Table, reports: Sequence[UnitReport], seconds: float
     for stage in STAGES:
         total = sum(report.seconds.get(stage, 0.0) for report in reports)
         stages.append(f"{stage} {total:,.1f} s")
+    firsts = [report.first for report in worked if report.first is not None]
+    if firsts:  # side by side: which of the two pools others wait for
+        summarizing = sum(first.seconds for first in firsts)
+        writing = sum(report.wall_seconds for report in worked)
+        pools = f"summarize {summarizing:,.1f} s, generate {writing:,.1f} s, of which:"
+        table.add_row("  time in pools", pools)
     table.add_row("  time in stages", ", ".join(stages))
     table.add_row("  written", f"{num_files:,} files, {num_bytes / 2**20:,.1f} MiB")
+
+
+def show_saved(output: Folder, plan: Plan, config: "GenerateConfig") -> None:
+    """Print how many tokens the model has read, of how many of the documents, if these differ."""
+    from bertsum.generation.columns import name_of
+
+    names = [name_of(name, config) for name in ("num_tokens", "document_tokens")]
+
+    def count(file: str) -> tuple[int, int]:
+        with output.open(file) as stream:
+            table = pq.read_table(stream, columns=names)
+        # a document whose tokens nobody has counted is in neither sum
+        counted = table.filter(pc.is_valid(table[names[1]]))
+        read, whole = (pc.sum(counted[name]).as_py() or 0 for name in names)
+        return read, whole
+
+    files = [name for name in plan.units if name in plan.done]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        counts = list(pool.map(count, files))
+    read = sum(count[0] for count in counts)
+    whole = sum(count[1] for count in counts)
+    if whole > read:
+        console.print(
+            f"tokens read: {read:,} instead of {whole:,} of the whole documents "
+            f"({1 - read / whole:.0%} saved)",
+            soft_wrap=True,
+        )
 
 
 def show_rows(output: Folder, files: Iterable[str], num_rows: int, names: NamesConfig) -> None:

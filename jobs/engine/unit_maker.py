@@ -28,6 +28,8 @@ class ReplicaSpec:
     """What every replica of a run must know.
 
     - `num_gpus`: of each replica, maybe a share of one.
+    - `pool`: of two pools, what this one is called in messages; empty: it is the only one.
+    - `hands_on`: this is the first of two pools, and its results go to the second.
     - `exclusive`: whether OUTPUT can create a file exclusively.
     - `profiled`: names of the columns that profiles of units are made of; None: nobody wants them.
     - `outdated`: of a table, whose files may be put together: the names that the plan gives up.
@@ -40,6 +42,8 @@ class ReplicaSpec:
     work: Work
     num_threads: int
     num_gpus: float
+    pool: str = ""
+    hands_on: bool = False
     exclusive: bool = True
     profiled: NamesConfig | None = None
     outdated: frozenset[str] | None = None
@@ -113,13 +117,33 @@ class UnitMaker:
         self._reported_seconds = totals
         return tables
 
-    def write(self, work: UnitInWork, tables: list[pa.Table]) -> UnitReport:
+    def end(self, work: UnitInWork, tables: list[pa.Table]) -> UnitReport:
+        """Hand the results on, or write them, and report."""
+        return self._hand_on(work, tables) if self._spec.hands_on else self._write(work, tables)
+
+    def _hand_on(self, work: UnitInWork, tables: list[pa.Table]) -> UnitReport:
+        """Put the results into `work`, for the next pool."""
+        empty = self._output_schema(work).empty_table()
+        work.results = to_ipc(pa.concat_tables(tables or [empty]))
+        return UnitReport(
+            name=work.name,
+            replica=self._link.replica,
+            begun=work.begun_at,
+            wall_seconds=time.perf_counter() - work.begun,
+            tokens=work.tokens,
+        )
+
+    def _output_schema(self, work: UnitInWork) -> pa.Schema:
+        # the files of a unit have one schema
+        schema = read_schema(self._input, work.unit.slices[0].path)
+        return self._spec.work.output_schema(schema)
+
+    def _write(self, work: UnitInWork, tables: list[pa.Table]) -> UnitReport:
         """Create the output file of the results, unless another run was faster, and report."""
         self._link.send(work, "write")
         start = time.perf_counter()
         spec = self._spec
-        # the files of a unit have one schema
-        schema = spec.work.output_schema(read_schema(self._input, work.unit.slices[0].path))
+        schema = self._output_schema(work)
         data, counts = encode(tables, schema, work.unit, spec.job, counted=spec.work.counted)
         created, record = create_unit(
             self._output,
@@ -150,6 +174,9 @@ class UnitMaker:
 
     def _read(self, work: UnitInWork) -> Iterator[pa.Table]:
         """Yield the unit's rows, and add the seconds that reading takes."""
+        if work.rows is not None:  # what the first pool has made of them
+            yield from_ipc(work.rows)
+            return
         for part in work.unit.slices:
             columns = self._spec.work.columns(read_schema(self._input, part.path))
             rows = stream_rows(self._input, part.file, part.start, part.stop, columns)
@@ -174,3 +201,20 @@ class UnitMaker:
             self._stream = self._spec.work.load(self._spec.num_threads, self._spec.num_gpus)
             self._stream.on_batch(send_sign_of_life)
         return self._stream
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """A table as bytes, in Arrow's stream format."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def from_ipc(data: pa.Buffer) -> pa.Table:
+    """The table that `to_ipc` was given."""
+    with pa.ipc.open_stream(data) as reader:
+        table: pa.Table = reader.read_all()
+    return table

@@ -19,7 +19,7 @@ from bertsum.errors import IncompleteError, InputError, ModelError
 from bertsum.runs.commit import Failure
 from bertsum.runs.units import Unit, split, unit_name
 from jobs.engine.cluster import Shape, beside_the_driver
-from jobs.engine.monitor import ActorHandle, Monitor, Snapshot, UnitProgress
+from jobs.engine.monitor import ActorHandle, Monitor, Snapshot, UnitProgress, unit_of
 from jobs.engine.pipeline import Pool, stream_reports
 from jobs.engine.remote_errors import explain
 from jobs.engine.reports import UnitReport
@@ -49,6 +49,7 @@ class Replicas:
 
     - `spec`: what each replica must know.
     - `shape`: how many there are, and what each takes of a node.
+    - `first`: the pool through which units go before these replicas, if there are two.
     - `max_attempts`: of a unit.
     - `timeout_seconds`: without progress, after which a replica is replaced.
     """
@@ -57,6 +58,13 @@ class Replicas:
     shape: Shape
     max_attempts: int
     timeout_seconds: float
+    first: Pool | None = None
+
+    @property
+    def pools(self) -> list[Pool]:
+        """Through which each unit goes, one after the other."""
+        last = Pool(self.spec, self.shape)
+        return [last] if self.first is None else [self.first, last]
 
 
 class Listener(Protocol):
@@ -186,13 +194,12 @@ def _run_wave(
     """
     monitor = start_monitor()
     events: _Events = queue.SimpleQueue()
-    pool = Pool(spec=replicas.spec, shape=replicas.shape, monitor=monitor)
     metrics = RunMetrics(replicas.spec.output_uri)
     is_over = threading.Event()
 
     def put_reports() -> None:
         try:
-            for report in stream_reports(units, pool, is_over):
+            for report in stream_reports(units, replicas.pools, monitor, is_over):
                 events.put(report)
             events.put(None)
         # every kind: an error that stayed in the thread would leave the main thread waiting
@@ -278,7 +285,7 @@ class Watch:
         in_work = self._in_work()
         for progress in in_work.values():
             tally = tally.plus(progress.documents, progress.tokens)
-        # what is shown until the first document is counted
+        # what is shown until the first document is counted, which of two pools the second does
         stages = {progress.stage for progress in in_work.values()}
         activity = "reading the first documents" if stages else "starting replicas"
         if stages == {"load"}:
@@ -296,7 +303,7 @@ class Watch:
     def _receive(self) -> None:
         """Ask, and take the answer if it is there: a busy machine must not hold up the reports."""
         if self._pending is None:
-            done = [name for name in self._units if name in self._reports]
+            done = [key for key in self._units if unit_of(key) in self._reports]
             self._pending = self._monitor.snapshot.remote(done)
         ready, _ = ray.wait([self._pending], timeout=0)
         if ready:
@@ -328,7 +335,7 @@ class Watch:
 
     def _in_work(self) -> dict[str, UnitProgress]:
         units = self._units.items()
-        return {name: progress for name, progress in units if name not in self._reports}
+        return {key: progress for key, progress in units if unit_of(key) not in self._reports}
 
     def _replace_hanging(self) -> None:
         """End each process that is silent for too long, even if it does not react to signals.

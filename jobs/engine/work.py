@@ -318,6 +318,13 @@ class GenerateWork:
     def token_operations(self) -> None:
         """Return None: a model that writes has a GPU of its own."""
 
+    def check_model(self) -> None:
+        """Check all files of the model but its weights. Raises ModelError and ConfigError."""
+        from bertsum.checkpoints.locate import resolve
+        from bertsum.generation.seq2seq import load_task
+
+        load_task(resolve(self.model), self.config)
+
     def load(self, num_threads: int, num_gpus: float) -> Stream:
         """Load the model. Raises ModelError when the model here is not the driver's."""
         set_threads(num_threads)
@@ -348,6 +355,64 @@ class GenerateWork:
         )
         _check_digest("sentences_model", job, model_digest(resolve(self.sentences_model)))
         return Summarizer(self.sentences_model, SENTENCE_SCORES, device=device)
+
+
+def writing_work(model: str, config: "GenerateConfig", sentences_model: str | None) -> GenerateWork:
+    """Look up the models of a `GenerateWork`. Raises ModelError."""
+    from bertsum.checkpoints.config import model_digest, seq2seq_digest
+    from bertsum.checkpoints.locate import resolve
+    from bertsum.generation.config import GenerateRows
+
+    sentences_digest = model_digest(resolve(sentences_model))
+    rows = GenerateRows(generate=config, sentences_model=sentences_digest)
+    return GenerateWork(
+        model=model,
+        job=Job(model, seq2seq_digest(resolve(model)), rows),
+        config=config,
+        sentences_model=sentences_model,
+        sentences_digest=sentences_digest,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizeThenWork:
+    """Documents -> summaries, and what a model writes from each: a run of two stages.
+
+    - `first`: what its first pool of replicas does.
+    - `second`: what its second pool does with the rows of the first.
+
+    The methods are those of the whole run; `load` is the second pool's, since the first one is
+    given `first` as its work.
+    """
+
+    first: SummarizeWork
+    second: GenerateWork
+
+    def check(self, shard: Shard) -> str | None:
+        from bertsum.generation.columns import check_texts
+
+        if problem := self.first.check(shard):
+            return problem
+        summarized = replace(shard, schema=self.first.output_schema(shard.schema))
+        return check_texts(summarized, self.second.config, "summarizer.keep_columns")
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        return self.first.columns(schema)
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return self.second.output_schema(self.first.output_schema(schema))
+
+    @property
+    def counted(self) -> CountedColumns:
+        written = self.second.counted
+        status = self.first.counted.status
+        return CountedColumns(status=status, tokens=written.tokens, then_status=written.status)
+
+    def token_operations(self) -> float | None:
+        return self.first.token_operations()
+
+    def load(self, num_threads: int, num_gpus: float) -> Stream:
+        return self.second.load(num_threads, num_gpus)
 
 
 def models_digest(models: Mapping[str, str | None]) -> str:

@@ -17,6 +17,10 @@ CAVEAT = (
     "The start of nodes, of Ray and of replicas comes on top. A small sample: expect a factor of "
     "two"
 )
+THEN_CAVEAT = (
+    "This is the time of the summaries alone: what --then writes from them, which takes longer, is "
+    "not measured"
+)
 _SAMPLE_UNITS = 6
 _SAMPLE_ROWS = 48
 

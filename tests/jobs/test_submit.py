@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import tiny_seq2seq
 from helpers.job_helpers import documents, losses, make_training, read_result, write
 from helpers.ray_nodes import Cluster, free_port, start_submit
 from helpers.waiting import LIMIT_SECONDS
@@ -198,6 +199,37 @@ def test_other_jobs_go_the_same_way(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_second_stage", [False, True], ids=["generate", "then"])
+def test_written_summaries(
+    is_second_stage: bool, cluster: Cluster, checkpoint: Path, tmp_path: Path
+) -> None:
+    """`generate`, and `summarize --then` with its two files, whose names hold on the cluster."""
+    model = tiny_seq2seq.save(tmp_path / "bart")
+    write(documents(30), tmp_path / "in" / "a.parquet")
+    config, then = tmp_path / "job.yaml", tmp_path / "generate.yaml"
+    sentences = {"sentences_model": str(checkpoint)}
+    decoding = {"generate": {"decoding": {"max_tokens": 12}}}
+    command = [tmp_path / "in", tmp_path / "out", "--config", config]
+    if is_second_stage:
+        config.write_text("rows_per_unit: 10\n")
+        then.write_text(json.dumps({"model": str(model)} | sentences | decoding))
+        command = ["summarize", *command, "--model", checkpoint, "--then", then]
+    else:
+        config.write_text(json.dumps({"rows_per_unit": 10} | sentences | decoding))
+        command = ["generate", *command, "--model", model]
+    command += ["--address", cluster.address]
+    code, printed = run(*command)
+    assert code == 0, printed
+    assert "3 of 3 units to do" in printed
+    result = read_result(tmp_path / "out")
+    assert result["id"].to_pylist() == list(range(30))
+    assert result["abstract_status"].to_pylist() == ["ok"] * 30
+    assert ("summary" in result.schema.names) == is_second_stage
+    code, printed = run(*command)
+    assert (code, "nothing to do" in printed) == (0, True), printed
+
+
+@pytest.mark.slow
 def test_a_job_is_cancelled(cluster: Cluster, checkpoint: Path, tmp_path: Path) -> None:
     write(documents(60_000), tmp_path / "in" / "a.parquet")
     command = [
@@ -290,6 +322,28 @@ def test_jobs_and_variables_that_do_not_exist() -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("job.yaml", "model: s3://b/bart", "--config and --then are both called job.yaml"),
+        ("then.yaml", "model: tests", "model 'tests' is a path on this machine"),
+        ("then.yaml", "models: x", "models: there is no such key"),
+        (None, "", "there is no configuration file"),
+    ],
+)
+def test_the_file_of_the_second_stage(
+    name: str | None, content: str, message: str, tmp_path: Path
+) -> None:
+    config, then = tmp_path / "job.yaml", tmp_path / "b" / (name or "none.yaml")
+    config.write_text("rows_per_unit: 7\n")
+    then.parent.mkdir()
+    if name is not None:
+        then.write_text(content)
+    arguments = ["/in", "/out", "--config", str(config), "--then", str(then)]
+    with pytest.raises(ConfigError, match=message):
+        make_request("summarize", arguments, [])
+
+
 def test_what_is_the_same_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, other = tmp_path / "job.yaml", tmp_path / "elsewhere" / "job.yaml"
     other.parent.mkdir()
@@ -315,5 +369,12 @@ def test_what_is_the_same_submission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ids.add(make_request("summarize", [*arguments, "--config", str(other)], []).base_id)
     ids.add(make_request("summarize", arguments, []).base_id)
     assert len(ids) == 4
+    then = tmp_path / "generate.yaml"
+    then.write_text("model: s3://b/bart\n")
+    two = make_request("summarize", [*arguments, f"--then={then}", "--config", str(config)], [])
+    assert two.arguments == (*arguments, "--then=generate.yaml", "--config", "job.yaml")
+    base_id = two.base_id
+    then.write_text("model: s3://b/pegasus\n")  # as it is now is what is sent
+    assert two.base_id != base_id
     trained = make_request("train", [str(config), "/out"], [])
     assert trained.arguments == ("job.yaml", "/out")

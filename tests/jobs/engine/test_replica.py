@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,14 +69,15 @@ def plan_of(spec: ReplicaSpec, limits: Limits) -> Plan:
     return make_plan(list_input(spec.input_uri), Folder(spec.output_uri), spec.job, terms)
 
 
-def batch_of(spec: ReplicaSpec) -> dict[str, Any]:
+def batch_of(spec: ReplicaSpec) -> pa.Table:
     plan = plan_of(spec, Limits(100, 2**20))
     ((name, unit),) = plan.units.items()
-    return {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
+    return pa.table({"name": [name], "unit": [json.dumps(unit.to_json())]})
 
 
 def call(replica: Any, spec: ReplicaSpec) -> UnitReport:
-    (report,) = ray.get(replica.__call__.remote(batch_of(spec)), timeout=LIMIT_SECONDS)["report"]
+    answer = ray.get(replica.__call__.remote(batch_of(spec)), timeout=LIMIT_SECONDS)
+    (report,) = answer["report"].to_pylist()
     return UnitReport.from_json(report)
 
 
@@ -110,11 +110,11 @@ def test_a_unit_that_another_run_put_together_is_found_in_the_bigger_file(
     plan = plan_of(spec, limits)
     lake.prepare([spec.work.output_schema(schema) for schema in plan.schemas], [""])
     units = [json.dumps(unit.to_json()) for unit in plan.units.values()]
-    batch = {"name": np.array([*plan.units]), "unit": np.array(units)}
+    batch = pa.table({"name": [*plan.units], "unit": units})
     replica = ray.remote(num_cpus=0)(Replica).remote(spec, monitor)
     for is_there in (False, True):
         found = ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"]
-        reports = [UnitReport.from_json(text) for text in found]
+        reports = [UnitReport.from_json(text) for text in found.to_pylist()]
         assert [report.error for report in reports] == [None] * 3
         records = {report.name: report.record for report in reports if report.record}
         assert [report.created for report in reports] == [not is_there] * 3
@@ -160,7 +160,7 @@ def test_after_a_death_the_same_bytes_and_after_more_the_document_is_given_up(
 def test_a_unit_on_which_processes_die_without_a_suspect_is_refused(
     spec: ReplicaSpec, monitor: Any, replica: Any
 ) -> None:
-    name = batch_of(spec)["name"][0]
+    name = batch_of(spec)["name"][0].as_py()
     for _ in range(2):
         ray.get(monitor.start_unit.remote("dead", name, None))
     report = call(replica, spec)
@@ -172,7 +172,7 @@ def test_input_that_changed_is_a_report(spec: ReplicaSpec, replica: Any) -> None
     batch = batch_of(spec)
     write(documents(13), Path(spec.input_uri) / "a.parquet")
     report = UnitReport.from_json(
-        ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"][0]
+        ray.get(replica.__call__.remote(batch), timeout=LIMIT_SECONDS)["report"][0].as_py()
     )
     assert report.error_type == "InputError"
     assert "changed after the job was planned" in str(report.error)
@@ -287,16 +287,16 @@ def steps_spec(spec: ReplicaSpec, tmp_path: Path) -> ReplicaSpec:
     return replace(spec, work=StepsWork(str(tmp_path / "steps"), spec.job, spec.job.config, 4096))
 
 
-def units_of(spec: ReplicaSpec, num_rows: int = 6) -> list[dict[str, Any]]:
+def units_of(spec: ReplicaSpec, num_rows: int = 6) -> list[pa.Table]:
     plan = plan_of(spec, Limits(num_rows, 2**20))
     return [
-        {"name": np.array([name]), "unit": np.array([json.dumps(unit.to_json())])}
+        pa.table({"name": [name], "unit": [json.dumps(unit.to_json())]})
         for name, unit in plan.units.items()
     ]
 
 
 def two_at_once(
-    spec: ReplicaSpec, monitor: Any, first: dict[str, Any], second: dict[str, Any], **order: str
+    spec: ReplicaSpec, monitor: Any, first: pa.Table, second: pa.Table, **order: str
 ) -> list[UnitReport]:
     """Reports in the order in which the units end; the second is given when the first is at work.
 
@@ -315,7 +315,7 @@ def two_at_once(
         results = ray.get([*ended, *left], timeout=LIMIT_SECONDS)
     finally:
         ray.kill(replica)
-    return [UnitReport.from_json(result["report"][0]) for result in results]
+    return [UnitReport.from_json(result["report"][0].as_py()) for result in results]
 
 
 def steps_of(spec: ReplicaSpec) -> list[str]:
@@ -345,7 +345,7 @@ def test_while_a_unit_is_made_isolated_nothing_else_is_done(
     isolated: int, steps_spec: ReplicaSpec, monitor: Any
 ) -> None:
     first, second = units_of(steps_spec)
-    ray.get(monitor.start_unit.remote("dead", (first, second)[isolated]["name"][0], None))
+    ray.get(monitor.start_unit.remote("dead", (first, second)[isolated]["name"][0].as_py(), None))
     two_at_once(steps_spec, monitor, first, second)
     assert steps_of(steps_spec) == [
         "read 0",
@@ -364,7 +364,7 @@ def test_after_a_death_a_unit_that_was_prepared_ahead_is_not_again(
 ) -> None:
     """It may be what killed, and then it must be in work when it does."""
     first, second = units_of(steps_spec)
-    assert ray.get(monitor.prepare_ahead.remote("dead", second["name"][0], None))
+    assert ray.get(monitor.prepare_ahead.remote("dead", second["name"][0].as_py(), None))
     two_at_once(steps_spec, monitor, first, second, write="begin 6", end_6="write")
     assert steps_of(steps_spec) == [
         "read 0",
@@ -382,12 +382,13 @@ def test_a_damaged_file_that_is_read_ahead_is_the_error_of_its_own_unit(
     steps_spec: ReplicaSpec, monitor: Any
 ) -> None:
     first, second = units_of(steps_spec)
-    (part,) = json.loads(second["unit"][0])
-    second["unit"] = np.array([json.dumps([part | {"size": part["size"] + 1}])])
+    (part,) = json.loads(second["unit"][0].as_py())
+    changed = json.dumps([part | {"size": part["size"] + 1}])
+    second = pa.table({"name": second["name"], "unit": [changed]})
     reports = {report.name: report for report in two_at_once(steps_spec, monitor, first, second)}
     assert {name: report.error_type for name, report in reports.items()} == {
-        first["name"][0]: None,
-        second["name"][0]: "InputError",
+        first["name"][0].as_py(): None,
+        second["name"][0].as_py(): "InputError",
     }
     assert steps_of(steps_spec) == ["read 0", "begin 0", "end 0", "write"]
 
@@ -466,7 +467,7 @@ def test_two_at_a_time_are_what_each_is_alone(
     units = units_of(spec, num_rows=2)
     alone = [
         UnitReport.from_json(
-            ray.get(replica.__call__.remote(unit), timeout=LIMIT_SECONDS)["report"][0]
+            ray.get(replica.__call__.remote(unit), timeout=LIMIT_SECONDS)["report"][0].as_py()
         )
         for unit in units
     ]
@@ -474,7 +475,7 @@ def test_two_at_a_time_are_what_each_is_alone(
     both: Any = ray.remote(num_cpus=0, max_concurrency=2)(Replica).remote(other, monitor)
     results = ray.get([both.__call__.remote(unit) for unit in units], timeout=LIMIT_SECONDS)
     ray.kill(both)
-    together = [UnitReport.from_json(result["report"][0]) for result in results]
+    together = [UnitReport.from_json(result["report"][0].as_py()) for result in results]
     assert len(together) == 6
     assert [report.record for report in together] == [report.record for report in alone]
     assert [report.tokens for report in together] == [report.tokens for report in alone]
