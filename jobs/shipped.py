@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from jobs import cli
-
-ENVIRONMENT_FILE = ".bertsum-environment.json"
+from jobs.remote.shipment import ENVIRONMENT_FILE
 
 
 def take_environment() -> None:

@@ -6,43 +6,26 @@ again and goes on.
 """
 
 import argparse
-import hashlib
 import importlib
-import json
 import os
-import secrets
-import shlex
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import Any
 
-import bertsum
 from bertsum.config_base import load_config
-from bertsum.errors import BertsumError, ConfigError, IncompleteError
+from bertsum.errors import BertsumError, ConfigError
 from bertsum.generation.config import ThenConfig
 from bertsum.storage.folder import Folder, mask
 from jobs.cli import COMMANDS
 from jobs.options import amount, count, split_name
-from jobs.shipped import ENVIRONMENT_FILE
+from jobs.remote.shipment import Request
 from jobs.status import describe_output
 from jobs.terminal.exit_codes import guard
 
-if TYPE_CHECKING:
-    from ray.job_submission import JobDetails
-
-    from jobs.remote.job_server import JobServer
-
 _NOT_JOBS = ("submit", "status", "report", "text")  # they run where the terminal is
 _JOBS = [name for name in COMMANDS if name not in _NOT_JOBS]
-_POLL_SECONDS = (0.5, 5.0)  # at first, and later
-# Ray's error types of a job whose machine went away: no fault of the job.
-_LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESS = (
     "job server of the cluster, http://HOST:8265 (default: RAY_API_SERVER_ADDRESS, else this "
@@ -75,45 +58,6 @@ class SubmitOptions:
     lost_seconds: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A job as it is sent.
-
-    - `arguments`: as they hold on the cluster.
-    - `files`: those that go along, by the option that names them: `config` and `then`.
-    - `output`: the job's OUTPUT; None if it has none.
-    - `variables`: names of environment variables whose values go along.
-    """
-
-    job: str
-    arguments: tuple[str, ...]
-    files: Mapping[str, Path]
-    output: str | None
-    variables: tuple[str, ...]
-
-    @property
-    def base_id(self) -> str:
-        """The same for the same job on the same inputs; a number for each attempt follows it."""
-        content = b"".join(path.read_bytes() for path in self.files.values())
-        digest = hashlib.sha256(content).hexdigest()
-        identity = json.dumps([self.job, self.arguments, digest, self.variables])
-        return f"bertsum-{self.job}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-
-    @property
-    def entrypoint(self) -> str:
-        """The command line that Ray runs on the cluster."""
-        return shlex.join(["python", "-m", "jobs.shipped", self.job, *self.arguments])
-
-
-class RuntimeEnv(TypedDict):
-    """Ray's runtime environment, as far as it is used here."""
-
-    working_dir: str
-    env_vars: dict[str, str]
-    worker_process_setup_hook: str
-    py_modules: NotRequired[list[str]]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: those of the job; 0 for --no-wait and --cancel; 1 cluster lost; 2 refused."""
     leaving = "no longer following; the job goes on, and the same command follows"
@@ -130,25 +74,23 @@ def submit(argv: Sequence[str] | None) -> int:
     request = make_request(options.job, rest, sorted(set(options.env)))
     # It imports Ray: only once the arguments are known to be right.
     from jobs.remote.job_server import JobServer
+    from jobs.remote.submissions import Rules, Submission, Voice
 
-    server = JobServer(options.address)
-    if options.cancel:
-        return _cancel(server, request)
-    silence = _Silence(server.address, options.lost_seconds)
-    for restart in range(options.max_restarts + 1):
-        submission_id = _start_or_find(server, request, options.code, silence)
-        if options.no_wait:
-            print(submission_id)
-            return 0
-        exit_code = _follow(server, submission_id, silence)
-        if exit_code is not None:
-            return exit_code
-        if restart < options.max_restarts:
-            progress = _progress(request)
-            _say(f"{submission_id} was lost with its machine; {progress}; sent again")
-    raise IncompleteError(
-        f"lost {options.max_restarts + 1} times; {_progress(request)}. The same command resumes"
+    rules = Rules(
+        code=options.code,
+        max_restarts=options.max_restarts,
+        lost_seconds=options.lost_seconds,
     )
+    voice = Voice(show=_show, say=_say, progress=lambda: progress_of(request))
+    submission = Submission(JobServer(options.address), request, rules, voice)
+    if options.cancel:
+        submission.cancel()
+        return 0
+    if options.no_wait:
+        print(submission.start_or_find())
+        return 0
+    _, exit_code = submission.run()
+    return exit_code
 
 
 def make_request(job: str, rest: Sequence[str], variables: Sequence[str]) -> Request:
@@ -273,148 +215,7 @@ def _on_the_cluster(token: str, files: Mapping[str, Path]) -> str:
     return token
 
 
-def _start_or_find(server: "JobServer", request: Request, code: str, silence: "_Silence") -> str:
-    """The id of the running submission, which is sent if none runs.
-
-    To ask again is safe: what an unanswered request began is found running.
-    """
-    from jobs.remote.job_server import UnreachableError
-
-    while True:
-        try:
-            # Only the last attempt can be running: a new one is sent when it has ended.
-            attempts = server.attempts(request.base_id)
-            number = max(attempts, default=0)
-            if number and not attempts[number].status.is_terminal():
-                submission_id = f"{request.base_id}-{number}"
-                state = attempts[number].status.lower()
-                _say(f"{submission_id} is {state} already; following it")
-                return submission_id
-            submission_id = f"{request.base_id}-{number + 1}"
-            with _packages(request, code) as runtime_env:
-                server.submit_job(
-                    entrypoint=request.entrypoint,
-                    submission_id=submission_id,
-                    runtime_env=dict(runtime_env),
-                    metadata={"bertsum_version": bertsum.__version__, "code": code},
-                )
-            _say(f"{submission_id} sent to {server.address}")
-            return submission_id
-        except UnreachableError as error:  # also when another took this number a moment ago
-            silence.note(error)
-        time.sleep(_POLL_SECONDS[0])
-
-
-@contextmanager
-def _packages(request: Request, code: str) -> Iterator[RuntimeEnv]:
-    """Ray's runtime environment: the job's directory with what goes along, and the code as modules.
-
-    The files exist until the end of the `with` block: Ray uploads them in between.
-    """
-    with tempfile.TemporaryDirectory(prefix="bertsum-submit-") as name:
-        directory = Path(name, "files")
-        directory.mkdir()
-        for path in request.files.values():
-            shutil.copyfile(path, directory / path.name)
-        if request.variables:
-            values = {variable: os.environ[variable] for variable in request.variables}
-            # Ray names the package after a digest of its content. The nonce keeps a short secret
-            # from being guessed by that name.
-            content = {"variables": values, "nonce": secrets.token_hex(16)}
-            (directory / ENVIRONMENT_FILE).write_text(json.dumps(content), encoding="utf-8")
-        readme = f"{request.job} as `bertsum submit` sent it\n"
-        (directory / "README").write_text(readme, encoding="utf-8")
-        environment: RuntimeEnv = {
-            "working_dir": str(directory),
-            "env_vars": {"PYTHONUNBUFFERED": "1"},
-            "worker_process_setup_hook": "jobs.shipped.take_environment",
-        }
-        if code == "send":
-            environment["py_modules"] = []
-            for package in ("bertsum", "jobs"):
-                target = Path(name, package)
-                ignored = shutil.ignore_patterns("__pycache__", ".*")
-                shutil.copytree(Path(__file__).parents[1] / package, target, ignore=ignored)
-                environment["py_modules"].append(str(target))
-        yield environment
-
-
-def _follow(server: "JobServer", submission_id: str, silence: "_Silence") -> int | None:
-    """Show its log until it ends.
-
-    Returns the job's exit code, or None when it was lost and can be sent again. Raises
-    IncompleteError, see `_exit_code`.
-    """
-    from jobs.remote.job_server import UnreachableError
-
-    num_shown, poll_seconds = 0, _POLL_SECONDS[0]
-    while True:
-        try:
-            job = server.find(submission_id)
-            log = server.read_log(job) if job is not None else ""
-        except UnreachableError as error:
-            silence.note(error)
-        else:
-            silence.end()
-            # The server sends the whole log each time.
-            sys.stdout.write(log[num_shown:])
-            sys.stdout.flush()
-            num_shown = max(num_shown, len(log))
-            if job is None:
-                return None  # it forgot the submission: the head was started again
-            if job.status.is_terminal():
-                return _exit_code(job)
-        time.sleep(poll_seconds)
-        # Soon at first, when a wrong path shows; seldom later, as a job may run for days.
-        poll_seconds = min(poll_seconds * 1.2, _POLL_SECONDS[1])
-
-
-class _Silence:
-    """For how long the server has not answered: said once, and given up on after a while."""
-
-    def __init__(self, address: str, most_seconds: float) -> None:
-        self._address, self._most_seconds = address, most_seconds
-        self._since: float | None = None
-
-    def note(self, error: Exception) -> None:
-        """Note that there was no answer. Raises IncompleteError after `most_seconds` of that."""
-        if self._since is None:
-            self._since = time.monotonic()
-            _say(f"{error}; asking again (a job that runs needs nothing from here)")
-        if time.monotonic() - self._since > self._most_seconds:
-            raise IncompleteError(
-                f"no answer from {self._address} for {self._most_seconds:.0f} s ({error}). The "
-                "job may go on: the same command follows it, or resumes"
-            )
-
-    def end(self) -> None:
-        """Note that there was an answer."""
-        if self._since is not None:
-            _say(f"{self._address} answers again")
-        self._since = None
-
-
-def _exit_code(job: "JobDetails") -> int | None:
-    """The exit code of a job that has ended, or None when its machine was lost.
-
-    Raises IncompleteError where the job has no exit code of its own.
-    """
-    if job.status == "SUCCEEDED":
-        return 0
-    if job.error_type in _LOST:  # before the state, which is FAILED for these, too
-        return None
-    if job.status == "STOPPED":
-        raise IncompleteError(
-            f"{job.submission_id} was stopped; what is done stays, and the same command resumes"
-        )
-    # None: it ended before the command ran. Below 0: a signal killed it, -9 for SIGKILL.
-    if job.driver_exit_code is None or job.driver_exit_code < 0:
-        reason = mask(job.message or "no reason given")
-        raise IncompleteError(f"{job.submission_id} failed: {reason}")
-    return int(job.driver_exit_code)
-
-
-def _progress(request: Request) -> str:
+def progress_of(request: Request) -> str:
     """How far the job is by its OUTPUT, where that can be read from here."""
     if request.output is None:  # as of `benchmark`
         return "what it had done stays"
@@ -429,20 +230,9 @@ def _progress(request: Request) -> str:
     return f"{output} has {units['done']:,} of {sum(units.values()):,} units"
 
 
-def _cancel(server: "JobServer", request: Request) -> int:
-    """Stop every running attempt of this command. Raises ConfigError where there is none."""
-    running = []
-    for number, job in server.attempts(request.base_id).items():
-        if not job.status.is_terminal():
-            running.append(f"{request.base_id}-{number}")
-    if not running:
-        raise ConfigError(
-            f"this command is not running at {server.address}: there is no live {request.base_id}"
-        )
-    for submission_id in running:
-        server.stop_job(submission_id)
-        _say(f"{submission_id} stopped; what is done stays, and the same command resumes")
-    return 0
+def _show(log: str) -> None:
+    sys.stdout.write(log)
+    sys.stdout.flush()
 
 
 def _say(text: str) -> None:

@@ -58,7 +58,8 @@ class JobServer(JobSubmissionClient):
     Overrides the two methods of Ray's client through which it sends everything (as of Ray 2.60).
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str | None = None) -> None:
+        """`token`: Ray's; None: from where Ray itself takes it."""
         # They tell each step of an upload; what matters of it is said here.
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -69,7 +70,7 @@ class JobServer(JobSubmissionClient):
             )
         self.address = mask(address)
         try:
-            super().__init__(address, headers=_authorization())
+            super().__init__(address, headers=_authorization(token))
         except UnreachableError as error:
             # A name that does not exist is a wrong address; all else, a name server that is busy
             # (EAI_AGAIN) too, may be mended by another try.
@@ -170,8 +171,10 @@ def _time(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _authorization() -> dict[str, str]:
-    """Ray's token, from where Ray itself takes it; a cluster without tokens does not mind."""
+def _authorization(token: str | None) -> dict[str, str]:
+    """Ray's token; a cluster without tokens does not mind."""
+    if token:
+        return {"Authorization": f"Bearer {token}"}
     if os.environ.get("RAY_AUTH_MODE", "token") != "token":
         return {}
     token = os.environ.get("RAY_AUTH_TOKEN")

@@ -124,7 +124,7 @@ def test_variables_reach_the_driver_and_the_workers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobs.remote.job_server import JobServer
-    from jobs.submit import _packages
+    from jobs.remote.shipment import packed
 
     monkeypatch.setenv("BERTSUM_TEST_SECRET", SECRET)
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
@@ -137,7 +137,7 @@ def test_variables_reach_the_driver_and_the_workers(
         "ray.init(log_to_driver=False); print(digest(), ray.get(ray.remote(digest).remote()))"
     )
     server = JobServer(cluster.address)
-    with _packages(request, "send") as runtime_env:
+    with packed(request, "send") as runtime_env:
         name = server.submit_job(entrypoint=f'python -c "{program}"', runtime_env=dict(runtime_env))
     deadline = time.monotonic() + LIMIT_SECONDS
     while not (job := server.get_job_info(name)).status.is_terminal():

@@ -65,6 +65,7 @@ PACKAGES = {
         ["cli"],
         ["shipped"],  # what a submission runs on the cluster, with `cli`
         ["submit"],
+        "orchestrators",
     ],
 }
 
