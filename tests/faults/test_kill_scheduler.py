@@ -102,9 +102,11 @@ def test_airflow(cluster: Cluster, tmp_path: Path) -> None:
         airflow.kill("scheduler")
         assert night.submissions() == {night.submission: "RUNNING"}
         airflow.start("scheduler", "airflow", "scheduler")
-        wait_until(lambda: night.found in airflow.log(2), "the retry finds the submission")
+        wait_until(lambda: night.found in airflow.log(2), "the retry finds it", every_seconds=1)
         night.go_on()
-        wait_until(lambda: airflow.tasks() == {DAY: ("success", 2)}, "the task succeeds")
+        wait_until(
+            lambda: airflow.tasks() == {DAY: ("success", 2)}, "the task succeeds", every_seconds=1
+        )
         night.check(done)
         assert f"{ROWS:,} rows made now" in airflow.log(2) or f'"rows_made": {ROWS}' in airflow.log(
             2
@@ -115,7 +117,7 @@ def test_airflow(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_dagster(cluster: Cluster, tmp_path: Path) -> None:
-    dg = pytest.importorskip("dagster", reason="Dagster is not installed: pip install '.[dagster]'")
+    pytest.importorskip("dagster", reason="Dagster is not installed: pip install '.[dagster]'")
     night = Night(tmp_path, cluster)
     changes = {
         '"s3://lake/news", "s3://lake/summaries"': night.arguments,
@@ -133,18 +135,23 @@ def test_dagster(cluster: Cluster, tmp_path: Path) -> None:
         dagster.start_all()
         # The launcher of a single machine does not see that the process of a run is gone.
         dagster.instance.report_run_failed(killed, "its process is gone")
-        wait_until(lambda: len(dagster.instance.get_runs()) == 2, "Dagster tries again")
+        wait_until(
+            lambda: len(dagster.instance.get_runs()) == 2, "Dagster tries again", every_seconds=1
+        )
         retry = dagster.instance.get_runs()[0]  # the newest comes first
         assert retry.parent_run_id == killed.run_id
-        wait_until(lambda: night.found in dagster.log(retry.run_id), "the retry finds it")
+        wait_until(
+            lambda: night.found in dagster.log(retry.run_id), "the retry finds it", every_seconds=1
+        )
         night.go_on()
         wait_until(
-            lambda: dagster.instance.get_run_by_id(retry.run_id).is_finished, "the retry ends"
+            lambda: dagster.instance.get_run_by_id(retry.run_id).is_finished,
+            "the retry ends",
+            every_seconds=1,
         )
         night.check(done)
-        assert dagster.instance.get_materialized_partitions(dg.AssetKey("summaries")) == {DAY}
+        assert dagster.done() == {DAY}
         assert f'"rows_made": {ROWS}' in dagster.log(retry.run_id)
         assert TOKEN not in dagster.log(killed.run_id) + dagster.log(retry.run_id)
-        (tmp_path / "logs.txt").write_text(dagster.log(killed.run_id) + dagster.log(retry.run_id))
     finally:
         dagster.stop()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,7 @@ class Airflow(Processes):
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "API__PORT": str(port),
             "API_AUTH__JWT_SECRET": "a-secret-of-the-tests-of-forty-characters",
+            "WORKERS__EXECUTION_API_TIMEOUT": "120",  # a busy machine
             # by default a new scheduler looks every five minutes for tasks of a dead one
             "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
         }
@@ -155,6 +157,8 @@ class Airflow(Processes):
 class Dagster(Processes):
     """The daemon, which starts the code location and the runs, with SQLite."""
 
+    _job = ("-f", "definitions.py", "-j", "nightly")
+
     def __init__(self, home: Path, definitions: str, cluster: Cluster) -> None:
         super().__init__(home, {"DAGSTER_HOME": str(home), "RAY_AUTH_TOKEN": TOKEN})
         settings = {
@@ -168,14 +172,24 @@ class Dagster(Processes):
     def start_all(self) -> None:
         self.start("daemon", "dagster-daemon", "run", "-f", "definitions.py")
 
-    def ask_for(self, *days: str) -> None:
-        """Ask for the days' partitions, as the button `Materialize` does."""
-        where = ("-f", "definitions.py", "-j", "nightly")
+    def ask_for(self, day: str) -> None:
+        """Ask for a run of the day's partition."""
+        tags = json.dumps({"dagster/partition": day})
+        self.call("dagster", "job", "launch", *self._job, "--tags", tags)
+
+    def backfill(self, *days: str) -> None:
+        """Ask for a run of each day's partition; they are no more than marked as one group."""
         self.call(
-            "dagster", "job", "backfill", *where, "--partitions", ",".join(days), "--noprompt"
+            "dagster", "job", "backfill", *self._job, "--noprompt", "--partitions", ",".join(days)
         )
 
-    @property
+    def done(self) -> set[str]:
+        """Days whose partition was materialized."""
+        from dagster import AssetKey
+
+        return set(self.instance.get_materialized_partitions(AssetKey("summaries")))
+
+    @cached_property
     def instance(self) -> "DagsterInstance":
         from dagster import DagsterInstance
 
@@ -184,6 +198,6 @@ class Dagster(Processes):
     def log(self, run_id: str) -> str:
         """What a run says, line by line."""
         return "\n".join(
-            f"{datetime.fromtimestamp(entry.timestamp, UTC):%H:%M:%S} {entry.user_message}"
+            f"{datetime.fromtimestamp(entry.timestamp, UTC):%H:%M:%S} {entry.message}"
             for entry in self.instance.all_logs(run_id)
         )

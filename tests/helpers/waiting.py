@@ -9,7 +9,10 @@ LIMIT_SECONDS = 600.0
 
 
 def wait_until(
-    is_so: Callable[[], object], what: str, job: "subprocess.Popen[str] | None" = None
+    is_so: Callable[[], object],
+    what: str,
+    job: "subprocess.Popen[str] | None" = None,
+    every_seconds: float = 0.02,
 ) -> None:
     """Return as soon as `is_so` gives something true.
 
@@ -19,4 +22,4 @@ def wait_until(
     while not is_so():
         assert job is None or job.poll() is None, f"{what}: the job has ended before"
         assert time.monotonic() < deadline, f"{what}: not within {LIMIT_SECONDS:.0f} s"
-        time.sleep(0.02)
+        time.sleep(every_seconds)

@@ -161,8 +161,10 @@ def programs() -> Iterator[Any]:
     for name, text in TEXTS.items():
         for number, block in enumerate(blocks(text, "python")):
             marks = [pytest.mark.slow] if "import ray" in block else []
-            if "import polars" in block and find_spec("polars") is None:
-                marks.append(pytest.mark.skip("polars, which is an extra, is not installed"))
+            for package in ("polars", "airflow", "dagster"):
+                is_used = re.search(rf"^(import|from) {package}\b", block, re.MULTILINE)
+                if is_used and find_spec(package) is None:
+                    marks.append(pytest.mark.skip(f"{package}, an extra, is not installed"))
             yield pytest.param(block, id=f"{name}-{number}", marks=marks)
 
 
