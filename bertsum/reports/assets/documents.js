@@ -107,7 +107,7 @@ function documentSection() {
   parts.document = element("article", { id: "document", tabindex: "-1", "aria-label": "Chosen document" }, note("Choose a document."));
   parts.panes = element("div", { class: "panes" }, parts.list, parts.document);
   const differing = documents.length - data.num_random;
-  const drawn = `${count(documents.length)} of ${count(data.run.rows)} rows are in this page, ${differing > 0
+  const drawn = documents.length === data.run.rows ? "All rows are in this page." : `${count(documents.length)} of ${count(data.run.rows)} rows are in this page, ${differing > 0
     ? `${count(data.num_random)} drawn at random and ${count(differing)} more in which the runs differ` : "drawn at random"}; the same output gives the same ones.`;
   const problems = occurring((entry) => entry.problem).filter(([text]) => text !== "the row has no text");
   const warning = problems.length ? element("p", { class: "warning" },

@@ -30,6 +30,11 @@ function count(number) {
   return whole.format(number);
 }
 
+/** 1 -> "1 row", 1234 -> "1,234 rows". */
+function plural(number, one, many) {
+  return `${count(number)} ${number === 1 ? one : many}`;
+}
+
 /** The share of `part` in `all`, in percent. */
 function percent(part, all) {
   return all ? `${((100 * part) / all).toFixed(1)} %` : "–";

@@ -13,8 +13,8 @@ function factSection() {
   const keys = (isWanted) => list(data.config.filter(([, , isDefault]) => isDefault === isWanted).map(([key, value]) => [key, written(value)]));
   const numSet = data.config.filter(([, , isDefault]) => !isDefault).length;
   return section("run", "What ran", list(data.facts),
-    data.config.length ? element("details", {}, element("summary", {}, `Configuration: ${numSet} keys differ from the default`), keys(false)) : null,
-    data.config.length ? element("details", {}, element("summary", {}, `${data.config.length - numSet} keys have the default`), keys(true)) : null);
+    data.config.length ? element("details", {}, element("summary", {}, `Configuration: ${plural(numSet, "key differs", "keys differ")} from the default`), keys(false)) : null,
+    data.config.length ? element("details", {}, element("summary", {}, `${plural(data.config.length - numSet, "key has", "keys have")} the default`), keys(true)) : null);
 }
 
 function curveSection() {

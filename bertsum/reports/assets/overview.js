@@ -41,7 +41,7 @@ function facts(run) {
     ["Version of bertsum", run.version],
     ["Rows", count(run.rows)],
     ["Tokens", count(run.tokens)],
-    ["Files", `${count(run.num_files)} in ${count(run.num_partitions)} partition(s)`],
+    ["Files", `${count(run.num_files)} in ${plural(run.num_partitions, "partition", "partitions")}`],
   ];
   if (run.kind === "summaries") entries.push(["Rows not read to their end", count(run.statistics.truncated)]);
   const list = element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
@@ -55,8 +55,8 @@ function configuration(run) {
     .flatMap(([key, value]) => [element("dt", {}, datum(key)), element("dd", {}, datum(typeof value === "string" ? value : JSON.stringify(value)))]));
   const numSet = run.config.filter(([, , isDefault]) => !isDefault).length;
   return element("div", {},
-    element("details", { open: numSet > 0 && numSet < 15 }, element("summary", {}, `Configuration: ${numSet} keys differ from the default`), list(false)),
-    element("details", {}, element("summary", {}, `${run.config.length - numSet} keys have the default`), list(true)));
+    element("details", { open: numSet > 0 && numSet < 15 }, element("summary", {}, `Configuration: ${plural(numSet, "key differs", "keys differ")} from the default`), list(false)),
+    element("details", {}, element("summary", {}, `${plural(run.config.length - numSet, "key has", "keys have")} the default`), list(true)));
 }
 
 // what columns say of a row, in words

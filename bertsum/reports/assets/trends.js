@@ -23,14 +23,16 @@ function amount(alarm, value) {
   return alarm.measure === "share" ? shareText(value) : count(value);
 }
 
-function alarmTable(alarms) {
+/** `isOfGroup`: the table stands in the group that all of them are of. */
+function alarmTable(alarms, isOfGroup = false) {
+  const day = (text) => element("span", { class: "nowrap" }, text);
   const rows = alarms.slice(0, MOST_ROWS).map((alarm) => [
-    element("span", {}, alarm.day, alarm.is_new ? " " : null, alarm.is_new ? badge("new", { "--color": "var(--negative)" }) : null),
-    element("button", { type: "button", class: "cell", onclick: () => showGroup(groupName(alarm)) }, datum(groupName(alarm))),
+    element("span", {}, day(alarm.day), alarm.is_new ? " " : null, alarm.is_new ? badge("new", { "--color": "var(--negative)" }) : null),
+    ...(isOfGroup ? [] : [element("button", { type: "button", class: "cell", onclick: () => showGroup(groupName(alarm)) }, datum(groupName(alarm)))]),
     datum(what(alarm), "span"), amount(alarm, alarm.value), amount(alarm, alarm.usual),
-    `${alarm.z < 0 ? "\u2212" : "+"}${Math.abs(alarm.z).toFixed(1)}`, alarm.threshold.toFixed(1), alarm.begin, alarm.last_day]);
-  return table(`${count(alarms.length)} alarms${alarms.length > MOST_ROWS ? `, the newest ${MOST_ROWS} of them` : ""}`,
-    ["day", "group", "what", "#value", "#usual", "#z", "#threshold", "began", "last day"], rows);
+    `${alarm.z < 0 ? "\u2212" : "+"}${Math.abs(alarm.z).toFixed(1)}`, alarm.threshold.toFixed(1), day(alarm.begin), day(alarm.last_day)]);
+  return table(`${plural(alarms.length, "alarm", "alarms")}${alarms.length > MOST_ROWS ? `, the newest ${MOST_ROWS} of them` : ""}`,
+    ["day", ...(isOfGroup ? [] : ["group"]), "what", "#value", "#usual", "#z", "#threshold", "began", "last day"], rows);
 }
 
 /** Wide tables move sideways on their own, and not the page. */
@@ -69,15 +71,17 @@ function runs(indices, isKnown) {
 /**
  * Values of a measure over days, the range of usual ones, and alarms.
  * @param {object} chart values, low and high by day; null: none @param {object[]} alarms of this measure
+ * @param {number} ceiling what no value can be above
  */
-function trendChart(title, chart, alarms, format) {
+function trendChart(title, chart, alarms, format, ceiling = Infinity) {
   // as wide as the page, so that its text has the size of the page's text
   const width = Math.min(900, Math.max(320, document.getElementById("main").clientWidth));
   const [height, left, bottom, top] = [200, 56, 24, 8];
   const indices = shownDays();
   const known = indices.filter((index) => chart.values[index] !== null);
   if (!known.length) return element("figure", {}, element("figcaption", {}, title), note("No day has enough rows."));
-  const most = Math.max(...known.map((index) => chart.values[index])) * 1.15 || 1;
+  const highest = Math.max(...known.map((index) => chart.values[index])) * 1.15 || 1;
+  const most = ceiling < Infinity ? Math.min(highest, ceiling) : 2 * Math.ceil(highest / 2); // whole rows, also in the middle
   const [first, last] = [data.offsets[indices[0]], data.offsets[indices.at(-1)]];
   const toX = (offset) => left + ((offset - first) / (last - first || 1)) * (width - left - 8);
   const toY = (value) => height - bottom - (Math.min(Math.max(value, 0), most) / most) * (height - bottom - top);
@@ -137,8 +141,9 @@ function groupBody(entry) {
   const of = (measure) => alarms.filter((alarm) => alarm.measure === measure);
   return [
     trendChart("Rows a day", { ...chart.volume, values: chart.rows }, of("volume"), (value) => short.format(value)),
-    trendChart(`${data.label} share`, { ...chart.share, values: chart.shares }, of("share"), shareText),
-    element("div", { class: "grid" }, bars("Sentiment", [entry.labels], colour), alarms.length ? scrolled("Alarms of the group", alarmTable(alarms)) : note("No alarm.")),
+    trendChart(`${data.label} share`, { ...chart.share, values: chart.shares }, of("share"), shareText, 1),
+    alarms.length ? scrolled("Alarms of the group", alarmTable(alarms, true)) : note("No alarm."),
+    element("div", { class: "grid" }, bars("Sentiment", [entry.labels], colour)),
     weekTable(chart),
   ];
 }
@@ -148,7 +153,7 @@ function groupDetails(entry) {
   const says = `${count(entry.rows)} rows; ${data.label} ${shareText(entry.share)}, last 7 days ${shareText(entry.recent_share)}`;
   const node = element("details", { class: "trend" },
     element("summary", {}, datum(groupName(entry)), element("span", { class: "meta" }, visible(says)),
-      entry.alarms ? element("span", { class: "meta" }, badge(`${count(entry.alarms)} alarm(s)`, { "--color": "var(--negative)" })) : null),
+      entry.alarms ? element("span", { class: "meta" }, badge(plural(entry.alarms, "alarm", "alarms"), { "--color": "var(--negative)" })) : null),
     body);
   const draw = () => body.replaceChildren(...(node.open ? groupBody(entry) : []));
   node.addEventListener("toggle", draw);
@@ -184,7 +189,7 @@ function facts() {
     ["Output", datum(data.output)],
     ["Days", `${count(data.days)}, from ${data.first_day} to ${data.last_day}${data.missing_days ? `; ${count(data.missing_days)} days between have no row` : ""}`],
     ["Rows", `${count(data.rows)}${data.without_day ? `; ${count(data.without_day)} more have no day` : ""}`],
-    ["Not complete, left out", `${count(data.unpublished_partitions)} partitions`],
+    ["Not complete, left out", plural(data.unpublished_partitions, "partition", "partitions")],
     ["Groups watched", count(data.groups_watched)],
     ["False alarms accepted", `${short.format(data.false_alarms)} a month, of all groups together`],
     ["Alarms are new since", data.new_since],
