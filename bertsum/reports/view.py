@@ -138,6 +138,8 @@ def _view(
         ("query", reading.query),
         ("query was", reading.query_status),
         ("snippet" if reading.is_snippet else "summary", reading.summary),
+        ("not in the document", _new_facts(reading)),
+        ("nearest", ", ".join(f"{id} {score:.3f}" for _, id, score, _ in reading.matches or ())),
         ("sentiment", _label(reading.sentiment, reading.sentiment_scores)),
         ("topic", _label(reading.topic, reading.topic_scores)),
         ("language", reading.language),
@@ -158,6 +160,13 @@ def _view(
         marks=sorted(marks, key=lambda mark: mark[0]),
         words=sorted(reading.query_spans or ()),
     )
+
+
+def _new_facts(reading: Reading) -> str | None:
+    """Numbers and names of a written text that the document lacks."""
+    if reading.written is None or reading.summary is None:
+        return None
+    return ", ".join(reading.written.new_facts) or "no number or name"
 
 
 def _length(reading: Reading) -> str:

@@ -107,7 +107,7 @@ function histogram(length, edges) {
   if (!length) return rows;
   edges.forEach((edge, index) => {
     const next = edges[index + 1];
-    rows[next === undefined ? `${count(edge)} and more` : next - edge === 1 ? count(edge) : `${count(edge)}–${count(next - 1)}`] = length.counts[index];
+    rows[next === undefined ? `${count(edge)} and more` : next - edge === 1 ? count(edge) : `${count(edge)}–\u2060${count(next - 1)}`] = length.counts[index];
   });
   return rows;
 }

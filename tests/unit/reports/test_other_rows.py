@@ -202,6 +202,14 @@ def test_what_is_written_is_read_with_its_source(root: Path) -> None:
     assert documents[3].readings[0].status == "empty"
 
 
+def test_a_notebook_says_what_is_not_in_the_document(root: Path) -> None:
+    view = read_results(root / "written").show(0)
+    assert "not in the document: 75, 2019, Paris" in repr(view)
+    assert view.text == SOURCES[0]
+    assert "not in the document: no number or name" in repr(read_results(root / "written").show(2))
+    assert "nearest: 7 0.910, 4 -0.200" in repr(read_results(root / "matched").show(0))
+
+
 @needs_browser
 def test_written_texts_stand_beside_their_source(open_page: Callable[[str], Page]) -> None:
     page = open_page("written")
