@@ -199,7 +199,12 @@ class Lines(Bar):
 def _validation_line(news: News) -> str:
     parts = [f"validation at step {news['step']}"]
     for name, result in news["validation"].items():
-        if "rouge" in result:
+        if "written" in result:
+            parts.append(
+                f"{name} perplexity {result['perplexity']:.1f}, "
+                f"R1 {result['rouge']['rouge_1']:.2f} (lead {result['lead']['rouge_1']:.2f})"
+            )
+        if "spread" in result:
             cosine, deviation = (
                 result["spread"]["vector_cosine"],
                 result["spread"]["score_deviation"],

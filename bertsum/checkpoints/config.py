@@ -209,6 +209,11 @@ def read_config(directory: Path) -> CheckpointConfig:
         raise ModelError(
             f"{directory} is not a checkpoint: cannot read its {CONFIG_FILE} ({error})"
         ) from error
+    if isinstance(values, dict) and values.get("is_encoder_decoder"):
+        raise ModelError(
+            f"{directory} is a {values.get('model_type')} model, which writes summaries and "
+            "chooses no sentences: it is for `bertsum generate`"
+        )
     if not isinstance(values, dict) or "bertsum_version" not in values:
         raise ModelError(
             f"{directory} is a bare encoder, not a bertsum checkpoint: it has no heads; "

@@ -46,7 +46,7 @@ class Decoder:
 
     def __init__(self, seq2seq: Seq2Seq, config: GenerateConfig) -> None:
         self._model = seq2seq.model
-        self._decoding = config.decoding
+        self._decoding, self._sentences = config.decoding, seq2seq.sentence_input
         self.settings = make_settings(seq2seq, config)
         # M2M100 does not count the tokens of languages among the special ones
         self._special = frozenset([*seq2seq.tokenizer.all_special_ids, seq2seq.task.first_token])
@@ -90,12 +90,15 @@ class Decoder:
             mask[row, : len(values)] = 1
         model = cast("GenerationMixin", self._model)  # which each of these models is
         device = self._model.device
+        inputs_of_model = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        segments = self._sentences.segments(ids) if self._sentences else None
+        if segments is not None:
+            inputs_of_model["token_type_ids"] = segments.to(device)
         processors = LogitsProcessorList([_Steps(self._calls)])
         if self._decoding.sampling:
             processors += self._draws(inputs, device)
         output = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            **inputs_of_model,
             generation_config=self.settings,
             logits_processor=processors,
             cache=_BeamCache.of(self._model),

@@ -47,7 +47,11 @@ class Generator:
         self._device = seq2seq.model.device
         self._decoder = Decoder(seq2seq, config)
         self._sources = SourceReader(
-            seq2seq.tokenizer, seq2seq.task.prefix, seq2seq.max_input_tokens, load_summarizer
+            seq2seq.tokenizer,
+            seq2seq.task.prefix,
+            seq2seq.max_input_tokens,
+            load_summarizer,
+            seq2seq.sentence_input,
         )
         max_batch_tokens = config.max_batch_tokens
         if max_batch_tokens == "auto":
@@ -56,6 +60,11 @@ class Generator:
                 self._device, seq2seq.model.dtype, self._decoder.cached_size // 16
             )
         self.max_batch_tokens = max_batch_tokens
+        self._around_sentences = (
+            (self._tokenizer.cls_token_id, self._tokenizer.sep_token_id)
+            if seq2seq.sentence_input
+            else ()
+        )
         self._detector = cache(LanguageDetector)  # loaded where it is first asked for
         self.stage_seconds: MutableMapping[str, float] = defaultdict(float)
 
@@ -158,8 +167,10 @@ class Generator:
         unknown = self._tokenizer.unk_token_id
         for index, reading in list(readings.items()):
             # A run of unknown characters may be one token, so that in each text, long or short, the
-            # prefix and two more tokens, special ones or a blank, would hide it.
-            num_other = max(2, self._sources.num_prefix_tokens)
+            # prefix and two more tokens, special ones or a blank, would hide it. A model of bertsum
+            # reads special ones around each sentence.
+            num_special = sum(reading.ids.count(token) for token in self._around_sentences)
+            num_other = max(2, self._sources.num_prefix_tokens, num_special)
             share = reading.ids.count(unknown) / max(1, len(reading.ids) - num_other)
             if share >= _UNKNOWN_SHARE:
                 reason = "the model's tokenizer does not know most of this text"

@@ -21,6 +21,7 @@ from bertsum.checkpoints.size_checks import (
 )
 from bertsum.errors import ConfigError, ModelError
 from bertsum.generation.config import GenerateConfig
+from bertsum.generation.sentence_input import SentenceInput, read_format
 from bertsum.generation.task import Task, find_task
 from bertsum.inference.arguments import choose_dtype
 
@@ -66,6 +67,7 @@ class Seq2Seq:
 
     - `max_input_tokens`: most tokens that it reads, special tokens included.
     - `max_output_tokens`: most that it writes; None: any number.
+    - `sentence_input`: how it reads texts, if `bertsum train` made it; else its tokenizer says.
     """
 
     model: "PreTrainedModel"
@@ -73,6 +75,7 @@ class Seq2Seq:
     task: Task
     max_input_tokens: int
     max_output_tokens: int | None
+    sentence_input: SentenceInput | None = None
 
 
 def load_task(directory: Path, config: GenerateConfig) -> Task:
@@ -83,7 +86,11 @@ def load_task(directory: Path, config: GenerateConfig) -> Task:
     model_config, tokenizer = _read_files(directory)
     longest, _ = _positions(model_config, tokenizer, config)
     task = find_task(directory, tokenizer, config)
-    num_taken = len(tokenizer(task.prefix)["input_ids"])
+    sentences = _sentence_input(model_config, tokenizer)
+    if sentences is None:
+        num_taken = len(tokenizer(task.prefix)["input_ids"])
+    else:
+        num_taken = len(sentences.ids(task.prefix, config.language))
     if num_taken >= longest:
         raise ConfigError(
             f"the prefix {task.prefix!r} takes {num_taken} of the {longest} tokens that the model "
@@ -113,8 +120,9 @@ def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) 
         )
     except Exception as error:  # Transformers has no error of its own for what is damaged
         raise ModelError(f"{directory} is no model that Transformers can load: {error}") from error
-    # Transformers would fill them with random numbers
-    if missing := sorted(report["missing_keys"]):
+    # Transformers would fill them with random numbers. No decoder reads the pooler of an encoder.
+    missing = sorted(n for n in report["missing_keys"] if not n.startswith("encoder.pooler."))
+    if missing:
         raise ModelError(f"{directory} lacks {len(missing)} weights: {', '.join(missing[:5])}")
     # where a call of `generate` says nothing, Transformers asks these again
     files = model.generation_config
@@ -129,6 +137,7 @@ def load_seq2seq(directory: Path, config: GenerateConfig, device: torch.device) 
         task=find_task(directory, tokenizer, config),
         max_input_tokens=longest_input,
         max_output_tokens=longest_output,
+        sentence_input=_sentence_input(model_config, tokenizer),
     )
 
 
@@ -181,16 +190,29 @@ def _read_files(directory: Path) -> "tuple[PreTrainedConfig, PreTrainedTokenizer
     return config, tokenizer
 
 
+def _sentence_input(
+    model_config: "PreTrainedConfig", tokenizer: "PreTrainedTokenizerBase"
+) -> SentenceInput | None:
+    form = read_format(model_config)
+    return None if form is None else SentenceInput(tokenizer, form)
+
+
 def _positions(
     model_config: "PreTrainedConfig",
     tokenizer: "PreTrainedTokenizerBase",
     config: GenerateConfig,
 ) -> tuple[int, int | None]:
     """Most tokens that are read and written. Raises ConfigError where more are asked for."""
-    bound = getattr(model_config, "max_position_embeddings", None)
-    output = bound
-    bounds = [tokenizer.model_max_length] if tokenizer.model_max_length < _UNLIMITED else []
-    bounds += [bound] if bound is not None else []
+    bound = output = getattr(model_config, "max_position_embeddings", None)
+    if model_config.model_type == "encoder-decoder":  # whose halves have their own
+        bound = getattr(model_config.encoder, "max_position_embeddings", None)
+        output = getattr(model_config.decoder, "max_position_embeddings", None)
+    form = read_format(model_config)
+    if form is not None:
+        bound = form.max_tokens
+    bounds = [] if bound is None else [bound]
+    if form is None and tokenizer.model_max_length < _UNLIMITED:
+        bounds.append(tokenizer.model_max_length)
     longest = min(bounds, default=_DEFAULT_INPUT_TOKENS)
     if config.max_input_tokens is not None:
         if bound is not None and config.max_input_tokens > bound:

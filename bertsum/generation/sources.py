@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bertsum.config import SummarizerConfig
+from bertsum.generation.sentence_input import SentenceInput
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model.selection import join_sentences
 from bertsum.schema import Document, OutputGroup, Prediction
@@ -59,6 +60,7 @@ class SourceReader:
 
     - `prefix`: written before each text.
     - `load_summarizer`: gives the model that scores sentences; asked when one is needed.
+    - `sentence_input`: of a model that `bertsum train` made.
     """
 
     def __init__(
@@ -67,14 +69,18 @@ class SourceReader:
         prefix: str,
         max_tokens: int,
         load_summarizer: Callable[[], Summarizer],
+        sentence_input: SentenceInput | None = None,
     ) -> None:
         self._tokenizer, self._prefix, self._max_tokens = tokenizer, prefix, max_tokens
+        self._sentence_input = sentence_input
         self._load_summarizer = load_summarizer
         self._calls: list[Callable[[], None]] = []
 
     @cached_property
     def num_prefix_tokens(self) -> int:
         """Tokens of an empty text: of the prefix, and special ones."""
+        if self._sentence_input is not None:
+            return len(self._sentence_input.ids(self._prefix, None))
         return len(self._tokenizer(self._prefix)["input_ids"])
 
     def on_batch(self, call: Callable[[], None]) -> None:
@@ -118,6 +124,8 @@ class SourceReader:
         """Ids of `content`, a part of `text`; None where it is too long to be worth encoding."""
         if len(content) > _MOST_CHARACTERS * self._max_tokens:
             return None
+        if self._sentence_input is not None:
+            return self._sentence_input.ids(self._prefix + content, text.language)
         if text.tokenizer_language is not None:
             self._tokenizer.src_lang = text.tokenizer_language
         return list(self._tokenizer(self._prefix + content, verbose=False)["input_ids"])
@@ -145,14 +153,17 @@ class SourceReader:
 
     def _fill(self, sentences: Sequence[str], best_first: Sequence[int]) -> list[int]:
         """Indices of the sentences that fit, the best first; a longer one is passed over."""
-        encoded = self._tokenizer(list(sentences), add_special_tokens=False, verbose=False)
+        if self._sentence_input is not None:
+            lengths = self._sentence_input.lengths(sentences)
+        else:
+            encoded = self._tokenizer(list(sentences), add_special_tokens=False, verbose=False)
+            lengths = [len(ids) for ids in encoded["input_ids"]]
         room = self._max_tokens - self.num_prefix_tokens
         chosen: list[int] = []
         for index in best_first:
-            num_tokens = len(encoded["input_ids"][index])
-            if num_tokens <= room:
+            if lengths[index] <= room:
                 chosen.append(index)
-                room -= num_tokens
+                room -= lengths[index]
         return chosen
 
     def _cut(self, sentence: str, text: Text) -> list[int]:

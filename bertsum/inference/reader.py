@@ -369,16 +369,28 @@ class Reader:
 
 def document_encoder(model: BertSum, tokenizer: Any) -> DocumentEncoder:
     """The DocumentEncoder with as many positions and segments as the model has embeddings for."""
-    num_positions = int(getattr(model.encoder.config, "max_position_embeddings", 512))
-    for name, module in model.encoder.named_modules():
+    return DocumentEncoder(
+        tokenizer,
+        model.config,
+        num_segments=num_segments(model.encoder),
+        max_positions=num_positions(model.encoder),
+    )
+
+
+def num_positions(encoder: Any) -> int:
+    """Tokens for which an encoder of Transformers has positions."""
+    count = int(getattr(encoder.config, "max_position_embeddings", 512))
+    for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa and its kin count positions from the padding id + 1.
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            num_positions = module.num_embeddings - unused
-    num_segments = int(getattr(model.encoder.config, "type_vocab_size", 0))
-    return DocumentEncoder(
-        tokenizer, model.config, num_segments=num_segments, max_positions=num_positions
-    )
+            count = module.num_embeddings - unused
+    return count
+
+
+def num_segments(encoder: Any) -> int:
+    """Segments for which an encoder has embeddings: 2 of BERT, 0 of DistilBERT."""
+    return int(getattr(encoder.config, "type_vocab_size", 0))
 
 
 def _failed(document: EncodedDocument, reason: str) -> Prediction:

@@ -126,7 +126,7 @@ class RankSchedule:
                 self._factors.append(weight)
 
     @classmethod
-    def of(cls, model: BertSum, config: TrainingConfig, num_steps: int) -> Self | None:
+    def of(cls, model: nn.Module, config: TrainingConfig, num_steps: int) -> Self | None:
         """None for other adapters."""
         if config.lora_rank and config.adapter == "adalora":
             return cls(model.encoder, num_steps)

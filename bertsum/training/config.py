@@ -11,6 +11,7 @@ from bertsum.job_config import ResourcesConfig
 from bertsum.labels.config import LabelsConfig
 from bertsum.model_config import ModelConfig
 from bertsum.schema import TEXT_COLUMN
+from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.tracking import Tracker
 
 
@@ -189,6 +190,20 @@ class QueryFitConfig(Config):
     )
 
 
+# What a run with a decoder has no use for: other parts that learn, and rates of their own.
+_NOT_WITH_DECODER = (
+    *("new_heads", "trained", "embedding", "query", "vectors_uri"),
+    *("lora_rank", "adapter", "saved_rank", "optimizer", "encoder_learning_rate"),
+    *("head_learning_rate", "weight_decay", "schedule", "warmup_share", "head_warmup_share"),
+    *("summary_weight", "sentiment_weight", "topic_weight", "token_sentiment_weight"),
+    *("candidate_weight", "pair_weight", "hold_weight", "pair_temperature", "label_smoothing"),
+)
+_OTHER_LABELS = (
+    *("sentence_labels_column", "sentiment_column", "sentiment", "aspect_sentiments_column"),
+    *("topic_column", "tokens_column", "entities_column", "query_column", "hold_vectors"),
+)
+
+
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""
 
@@ -205,6 +220,11 @@ class TrainingConfig(Config):
         description="size of the encoder that `encoder: new` makes in OUTPUT/encoder",
     )
     model: ModelConfig = Field(ModelConfig(), description="the model's heads")
+    decoder: DecoderConfig | None = Field(
+        None,
+        description="learn to write summaries (BertSumAbs): the encoder, or that of `start_from` "
+        "(BertSumExtAbs), with a new decoder; the checkpoint is for `bertsum generate`",
+    )
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     start_from: str | None = Field(
         None,
@@ -461,6 +481,27 @@ class TrainingConfig(Config):
         # loha multiplies low-rank matrices element by element, lokr makes a Kronecker product of
         # them, and dora scales the whole weight: what they add may have any rank
         return self.lora_rank if self.adapter == "lora" else None
+
+    @model_validator(mode="after")
+    def _decoder_learns_from_summaries(self) -> Self:
+        if self.decoder is None:
+            return self
+        for name in _NOT_WITH_DECODER:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"decoder and {name} do not go together: a run with a decoder trains the whole "
+                    "encoder and the decoder by the rates below `decoder`, from summaries alone"
+                )
+        for source in self.sources:
+            # of `model` no head is there, and each row has one reference at most
+            others = sorted(name for name in _OTHER_LABELS if getattr(source, name))
+            if others or source.summary_column is None:
+                problem = f"{', '.join(others)} given" if others else "no summary_column"
+                raise ValueError(
+                    f"decoder: rows teach it by their summaries alone, and source {source.name} "
+                    f"has {problem}; allowed labels: summary_column"
+                )
+        return self
 
     @model_validator(mode="after")
     def _adapter_has_its_size(self) -> Self:

@@ -165,6 +165,15 @@ def measurable(examples: Sequence[Example]) -> Sequence[Example]:
     return select(examples, kept)
 
 
+def summarized(examples: Sequence[Example]) -> Sequence[Example]:
+    """Return the examples with a reference summary."""
+    kept = []
+    for index, example in enumerate(examples):
+        if example.summary and example.summary.strip():
+            kept.append(index)
+    return select(examples, kept)
+
+
 def is_labelled(example: Example) -> bool:
     """Return whether any head learns from the example."""
     return (

@@ -3,8 +3,9 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from bertsum.training.examples import Example, ExampleFile, token_counts
 from bertsum.training.optimization import (
     DIVERGED_ADVICE,
     LossModule,
+    SummedLosses,
     WeightAverage,
     autocast,
     distribute,
@@ -39,9 +41,58 @@ from bertsum.training.state import (
     trained_weights,
 )
 from bertsum.training.steps import Step, StepPlan
-from bertsum.training.validation import LabelledSource, check_metric, read_metric, validate
+from bertsum.training.validation import (
+    LabelledSource,
+    Measures,
+    check_metric,
+    read_metric,
+    validate,
+)
 
 Log = Callable[[LogLine], None]
+
+
+class Objective(Protocol):
+    """What the steps of a run learn, and how it is measured on the way."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Whose weights learn; `encoder.` begins the names of the encoder's."""
+        ...
+
+    def loss_module(self) -> SummedLosses:
+        """What a step sums up."""
+        ...
+
+    def validate(self, sources: Iterable[LabelledSource]) -> dict[str, Measures]:
+        """Measures by source, the same on every worker; every worker must call it."""
+        ...
+
+    def check_metric(self, sources: Iterable[LabelledSource], names: Sequence[str]) -> None:
+        """Raise ConfigError where `validate` would not give these measures."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceObjective:
+    """The heads of BERTSUM learn."""
+
+    model: BertSum
+    config: TrainingConfig
+
+    def loss_module(self) -> SummedLosses:
+        """The losses of all heads."""
+        return LossModule(self.model, self.config)
+
+    def validate(self, sources: Iterable[LabelledSource]) -> dict[str, Measures]:
+        """See `validation.validate`."""
+        return validate(self.model, sources, self.config.max_validation_rows, self.config.dtype)
+
+    def check_metric(self, sources: Iterable[LabelledSource], names: Sequence[str]) -> None:
+        """See `validation.check_metric`."""
+        rows, dtype = self.config.max_validation_rows, self.config.dtype
+        check_metric(self.model, sources, rows, dtype, names)
+
 
 _VECTORS_BATCH_TOKENS = 8192
 # Of one file of vectors: what a kill can cost, and what is in memory at once. With 384 features and
@@ -202,6 +253,18 @@ def train(
     store: StateStore | None = None,
     before_save: Callable[[], None] = lambda: None,
 ) -> None:
+    """Train the heads of BERTSUM in place; see `take_steps`."""
+    take_steps(SentenceObjective(model, config), sources, config, log, store, before_save)
+
+
+def take_steps(
+    objective: Objective,
+    sources: Sequence[LabelledSource],
+    config: TrainingConfig,
+    log: Log,
+    store: StateStore | None = None,
+    before_save: Callable[[], None] = lambda: None,
+) -> None:
     """Train in place, from the newest checkpoint in `store` on.
 
     Afterwards the model has the weights to keep: the last ones or, with `average_share`, the mean
@@ -220,7 +283,7 @@ def train(
     """
     if config.best_metric and store is None:
         raise ValueError("best_metric needs a store that keeps the best weights")
-    _Run(model, sources, config, log, store, before_save).run()
+    _Run(objective, sources, config, log, store, before_save).run()
 
 
 class _Run:
@@ -228,14 +291,16 @@ class _Run:
 
     def __init__(
         self,
-        model: BertSum,
+        objective: Objective,
         sources: Sequence[LabelledSource],
         config: TrainingConfig,
         log: Log,
         store: StateStore | None,
         before_save: Callable[[], None],
     ) -> None:
-        self.model, self.sources, self.config = model, sources, config
+        model = objective.model
+        self.objective, self.model = objective, model
+        self.sources, self.config = sources, config
         self.log, self.store, self.before_save = log, store, before_save
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, config)
@@ -249,7 +314,7 @@ class _Run:
             self.first_weights = [weight.detach().clone() for weight in self.trained]
         self._resume()
         # after the weights are restored: it copies those of the first worker to the others
-        self.module = distribute(LossModule(model, config))
+        self.module = distribute(objective.loss_module())
         self.step_seconds, self.num_tokens = 0.0, 0
         self.saved_at = time.monotonic()
 
@@ -273,8 +338,7 @@ class _Run:
         """Do the steps that are left, and choose the weights to keep."""
         config = self.config
         if config.best_metric:
-            rows, dtype = config.max_validation_rows, config.dtype
-            check_metric(self.model, self.sources, rows, dtype, config.best_metric)
+            self.objective.check_metric(self.sources, config.best_metric)
         steps = self.plan.steps(self.state.step)
         while self.state.step < self.plan.num_steps:
             if config.patience and self.state.validations_without_gain >= config.patience:
@@ -348,8 +412,7 @@ class _Run:
 
         None without a `best_metric`, and where it is not a number.
         """
-        rows, dtype = self.config.max_validation_rows, self.config.dtype
-        results = validate(self.model, self.sources, rows, dtype)
+        results = self.objective.validate(self.sources)
         line: LogLine = {"step": self.state.step, "validation": results}
         score = None
         if self.config.best_metric:

@@ -24,6 +24,16 @@ _SUMMARY_LEGEND = (
     "Summaries: ROUGE F in percent. Cosine: mean between the sentence vectors of a document (1 "
     "would be a collapse); deviation: of the sentence scores in a document (0 would be)."
 )
+_WRITING_HEADER = (
+    "| source | rows | perplexity | right tokens | written | R1 | R2 | RLsum | LEAD R1 | "
+    "extractive R1 | oracle R1 | R1 over LEAD (95 % interval) |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+_WRITING_LEGEND = (
+    "Written summaries: ROUGE F in percent of the rows whose summaries were written. Perplexity and "
+    "right tokens: of the references, each token after all before it. Extractive: the checkpoint "
+    "that the run began with, of whole documents."
+)
 _CLASS_HEADER = (
     "| source | {unit} | accuracy (95 % interval) | among the set's labels (95 % interval) | "
     "macro F1 | macro F1 among the set's labels | ECE | recall by label |\n"
@@ -68,7 +78,8 @@ def model_card(
     for name, source in by_name.items():
         # A source may be there only to measure on.
         if counts.get(name):
-            row = f"| {name} | {counts[name]:,} | {source.weight:g} | {_labels(source)} |"
+            labels = _labels(source, writes=config.decoder is not None)
+            row = f"| {name} | {counts[name]:,} | {source.weight:g} | {labels} |"
             sources.append(row)
     parts = ["# Model card", *facts]
     if config.notes:
@@ -78,10 +89,13 @@ def model_card(
     parts.append("## Measured on validation rows, which were never trained on")
     summaries = []
     for name, result in results.items():
-        if "rouge" in result:
+        if "spread" in result:
             summaries.append(_summary_row(by_name[name], result))
     if summaries:
         parts.append(f"{_SUMMARY_LEGEND}\n\n{_table(_SUMMARY_HEADER, summaries)}")
+    rows = [_writing_row(name, row) for name, row in results.items() if "written" in row]
+    if rows:
+        parts.append(f"{_WRITING_LEGEND}\n\n{_table(_WRITING_HEADER, rows)}")
     for head, (title, unit) in _CLASS_HEADS.items():
         rows = []
         for name, result in results.items():
@@ -126,10 +140,15 @@ def _table(header: str, rows: Sequence[str]) -> str:
     return "\n".join([header, *rows])
 
 
-def _labels(source: SourceConfig) -> str:
-    """Which labels the rows of a source have, and what was done to its texts."""
+def _labels(source: SourceConfig, *, writes: bool) -> str:
+    """Which labels the rows of a source have, and what was done to its texts.
+
+    `writes`: whether a decoder learns.
+    """
     labels = []
-    if source.sentence_labels_column:
+    if writes:
+        labels.append("summaries, word for word")
+    elif source.sentence_labels_column:
         labels.append("sentences, as given")
     elif source.summary_column:
         labels.append(f"sentences, greedy oracle of at most {source.num_summary_sentences}")
@@ -173,6 +192,26 @@ def _summary_row(source: SourceConfig, result: Measures) -> str:
         f"{result['rouge_1_over_lead']:+.2f} ({low:+.2f} to {high:+.2f})",
         f"{spread['vector_cosine']:.2f}",
         f"{spread['score_deviation']:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _writing_row(name: str, result: Measures) -> str:
+    low, high = result["rouge_1_over_lead_95"]
+    ours = result["rouge"]
+    cells = [
+        name,
+        f"{result['rows']:,}",
+        f"{result['perplexity']:.1f}",
+        f"{result['token_accuracy']:.3f}",
+        f"{result['written']:,}",
+        f"{ours['rouge_1']:.2f}",
+        f"{ours['rouge_2']:.2f}",
+        f"{ours['rouge_lsum']:.2f}",
+        f"{result['lead']['rouge_1']:.2f}",
+        f"{result['extractive']['rouge_1']:.2f}" if "extractive" in result else "",
+        f"{result['oracle']['rouge_1']:.2f}",
+        f"{result['rouge_1_over_lead']:+.2f} ({low:+.2f} to {high:+.2f})",
     ]
     return f"| {' | '.join(cells)} |"
 

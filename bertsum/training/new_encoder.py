@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from bertsum.errors import InputError
-from bertsum.training.config import NewEncoderConfig
+from bertsum.storage.folder import Folder
+from bertsum.training.config import NewEncoderConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
 
+NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
+
 # [PAD] comes first, so that its id is 0, as BERT has it
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+def encoder_uri(config: TrainingConfig, output: Folder) -> str:
+    """Where the encoder of a run lies; a new one is in OUTPUT."""
+    is_new = config.encoder == NEW_ENCODER
+    return f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder
 
 
 def make_encoder(

@@ -1,6 +1,7 @@
 """An optimizer step over batches and workers, the schedule of its rates, the average of weights."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -24,6 +25,7 @@ from bertsum.training.heads.pair_sharing import (
     share_pairs,
 )
 from bertsum.training.heads.pair_texts import PairTexts
+from bertsum.training.summaries import schedule
 
 CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 # in the order of the sums of `LossModule`
@@ -51,15 +53,44 @@ def head_logits(logits: Logits) -> dict[str, Tensor | None]:
     }
 
 
-class LossModule(nn.Module):
-    """Batch -> the summed loss of each head.
+class SummedLosses(nn.Module, ABC):
+    """Batch -> summed losses, of which each is divided once, by the count over all batches.
 
-    All in one `forward`, as DistributedDataParallel needs it.
+    All in one `forward`, as DistributedDataParallel needs it. `names`: of the losses, in order.
     """
+
+    names: Sequence[str]
+
+    @abstractmethod
+    def forward(self, batch: LabelledBatch | None) -> Tensor:
+        """[losses] sums. None, the batch of a worker without rows in this step, gives zeros."""
+
+    @abstractmethod
+    def count_labels(self, batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
+        """[losses] labelled items of all batches."""
+
+    @abstractmethod
+    def loss_weights(self, device: torch.device) -> Tensor:
+        """[losses] factors of the losses."""
+
+    def zeros(self) -> Tensor:
+        """[losses] zeros that depend on every weight, so that its gradient is 0 and not missing.
+
+        The other workers wait for this worker's gradients.
+        """
+        sums = [weight.sum() for weight in self.parameters() if weight.requires_grad]
+        total = torch.stack(sums).sum()
+        return 0 * total * total.new_ones(len(self.names))
+
+
+class LossModule(SummedLosses):
+    """Batch -> the summed loss of each head of BERTSUM."""
+
+    names = LOSSES
 
     def __init__(self, model: BertSum, config: TrainingConfig) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.config = model, config
         self.dtype = config.dtype
         self.label_smoothing = config.label_smoothing
         self.pair_temperature = config.pair_temperature
@@ -67,7 +98,7 @@ class LossModule(nn.Module):
     def forward(self, batch: LabelledBatch | None) -> Tensor:
         """[losses] sums. None, the batch of a worker without rows in this step, gives zeros."""
         if batch is None:
-            return self._zeros()
+            return self.zeros()
         logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels)
         losses, nothing = [total], torch.zeros_like(total)
@@ -87,15 +118,6 @@ class LossModule(nn.Module):
             if batch.held_vectors is not None:
                 of_held = held_loss(vectors, batch.held_vectors)
         return torch.stack([*losses, of_pairs, of_held])
-
-    def _zeros(self) -> Tensor:
-        """[losses] zeros that depend on every weight, so that its gradient is 0 and not missing.
-
-        The other workers wait for this worker's gradients.
-        """
-        sums = [weight.sum() for weight in self.parameters() if weight.requires_grad]
-        total = torch.stack(sums).sum()
-        return 0 * total * total.new_ones(len(LOSSES))
 
     def _pair_loss(self, vectors: Tensor, batch: LabelledBatch, pairs: PairTexts) -> Tensor:
         """The summed loss of pairs, from [B, H] vectors.
@@ -118,13 +140,42 @@ class LossModule(nn.Module):
         scores = logits.sentence_logits.detach().float().sigmoid().cpu().numpy()
         device = logits.sentence_logits.device
         labelled = labelled_candidates(batch, scores, ranker)
-        if not labelled:  # a batch without summaries: zero gradients, as in `_zeros`
+        if not labelled:  # a batch without summaries: zero gradients, as in `zeros`
             return 0 * torch.stack([weight.sum() for weight in ranker.parameters()]).sum()
         features = torch.from_numpy(np.concatenate([features for features, _ in labelled]))
         rouge = torch.from_numpy(np.concatenate([values for _, values in labelled]))
         counts = [len(values) for _, values in labelled]
         expected = ranker(to_device(features, device))
         return candidate_loss(expected, to_device(rouge, device), counts)
+
+    def count_labels(self, batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
+        """[losses] labelled items of all batches: of pairs their weights."""
+        counts = torch.zeros(len(LOSSES), device=device)
+        for batch in batches:
+            labels = [batch.sentence_labels, *map(batch.class_labels.__getitem__, CLASS_HEADS)]
+            summaries = counts.new_tensor(sum(bool(example.summary) for example in batch.examples))
+            pairs = counts.new_tensor(0.0 if batch.pairs is None else batch.pairs.weights.sum())
+            held = counts.new_zeros(())
+            if batch.held_vectors is not None:
+                held = batch.held_vectors.any(1).sum()
+            # IGNORE, the label of what has none, is below zero
+            known = [(values >= 0).sum() for values in labels]
+            counts += torch.stack([*known, summaries, pairs, held])
+        return counts
+
+    def loss_weights(self, device: torch.device) -> Tensor:
+        """[losses] factors of the losses, of the configuration."""
+        config = self.config
+        by_name: Mapping[str, float] = {
+            "summary": config.summary_weight,
+            "sentiment": config.sentiment_weight,
+            "topic": config.topic_weight,
+            "token_sentiment": config.token_sentiment_weight,
+            "candidate": config.candidate_weight,
+            "pair": config.pair_weight,
+            "held": config.hold_weight,
+        }
+        return torch.tensor([by_name[name] for name in LOSSES], device=device)
 
 
 def forward_batch(model: BertSum, batch: LabelledBatch, dtype: str) -> Logits:
@@ -146,7 +197,7 @@ def autocast(device: torch.device, dtype: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=is_half)
 
 
-def distribute(module: LossModule) -> nn.Module:
+def distribute(module: SummedLosses) -> nn.Module:
     """The module, its gradients averaged over workers where there are several.
 
     A worker may have no label of a head, or no row at all: weights that it did not use count as
@@ -175,14 +226,15 @@ def train_step(
     FloatingPointError, on all workers, when the loss is not a number; nothing has changed then.
     """
     device = next(module.parameters()).device
-    counts = sum_over_workers(_count_labels(micro_batches, device))
+    losses_of = _bare(module)
+    counts = sum_over_workers(losses_of.count_labels(micro_batches, device))
     shared: SharedPairs | None = None
     if _are_shared(micro_batches, counts, config):
         shared = _share_pairs(module, micro_batches, device, config)
     counts = counts.where(counts > 0, 1)
     # DistributedDataParallel divides gradients by the number of workers, which this takes back.
-    factors = _loss_weights(config, device) / counts * world_size()
-    sums = torch.zeros(len(LOSSES), device=device)
+    factors = losses_of.loss_weights(device) / counts * world_size()
+    sums = torch.zeros(len(losses_of.names), device=device)
     optimizer.zero_grad(set_to_none=True)
     # A worker without rows takes part with None, since the others wait for its gradients.
     batches: Sequence[LabelledBatch | None] = (shared.batches if shared else micro_batches) or [
@@ -200,7 +252,7 @@ def train_step(
         sums += losses.detach()
     if shared:
         sums[LOSSES.index("pair")] = shared.loss if rank() == 0 else 0.0
-    means = dict(zip(LOSSES, (sum_over_workers(sums) / counts).tolist(), strict=True))
+    means = dict(zip(losses_of.names, (sum_over_workers(sums) / counts).tolist(), strict=True))
     wrong = [name for name, mean in means.items() if not math.isfinite(mean)]
     if wrong:
         raise FloatingPointError(f"the loss of {', '.join(wrong)} is not a number{DIVERGED_ADVICE}")
@@ -217,6 +269,14 @@ def train_step(
     return result
 
 
+def _bare(module: nn.Module) -> SummedLosses:
+    """What `distribute` was given."""
+    bare = module.module if isinstance(module, DistributedDataParallel) else module
+    if not isinstance(bare, SummedLosses):
+        raise TypeError(f"{type(bare).__name__} sums no losses")
+    return bare
+
+
 def _are_shared(batches: Sequence[LabelledBatch], counts: Tensor, config: TrainingConfig) -> bool:
     """Whether a step has pairs, perhaps in several batches; the same on all workers."""
     has_several = len(batches) > 1 or world_size() > 1
@@ -229,8 +289,7 @@ def _share_pairs(
     device: torch.device,
     config: TrainingConfig,
 ) -> SharedPairs:
-    # DistributedDataParallel would wait for gradients
-    bare = module.module if isinstance(module, DistributedDataParallel) else module
+    bare = _bare(module)  # DistributedDataParallel would wait for gradients
     if not isinstance(bare, LossModule):
         raise TypeError(f"{type(bare).__name__} is no LossModule")
     model = bare.model
@@ -244,40 +303,13 @@ def _share_pairs(
     return share_pairs(batches, embed, config.pair_temperature, device)
 
 
-def _loss_weights(config: TrainingConfig, device: torch.device) -> Tensor:
-    """[losses] factors of the losses."""
-    by_name: Mapping[str, float] = {
-        "summary": config.summary_weight,
-        "sentiment": config.sentiment_weight,
-        "topic": config.topic_weight,
-        "token_sentiment": config.token_sentiment_weight,
-        "candidate": config.candidate_weight,
-        "pair": config.pair_weight,
-        "held": config.hold_weight,
-    }
-    return torch.tensor([by_name[name] for name in LOSSES], device=device)
-
-
-def _count_labels(batches: Iterable[LabelledBatch], device: torch.device) -> Tensor:
-    """[losses] labelled items of all batches, in the order of LOSSES: of pairs their weights."""
-    counts = torch.zeros(len(LOSSES), device=device)
-    for batch in batches:
-        labels = [batch.sentence_labels, *map(batch.class_labels.__getitem__, CLASS_HEADS)]
-        summaries = counts.new_tensor(sum(bool(example.summary) for example in batch.examples))
-        pairs = counts.new_tensor(0.0 if batch.pairs is None else batch.pairs.weights.sum())
-        held = (
-            counts.new_zeros(()) if batch.held_vectors is None else batch.held_vectors.any(1).sum()
-        )
-        # IGNORE, the label of what has none, is below zero
-        counts += torch.stack([*((values >= 0).sum() for values in labels), summaries, pairs, held])
-    return counts
-
-
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam or AdamW, with one rate for the encoder and one for the heads.
 
-    Biases and norms, which are vectors, do not decay.
+    Biases and norms, which are vectors, do not decay. With a decoder, see `summaries/schedule`.
     """
+    if config.decoder is not None:
+        return schedule.make_optimizer(model)
     weights_of: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
@@ -303,6 +335,9 @@ def set_learning_rates(
 
     They are a function of the step alone, so that a checkpoint need not hold them.
     """
+    if config.decoder is not None:
+        schedule.set_rates(optimizer, step, config.decoder)
+        return
     head_share = config.head_warmup_share
     if head_share is None:
         head_share = config.warmup_share

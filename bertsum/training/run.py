@@ -4,38 +4,30 @@ Every worker calls `run`; a process without a process group is a run of one work
 remote, must be the same directory for all workers.
 """
 
-import json
-import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bertsum.checkpoints.checkpoint import check_base, load_checkpoint, load_encoder
 from bertsum.checkpoints.config import CONFIG_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
-from bertsum.config import SummarizerConfig
-from bertsum.config_base import with_defaults
 from bertsum.errors import ConfigError, OutputError
 from bertsum.evaluation.worst_examples import WORST_FILE, dump_worst
-from bertsum.inference.arguments import choose_dtype
 from bertsum.inference.reader import document_encoder
 from bertsum.masking import mask_values
 from bertsum.model.bert_sum import BertSum
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import Folder
-from bertsum.text.encoder import DocumentEncoder
 from bertsum.training import loop as training
 from bertsum.training.adapters import half_products, merge_adapter
-from bertsum.training.config import SourceConfig, TrainingConfig
-from bertsum.training.data import Sampling, read_examples, read_texts
+from bertsum.training.config import TrainingConfig
+from bertsum.training.data import read_texts
 from bertsum.training.distributed import gather, rank
-from bertsum.training.examples import ExampleFile, labelled, measurable
 from bertsum.training.head_checks import (
     LabelCounts,
     check_embedding,
@@ -47,8 +39,13 @@ from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
 from bertsum.training.heads.pair_vectors import with_held_vectors
 from bertsum.training.heads.query import fit_query, read_query_pairs
 from bertsum.training.model_card import model_card, run_facts
-from bertsum.training.new_encoder import make_encoder
-from bertsum.training.optimization import DIVERGED_ADVICE, head_labels
+from bertsum.training.new_encoder import (
+    ENCODER_DIRECTORY,
+    NEW_ENCODER,
+    encoder_uri,
+    make_encoder,
+)
+from bertsum.training.optimization import head_labels
 from bertsum.training.results.checkpoint import (
     SavedDelta,
     Tokenizer,
@@ -60,13 +57,14 @@ from bertsum.training.results.checkpoint import (
 from bertsum.training.results.files import MEASURES_FILE, RUN_FILE, dump
 from bertsum.training.results.log import Log, Report
 from bertsum.training.results.measured import find_worst
-from bertsum.training.results.written import write_pictures, write_reports
+from bertsum.training.results.written import check_losses, write_pictures, write_reports
+from bertsum.training.start.record import choose_format, read_record
+from bertsum.training.start.sources import read_sources, source_uri
 from bertsum.training.state import StateStore, VectorStore
-from bertsum.training.tracking import numbers
+from bertsum.training.summaries.run import run_with_decoder
 from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
 VECTORS_DIRECTORY = "vectors"
-NEW_ENCODER, ENCODER_DIRECTORY = "new", "encoder"
 
 # These say how a run is carried out and not what it makes, so they may change when it resumes.
 _FREE_KEYS = (
@@ -97,10 +95,10 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
     if output.create_exclusive(RUN_FILE, dump(record)):
         return True
     # OUTPUT is claimed already: by this run, when it resumes, or by another one
-    recorded = _read_record(output)
+    recorded = read_record(output)
     differing = []  # keys that decide what a run makes
     for key in sorted((recorded.keys() | record.keys()) - set(_FREE_KEYS)):
-        is_kept = key == "dtype" and config.dtype == "auto"  # see `_choose_format`
+        is_kept = key == "dtype" and config.dtype == "auto"  # see `choose_format`
         if recorded.get(key) != record.get(key) and not is_kept:
             differing.append(key)
     may_be_untouched = bool(differing) and not is_finished
@@ -113,17 +111,6 @@ def claim_output(output: Folder, config: TrainingConfig) -> bool:
             "Give another directory, or the same configuration to go on"
         )
     return not is_finished
-
-
-def _read_record(output: Folder) -> dict[str, Any]:
-    """The configuration of the run in OUTPUT, with the defaults of keys that came later than it."""
-    try:
-        return with_defaults(TrainingConfig, json.loads(output.read_bytes(RUN_FILE)))
-    except ValueError as error:
-        raise OutputError(
-            f"{output}/{RUN_FILE} is damaged: {error}. It says of which configuration the "
-            "checkpoints are; put it back, or give another directory"
-        ) from error
 
 
 def _has_encoder(output: Folder) -> bool:
@@ -141,7 +128,7 @@ def prepare_encoder(config: TrainingConfig, output: Folder) -> None:
     def texts() -> Iterator[str]:
         for source in config.sources:
             if source.train_uri is not None:
-                yield from read_texts(_source_uri(config, source.train_uri), source)
+                yield from read_texts(source_uri(config, source.train_uri), source)
 
     with tempfile.TemporaryDirectory() as name:
         make_encoder(Path(name), texts(), config.new_encoder, config.seed)
@@ -159,18 +146,21 @@ def run(
 
     Raises InputError, ModelError or OutputError, which name what is wrong.
     """
+    if config.decoder is not None:
+        run_with_decoder(config, config.decoder, output, device, command, report)
+        return
     start = time.monotonic()
     say: Report = report if rank() == 0 else lambda line: None
     saved = saved_delta(config)
     model, tokenizer = _start(config, output, saved, say)
     check_embedding(model, config)
-    sources = _read_sources(config, model.config, document_encoder(model, tokenizer), say)
+    sources = read_sources(config, model.config, document_encoder(model, tokenizer), say)
     num_rows, counts = _count(sources)
     warnings = check_heads(config, model.config, counts)
     for warning in warnings:
         say({"message": f"warning: {warning}"})
     model.to(device)
-    config = _choose_format(config, output, device, say)
+    config = choose_format(config, output, device, say)
     vectors = VectorStore(Folder(config.vectors_uri or f"{output.uri}/{VECTORS_DIRECTORY}"))
     if config.trained != "all":
         training.freeze(model, config.trained)
@@ -194,7 +184,7 @@ def run(
     for sentence in temperatures:
         say({"message": sentence})
     results = {name: measures_of(model, parts) for name, parts in answered.items()}
-    _check_losses(results)
+    check_losses(results)
     worst = find_worst(model, sources, answered, most=config.worst_examples, dtype=config.dtype)
     if rank() == 0:
         facts = [*run_facts(command, time.monotonic() - start), *warnings, *temperatures, *fitted]
@@ -235,7 +225,7 @@ def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> 
     """Fit what no step trains: the embedding and the weights of queries. Yields a sentence each."""
 
     def uri_of(uri: str) -> str:
-        return _source_uri(config, uri)
+        return source_uri(config, uri)
 
     if config.embedding is not None:
         texts = read_embedding_texts(config.embedding, uri_of, config.seed)
@@ -247,26 +237,6 @@ def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> 
         yield fit_query(model, tokenizer, config.query, sets)
 
 
-def _choose_format(
-    config: TrainingConfig, output: Folder, device: torch.device, say: Report
-) -> TrainingConfig:
-    """Put the number format that `dtype: auto` stands for into the configuration.
-
-    A run that OUTPUT records with a format keeps it: before `auto` there was always one.
-    """
-    name = config.dtype
-    if name == "auto" and output.info(RUN_FILE) is not None:
-        name = _read_record(output).get("dtype", name)
-    if name == "auto":
-        # One format for all workers, since they share each batch. Gradients would leave the range
-        # of float16, which `auto` is for inference on some GPUs.
-        formats = gather(choose_dtype(name, device))
-        name = "bfloat16" if set(formats) == {torch.bfloat16} else "float32"
-    if name != config.dtype:
-        say({"message": f"dtype: {config.dtype} is {name} here"})
-    return config.model_copy(update={"dtype": name})
-
-
 def _start(
     config: TrainingConfig, output: Folder, saved: SavedDelta | None, say: Report
 ) -> tuple[BertSum, Tokenizer]:
@@ -276,9 +246,7 @@ def _start(
     """
     torch.manual_seed(config.seed)
     if config.start_from is None:
-        is_new = config.encoder == NEW_ENCODER
-        encoder_uri = f"{output.uri}/{ENCODER_DIRECTORY}" if is_new else config.encoder
-        encoder, tokenizer = load_encoder(encoder_uri)
+        encoder, tokenizer = load_encoder(encoder_uri(config, output))
         return training.build_model(encoder, config), tokenizer
     model, tokenizer = load_checkpoint(resolve_checkpoint(config.start_from))
     defaults, available = head_labels(ModelConfig()), head_labels(model.config)
@@ -298,48 +266,6 @@ def _start(
     elif saved and saved.unchanged is None:
         round_weights(model, saved, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
-
-
-def _read_sources(
-    config: TrainingConfig, model: ModelConfig, encoder: DocumentEncoder, report: Report
-) -> list[LabelledSource]:
-    """Read this worker's part of all sources, and report what all workers read."""
-    sources = []
-    for source in config.sources:
-        start = time.monotonic()
-
-        def read(
-            uri: str | None,
-            max_windows: int,
-            max_rows: int | None = None,
-            source: SourceConfig = source,
-        ) -> ExampleFile:
-            if uri is None:
-                return ExampleFile.write(())
-            return read_examples(
-                _source_uri(config, uri),
-                source,
-                encoder,
-                model,
-                max_windows=max_windows,
-                sampling=Sampling(seed=config.seed, max_rows=max_rows),
-            )
-
-        train = read(source.train_uri, source.max_windows, source.max_documents)
-        # measured on as many windows as a job reads
-        validation = read(source.validation_uri, SummarizerConfig().max_windows)
-        kept = LabelledSource(source, labelled(train), measurable(validation))
-        sources.append(kept)
-        counts = {
-            "rows to train on": len(kept.train),
-            "to measure on": len(kept.validation),
-            "without a label left out": len(train) - len(kept.train),
-            "without text left out": train.num_skipped + validation.num_skipped,
-        }
-        # rows of both files are left out of the run
-        counts["without a label left out"] += len(validation) - len(kept.validation)
-        report({"message": _describe(source.name, counts, time.monotonic() - start)})
-    return sources
 
 
 def _count(sources: Iterable[LabelledSource]) -> tuple[dict[str, int], LabelCounts]:
@@ -396,38 +322,3 @@ def _with_held_vectors(
             train = with_held_vectors(model, train, dtype)
         completed.append(LabelledSource(source.config, train, source.validation))
     return completed
-
-
-def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:
-    """A sentence of the counts of all workers; rows are left out of it where there are none."""
-    totals: Counter[str] = Counter()
-    for worker_counts in gather(dict(counts)):
-        # Counter.update adds, where that of dict replaces
-        totals.update(worker_counts)
-    parts = []
-    for kind, count in totals.items():
-        if count or not kind.endswith("left out"):
-            parts.append(f"{count} {kind}")
-    return f"{name}: {', '.join(parts)} ({seconds:.0f} s)"
-
-
-def _source_uri(config: TrainingConfig, uri: str) -> str:
-    """The URI of a source's file: relative ones start from `data_root`."""
-    if "://" in uri or uri.startswith("/"):
-        return uri
-    return f"{config.data_root}/{uri}"
-
-
-def _check_losses(results: Mapping[str, Any]) -> None:
-    """Raise FloatingPointError for a model that answers with what is not a number.
-
-    One step that is far too long makes such a model.
-    """
-    wrong = []
-    for name, value in numbers(results):
-        if name.endswith("_loss") and not math.isfinite(value):
-            wrong.append(name)
-    if wrong:
-        raise FloatingPointError(
-            f"{', '.join(wrong)} of the trained model is not a number{DIVERGED_ADVICE}"
-        )

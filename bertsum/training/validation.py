@@ -114,7 +114,7 @@ def answer(
     answered = {}
     for source in sources:
         if sum(gather(len(source.validation))):
-            examples = _draw(source, max_rows)
+            examples = draw(source, max_rows)
             answered[source.config.name] = gather(
                 _measure_part(model, examples, source.config, dtype)
             )
@@ -159,7 +159,7 @@ def calibrate(
     return sentences
 
 
-def _draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
+def draw(source: LabelledSource, max_rows: int | None) -> Sequence[Example]:
     """This worker's part of the validation rows that are drawn.
 
     They are the same for any number of workers, seed and step. They are drawn, since the first rows
@@ -190,7 +190,7 @@ def check_metric(
     """
     few = []
     for source in sources:
-        examples = _first_of_each_kind(_draw(source, max_rows))
+        examples = _first_of_each_kind(draw(source, max_rows))
         few.append(LabelledSource(source.config, train=[], validation=examples))
     read_metric(validate(model, few, None, dtype), names)
 

@@ -89,6 +89,10 @@ def keys(
         origin, arguments = get_origin(field.annotation), get_args(field.annotation)
         if origin is tuple and (entry := _config_in(arguments[0])):
             yield from keys(entry, f"{prefix}{name}[].")
+        entry = _config_in(*arguments) if origin in (Union, UnionType) else None
+        # a section that need not be there; a whole other command has a table of its own
+        if entry is not None and entry not in [command for _, command in SECTIONS]:
+            yield from keys(entry, f"{prefix}{name}.")
         if origin is dict and (entry := _config_in(*get_args(arguments[1]))):
             yield from keys(entry, f"{prefix}{name}.KEY.")
 

@@ -1,6 +1,7 @@
 """The checkpoint that a run leaves: whole, or as a difference to an encoder that users have."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,22 +70,31 @@ def save(
 
     `config.json` is written last: from then on the run is finished.
     """
+
+    def write(directory: Path) -> None:
+        if delta:
+            save_delta(directory, model, delta, card, version=bertsum.__version__)
+        else:
+            save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
+
+    write_files(output, write)
+    if delta:
+        return f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
+    return f"saved the checkpoint in {output}"
+
+
+def write_files(output: Folder, write: Callable[[Path], None]) -> None:
+    """Copy what `write` writes into a directory to OUTPUT. Raises OutputError where it cannot."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         try:
-            if delta:
-                save_delta(directory, model, delta, card, version=bertsum.__version__)
-            else:
-                save_checkpoint(directory, model, tokenizer, card, version=bertsum.__version__)
+            write(directory)
         except (OSError, SafetensorError) as error:
             raise OutputError(
                 f"cannot write the model to a temporary directory in {tempfile.gettempdir()}: "
                 f"{describe(error)}. Make room there, or set TMPDIR to a directory that has it"
             ) from error
         copy_files(directory, output)
-    if delta:
-        return f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
-    return f"saved the checkpoint in {output}"
 
 
 def copy_files(directory: Path, output: Folder, prefix: str = "") -> None:
