@@ -96,15 +96,24 @@ def read_examples(
     *,
     max_windows: int,
     sampling: Sampling = _ALL_ROWS,
+    has_sentence_labels: bool = True,
 ) -> ExampleFile:
     """Read this worker's examples of a file, directory or glob, in its order.
 
     Rows without text are left out and counted. Few rows at a time are in memory.
+
+    - `has_sentence_labels`: whether sentences are labelled, which takes longer than all else.
+
     Raises InputError for a missing column or a label that the model does not have, and OutputError
     if the temporary directory is full.
     """
     rows = _RowEncoder(
-        source=source, encoder=encoder, model=model, max_windows=max_windows, seed=sampling.seed
+        source=source,
+        encoder=encoder,
+        model=model,
+        max_windows=max_windows,
+        seed=sampling.seed,
+        has_sentence_labels=has_sentence_labels,
     )
     tables = _read_rows(uri, source, encoder, sampling)
     return ExampleFile.write(chain.from_iterable(map(rows.examples, tables)))
@@ -289,6 +298,7 @@ class _RowEncoder:
     model: ModelConfig
     max_windows: int
     seed: int
+    has_sentence_labels: bool
 
     def examples(self, table: _Rows) -> Iterator[Example | None]:
         """Yield an example for each row, None for a row without text.
@@ -369,7 +379,7 @@ class _RowEncoder:
         source, model = self.source, self.model
         spans = document.spans[: document.num_read_sentences]
         labels = known_labels  # [S]
-        if labels is None:
+        if labels is None and self.has_sentence_labels:
             labels = sentence_labels(document.text, spans, document.language, row, source)
         if labels is None:  # the source has none, or the row nothing to make them of
             labels = np.full(len(spans), IGNORE, np.float32)

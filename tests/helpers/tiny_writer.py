@@ -1,10 +1,16 @@
 """Tiny models that write, as a training run with a decoder makes them, with random weights."""
 
+from pathlib import Path
+
+import pyarrow as pa
 import torch
+import yaml
 
 from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.summaries.writer import Writer, make_model
 from helpers import tiny
+from helpers.job_helpers import write
+from helpers.rows import summary_rows
 
 DECODER = {"num_layers": 2, "num_heads": 4, "feed_forward_size": 64, "max_tokens": 20}
 """The keys of `decoder:` that make it tiny."""
@@ -29,3 +35,22 @@ def writer(kind: str = "bert", **changes) -> Writer:
         if weight.dim() > 1:  # Transformers' first weights are so small that all inputs look alike
             torch.nn.init.normal_(weight, std=0.1 if "word_embeddings" in name else 0.3)
     return made.double().eval()
+
+
+def make_config(root: Path, **values: object) -> Path:
+    """A training configuration of a tiny decoder, with its rows and its encoder."""
+    tiny.save(root / "encoder", tiny.encoder(), tiny.wordpiece())
+    write(pa.table(summary_rows(6)), root / "news.parquet")
+    source = {"name": "news", "train_uri": "news.parquet", "validation_uri": "news.parquet"}
+    settings = {
+        "encoder": str(root / "encoder"),
+        "data_root": str(root),
+        "dtype": "float32",
+        "max_batch_tokens": 120,
+        "decoder": DECODER | LEARNING,
+        "sources": [source | {"summary_column": "summary"}],
+        "resources": {"num_cpus": 1},
+    }
+    path = root / "train.yaml"
+    path.write_text(yaml.safe_dump(settings | values))
+    return path

@@ -1,17 +1,21 @@
 """One worker of several, as a process: trains on its part of the rows and leaves what it saw in a file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import distributed
 
+from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.config import SourceConfig
+from bertsum.training.config import SourceConfig, TrainingConfig
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
 from bertsum.training.heads.pair_vectors import with_held_vectors
+from bertsum.training.run import run
 from bertsum.training.validation import LabelledSource, answer, calibrate, validate
 from helpers import tiny
 from helpers.rows import training_config
@@ -62,10 +66,24 @@ def train_part(directory: Path, values: dict) -> dict:
 
 def main(number: int, size: int, directory: Path, values: dict) -> None:
     """A process of `torch.multiprocessing`."""
+    with _joined(number, size, directory):
+        result = train_part(directory, values) | {"rank": rank()}
+        torch.save(result, directory / f"{size}-{number}.pt")
+
+
+def run_main(number: int, size: int, directory: Path, config: TrainingConfig) -> None:
+    """The same, of a whole run into DIRECTORY/SIZE."""
+    with _joined(number, size, directory):
+        output = Folder(str(directory / str(size)))
+        run(config, output, torch.device("cpu"), "bertsum train", lambda line: None)
+
+
+@contextmanager
+def _joined(number: int, size: int, directory: Path) -> Iterator[None]:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{directory}/group-{size}", rank=number, world_size=size
     )
-    torch.save(train_part(directory, values) | {"rank": rank()}, directory / f"{size}-{number}.pt")
+    yield
     distributed.barrier()  # gloo may abort a process that leaves while others still talk
     distributed.destroy_process_group()

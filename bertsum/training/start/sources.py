@@ -42,6 +42,7 @@ def read_sources(
                 model,
                 max_windows=max_windows,
                 sampling=Sampling(seed=config.seed, max_rows=max_rows),
+                has_sentence_labels=not writes,
             )
 
         # a decoder reads one window, now and in a job; else measured is what a job reads

@@ -103,7 +103,8 @@ class WritingObjective:
         loss, num_tokens, num_right = token_measures(
             self.writer, self.targets, examples, self.config.dtype
         )
-        chosen = list(draw(source, self.decoder.measured_summaries))
+        num_written = self.decoder.measured_summaries
+        chosen = list(draw(source, min(num_written, max_rows or num_written)))
         documents = [example.document for example in chosen]
         summaries = write(self._seq2seq(), documents, num_beams)
         extractive = None

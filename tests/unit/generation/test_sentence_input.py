@@ -109,3 +109,17 @@ def test_limits_and_damage_are_told_before_any_work(directory: Path, tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(values | {"bertsum_input": {"segments": 3}}))
     with pytest.raises(ModelError, match=r"bertsum_input of the model's config.json is damaged"):
         load_task(tmp_path, GenerateConfig())
+
+
+def test_an_encoder_decoder_of_others_reads_as_its_tokenizer_says(
+    directory: Path, tmp_path: Path
+) -> None:
+    """Up to the positions of its encoder, and it writes up to those of its decoder."""
+    for path in directory.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["bertsum_input"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    seq2seq = load_seq2seq(tmp_path, GenerateConfig(), torch.device("cpu"))
+    assert seq2seq.sentence_input is None
+    assert (seq2seq.max_input_tokens, seq2seq.max_output_tokens) == (64, 20)

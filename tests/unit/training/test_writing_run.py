@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import tiny, tiny_writer
+from helpers import tiny, tiny_writer, workers
 from helpers.rows import sentiment_rows, summary_rows
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from torch import nn
+from torch import multiprocessing, nn
 
 from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.errors import ConfigError, ModelError
@@ -167,6 +167,34 @@ def test_a_run_that_goes_on_ends_with_the_same_weights(data: Path) -> None:
     for name, weight in whole.items():
         assert weight.equal(resumed[name]), name
     assert not claim_output(Folder(str(data / "out")), settings)  # finished
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_learns(data: Path) -> None:
+    """Seven rows, one or two a step, so that a worker has none at times; in real processes."""
+    pq.write_table(pa.table(summary_rows(7)), data / "news.parquet", row_group_size=2)
+    settings = config(data, max_steps=8, max_batch_tokens=80, max_micro_batch_tokens=64)
+    for size in (1, 2):
+        (data / str(size)).mkdir()
+    run(settings, Folder(str(data / "1")), torch.device("cpu"), "", lambda line: None)
+    multiprocessing.start_processes(
+        workers.run_main, (2, data, settings), nprocs=2, start_method="spawn"
+    )
+    alone, together = (
+        [json.loads(line) for line in (data / size / "training_log.jsonl").read_text().splitlines()]
+        for size in ("1", "2")
+    )
+    assert [line["abstract_loss"] for line in together] == pytest.approx(
+        [line["abstract_loss"] for line in alone], rel=1e-4
+    )
+    weights, others = (load_file(data / size / "model.safetensors") for size in ("1", "2"))
+    for name, weight in weights.items():
+        if not name.endswith("key.bias"):  # softmax does not feel it: its gradient is noise
+            torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    measures, same = (json.loads((data / s / "validation.json").read_text()) for s in ("1", "2"))
+    assert measures["news"]["rows"] == same["news"]["rows"] == 7
+    assert same["news"]["rouge"] == pytest.approx(measures["news"]["rouge"])
+    assert same["news"]["perplexity"] == pytest.approx(measures["news"]["perplexity"], rel=1e-3)
 
 
 def test_extractive_first_then_abstractive_from_it(data: Path) -> None:
