@@ -13,7 +13,7 @@ _RETRY_TAG = "dagster/retry_number"
 _NAMES = ("partition", "state", "rows_made", "seconds", "warnings")  # of the JSON of `nightly`
 
 
-class BertsumCluster(dg.ConfigurableResource):
+class BertsumCluster(dg.ConfigurableResource["BertsumCluster"]):
     """A Ray cluster with a job server.
 
     A run that is tried again finds the submission that runs. Held results and a wrong command fail
@@ -91,7 +91,8 @@ def nightly_asset(
     ) -> dg.MaterializeResult[Any]:
         return bertsum.run(context, arguments)
 
-    return nightly
+    asset: dg.AssetsDefinition = nightly
+    return asset
 
 
 def _asker(run: dg.DagsterRun) -> str:
