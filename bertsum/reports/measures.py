@@ -105,7 +105,9 @@ def _read_training(output: Folder) -> MeasuresReport:
         summary += "; the run is at work or was stopped, and has no measures of its end yet"
     else:
         rows = sum(result.get("rows", 0) for result in measures.values())
-        summary += f"; measured on {rows:,} validation rows of {len(measures)} source(s)"
+        summary += (
+            f"; measured on {rows:,} validation rows of {_number_of(len(measures), 'source')}"
+        )
     return MeasuresReport(
         title=f"Training: {output}",
         summary=f"{summary}.",
@@ -136,7 +138,8 @@ def _read_evaluation(output: Folder) -> MeasuresReport:
     config = manifest.get("job", {}).get("config", {})
     return MeasuresReport(
         title=f"Evaluation: {output}",
-        summary=f"{report['rows']:,} rows, {len(models)} model(s): {', '.join(models)}.",
+        summary=f"{report['rows']:,} rows; {'model' if len(models) == 1 else 'models'}: "
+        f"{', '.join(models)}.",
         facts=facts,
         config=_config(config, EvaluationConfig),
         panels=[],
@@ -144,6 +147,10 @@ def _read_evaluation(output: Folder) -> MeasuresReport:
         measures=list(numbers(report)),
         worst=_read_worst(output, f"{METRICS_DIRECTORY}/{WORST_FILE}"),
     )
+
+
+def _number_of(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _config(record: Mapping[str, Any], kind: type[Config]) -> list[tuple[str, Any, bool]]:

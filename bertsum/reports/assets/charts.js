@@ -87,7 +87,8 @@ function intervalBars(title, entries, baseline) {
       shape("path", { class: "interval", d: `M${toX(value.low)} ${y + 21}H${toX(value.high)}M${toX(value.low)} ${y + 17}v8M${toX(value.high)} ${y + 17}v8` }),
       shape("text", { x: toX(value.high) + 6, y: y + 26 }, value.mean.toFixed(1)));
     if (isBaseline) {
-      marks.push(shape("line", { class: "baseline", x1: toX(value.mean), x2: toX(value.mean), y1: 2, y2: height - 34 }));
+      // behind the numbers
+      marks.unshift(shape("line", { class: "baseline", x1: toX(value.mean), x2: toX(value.mean), y1: 2, y2: height - 34 }));
     }
   });
   for (const value of ticks(0, most)) {

@@ -92,7 +92,7 @@ function worstExample(example) {
   if (example.reference !== undefined || example.summary !== undefined) entries.push(["Summaries", element("div", { class: "readings" },
     ...[["Of the model", example.summary], ["Reference", example.reference]].map(([title, text]) => element("div", {},
       element("h3", {}, title), text === undefined ? note("Not recorded.") : datum(text, "div", { class: "text data" }))))]);
-  entries.push(["Text", example.text === undefined ? note(`Not shown: ${visible(example.problem ?? "the row has no text")}`) : marked(example.text, example.spans ?? [])]);
+  entries.push(["Text", example.text === undefined ? note(`Not shown: ${visible(example.problem ?? "the row has no text")}`) : element("div", { class: "example-text", tabindex: "0", role: "region", "aria-label": "Text" }, marked(example.text, example.spans ?? []))]);
   return element("article", { class: "example" }, element("dl", {}, ...entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
 }
 
