@@ -164,7 +164,7 @@ class Dagster(Processes):
         settings = {
             "telemetry": {"enabled": False},
             "run_retries": {"enabled": True, "max_retries": 3},
-            "concurrency": {"runs": {"max_concurrent_runs": 2}},
+            "concurrency": {"runs": {"max_concurrent_runs": 4}},
         }
         (home / "dagster.yaml").write_text(json.dumps(settings))
         (home / "definitions.py").write_text(definitions)
