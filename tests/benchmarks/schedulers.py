@@ -2,8 +2,9 @@
 
 PYTHONPATH=tests python tests/benchmarks/schedulers.py airflow|dagster DIRECTORY [--days 30]
 
-A Ray with a job server; the program of the page with an INPUT of DIRECTORY; four runs at once. When a third of the days is done, the scheduler and all its processes are killed and started
-again. Ends with an error unless each day is done, by one submission, and no row was made twice.
+A Ray with a job server; the program of the page with an INPUT of DIRECTORY; four runs at once. When
+a third of the days is done, the scheduler and all its processes are killed and started again. Ends
+with an error unless each day is done, by one submission, and no row was made twice.
 """
 
 import argparse
