@@ -32,7 +32,7 @@ class InAirflow:
         changes = {
             '"s3://lake/news", "s3://lake/summaries"': arguments,
             UNCHANGED: '[], code="image"',
-            "max_active_runs=2": f"max_active_runs={AT_ONCE}",
+            "max_active_runs=1": f"max_active_runs={AT_ONCE}",
             "start_date=datetime(2026, 11, 1)": f"start_date=datetime.fromisoformat('{days[0]}'), "
             f"end_date=datetime.fromisoformat('{days[-1]}T03:00:00')",
             "retries=3": "retries=20",  # Airflow's own requests fail, too, on a busy machine
@@ -108,7 +108,8 @@ def main() -> int:
     checkpoint = make_checkpoint(options.directory / "model")
     arguments = (
         f'"{source}", "{output}", "--model", "{checkpoint}", '
-        f'"--set", "rows_per_unit={ROWS_PER_UNIT}", "--set", "resources.replicas=1"'
+        f'"--set", "rows_per_unit={ROWS_PER_UNIT}", "--set", "resources.num_cpus=1", '
+        '"--set", "resources.timeout_seconds=3600"'
     )
     kind = InAirflow if options.scheduler == "airflow" else InDagster
     start = time.monotonic()

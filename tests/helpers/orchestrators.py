@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from helpers.job_helpers import kill_all
 from helpers.ray_nodes import Cluster, free_port
-from helpers.waiting import LIMIT_SECONDS
+from helpers.waiting import LIMIT_SECONDS, wait_until
 from jobs.remote.job_server import JobServer
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Airflow(Processes):
 
     def __init__(self, home: Path, dag: str, cluster: Cluster) -> None:
         connection = {"conn_type": "http", "host": "127.0.0.1", "port": cluster.http_port}
-        port = free_port()
+        self._port = port = free_port()
         settings = {
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__DAGS_FOLDER": str(home / "dags"),
@@ -131,7 +132,11 @@ class Airflow(Processes):
         self.call("airflow", "db", "migrate")
 
     def start_all(self) -> None:
-        for name in ("api-server", "dag-processor", "scheduler"):
+        self.start("api-server", "airflow", "api-server")
+        address = ("127.0.0.1", self._port)
+        with socket.socket() as knock:  # a task that finds no API server fails at once
+            wait_until(lambda: knock.connect_ex(address) == 0, "the API server", every_seconds=0.5)
+        for name in ("dag-processor", "scheduler"):
             self.start(name, "airflow", name)
 
     def tasks(self) -> dict[str, tuple[str | None, int]]:
