@@ -487,10 +487,12 @@ class TrainingConfig(Config):
         if self.decoder is None:
             return self
         for name in _NOT_WITH_DECODER:
-            if getattr(self, name) != type(self).model_fields[name].default:
+            value, allowed = getattr(self, name), type(self).model_fields[name].default
+            if value != allowed:
                 raise ValueError(
-                    f"decoder and {name} do not go together: a run with a decoder trains the whole "
-                    "encoder and the decoder by the rates below `decoder`, from summaries alone"
+                    f"{name}={value!r} and decoder do not go together: a run with a decoder trains "
+                    "the whole encoder and the decoder by the rates below `decoder`, from "
+                    f"summaries alone; leave {name} out"
                 )
         for source in self.sources:
             # of `model` no head is there, and each row has one reference at most

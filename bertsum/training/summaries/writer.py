@@ -90,7 +90,7 @@ def make_model(
     if given.hidden_size % config.num_heads:
         raise ConfigError(
             f"decoder.num_heads={config.num_heads} does not divide the encoder's hidden size "
-            f"{given.hidden_size}"
+            f"{given.hidden_size}; allowed are {_divisors(given.hidden_size)}"
         )
     if words.shape[1] != given.hidden_size:
         raise ConfigError(
@@ -132,6 +132,11 @@ def make_model(
     model = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=both)
     model.generation_config = _search(both, config)
     return model
+
+
+def _divisors(number: int) -> str:
+    """`1, 2, 4` of 4."""
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
 
 
 def _search(both: Any, config: DecoderConfig) -> "GenerationConfig":

@@ -190,7 +190,7 @@ def test_auto_is_the_format_that_the_run_began_with_or_the_devices(
     chosen: str,
 ) -> None:
     """Before `auto` was the default, bfloat16 was; such a run goes on, and keeps it."""
-    monkeypatch.setattr("bertsum.training.run.choose_dtype", lambda name, device: native)
+    monkeypatch.setattr("bertsum.training.start.record.choose_dtype", lambda name, device: native)
     values = {
         "encoder": "package:tiny_base/model",
         "data_root": str(data),

@@ -214,7 +214,11 @@ def test_targets() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("bert", {"num_heads": 5}, "decoder.num_heads=5 does not divide .* hidden size 32"),
+        (
+            "bert",
+            {"num_heads": 5},
+            r"decoder.num_heads=5 does not divide .* size 32; allowed are 1, 2, 4, 8, 16, 32",
+        ),
         ("electra", {}, "word vectors have 16 features, and not as many .* 32"),
     ],
 )
