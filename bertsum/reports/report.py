@@ -140,7 +140,10 @@ def _run_values(run: RunReport) -> dict[str, Any]:
         models[(entry.file.model_id, entry.file.job)] += entry.counts.rows
     defaults = dict(flat(_defaults(result).model_dump(mode="json")))
     config: list[tuple[str, Any, bool]] = []  # keys, values, and whether that is the default
-    for key, value in flat(result.job["config"]):
+    values = result.job["config"]
+    if then := result.job.get("then"):  # what a model wrote from the summaries
+        values = values | {"then": {"model": then["model"]["id"], **then["config"]}}
+    for key, value in flat(values):
         name = key.removeprefix("generate.").removeprefix("match.")
         config.append((key, mask_values(value), value == defaults.get(name)))
     return {

@@ -45,7 +45,10 @@ class Results:
         return self.num_rows
 
     def __repr__(self) -> str:
-        files, model = self.records.files, self.records.job["model"]["id"]
+        files, job = self.records.files, self.records.job
+        model = job["model"]["id"]
+        if "then" in job:
+            model += f", then {job['then']['model']['id']}"
         return f"Results({self.records.output}: {self.num_rows:,} rows, {len(files):,} files, by {model})"
 
     def to_table(self, columns: Columns = None, filter: ds.Expression | None = None) -> pa.Table:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from bertsum.evaluation.config import EvaluateConfig
-from bertsum.generation.config import GenerateJobConfig
+from bertsum.generation.config import GenerateJobConfig, ThenConfig
 from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import PrepareConfig
 from bertsum.matching.config import MatchJobConfig
@@ -32,6 +32,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("evaluate", EvaluateConfig),
     ("match", MatchJobConfig),
     ("generate", GenerateJobConfig),
+    ("the file of `--then`", ThenConfig),
     ("train", TrainingConfig),
     ("tune", TuningConfig),
     ("monitor", MonitorConfig),

@@ -84,7 +84,9 @@ def test_the_rows_are_those_of_two_commands_in_turn(
     assert manifest["job"]["model"]["id"] == str(checkpoint)
     assert manifest["job"]["then"]["model"]["id"] == str(bart)
     assert manifest["tokens"] == sum(result["abstract_num_tokens"].to_pylist())
-    records = read_results(corpus / "out").records
+    results = read_results(corpus / "out")
+    assert f"by {checkpoint}, then {bart})" in repr(results)
+    records = results.records
     assert records.job["then"]["model"]["id"] == str(bart)
     assert records.config.text_column == "document"
 

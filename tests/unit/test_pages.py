@@ -23,7 +23,7 @@ from bertsum.config import SummarizerConfig
 from bertsum.config_base import validated
 from bertsum.errors import ConfigError
 from bertsum.evaluation.config import EvaluateConfig
-from bertsum.generation.config import GenerateJobConfig
+from bertsum.generation.config import GenerateJobConfig, ThenConfig
 from bertsum.job_config import JobConfig
 from bertsum.labels.prepare import LEFT_OUT, PrepareConfig
 from bertsum.matching.config import MatchJobConfig
@@ -52,6 +52,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "train": TrainingConfig,
     "tune": TuningConfig,
     "monitor": MonitorConfig,
+    "--then": ThenConfig,
 }
 KEYS: set[str] = set()
 for config in CONFIGS.values():

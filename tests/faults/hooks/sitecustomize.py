@@ -1,9 +1,9 @@
 """First on PYTHONPATH of a job under test: what goes wrong in a process of a replica, at the wish of a test.
 
 A document with a marker crashes the native library that splits it. While the file $BERTSUM_TEST_HOLD exists, a replica
-stays in its forward pass, and makes a file that says so. A batch of more than $BERTSUM_TEST_MAX_TOKENS is more than the
-memory holds: the process is killed, as Linux does it. Nothing in bertsum knows of this: functions are replaced before
-anything uses them.
+stays in its forward pass, and writes its pid into a file. A batch of more than $BERTSUM_TEST_MAX_TOKENS is more than
+the memory holds: the process is killed, as Linux does it. Nothing in bertsum knows of this: functions are replaced
+before anything uses them.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def _watch_forward(model: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         deadline = time.monotonic() + 600
         while hold is not None and Path(hold).exists() and time.monotonic() < deadline:
-            Path(hold).with_suffix(".held").touch()
+            Path(hold).with_suffix(".held").write_text(str(os.getpid()))
             time.sleep(0.02)
         return forward(self, batch, **options)
 

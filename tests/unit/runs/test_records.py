@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,9 +35,11 @@ from bertsum.runs.records import (
     MANIFEST,
     PLAN,
     SUCCESS,
+    CountedColumns,
     FileRecord,
     Job,
     OutputFile,
+    encode,
     read_json,
     read_record,
 )
@@ -101,6 +104,31 @@ def test_a_file_says_what_it_is_and_equal_rows_give_equal_bytes(
     harness.output.remove(name)
     harness.make([(name, unit)])
     assert harness.output.read_bytes(name) == before
+
+
+def test_a_second_stage_names_another_job_and_counts_rows_that_the_first_made(
+    harness: Harness,
+) -> None:
+    second = Job("writer", "digest", SummarizerConfig())
+    both = replace(JOB, then=second)
+    jobs = [JOB, both, replace(JOB, then=replace(second, model_digest="other"))]
+    jobs += [replace(JOB, then=replace(second, config=SummarizerConfig(text_column="body")))]
+    assert len({job.fingerprint for job in jobs}) == len(jobs)
+    assert replace(both, then=replace(second, model_id="elsewhere")).fingerprint == both.fingerprint
+    assert "then" not in JOB.to_json()
+    assert both.to_json()["then"]["model"] == {"id": "writer", "digest": "digest"}
+    assert both.to_json()["config"] == JOB.to_json()["config"]
+
+    (unit, *_) = harness.plan().units.values()
+    statuses = {
+        "status": ["ok", "ok", "error", "empty"],
+        "written": ["ok", "error", "empty", "empty"],
+    }
+    table = pa.table({**statuses, "read": [1, 2, 0, 0]})
+    counted = CountedColumns(tokens="read", then_status="written")
+    _, counts = encode([table], table.schema, unit, both, counted=counted)
+    assert counts.statuses == {"ok": 1, "error": 2, "empty": 1}
+    assert (counts.rows, counts.tokens) == (4, 3)
 
 
 def test_a_finished_run_has_nothing_to_do(harness: Harness) -> None:

@@ -25,6 +25,17 @@ def test_a_later_attempt_keeps_what_is_there(output: Folder) -> None:
     assert read_times(output, [""]) == {"a.parquet": FIRST, "b.parquet": SECOND}
 
 
+def test_both_stages_of_a_unit(output: Folder, tmp_path: Path) -> None:
+    both = UnitTime(200.0, 3.0, "host:2", FIRST)
+    writer = TimesWriter(output)
+    writer.add("", "a.parquet", both)
+    writer.add("", "b.parquet", SECOND)
+    writer.flush("", {"a.parquet", "b.parquet"})
+    assert read_times(output, [""]) == {"a.parquet": both, "b.parquet": SECOND}
+    units = json.loads((tmp_path / "_bertsum/times.json").read_text())["units"]
+    assert units["b.parquet"] == [200.0, 3.0, "host:2"]  # as earlier versions read and write it
+
+
 def test_two_runs_at_once_lose_nothing_of_each_other(output: Folder) -> None:
     ours, others = TimesWriter(output), TimesWriter(output)
     ours.add("", "a.parquet", FIRST)
