@@ -1,17 +1,23 @@
 """SIGKILL in a run of two pools: of a replica of each, and of the driver; the bytes of an undisturbed run."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers import tiny_seq2seq
 from helpers.job_helpers import (
+    descendants,
     documents,
     make_checkpoint,
+    result_files,
     start_summarize,
     write,
 )
+from helpers.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
