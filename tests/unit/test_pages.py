@@ -146,7 +146,7 @@ def test_yaml_is_a_configuration(name: str) -> None:
     for block in blocks(TEXTS[name], "yaml"):
         assert any(
             is_valid(config, yaml.safe_load(block))
-            for config in (JobConfig, TrainingConfig, TuningConfig, MonitorConfig)
+            for config in (JobConfig, ThenConfig, TrainingConfig, TuningConfig, MonitorConfig)
         )
 
 
