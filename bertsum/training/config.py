@@ -1,101 +1,30 @@
 """Configuration of a training run: where labelled rows lie, what is trained on them, and how."""
 
 import math
-import re
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from bertsum.config_base import Config
 from bertsum.job_config import ResourcesConfig
-from bertsum.labels.config import LabelsConfig
 from bertsum.model_config import ModelConfig
-from bertsum.schema import TEXT_COLUMN
+from bertsum.training.heads.config import EmbeddingConfig, QueryFitConfig
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.tracking import Tracker
 
-
-class SourceConfig(LabelsConfig):
-    """One labelled set. Each row trains the heads that it has a label for."""
-
-    name: str = Field(description="name of the source in measures and in the model card")
-    train_uri: str | None = Field(
-        None, description="rows to train on: Parquet, or shards of bertsum prepare"
-    )
-    validation_uri: str | None = Field(
-        None, description="rows to measure on, in the same formats; never trained on"
-    )
-    removed_pattern: str | None = Field(
-        None,
-        description="regular expression; what it matches is taken out of each document, like a "
-        "publisher's mark that the model should not lean on",
-    )
-    excerpt_sentences: int | None = Field(
-        None,
-        ge=1,
-        description="take a random excerpt of 1 to this many consecutive sentences of each "
-        "document; default: the whole",
-    )
-    max_documents: int | None = Field(
-        None,
-        ge=1,
-        description="most rows to train on, drawn at random with the run's seed; default: all",
-    )
-    weight: float = Field(1.0, gt=0, description="passes over the source in each epoch")
-    max_windows: int = Field(
-        8, ge=1, description="windows of one document that are read in training, at most"
-    )
-    query_column: str | None = Field(
-        None,
-        description="a text that the row's document answers, such as a question: its vector shall "
-        "be nearer to the document's than to those of other documents",
-    )
-    negatives_column: str | None = Field(
-        None,
-        description="with query_column: documents that look right and are not, as a list of "
-        "strings or as the `matches` of `bertsum match` with the text among candidate_columns",
-    )
-    max_negatives: int = Field(
-        5, ge=1, description="documents of negatives_column that are read of a row: the first ones"
-    )
-    pair_weight_column: str | None = Field(
-        None,
-        description="with query_column: weight of the pair in its loss, such as a number of "
-        "clicks; default: 1",
-    )
-    hold_vectors: bool = Field(
-        False,
-        description="hold the vectors of the source's documents and queries near those from before "
-        "the run; a source may be there for this alone",
-    )
-
-    @property
-    def learns_pairs(self) -> bool:
-        """Whether the encoder learns from its queries."""
-        return self.query_column is not None and self.train_uri is not None
-
-    @model_validator(mode="after")
-    def _pairs_have_queries(self) -> Self:
-        if self.query_column is None and (self.negatives_column or self.pair_weight_column):
-            raise ValueError(
-                "negatives_column and pair_weight_column belong to the pairs of query_column: give "
-                "it, too"
-            )
-        return self
-
-    def _other_labels(self) -> list[str | None]:
-        held = self.text_column if self.hold_vectors else None
-        return [*super()._other_labels(), self.query_column, held]
-
-    @field_validator("removed_pattern")
-    @classmethod
-    def _can_be_compiled(cls, value: str | None) -> str | None:
-        try:
-            # here, before any file is read
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from error
-        return value
+# What a run with a decoder has no use for: other parts that learn, and rates of their own.
+_NOT_WITH_DECODER = (
+    *("new_heads", "trained", "embedding", "query", "vectors_uri"),
+    *("lora_rank", "adapter", "saved_rank", "optimizer", "encoder_learning_rate"),
+    *("head_learning_rate", "weight_decay", "schedule", "warmup_share", "head_warmup_share"),
+    *("summary_weight", "sentiment_weight", "topic_weight", "token_sentiment_weight"),
+    *("candidate_weight", "pair_weight", "hold_weight", "pair_temperature", "label_smoothing"),
+)
+_OTHER_LABELS = (
+    *("sentence_labels_column", "sentiment_column", "sentiment", "aspect_sentiments_column"),
+    *("topic_column", "tokens_column", "entities_column", "query_column", "hold_vectors"),
+)
 
 
 class WorkersConfig(ResourcesConfig):
@@ -129,79 +58,6 @@ class NewEncoderConfig(Config):
         1024, ge=1, description="inner features of each layer's feed-forward network"
     )
     max_position_embeddings: int = Field(512, ge=16, description="tokens of the longest window")
-
-
-class EmbeddingTextsConfig(Config):
-    """Texts without labels, to fit `model.embedding_layers` on."""
-
-    uri: str = Field(description="Parquet file, directory or glob with the texts")
-    text_column: str = Field(TEXT_COLUMN, description="column with the texts")
-    max_rows: int = Field(2000, ge=1, description="most texts, drawn at random with the seed")
-
-
-class EmbeddingPairsConfig(Config):
-    """Pairs of texts of which the first shall find the second by the nearest embedding."""
-
-    uri: str = Field(description="Parquet file, directory or glob with a pair in each row")
-    query_column: str = Field(description="column with what is searched for: title, question")
-    text_column: str = Field(
-        TEXT_COLUMN, description="column with what is to be found: document, answer"
-    )
-    max_rows: int = Field(10_000, ge=1, description="most pairs, drawn at random with the seed")
-
-
-class EmbeddingConfig(Config):
-    """How the matrix of `model.embedding_layers` is fitted at the end of a run."""
-
-    texts: tuple[EmbeddingTextsConfig, ...] = Field(
-        min_length=1, description="texts like those that will be embedded, of training rows"
-    )
-    pairs: tuple[EmbeddingPairsConfig, ...] = Field(
-        (),
-        description="pairs of training rows that the matrix learns from, too, once it is fitted: a "
-        "query nearer to its text than to those of other pairs",
-    )
-    prefix: str = Field(
-        "", description="what the encoder's authors put before a text: `query: ` for E5"
-    )
-    max_tokens: int = Field(
-        256, ge=16, description="tokens of a text that are read, from its beginning"
-    )
-
-
-class QueryPairsConfig(Config):
-    """Documents, a query of each, and what the sentences that answer it shall say."""
-
-    uri: str = Field(description="Parquet file, directory or glob with a pair in each row")
-    query_column: str = Field(description="column with the query: title, question")
-    summary_column: str = Field(description="column with the text that answers it; maybe the same")
-    text_column: str = Field(TEXT_COLUMN, description="column with the document")
-    num_sentences: int = Field(3, ge=1, description="sentences to choose for each query")
-    max_rows: int = Field(500, ge=20, description="most pairs, drawn at random with the seed")
-
-
-class QueryFitConfig(Config):
-    """How it is fitted what importance and a query weigh in the choice of sentences."""
-
-    pairs: tuple[QueryPairsConfig, ...] = Field(
-        min_length=1,
-        description="pairs of training rows: of the sentences of a pair's document and of another "
-        "pair's, those that answer the query are to be chosen",
-    )
-
-
-# What a run with a decoder has no use for: other parts that learn, and rates of their own.
-_NOT_WITH_DECODER = (
-    *("new_heads", "trained", "embedding", "query", "vectors_uri"),
-    *("lora_rank", "adapter", "saved_rank", "optimizer", "encoder_learning_rate"),
-    *("head_learning_rate", "weight_decay", "schedule", "warmup_share", "head_warmup_share"),
-    *("summary_weight", "sentiment_weight", "topic_weight", "token_sentiment_weight"),
-    *("candidate_weight", "pair_weight", "hold_weight", "pair_temperature", "label_smoothing"),
-)
-_OTHER_LABELS = (
-    *("sentence_labels_column", "sentiment_column", "sentiment", "aspect_sentiments_column"),
-    *("topic_column", "tokens_column", "entities_column", "query_column", "hold_vectors"),
-)
 
 
 class TrainingConfig(Config):

@@ -35,11 +35,11 @@ from bertsum.runs.input import Shard, list_input, read_footers, stream_rows
 from bertsum.storage.folder import Folder, mask
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.ragged import split_runs
-from bertsum.training.config import SourceConfig
 from bertsum.training.distributed import part
 from bertsum.training.examples import Example, ExampleFile, Pair
 from bertsum.training.heads.pair_rows import pair_texts, pair_weight, pairs_problem
 from bertsum.training.heads.pair_texts import PairTexts, with_pair_texts
+from bertsum.training.start.source_config import SourceConfig
 
 Row = Mapping[str, Any]  # values of a Parquet row by column, as Arrow gives them to Python
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 import bertsum
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.distributed import world_size
+from bertsum.training.start.source_config import SourceConfig
 
 Measures = Mapping[str, Any]  # nested: numbers by name
 

@@ -26,12 +26,12 @@ from bertsum.model.ranking import CandidateRanker
 from bertsum.model.sums import document_lengths
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.model_config import ModelConfig
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example, select, token_counts
 from bertsum.training.heads.pair_vectors import PairRows, measure_pairs, pair_rows
 from bertsum.training.optimization import forward_batch, head_labels, head_logits
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.tracking import numbers
 
 _BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these

@@ -10,12 +10,13 @@ from torch import distributed
 
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
 from bertsum.training.heads.pair_vectors import with_held_vectors
 from bertsum.training.run import run
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import LabelledSource, answer, calibrate, validate
 from helpers import tiny
 from helpers.rows import training_config

@@ -12,8 +12,8 @@ from helpers.job_helpers import result_files, write
 
 from bertsum.config import SummarizerConfig
 from bertsum.inference.summarizer import Summarizer
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import read_examples
+from bertsum.training.start.source_config import SourceConfig
 from jobs import match
 
 pytestmark = pytest.mark.usefixtures("cluster")

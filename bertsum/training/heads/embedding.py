@@ -29,7 +29,7 @@ from bertsum.model.bert_sum import BertSum
 from bertsum.runs.columns import column_problem, encryption_problem
 from bertsum.runs.input import list_input, read_footers, stream_rows
 from bertsum.text.encoder import DocumentEncoder
-from bertsum.training.config import EmbeddingConfig
+from bertsum.training.heads.config import EmbeddingConfig
 from bertsum.training.heads.pairs import Pairs, index_pairs, learn_from_pairs, recalls
 
 _BATCH_TOKENS = 4096  # of both encoders

@@ -9,7 +9,7 @@ import pyarrow.types as pt
 
 from bertsum.errors import InputError
 from bertsum.schema import is_list, is_text
-from bertsum.training.config import SourceConfig
+from bertsum.training.start.source_config import SourceConfig
 
 Row = Mapping[str, Any]  # values of a Parquet row by column, as Arrow gives them to Python
 

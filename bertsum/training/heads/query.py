@@ -31,7 +31,7 @@ from bertsum.model.bert_sum import BertSum
 from bertsum.model_config import QueryWeights
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.query_words import bm25, query_words
-from bertsum.training.config import QueryFitConfig
+from bertsum.training.heads.config import QueryFitConfig
 from bertsum.training.heads.embedding import read_rows
 
 _BATCH_TOKENS = 4096

@@ -15,11 +15,11 @@ from bertsum.evaluation.worst_examples import ORACLE, WorstExample, summary_of, 
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.ranking import choose_sentences
 from bertsum.text.sentences import Span
-from bertsum.training.config import SourceConfig
 from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example
 from bertsum.training.optimization import head_labels
 from bertsum.training.results.files import PICTURES_DIRECTORY
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import (
     LabelledSource,
     Part,

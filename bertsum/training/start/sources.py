@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from bertsum.config import SummarizerConfig
 from bertsum.model_config import ModelConfig
 from bertsum.text.encoder import DocumentEncoder
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.data import Sampling, read_examples
 from bertsum.training.distributed import gather
 from bertsum.training.examples import ExampleFile, labelled, measurable, summarized
 from bertsum.training.results.log import Report
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import LabelledSource
 
 

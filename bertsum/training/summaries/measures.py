@@ -19,9 +19,9 @@ from bertsum.generation.seq2seq import Seq2Seq
 from bertsum.model.batches import group_documents
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.sentences import split_sentences
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch
 from bertsum.training.examples import Example
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.summaries.loss import answer
 from bertsum.training.summaries.targets import TargetTokenizer
 from bertsum.training.summaries.writer import Writer

@@ -15,10 +15,11 @@ from bertsum.generation.seq2seq import Seq2Seq
 from bertsum.generation.task import Task
 from bertsum.inference.summarizer import Summarizer
 from bertsum.schema import Document
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.distributed import gather
 from bertsum.training.examples import Example, select
 from bertsum.training.optimization import SummedLosses
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.summaries.loss import WritingLoss
 from bertsum.training.summaries.measures import (

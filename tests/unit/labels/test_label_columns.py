@@ -19,9 +19,9 @@ from bertsum.labels.labels import word_labels
 from bertsum.labels.prepare import DocumentsConfig, Preparer, check_labelled
 from bertsum.model.losses import IGNORE
 from bertsum.runs.input import InputFile, Shard
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import read_examples, read_texts
 from bertsum.training.examples import labelled
+from bertsum.training.start.source_config import SourceConfig
 
 TEXT = "The cat sleeps. A dog runs. Market prices rise in the city."
 SENTENCES = ["The cat sleeps.", "A dog runs.", "Market prices rise in the city."]

@@ -15,8 +15,8 @@ from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.errors import InputError
 from bertsum.model.losses import IGNORE
 from bertsum.training import loop as training
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch, read_examples
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import LabelledSource, measure_examples
 
 TAGS = ("O", "positive", "negative", "neutral")

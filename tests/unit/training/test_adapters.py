@@ -17,9 +17,10 @@ from bertsum.errors import ModelError
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training.adapters import RankSchedule, half_products, merge_adapter
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.optimization import LossModule
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import StateStore
 from bertsum.training.validation import LabelledSource, predict_examples
 

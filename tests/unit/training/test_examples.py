@@ -22,9 +22,9 @@ from bertsum.errors import OutputError
 from bertsum.model.losses import IGNORE
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import read_examples
 from bertsum.training.examples import Example, ExampleFile, token_counts
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import VectorStore
 from bertsum.training.validation import LabelledSource, validate
 

@@ -21,7 +21,7 @@ from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training import optimization, validation
 from bertsum.training.adapters import merge_adapter
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.data import Sampling, labelled_batch, read_examples
 from bertsum.training.examples import token_counts
 from bertsum.training.loop import build_model, train
@@ -31,6 +31,7 @@ from bertsum.training.optimization import (
     learning_rate_factor,
     train_step,
 )
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import VectorStore
 from bertsum.training.steps import StepPlan
 from bertsum.training.validation import LabelledSource, predict_examples

@@ -1,7 +1,8 @@
 """A model card says how much was trained on: labelled rows and passes, not the size of a file."""
 
-from bertsum.training.config import SourceConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.model_card import model_card
+from bertsum.training.start.source_config import SourceConfig
 
 
 def test_card_shows_labelled_rows_passes_and_measures():

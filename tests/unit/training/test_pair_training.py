@@ -20,7 +20,6 @@ from bertsum.model.losses import held_loss, pair_loss
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
 from bertsum.training import optimization
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.examples import labelled
 from bertsum.training.heads.pair_texts import with_pair_texts
@@ -30,6 +29,7 @@ from bertsum.training.heads.pair_vectors import (
     with_held_vectors,
 )
 from bertsum.training.optimization import LossModule, make_optimizer, train_step
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import StateStore
 from bertsum.training.validation import LabelledSource, validate
 

@@ -18,8 +18,8 @@ from bertsum.evaluation.rouge import rouge
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model_config import QueryWeights
 from bertsum.schema import Document
-from bertsum.training.config import QueryFitConfig
 from bertsum.training.heads import query as heads
+from bertsum.training.heads.config import QueryFitConfig
 from bertsum.training.heads.query import fit_query, read_query_pairs
 
 

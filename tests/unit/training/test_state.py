@@ -15,9 +15,9 @@ from helpers.rows import summary_rows, training_config
 from bertsum.errors import ConfigError, OutputError
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.config import SourceConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.optimization import LossModule, train_step
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import RunState, StateStore, VectorStore
 from bertsum.training.tracking import numbers
 from bertsum.training.validation import LabelledSource, check_metric, read_metric, validate

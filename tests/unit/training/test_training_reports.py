@@ -25,11 +25,12 @@ from bertsum.labels.labels import class_name, sentence_labels, sentiment_of, top
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import TEMPORARY_PREFIX, Folder
 from bertsum.text.sentences import split_sentences
-from bertsum.training.config import LabelsConfig, SourceConfig, TrainingConfig
+from bertsum.training.config import LabelsConfig, TrainingConfig
 from bertsum.training.data import read_examples
 from bertsum.training.results import checkpoint
 from bertsum.training.results.log import Log
 from bertsum.training.run import claim_output, run
+from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.state import RunState, StateStore, read_log
 from bertsum.training.tracking import Tracking, mlflow_name
 from bertsum.tuning.trials import Trial, TrialStore
