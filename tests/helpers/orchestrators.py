@@ -173,6 +173,7 @@ class Dagster(Processes):
         }
         (home / "dagster.yaml").write_text(json.dumps(settings))
         (home / "definitions.py").write_text(definitions)
+        self.call("dagster", "instance", "migrate")  # makes the tables, which two would at once
 
     def start_all(self) -> None:
         self.start("daemon", "dagster-daemon", "run", "-f", "definitions.py")

@@ -1,34 +1,26 @@
 """One job of an orchestrator on a real Ray job server: found again, sent anew, stopped, and what is told of its end."""
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.job_helpers import documents, read_result, write
+from helpers.orchestrators import TOKEN, job_server, submissions
 from helpers.ray_nodes import Cluster
 from helpers.waiting import wait_until
 
 from bertsum.errors import ConfigError, HeldError, IncompleteError
 from jobs.orchestrators.cluster_job import ClusterJob, _error_of, _Lines
-from jobs.remote.job_server import JobServer
 from jobs.remote.submissions import Rules
 
 DAY = "2026-11-22"
-TOKEN = "another-token-of-forty-characters-in-tests"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> "Iterator[Cluster]":
-    """Two CPUs and a job server that wants a token."""
-    # pytest's own directory has a name that is too long for Ray's sockets
-    directory = Path(tempfile.mkdtemp(prefix="bertsum-ray-"))
-    found = Cluster(directory, num_cpus=2, token=TOKEN)
-    yield found
-    found.stop()
-    shutil.rmtree(directory)
+def cluster() -> Iterator[Cluster]:
+    with job_server() as found:
+        yield found
 
 
 class Asked(threading.Thread):
@@ -47,10 +39,6 @@ class Asked(threading.Thread):
 
     def has_said(self, words: str) -> bool:
         return any(words in line for line in self.lines)
-
-
-def submissions(cluster: Cluster) -> list[str]:
-    return sorted(job.submission_id or "" for job in JobServer(cluster.address, TOKEN).list_jobs())
 
 
 @pytest.mark.slow
@@ -91,7 +79,7 @@ def test_a_night_is_found_again_by_whoever_asks_for_it(
         assert asked.result["submission"] == submission
         assert (asked.result["state"], asked.result["rows_made"]) == ("done", 40)
         assert asked.result["output"] == str(output)
-    assert submissions(cluster) == [submission]
+    assert list(submissions(cluster)) == [submission]
     assert read_result(output)["id"].to_pylist() == list(range(40))
 
     # A retry of the same run is told of the success; who asks anew has the day looked at again.
@@ -120,12 +108,12 @@ def test_a_night_that_failed_is_sent_again_and_one_that_runs_can_be_stopped(
         )  # fmt: skip
 
     (tmp_path / "in").mkdir()
-    before = submissions(cluster)
+    before = submissions(cluster).keys()
     for _ in range(2):
         with pytest.raises(IncompleteError, match="holds no Parquet file yet"):
             night().run(print)
-    added = [name for name in submissions(cluster) if name not in before]
-    assert [name[-2:] for name in added] == ["-1", "-2"]
+    added = submissions(cluster).keys() - before
+    assert {name[-2:] for name in added} == {"-1", "-2"}
     with pytest.raises(ConfigError, match="is not running"):
         night().stop(print)
     with pytest.raises(
