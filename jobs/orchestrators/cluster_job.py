@@ -6,6 +6,7 @@ Neither Airflow nor Dagster is needed here; `airflow_operator` and `dagster_asse
 import contextlib
 import io
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from jobs.remote.job_server import JobServer
 from jobs.remote.shipment import Request
 from jobs.remote.submissions import Rules, Submission, Voice
 from jobs.submit import make_request, progress_of
+
+_stderr_taken = threading.Lock()  # the stream is the process's, and tasks may be threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class ClusterJob:
             arguments += ["--date", self.day, "--json"]
         said = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said):
+            with _stderr_taken, contextlib.redirect_stderr(said):
                 return make_request(self.job, arguments, sorted(set(self.env)))
         except SystemExit as error:
             lines = said.getvalue().strip().splitlines() or ["wrong arguments"]
