@@ -31,7 +31,8 @@ CLASS_HEADS = ("sentiment", "topic", "token_sentiment")
 # in the order of the sums of `LossModule`
 LOSSES = ("summary", *CLASS_HEADS, "candidate", "pair", "held")
 DIVERGED_ADVICE = (
-    "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate"
+    "; the same steps would end so again, so lower encoder_learning_rate and head_learning_rate, "
+    "or with a decoder the rates below it"
 )
 
 
