@@ -12,6 +12,7 @@ from helpers import tiny_seq2seq
 from helpers.job_helpers import (
     descendants,
     documents,
+    kill_all,
     make_checkpoint,
     result_files,
     start_summarize,
@@ -21,12 +22,14 @@ from helpers.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
-ROWS, UNIT_ROWS = 600, 10
+ROWS, UNIT_ROWS = 300, 10
 HOOKS = Path(__file__).parent / "hooks"
 
 
-def make_input(root: Path) -> None:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus, the models, and the file of the second stage."""
+    root = tmp_path_factory.mktemp("two_pools")
     make_checkpoint(root / "model")
     write(documents(ROWS), root / "in" / "documents.parquet", row_group_size=100)
     then = {
@@ -36,6 +39,21 @@ def make_input(root: Path) -> None:
         "resources": {"num_cpus": 1},
     }
     (root / "generate.yaml").write_text(yaml.safe_dump(then))
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path) -> dict[str, bytes]:
+    """The files of a run that nobody disturbs."""
+    job = start(root, root / "undisturbed")
+    try:
+        finish(job)
+    finally:
+        if job.poll() is None:
+            kill_all(job)
+    files = contents(root / "undisturbed")
+    assert len(files) == ROWS // UNIT_ROWS
+    return files
 
 
 def start(root: Path, output: Path, **variables: str) -> "subprocess.Popen[str]":
@@ -54,52 +72,49 @@ def contents(output: Path) -> dict[str, bytes]:
     return {name: (output / name).read_bytes() for name in result_files(output)}
 
 
-def test_a_replica_of_each_pool_and_the_driver_are_killed(
-    tmp_path: Path, jobs: "list[subprocess.Popen[str]]"
+def test_a_replica_of_each_pool_is_killed(
+    root: Path, undisturbed: dict[str, bytes], jobs: "list[subprocess.Popen[str]]"
 ) -> None:
-    make_input(tmp_path)
-    jobs.append(start(tmp_path, tmp_path / "undisturbed"))
-    finish(jobs[0])
-    undisturbed = contents(tmp_path / "undisturbed")
-    assert len(undisturbed) == ROWS // UNIT_ROWS
-
     # the first pool's replica, in its forward pass; Ray starts another, which is held there, too
-    hold, held = tmp_path / "forward", tmp_path / "forward.held"
+    hold, held = root / "forward", root / "forward.held"
     hold.touch()
     paths = f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"
-    output = tmp_path / "replicas"
-    jobs.append(start(tmp_path, output, BERTSUM_TEST_HOLD=str(hold), PYTHONPATH=paths))
-    wait_until(lambda: held.exists() and held.read_text(), "a forward pass", jobs[1])
+    output = root / "replicas"
+    jobs.append(start(root, output, BERTSUM_TEST_HOLD=str(hold), PYTHONPATH=paths))
+    wait_until(lambda: held.exists() and held.read_text(), "a forward pass", jobs[0])
     first = held.read_text()
     os.kill(int(first), signal.SIGKILL)
-    wait_until(lambda: held.read_text() not in ("", first), "another forward pass", jobs[1])
+    wait_until(lambda: held.read_text() not in ("", first), "another forward pass", jobs[0])
     second = held.read_text()
     hold.unlink()
     # then the second pool's, while it writes
-    wait_until(lambda: len(result_files(output)) >= 4, "4 files", jobs[1])
-    replicas = [pid for pid, line in descendants(jobs[1].pid) if "MapWorker" in line]
+    wait_until(lambda: len(result_files(output)) >= 4, "4 files", jobs[0])
+    replicas = [pid for pid, line in descendants(jobs[0].pid) if "MapWorker" in line]
     writing = [pid for pid in replicas if pid != int(second)]
     for pid in writing:
         os.kill(pid, signal.SIGKILL)
     assert len(writing) == 1
     assert len(result_files(output)) < len(undisturbed)
-    printed = finish(jobs[1])
+    printed = finish(jobs[0])
     for pool in ("summarize", "generate"):
         died = [line for line in printed.splitlines() if f"({pool}) is done again" in line]
         assert died, printed
         assert died[0].startswith("a replica's process died; ")
     assert contents(output) == undisturbed
 
-    # the driver: the same command goes on, and what was there is not made again
-    output = tmp_path / "driver"
-    jobs.append(start(tmp_path, output))
-    wait_until(lambda: len(result_files(output)) >= 4, "4 files", jobs[2])
-    os.kill(jobs[2].pid, signal.SIGKILL)
-    jobs[2].wait(LIMIT_SECONDS)
+
+def test_the_driver_is_killed_and_the_same_command_goes_on(
+    root: Path, undisturbed: dict[str, bytes], jobs: "list[subprocess.Popen[str]]"
+) -> None:
+    output = root / "driver"
+    jobs.append(start(root, output))
+    wait_until(lambda: len(result_files(output)) >= 4, "4 files", jobs[0])
+    os.kill(jobs[0].pid, signal.SIGKILL)
+    jobs[0].wait(LIMIT_SECONDS)
     done = {name: (output / name).stat().st_mtime_ns for name in result_files(output)}
     assert not (output / "_SUCCESS").exists()
-    jobs.append(start(tmp_path, output))
-    finish(jobs[3])
+    jobs.append(start(root, output))
+    finish(jobs[1])
     assert contents(output) == undisturbed
     for name, written in done.items():
         assert (output / name).stat().st_mtime_ns == written
@@ -107,5 +122,5 @@ def test_a_replica_of_each_pool_and_the_driver_are_killed(
     for name in result_files(output):
         rows += pq.read_table(output / name, columns=["id"])["id"].to_pylist()
     assert rows == list(range(ROWS))
-    jobs.append(start(tmp_path, output))
-    assert "nothing to do" in finish(jobs[4])
+    jobs.append(start(root, output))
+    assert "nothing to do" in finish(jobs[2])

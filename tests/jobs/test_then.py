@@ -116,6 +116,7 @@ def test_the_rows_are_those_of_two_commands_in_turn(
     assert "--on-existing replace" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_nights_and_days(
     corpus: Path, then: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
