@@ -103,17 +103,10 @@ def make_reading(
         language = values.get(config.language_column)
     convert = to_utf16(text)
     chosen = value("summary_sentences") or []
-    spans = value("summary_spans")
     sentences = value("sentences")
     aspects, targets, keywords = value("aspects"), value("targets"), value("keywords")
     query_scores, query_spans = value("query_scores"), value("query_spans")
-    chosen_spans: list[Span] | None
-    if spans is not None:
-        chosen_spans = _spans(spans)
-    elif sentences is not None and max(chosen, default=-1) < len(sentences):
-        chosen_spans = _spans([sentences[index] for index in chosen])
-    else:
-        chosen_spans = _split_again(text, language or config.language, chosen, value)
+    chosen_spans = _chosen_spans(text, language or config.language, chosen, value)
     sentence_rows: list[SentenceRow] | None = None
     if sentences is not None:
         located = _located(sentences, convert)
@@ -168,6 +161,18 @@ def _cut(query: str | None) -> str | None:
     if query is None or len(query) <= _MOST_QUERY:
         return query
     return f"{query[:_MOST_QUERY]}…"
+
+
+def _chosen_spans(
+    text: str | None, language: str | None, chosen: Sequence[int], value: Callable[[str], Any]
+) -> list[Span] | None:
+    """Where the chosen sentences stand: as OUTPUT says, else by splitting the text again."""
+    spans, sentences = value("summary_spans"), value("sentences")
+    if spans is not None:
+        return _spans(spans)
+    if sentences is not None and max(chosen, default=-1) < len(sentences):
+        return _spans([sentences[index] for index in chosen])
+    return _split_again(text, language, chosen, value)
 
 
 def _split_again(
