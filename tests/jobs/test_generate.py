@@ -16,7 +16,7 @@ from bertsum.generation.generator import Generator
 from bertsum.generation.seq2seq import load_seq2seq
 from bertsum.generation.sources import SENTENCE_SCORES
 from bertsum.inference.summarizer import Summarizer
-from jobs import generate, summarize
+from jobs import generate, report, summarize
 from jobs.engine.work import GenerateWork
 from jobs.submit import make_request
 
@@ -79,6 +79,14 @@ def test_abstracts(
     day = pq.read_table(corpus / "in/dt=2026-11-29/b.parquet", partitioning=None).slice(0, 5)
     (expected,) = generator.stream([day])
     assert result.slice(15, 5).to_pylist() == expected.to_pylist()
+
+    page = corpus / "page.html"
+    assert report.main([str(corpus / "out"), "--html", str(page)]) == 0
+    assert "25 rows, 25 documents" in capsys.readouterr().out
+    data = page.read_text().partition('id="data">')[2].partition("</script>")[0]
+    documents = json.loads(data)["documents"]
+    assert [d["readings"][0].get("summary") for d in documents] == result["abstract"].to_pylist()
+    assert documents[0]["text"] == tiny.text(2, length=5, first=0)
 
     # again: nothing to do; one file lost: the same bytes
     assert generate.main(arguments) == 0
