@@ -61,15 +61,15 @@ class BertsumCluster(dg.ConfigurableResource["BertsumCluster"]):
             return dg.MaterializeResult(metadata=_metadata(task.run(context.log.info)))
         except BertsumError as error:
             raise dg.Failure(str(error), allow_retries=error.exit_code == 1) from error
-        except DagsterExecutionInterruptedError:
-            # A person ended the run, or the machine goes down: then its retry follows the job.
-            status = context.instance.get_run_by_id(context.run_id)
-            if status is not None and status.status is dg.DagsterRunStatus.CANCELING:
-                try:
-                    task.stop(context.log.info)
-                except ConfigError as error:
-                    context.log.info(str(error))
-            raise
+        except DagsterExecutionInterruptedError as interruption:
+            run = context.instance.get_run_by_id(context.run_id)
+            if run is None or run.status is not dg.DagsterRunStatus.CANCELING:
+                raise  # the machine goes down, and the job goes on: a retry follows it
+            try:
+                task.stop(context.log.info)
+            except ConfigError as error:  # it has ended, or was not sent yet
+                context.log.info(str(error))
+            raise dg.Failure("ended by a person", allow_retries=False) from interruption
 
 
 def nightly_asset(

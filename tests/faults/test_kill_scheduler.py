@@ -20,8 +20,7 @@ from helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.faults]
 
-DAY, OTHER_DAY = "2026-11-01", "2026-11-02"
-ROWS, ROWS_PER_UNIT = 6000, 100
+DAY, ROWS, ROWS_PER_UNIT = "2026-11-01", 6000, 100
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +35,11 @@ class Night:
     def __init__(self, root: Path, cluster: Cluster) -> None:
         self.source, self.output, self.cluster = root / "in", root / "out", cluster
         write(documents(ROWS), self.source / f"dt={DAY}" / "a.parquet", row_group_size=500)
-        (self.source / f"dt={DAY}" / "_SUCCESS").touch()
         checkpoint = make_checkpoint(root / "model")
         self._before = submissions(cluster).keys()
         self.arguments = (
             f'"{self.source}", "{self.output}", "--model", "{checkpoint}", '
-            f'"--set", "rows_per_unit={ROWS_PER_UNIT}", "--wait-minutes", "20"'
+            f'"--set", "rows_per_unit={ROWS_PER_UNIT}"'
         )
 
     def submissions(self) -> dict[str, str]:
@@ -155,18 +153,5 @@ def test_dagster(cluster: Cluster, tmp_path: Path) -> None:
         assert dagster.done() == {DAY}
         assert f'"rows_made": {ROWS}' in dagster.log(retry.run_id)
         assert TOKEN not in dagster.log(killed.run_id) + dagster.log(retry.run_id)
-
-        # A person asks for a day whose input is not complete, and ends the run that waits for it.
-        dagster.ask_for(OTHER_DAY)
-        (waiting,) = [run for run in dagster.instance.get_runs() if not run.is_finished]
-        words = "waiting up to 20 minutes"
-        wait_until(lambda: words in dagster.log(waiting.run_id), "it waits", every_seconds=1)
-        assert sorted(night.submissions().values()) == ["RUNNING", "SUCCEEDED"]
-        dagster.instance.run_launcher.terminate(waiting.run_id)
-        wait_until(
-            lambda: sorted(night.submissions().values()) == ["STOPPED", "SUCCEEDED"],
-            "its submission is stopped",
-            every_seconds=1,
-        )
     finally:
         dagster.stop()

@@ -82,7 +82,7 @@ class Processes:
         """Run a command to its end; its output."""
         done = subprocess.run(
             list(map(str, command)), env=self.environment, cwd=self.home, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_SECONDS,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=2 * LIMIT_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -182,12 +182,6 @@ class Dagster(Processes):
         """Ask for a run of the day's partition."""
         tags = json.dumps({"dagster/partition": day})
         self.call("dagster", "job", "launch", *self._job, "--tags", tags)
-
-    def backfill(self, *days: str) -> None:
-        """Ask for a run of each day's partition; they are no more than marked as one group."""
-        self.call(
-            "dagster", "job", "backfill", *self._job, "--noprompt", "--partitions", ",".join(days)
-        )
 
     def done(self) -> set[str]:
         """Days whose partition was materialized."""

@@ -35,7 +35,7 @@ class Location:
         }
         self.names: dict[str, object] = {}
         exec(program("dagster", changes), self.names)
-        self.instance = dg.DagsterInstance.ephemeral()
+        self.instance = dg.DagsterInstance.ephemeral(tempdir=str(root))
 
     def materialize(self, day: str) -> "dg.ExecuteInProcessResult":
         job = self.names["defs"].resolve_job_def("nightly")
@@ -91,6 +91,29 @@ def test_only_what_may_succeed_is_tried_again(location: Location, ray_cluster: C
     assert f"held back from readers: dt={DAYS[1]}: rows: 0; the least is 1" in reason
     assert sent == 1
     assert not list(location.output.rglob("_SUCCESS"))
+
+
+@pytest.mark.parametrize("is_ended_by_a_person", [True, False])
+def test_a_run_that_is_interrupted(
+    is_ended_by_a_person: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops its submission if a person ends it, and leaves it running if its machine goes down."""
+    from jobs.orchestrators.cluster_job import ClusterJob
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    location = Location(tmp_path, tmp_path / "model", "http://127.0.0.1:1")
+    stopped: list[str] = []
+
+    def interrupt(job: ClusterJob, log: object) -> None:
+        if is_ended_by_a_person:
+            (run,) = location.instance.get_runs()
+            location.instance.report_run_canceling(run)
+        raise dg.DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(ClusterJob, "run", interrupt)
+    monkeypatch.setattr(ClusterJob, "stop", lambda job, log: stopped.append(str(job.day)))
+    assert not location.materialize(DAYS[0]).success
+    assert stopped == [DAYS[0]] * is_ended_by_a_person
 
 
 def test_who_asks_is_the_run_that_was_asked_for() -> None:
