@@ -21,11 +21,12 @@ from bertsum.checkpoints.config import read_config
 from bertsum.config_base import load_config
 from bertsum.errors import ConfigError, InputError, ModelError, OutputError
 from bertsum.evaluation.report import evaluation_report
+from bertsum.labels.config import LabelsConfig
 from bertsum.labels.labels import class_name, sentence_labels, sentiment_of, topic_of
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import TEMPORARY_PREFIX, Folder
 from bertsum.text.sentences import split_sentences
-from bertsum.training.config import LabelsConfig, TrainingConfig
+from bertsum.training.config import TrainingConfig
 from bertsum.training.data import read_examples
 from bertsum.training.results import checkpoint
 from bertsum.training.results.log import Log
