@@ -12,7 +12,7 @@ dg = pytest.importorskip("dagster", reason="Dagster is not installed: pip instal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
-DAYS = ["2026-11-01", "2026-11-02"]
+DAYS = [f"2026-10-{day:02}" for day in range(1, 31)]  # all are over
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ class Location:
         changes = {
             '"s3://lake/news", "s3://lake/summaries"': arguments,
             "http://head:8265": address,
+            'start_date="2026-11-01"': f'start_date="{DAYS[0]}"',
             '["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]': "[]",
             "max_retries=3, delay=300": "max_retries=1, delay=0",
         }
@@ -53,8 +54,11 @@ def location(
 
 
 @pytest.mark.slow
-def test_days_are_partitions(location: Location, ray_cluster: Cluster) -> None:
-    for index, day in enumerate(DAYS[:2]):
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("num_days", [2, pytest.param(30, marks=pytest.mark.faults)])
+def test_days_are_partitions(num_days: int, location: Location, ray_cluster: Cluster) -> None:
+    sent = submissions(ray_cluster).keys()
+    for index, day in enumerate(DAYS[:num_days]):
         write(documents(12, first_id=12 * index), location.source / f"dt={day}" / "a.parquet")
         result = location.materialize(day)
         assert result.success
@@ -66,10 +70,11 @@ def test_days_are_partitions(location: Location, ray_cluster: Cluster) -> None:
         assert shown["dagster/uri"] == str(location.output)
         assert submissions(ray_cluster)[shown["submission"]] == "SUCCEEDED"
     made = location.instance.get_materialized_partitions(dg.AssetKey("summaries"))
-    assert made == set(DAYS[:2])
-    assert read_result(location.output)["id"].to_pylist() == list(range(24))
+    assert made == set(DAYS[:num_days])
+    assert len(submissions(ray_cluster).keys() - sent) == num_days
+    assert read_result(location.output)["id"].to_pylist() == list(range(12 * num_days))
     logged = [entry.user_message for entry in location.instance.all_logs(result.run_id)]
-    assert any("published dt=2026-11-02: 12 rows" in line for line in logged)
+    assert any(f"published dt={day}: 12 rows" in line for line in logged)
     assert TOKEN not in repr(location.instance.all_logs(result.run_id))
 
 
