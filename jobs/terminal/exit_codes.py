@@ -46,7 +46,7 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
     farewell = _Farewell(after_interrupt)
     try:
         with _ended_by_signals(farewell):
-            code = action()
+            code = _with_signals(action)
             sys.stdout.flush()  # at exit Python would complain of a pipe whose reader has left
             return code
     except BertsumError as error:
@@ -73,6 +73,19 @@ def guard(action: Callable[[], int], after_interrupt: str = "interrupted") -> in
                 stream.flush()
             except OSError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _with_signals(action: Callable[[], int]) -> int:
+    """Run `action`. Raises a signal's exception as itself, also where C code has changed it.
+
+    `ray.wait` may return while the exception is set: Python makes a SystemError of that.
+    """
+    try:
+        return action()
+    except SystemError as error:
+        if isinstance(error.__cause__, _Interrupted | Terminated):
+            raise error.__cause__ from None
+        raise
 
 
 def prepare_streams() -> None:

@@ -196,6 +196,35 @@ def test_a_signal_whose_exception_a_library_drops(
     assert capfd.readouterr().err == f"{ending}; goes on\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 1, "terminated; goes on"), (signal.SIGINT, 130, "interrupted; goes on")],
+)
+def test_a_signal_while_c_code_returns(
+    number: signal.Signals, code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Which goes on with the exception set, as `ray.wait` does."""
+
+    def action() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        except BaseException as error:
+            raise SystemError("returned a result with an exception set") from error
+        return 0
+
+    assert guard(action, "interrupted; goes on") == code
+    assert capfd.readouterr().err == f"{said}\n"
+
+
+def test_another_error_of_c_code_is_a_bug(capfd: pytest.CaptureFixture[str]) -> None:
+    def action() -> int:
+        raise SystemError("bad call")
+
+    assert guard(action) == 1
+    assert "SystemError: bad call" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
 def test_a_signal_whose_exception_python_drops(
     number: signal.Signals, code: int, capfd: pytest.CaptureFixture[str]
