@@ -55,7 +55,7 @@ from bertsum.training.results.checkpoint import (
     saved_delta,
 )
 from bertsum.training.results.files import MEASURES_FILE, RUN_FILE, dump
-from bertsum.training.results.log import Log, Report
+from bertsum.training.results.log import Report, open_log
 from bertsum.training.results.measured import find_worst
 from bertsum.training.results.written import check_losses, write_pictures, write_reports
 from bertsum.training.start.record import choose_format, read_record
@@ -208,17 +208,14 @@ def _take_steps(
     say: Report,
 ) -> None:
     """Train the model, and log it in OUTPUT."""
-    store = StateStore(output, config.kept_checkpoints)
-    log = Log(output, store, config, say)
     is_lora = config.lora_rank is not None and config.adapter == "lora"
     on_gpu = next(model.parameters()).device.type == "cuda"
     can_be_half = is_lora and config.dtype == "bfloat16" and on_gpu
-    try:
-        with half_products(model) if can_be_half else nullcontext():
-            training.train(model, sources, config, log.add, store, before_save=log.flush)
-        log.close()
-    finally:
-        log.close_trackers()  # this process may go on to another run
+    with (
+        open_log(output, config, say) as (store, log),
+        half_products(model) if can_be_half else nullcontext(),
+    ):
+        training.train(model, sources, config, log.add, store, before_save=log.flush)
 
 
 def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> Iterator[str]:

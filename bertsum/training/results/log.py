@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from bertsum.masking import mask_values
 from bertsum.storage.folder import Folder
@@ -70,3 +71,17 @@ class Log:
     def close_trackers(self) -> None:
         """End the run in all trackers, however it ended."""
         self._tracking.close()
+
+
+@contextmanager
+def open_log(
+    output: Folder, config: TrainingConfig, report: Report
+) -> Iterator[tuple[StateStore, Log]]:
+    """The states and the log of the steps that are taken inside; closed at their end."""
+    store = StateStore(output, config.kept_checkpoints)
+    log = Log(output, store, config, report)
+    try:
+        yield store, log
+        log.close()
+    finally:
+        log.close_trackers()  # this process may go on to another run

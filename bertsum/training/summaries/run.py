@@ -25,11 +25,10 @@ from bertsum.training.model_card import model_card, run_facts
 from bertsum.training.new_encoder import encoder_uri
 from bertsum.training.results.checkpoint import write_files
 from bertsum.training.results.files import MEASURES_FILE, REPORT_FILE, dump
-from bertsum.training.results.log import Log, Report
+from bertsum.training.results.log import Report, open_log
 from bertsum.training.results.written import check_losses, write_pictures
 from bertsum.training.start.record import choose_format
 from bertsum.training.start.sources import read_sources
-from bertsum.training.state import StateStore
 from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.summaries.measures import measures_of, source_report, worst_rows
 from bertsum.training.summaries.objective import WritingObjective
@@ -113,13 +112,8 @@ def _take_steps(
     say: Report,
 ) -> None:
     """Train the model, and log it in OUTPUT."""
-    store = StateStore(output, config.kept_checkpoints)
-    log = Log(output, store, config, say)
-    try:
+    with open_log(output, config, say) as (store, log):
         take_steps(objective, sources, config, log.add, store, before_save=log.flush)
-        log.close()
-    finally:
-        log.close_trackers()  # this process may go on to another run
 
 
 def _describe_cuts(source: LabelledSource, objective: WritingObjective) -> str:
