@@ -1,5 +1,6 @@
-"""How far a run is: a moving bar on a terminal, a line from time to time elsewhere."""
+"""How far a run is: a bar on a terminal, one line in a notebook, lines from time to time elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from jobs.terminal.log_lines import is_json, json_line
 
 _LINE_SECONDS = 10.0
+_NOTEBOOK_SECONDS = 0.5
+# ipykernel tells commands of a notebook (`!bertsum ...`) by these that their terminal is a page
+_NOTEBOOK = {"TERM": "xterm-color", "CLICOLOR": "1", "GIT_PAGER": "cat"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,16 @@ class Tally:
 
 
 class Bar:
-    """A moving bar on a terminal, a line now and then elsewhere."""
+    """A moving bar on a terminal, one line in a notebook, a line now and then elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, markup=False)
-        self._is_moving = self.console.is_terminal and not is_json()
-        self._shown_at = -_LINE_SECONDS
+        is_terminal = self.console.is_terminal and not is_json()
+        self._in_notebook = is_terminal and _NOTEBOOK.items() <= os.environ.items()
+        self._is_moving = is_terminal and not self._in_notebook
+        self._seconds = _NOTEBOOK_SECONDS if self._in_notebook else _LINE_SECONDS
+        self._shown_at = -self._seconds
+        self._width = 0  # of the line that the next one is laid over
         self._progress = Progress(
             SpinnerColumn(),
             TaskProgressColumn(),
@@ -58,9 +66,11 @@ class Bar:
     ) -> None:
         if self._is_moving:
             self._progress.stop()
+        self._lay_over("")
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        self._lay_over("")
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         sys.stdout.flush()
 
@@ -82,14 +92,23 @@ class Bar:
         now = time.monotonic()
         if self._is_moving:
             self._progress.update(self._task, completed=completed, total=total, description=text)
-        elif now - self._shown_at >= _LINE_SECONDS:
+        elif now - self._shown_at >= self._seconds:
             self._shown_at = now
             if is_json():
                 numbers = {"completed": completed, "total": total, **(values or {})}
                 done = json_line("progress", text, **numbers)
                 print(done, file=self.console.file, flush=True)
+            elif self._in_notebook:
+                self._lay_over(text if line is None else line)
             else:
                 self.say(text if line is None else line)
+
+    def _lay_over(self, text: str) -> None:
+        """Write a line in place of the one before, which a page does not erase."""
+        if text or self._width:
+            padded = "\r" + text.ljust(self._width) + "\r" * (not text)
+            print(padded, end="", file=self.console.file, flush=True)
+        self._width = len(text)
 
 
 class Display(Bar):

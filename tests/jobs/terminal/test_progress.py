@@ -260,3 +260,37 @@ def test_silence_is_an_error_whether_the_monitor_answers_or_not(
             poll_while(lambda: True, watch)
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def as_a_page_shows(written: str) -> list[str]:
+    """The lines of a notebook's output: `\\r` goes back, later characters replace earlier ones, nothing is erased."""
+    lines = []
+    for written_line in written.split("\n"):
+        shown = ""
+        for part in written_line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+def test_a_notebook_has_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TERM": "xterm-color", "CLICOLOR": "1", "GIT_PAGER": "cat"}.items():
+        monkeypatch.setenv(name, value)  # as ipykernel does
+    now = 100.0
+    monkeypatch.setattr("jobs.terminal.progress.time", SimpleNamespace(monotonic=lambda: now))
+    output = StringIO()
+    with Display(70, 0, Console(file=output, force_terminal=True, width=80)) as display:
+        display.show(Tally(), "reading the first documents")
+        now += 1
+        display.show(Tally(10, 1000), "")
+        assert as_a_page_shows(output.getvalue()) == [" 14% 10/70 documents"]
+        now += 0.1  # too early for another one
+        display.show(Tally(11, 1100), "")
+        assert as_a_page_shows(output.getvalue()) == [" 14% 10/70 documents"]
+        now += 2
+        display.say("unit 3 is tried again")
+        display.show(Tally(31, 3100), "")
+        line = " 44% 31/70 documents, 10.0 documents/s, 1.0k tokens/s, 0:04 left"
+        assert as_a_page_shows(output.getvalue()) == ["unit 3 is tried again", line]
+    assert as_a_page_shows(output.getvalue()) == ["unit 3 is tried again", ""]
+    assert "\x1b" not in output.getvalue()
