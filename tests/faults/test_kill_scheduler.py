@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,56 @@ def test_dagster(cluster: Cluster, tmp_path: Path) -> None:
         assert TOKEN not in dagster.log(killed.run_id) + dagster.log(retry.run_id)
     finally:
         dagster.stop()
+
+
+@pytest.mark.timeout(3600)
+def test_thirty_days_in_airflow(cluster: Cluster, tmp_path: Path) -> None:
+    """Killed with a third of them done: each day is green, of one submission, and has its rows once."""
+    pytest.importorskip("airflow", reason="Airflow is not installed: pip install '.[airflow]'")
+    days = [f"2026-10-{number:02}" for number in range(1, 31)]
+    source, output = tmp_path / "in", tmp_path / "out"
+    for index, day in enumerate(days):
+        write(documents(12, first_id=12 * index), source / f"dt={day}" / "a.parquet")
+    checkpoint, before = make_checkpoint(tmp_path / "model"), submissions(cluster).keys()
+    changes = {
+        '"s3://lake/news", "s3://lake/summaries"': f'"{source}", "{output}", "--model", "{checkpoint}"',
+        "start_date=datetime(2026, 11, 1)": "start_date=datetime(2026, 10, 1), end_date=datetime(2026, 10, 30, 3)",
+        '["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]': "[]",
+        "timedelta(minutes=5)": "timedelta(seconds=1)",
+    }
+    airflow = Airflow(tmp_path / "airflow", program("airflow", changes), cluster)
+
+    def green() -> list[str]:
+        return [day for day, (state, _) in sorted(airflow.tasks().items()) if state == "success"]
+
+    def wait_for(num_days: int) -> None:
+        while (done := len(green())) < num_days:
+            wait_until(partial(is_more, done), f"day {done + 1} is done", every_seconds=1)
+
+    def is_more(num_days: int) -> bool:
+        return len(green()) > num_days
+
+    def written() -> dict[str, int]:
+        return {name: (output / name).stat().st_mtime_ns for name in result_files(output)}
+
+    try:
+        airflow.start_all()
+        wait_for(10)
+        wait_until(
+            lambda: "RUNNING" in submissions(cluster).values(), "the next runs", every_seconds=0.5
+        )
+        airflow.kill("scheduler")
+        before_kill = written()
+        airflow.start("scheduler", "airflow", "scheduler")
+        wait_for(30)
+    finally:
+        airflow.stop()
+    assert green() == days
+    found = submissions(cluster)
+    sent = [found[name] for name in found.keys() - before]
+    assert sent == ["SUCCEEDED"] * 30
+    assert read_result(output)["id"].to_pylist() == list(range(12 * 30))
+    assert len(list(output.rglob("_SUCCESS"))) == 30
+    after = written()
+    assert len(after) == 30  # a day is one unit
+    assert before_kill.items() <= after.items()
