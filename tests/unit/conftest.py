@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from helpers import tiny
+from helpers.browser import CHROMIUM, chromium
 
 import bertsum
 from bertsum.checkpoints.checkpoint import save_checkpoint
@@ -34,6 +35,15 @@ def checkpoint(tmp_path_factory):
 def family(tmp_path_factory):
     """Directory of a family with tiny random models; not to be written to."""
     return tiny.family(tmp_path_factory.mktemp("family") / "model")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A tab of Chromium, whose size and colours each page sets anew."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on PATH")
+    with chromium() as page:
+        yield page
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """The page in a real headless Chromium: clicks, keys, filters, hostile rows, contrast, sizes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.browser import CHROMIUM, CONTRAST, Page, chromium
+from helpers.browser import CHROMIUM, CONTRAST, Page
 from helpers.report_runs import CONFIG, Run, predict, write_documents
 
 from bertsum.runs.records import Job
@@ -44,12 +43,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [str(root / "a"), "--compare", str(root / "b")]
     assert main([*command, "--html", str(root / "compared.html"), "--documents", "600"]) == 0
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with chromium() as page:
-        yield page
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Pages of training runs and evaluations, from what lies in their directories."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import CHROMIUM, CONTRAST, Page, chromium
+from helpers.browser import CHROMIUM, CONTRAST, Page
 
 from bertsum.errors import OutputError
 from bertsum.evaluation.report import class_report, rouge_report
@@ -103,12 +102,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(path: Path, values: object) -> None:
     path.write_text(json.dumps(values))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with chromium() as page:
-        yield page
 
 
 @pytest.fixture(params=["training", "evaluation"])

@@ -1,12 +1,12 @@
 """Reports of `generate` and `match`: what was written beside its source, and nearest candidates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.browser import CHROMIUM, CONTRAST, Page, chromium
+from helpers.browser import CHROMIUM, CONTRAST, Page
 from helpers.report_runs import Run
 
 from bertsum import read_results
@@ -141,12 +141,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("written", "matched"):
         assert main([str(root / name), "--html", str(root / f"{name}.html")]) == 0
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with chromium() as page:
-        yield page
 
 
 @pytest.fixture

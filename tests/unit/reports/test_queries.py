@@ -1,13 +1,12 @@
 """Queries in a report and in a notebook: what was asked, what answers it, and hostile questions."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.browser import CHROMIUM, CONTRAST, Page, chromium
+from helpers.browser import CHROMIUM, CONTRAST, Page
 from helpers.report_runs import Run, predict, span
 
 from bertsum import read_results, show
@@ -54,12 +53,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Run(root / "in", root / "out", predict=answer, job=Job("m", "d", CONFIG)).run()
     assert main([str(root / "out"), "--html", str(root / "report.html")]) == 0
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with chromium() as page:
-        yield page
 
 
 @pytest.fixture

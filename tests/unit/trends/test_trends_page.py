@@ -1,13 +1,12 @@
 """The page in a real headless Chromium: hostile names, alarms, groups, filters, a phone, the dark."""
 
 import json
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.browser import CHROMIUM, Page, chromium
+from helpers.browser import Page
 
 from bertsum.trends.alarms import Rules, find_alarms
 from bertsum.trends.config import TrendsConfig
@@ -71,14 +70,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "trends.html"
     path.write_bytes(render_trends(TRENDS, trends_values(TRENDS)).encode("utf-8"))
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on PATH")
-    with chromium() as page:
-        yield page
 
 
 @pytest.fixture
