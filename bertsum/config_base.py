@@ -7,10 +7,17 @@ plain dicts and validated once by `load_config`. Nothing changes a config afterw
 import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bertsum.errors import ConfigError
 
@@ -21,6 +28,17 @@ class Config(BaseModel):
     """Base of all configuration: frozen; unknown keys and huge numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, field: ValidationInfo) -> object:
+        # Python takes true for 1
+        if isinstance(value, bool):
+            kind = cls.model_fields[field.field_name or ""].annotation
+            kinds = {kind, *get_args(kind)}
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError("a number is expected")
+        return value
 
     @model_validator(mode="after")
     def _numbers_can_be_used(self) -> Self:

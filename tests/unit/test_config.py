@@ -58,6 +58,8 @@ def test_values_are_yaml() -> None:
         ),
         ("rows_per_unit=0", ["rows_per_unit", "greater than or equal to 1", "given: 0"]),
         ("rows_per_unit=many", ["rows_per_unit", "'many'"]),
+        ("rows_per_unit=true", ["rows_per_unit", "a number is expected", "True"]),
+        ("resources.num_gpus=no", ["resources.num_gpus", "a number is expected", "False"]),
         ("rows_per_unit.x=1", ["rows_per_unit"]),
         ("summarizer=[1", ["summarizer=[1", "not YAML"]),
         ("nothing", ["--set takes key=value", "nothing"]),
