@@ -25,7 +25,7 @@ FAMILY_FILE = "family.json"
 MemberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 BaseLanguage = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z]{2,8}$"),
+    StringConstraints(pattern=r"^[a-z]{2,3}$"),
     AfterValidator(lambda code: base_language(code) or code),  # zho is zh, as in the rows
 ]
 

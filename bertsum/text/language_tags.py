@@ -3,6 +3,8 @@
 Corpora write the same language as `zh-CN`, `zho` or `chi`; rules and models know it as `zh`.
 """
 
+import re
+
 # A line is a code of two letters and those of three that stand for the same language: ISO 639-2, of
 # which some have two, and of ISO 639-3 the standard variety that texts are tagged with (cmn, arb).
 # Also no language that the detector names by three letters (als, which it takes for Alemannic).
@@ -42,10 +44,16 @@ _SHORT_CODES: dict[str, str] = {}  # by each code of three letters
 for _entry in _CODES.replace("\n", "|").split("|"):
     _short, *_long_codes = _entry.split() or [""]
     _SHORT_CODES |= dict.fromkeys(_long_codes, _short)
+_CODE = re.compile("[a-z]{2,3}")
 _NO_LANGUAGE = frozenset({"und", "mul"})  # BCP 47: undetermined, several
 
 
 def base_language(tag: str | None) -> str:
-    """The language of a tag: zh of zh-CN, zh_Hans, ZH, zho and chi. Empty where it names none."""
+    """The language of a tag: zh of zh-CN, zh_Hans, ZH, zho and chi. Empty where it names none.
+
+    `English` is no code, and names none: taken for one, it would be a language that nobody knows.
+    """
     language = (tag or "").replace("_", "-").partition("-")[0].strip().lower()
+    if not _CODE.fullmatch(language):
+        return ""
     return "" if language in _NO_LANGUAGE else _SHORT_CODES.get(language, language)

@@ -22,7 +22,7 @@ from bertsum.text.language_tags import base_language
         # languages without a code of two letters
         *[("yue", "yue"), ("ceb", "ceb"), ("als", "als")],
         *[("", ""), (None, ""), ("und", ""), ("mul", ""), (" ", "")],
-        ("no such language", "no such language"),
+        *[("English", ""), ("no such language", ""), ("1", ""), ("e", "")],
     ],
 )
 def test_the_language_of_a_tag(tag: str | None, language: str) -> None:
