@@ -64,6 +64,11 @@ def text(options: TextOptions) -> int:
     short |= snippet_overrides(options.snippet)
     given = [override(key, value) for key, value in short.items() if value is not None]
     config = load_config(SummarizerConfig, options.config, [*options.settings, *given])
+    for key in ("language_column", "query_column", "targets_column"):
+        if (column := getattr(config, key)) is not None:
+            # perhaps of a file for `summarize`
+            reason = "a single text has no columns"
+            print(f"warning: {key}={column} is ignored: {reason}", file=sys.stderr)
     document = _read(options.file)
     directory = resolve(options.model)
     config = with_outputs(config, directory)

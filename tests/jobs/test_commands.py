@@ -69,6 +69,17 @@ def test_norwegian_is_a_language(checkpoint: Path) -> None:
     assert json.loads(written.stdout)["language"] == "no"
 
 
+def test_a_text_has_no_columns(checkpoint: Path) -> None:
+    command = ("text", "-", "--model", checkpoint, "--json")
+    plain = run_without_ray(*command, text="The cat sleeps.")
+    found = run_without_ray(*command, "--set", "language_column=lang", text="The cat sleeps.")
+    assert (plain.returncode, found.returncode, plain.stderr) == (0, 0, "")
+    assert found.stderr == (
+        "warning: language_column=lang is ignored: a single text has no columns\n"
+    )
+    assert json.loads(found.stdout)["summary"] == json.loads(plain.stdout)["summary"]
+
+
 def test_people_read_that_a_text_is_mixed(checkpoint: Path) -> None:
     command = ("text", "-", "--model", checkpoint, "--set", "mixed=1e-9")
     shown = run_without_ray(*command, text="The cat sleeps. A bird sees the river.")
