@@ -146,7 +146,11 @@ class BertSum(nn.Module):
                     f"{num_layers} layers"
                 )
             self.embedding = nn.Linear(len(config.embedding_layers) * hidden_size, hidden_size)
-            # it is fitted in closed form (training/heads/embedding.py), not by steps
+            # Until it is fitted (training/heads/embedding.py) it gives the last layer as it is. Steps
+            # leave it alone, but where vectors are held to those of the encoder before training.
+            nn.init.zeros_(self.embedding.bias)
+            nn.init.zeros_(self.embedding.weight)
+            nn.init.eye_(self.embedding.weight[:, -hidden_size:])
             self.embedding.requires_grad_(False)
 
     def forward(

@@ -19,7 +19,14 @@ _NOT_WITH_DECODER = (
     *("lora_rank", "adapter", "saved_rank", "optimizer", "encoder_learning_rate"),
     *("head_learning_rate", "weight_decay", "schedule", "warmup_share", "head_warmup_share"),
     *("summary_weight", "sentiment_weight", "topic_weight", "token_sentiment_weight"),
-    *("candidate_weight", "pair_weight", "hold_weight", "pair_temperature", "label_smoothing"),
+    *(
+        "candidate_weight",
+        "pair_weight",
+        "hold_weight",
+        "hold_to",
+        "pair_temperature",
+        "label_smoothing",
+    ),
 )
 _OTHER_LABELS = (
     *("sentence_labels_column", "sentiment_column", "sentiment", "aspect_sentiments_column"),
@@ -223,7 +230,13 @@ class TrainingConfig(Config):
         1.0,
         ge=0,
         description="factor of the loss of held vectors (hold_vectors): 1 - cosine to the vector "
-        "from before the run, a mean over texts",
+        "of hold_to, a mean over texts",
+    )
+    hold_to: Literal["start", "encoder"] = Field(
+        "start",
+        description="whose vectors are held: those of the model as the run finds it, or of "
+        "`encoder`, before any training; to these the matrix of model.embedding_layers learns to "
+        "lead, too",
     )
     pair_temperature: float = Field(
         0.05, gt=0, description="cosines are divided by it before the softmax of the loss of pairs"
@@ -308,6 +321,12 @@ class TrainingConfig(Config):
     def learns_pairs(self) -> bool:
         """Whether the encoder learns from pairs of a query and a document."""
         return any(source.learns_pairs for source in self.sources)
+
+    @property
+    def learns_matrix(self) -> bool:
+        """Whether the embedding's matrix learns in steps, beside the encoder."""
+        holds = any(source.hold_vectors and source.train_uri for source in self.sources)
+        return holds and self.hold_to == "encoder"
 
     @property
     def has_steps(self) -> bool:
@@ -428,7 +447,8 @@ class TrainingConfig(Config):
         is_new = bool(self.model.embedding_layers) and (
             self.start_from is None or "embedding" in self.new_heads
         )
-        if self.embedding is None and (is_new or self.trained == "embedding"):
+        is_missed = is_new and not self.learns_matrix
+        if self.embedding is None and (is_missed or self.trained == "embedding"):
             raise ValueError(
                 "model.embedding_layers need a matrix, fitted on texts: give them with "
                 "embedding.texts"

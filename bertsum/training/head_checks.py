@@ -116,7 +116,8 @@ def check_embedding(model: BertSum, config: TrainingConfig) -> None:
             "embedding fits a matrix on model.embedding_layers, which start_from lacks: let it "
             "begin anew (new_heads: [embedding])"
         )
-    changes_encoder = config.trained == "all" and not config.learns_pairs
+    learns_along = config.learns_pairs or config.learns_matrix
+    changes_encoder = config.trained == "all" and not learns_along
     if config.embedding is None and model.embedding is not None and changes_encoder:
         raise ConfigError(
             "start_from has an embedding head, which fits the encoder as it is, and trained: all "

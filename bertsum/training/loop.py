@@ -164,6 +164,8 @@ def open_encoder(model: BertSum, config: TrainingConfig) -> None:
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
     add_adapter(model, config)
+    if config.learns_matrix and model.embedding is not None:
+        model.embedding.requires_grad_(True)
 
 
 def freeze(model: BertSum, trained: str) -> None:

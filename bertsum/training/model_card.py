@@ -79,7 +79,7 @@ def model_card(
     for name, source in by_name.items():
         # A source may be there only to measure on.
         if counts.get(name):
-            labels = _labels(source, writes=config.decoder is not None)
+            labels = _labels(source, config)
             row = f"| {name} | {counts[name]:,} | {source.weight:g} | {labels} |"
             sources.append(row)
     parts = ["# Model card", *facts]
@@ -141,13 +141,10 @@ def _table(header: str, rows: Sequence[str]) -> str:
     return "\n".join([header, *rows])
 
 
-def _labels(source: SourceConfig, *, writes: bool) -> str:
-    """Which labels the rows of a source have, and what was done to its texts.
-
-    `writes`: whether a decoder learns.
-    """
+def _labels(source: SourceConfig, config: TrainingConfig) -> str:
+    """Which labels the rows of a source have, and what was done to its texts."""
     labels = []
-    if writes:
+    if config.decoder is not None:
         labels.append("summaries, word for word")
     elif source.sentence_labels_column:
         labels.append("sentences, as given")
@@ -170,7 +167,8 @@ def _labels(source: SourceConfig, *, writes: bool) -> str:
         weights = ", weighted" if source.pair_weight_column else ""
         labels.append(f"queries of its documents{negatives}{weights}")
     if source.hold_vectors:
-        labels.append("vectors held near those from before")
+        whose = "from before" if config.hold_to == "start" else f"of `{config.encoder}`"
+        labels.append(f"vectors held near those {whose}")
     if source.removed_pattern:
         labels.append(f"without what matches `{source.removed_pattern}`")
     if source.excerpt_sentences:

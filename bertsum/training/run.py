@@ -165,7 +165,7 @@ def run(
     if config.trained != "all":
         training.freeze(model, config.trained)
         sources = _with_vectors(model, sources, config, vectors, say)
-    sources = _with_held_vectors(model, sources, config.dtype)
+    sources = _with_held_vectors(model, sources, config, say)
     if config.has_steps:
         _take_steps(model, sources, config, output, say)
     merge_adapter(model)
@@ -306,16 +306,24 @@ def _with_vectors(
 
 
 def _with_held_vectors(
-    model: BertSum, sources: Iterable[LabelledSource], dtype: str
-) -> list[LabelledSource]:
-    """The sources with the vectors to hold of their training rows: those of the model as it is.
+    model: BertSum, sources: Sequence[LabelledSource], config: TrainingConfig, say: Report
+) -> Sequence[LabelledSource]:
+    """The sources with the vectors to hold of their training rows.
 
     A run that goes on computes them again, before it takes up the weights of its checkpoint.
     """
+    if not any(source.config.hold_vectors for source in sources):
+        return sources
+    start = time.monotonic()
+    if config.hold_to == "encoder":
+        shape = model.config.model_copy(update={"embedding_layers": ()})
+        encoder, _ = load_encoder(config.encoder)
+        model = BertSum(encoder, shape).to(next(model.parameters()).device)
     completed = []
     for source in sources:
         train = source.train
         if source.config.hold_vectors:
-            train = with_held_vectors(model, train, dtype)
+            train = with_held_vectors(model, train, config.dtype)
         completed.append(LabelledSource(source.config, train, source.validation))
+    say({"message": f"vectors to hold: made in {time.monotonic() - start:.0f} s"})
     return completed

@@ -225,6 +225,35 @@ def test_an_encoder_learns_from_pairs_through_the_matrix_of_its_start(data, star
     assert is_right.mean() == pytest.approx(measures["recall_at_1"]["mean"])
 
 
+def test_an_encoder_that_learns_is_held_to_the_one_before_training(data, start):
+    """What it has lost comes back while it learns labels; the matrix learns beside it, and no texts are fitted on."""
+    texts = [tiny.text(2, 6, first=11 * i + 1) for i in range(20)]  # not those that are held
+    before = cosine_to_the_encoder(start, texts)
+    reviews = {"name": "reviews", "train_uri": "reviews.parquet", "sentiment_column": "label"}
+    held = {"name": "texts", "train_uri": "texts.parquet", "text_column": "title"}
+    values = {
+        "start_from": str(start),
+        "new_heads": ["embedding"],
+        "sources": [reviews, held | {"hold_vectors": True}],
+        "embedding": None,
+        "lora_rank": 8,
+        "encoder_learning_rate": 5e-3,
+        "head_learning_rate": 5e-3,
+        "epochs": 8,
+    }
+    with pytest.raises(ValidationError, match="need a matrix"):
+        train(data, **values)
+    train(data, hold_to="encoder", **values)
+    after = cosine_to_the_encoder(data / "out", texts)
+    assert before < 0.9
+    assert 1 - after < (1 - before) / 2
+    matrix = load_checkpoint(data / "out")[0].embedding.weight
+    last_layer_alone = torch.eye(32, 64).roll(32, dims=1)
+    assert 0.01 < (matrix - last_layer_alone).abs().max() < 1
+    card = (data / "out" / "model_card.md").read_text()
+    assert f"vectors held near those of `{ENCODER}`" in card
+
+
 def test_the_layers_of_the_start_count(data, start):
     train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
     (data / "out").rename(data / "fitted")
