@@ -213,8 +213,14 @@ class BertSum(nn.Module):
             )
         return logits
 
+    def embed(self, batch: Batch) -> Tensor:
+        """[B, H] the embedding of each document alone, of length 1."""
+        layers = self.config.embedding_layers
+        tokens, features = self._encode(batch, layers)
+        return self._embed(features if layers else self._pool(tokens, batch), batch)[0]
+
     def heads(self, vectors: Tensor, batch: Batch) -> Logits:
-        """Do the same from [S, H] sentence vectors, without encoder and head over tokens."""
+        """The same from [S, H] sentence vectors, without encoder and head over tokens."""
         counts = batch.num_sentences
         return Logits(
             sentence_logits=self.summarization(vectors, batch.surface, counts),

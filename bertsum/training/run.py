@@ -306,24 +306,24 @@ def _with_vectors(
 
 
 def _with_held_vectors(
-    model: BertSum, sources: Sequence[LabelledSource], config: TrainingConfig, say: Report
-) -> Sequence[LabelledSource]:
+    model: BertSum, sources: list[LabelledSource], config: TrainingConfig, say: Report
+) -> list[LabelledSource]:
     """The sources with the vectors to hold of their training rows.
 
     A run that goes on computes them again, before it takes up the weights of its checkpoint.
     """
     if not any(source.config.hold_vectors for source in sources):
         return sources
-    start = time.monotonic()
     if config.hold_to == "encoder":
         shape = model.config.model_copy(update={"embedding_layers": ()})
         encoder, _ = load_encoder(config.encoder)
         model = BertSum(encoder, shape).to(next(model.parameters()).device)
     completed = []
     for source in sources:
-        train = source.train
-        if source.config.hold_vectors:
+        start, train = time.monotonic(), source.train
+        if source.config.hold_vectors and len(train):
             train = with_held_vectors(model, train, config.dtype)
+            seconds = time.monotonic() - start
+            say({"message": f"{source.config.name}: vectors to hold ({seconds:.0f} s)"})
         completed.append(LabelledSource(source.config, train, source.validation))
-    say({"message": f"vectors to hold: made in {time.monotonic() - start:.0f} s"})
     return completed

@@ -38,7 +38,7 @@ def embed_documents(model: BertSum, documents: Sequence[EncodedDocument], dtype:
     for group in group_documents(documents, _BATCH_TOKENS):
         batch = make_batch(documents, group).to(device)
         with autocast(device, dtype):
-            embedded = model(batch, document_vectors=True).document_vectors
+            embedded = model.embed(batch)
         vectors[batch.documents] = embedded.float().cpu().numpy()
     return vectors
 
