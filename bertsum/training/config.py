@@ -24,6 +24,7 @@ _NOT_WITH_DECODER = (
         "pair_weight",
         "hold_weight",
         "hold_to",
+        "hold_prefix",
         "pair_temperature",
         "label_smoothing",
     ),
@@ -237,6 +238,10 @@ class TrainingConfig(Config):
         description="whose vectors are held: those of the model as the run finds it, or of "
         "`encoder`, before any training; to these the matrix of model.embedding_layers learns to "
         "lead, too",
+    )
+    hold_prefix: str = Field(
+        "",
+        description="with hold_to: encoder, what its authors put before a text: `query: ` for E5",
     )
     pair_temperature: float = Field(
         0.05, gt=0, description="cosines are divided by it before the softmax of the loss of pairs"

@@ -23,6 +23,7 @@ from bertsum.masking import mask_values
 from bertsum.model.bert_sum import BertSum
 from bertsum.model_config import ModelConfig
 from bertsum.storage.folder import Folder
+from bertsum.text.encoder import EncodedDocument
 from bertsum.training import loop as training
 from bertsum.training.adapters import half_products, merge_adapter
 from bertsum.training.config import TrainingConfig
@@ -36,8 +37,9 @@ from bertsum.training.head_checks import (
     learned_classes,
 )
 from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
-from bertsum.training.heads.pair_vectors import with_held_vectors
+from bertsum.training.heads.pair_vectors import FloatArray, embed_documents, with_held_vectors
 from bertsum.training.heads.query import fit_query, read_query_pairs
+from bertsum.training.heads.untrained import UntrainedEncoder
 from bertsum.training.model_card import model_card, run_facts
 from bertsum.training.new_encoder import (
     ENCODER_DIRECTORY,
@@ -45,7 +47,7 @@ from bertsum.training.new_encoder import (
     encoder_uri,
     make_encoder,
 )
-from bertsum.training.optimization import head_labels
+from bertsum.training.optimization import autocast, head_labels
 from bertsum.training.results.checkpoint import (
     SavedDelta,
     Tokenizer,
@@ -65,6 +67,7 @@ from bertsum.training.summaries.run import run_with_decoder
 from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
 VECTORS_DIRECTORY = "vectors"
+_HELD_TOKENS = 256  # as many as the matrix of an embedding is fitted on
 
 # These say how a run is carried out and not what it makes, so they may change when it resumes.
 _FREE_KEYS = (
@@ -314,15 +317,21 @@ def _with_held_vectors(
     """
     if not any(source.config.hold_vectors for source in sources):
         return sources
+    device = next(model.parameters()).device
     if config.hold_to == "encoder":
-        shape = model.config.model_copy(update={"embedding_layers": ()})
-        encoder, _ = load_encoder(config.encoder)
-        model = BertSum(encoder, shape).to(next(model.parameters()).device)
+        untrained = UntrainedEncoder(config.encoder, config.hold_prefix, _HELD_TOKENS, device)
+
+    def embed(documents: Sequence[EncodedDocument]) -> FloatArray:
+        if config.hold_to == "encoder":
+            with autocast(device, config.dtype):
+                return untrained.embed([document.text for document in documents])
+        return embed_documents(model, documents, config.dtype)
+
     completed = []
     for source in sources:
         start, train = time.monotonic(), source.train
         if source.config.hold_vectors and len(train):
-            train = with_held_vectors(model, train, config.dtype)
+            train = with_held_vectors(train, embed)
             seconds = time.monotonic() - start
             say({"message": f"{source.config.name}: vectors to hold ({seconds:.0f} s)"})
         completed.append(LabelledSource(source.config, train, source.validation))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from bertsum.training.config import TrainingConfig
 from bertsum.training.data import read_examples
 from bertsum.training.distributed import rank
 from bertsum.training.examples import ExampleFile
-from bertsum.training.heads.pair_vectors import with_held_vectors
+from bertsum.training.heads.pair_vectors import embed_documents, with_held_vectors
 from bertsum.training.run import run
 from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import LabelledSource, answer, calibrate, validate
@@ -50,7 +51,10 @@ def train_part(directory: Path, values: dict) -> dict:
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
     sources = [
-        replace(source, train=with_held_vectors(model, source.train, "float32"))
+        replace(
+            source,
+            train=with_held_vectors(source.train, partial(embed_documents, model, dtype="float32")),
+        )
         for source in read_sources(directory, config)
     ]
     log: list[dict] = []

@@ -18,21 +18,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.checkpoints.encoder_delta import MAX_WHOLE_WEIGHT
 from bertsum.errors import InputError
 from bertsum.inference.reader import document_encoder
 from bertsum.labels.columns import python_values
 from bertsum.masking import mask
-from bertsum.model.batches import group_by_length, group_documents, make_batch
+from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.runs.columns import column_problem, encryption_problem
 from bertsum.runs.input import list_input, read_footers, stream_rows
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training.heads.config import EmbeddingConfig
 from bertsum.training.heads.pairs import Pairs, index_pairs, learn_from_pairs, recalls
+from bertsum.training.heads.untrained import UntrainedEncoder
 
-_BATCH_TOKENS = 4096  # of both encoders
+_BATCH_TOKENS = 4096
 _HELD_OUT = 10  # each tenth text chooses the penalty and is measured on
 # of the mean variance of a feature: from hardly any to a matrix that is almost zero
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -80,7 +80,8 @@ def fit_embedding(
     of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
     scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
     x = (of_layers / scales[:, None]).reshape(x.shape)
-    y = _encoder_vectors(encoder, all_texts, config)
+    untrained = UntrainedEncoder(encoder, config.prefix, config.max_tokens)
+    y = untrained.embed(all_texts).astype(np.float64)
     is_held_out = np.arange(len(all_texts)) % _HELD_OUT == 0
     best, best_penalty = -1.0, 0.0
     for penalty in _PENALTIES:
@@ -217,20 +218,3 @@ def _features(
         batch = make_batch(documents, group).to(device)
         features[batch.documents] = model.embedding_features(batch).cpu().numpy()
     return features
-
-
-@torch.inference_mode()
-def _encoder_vectors(source: str, texts: Sequence[str], config: EmbeddingConfig) -> Matrix:
-    """[N, H] the mean of the last hidden states of each text, of length 1."""
-    encoder, tokenizer = load_encoder(source)
-    encoder.train(False)
-    prefixed = [config.prefix + text for text in texts]
-    ids = tokenizer(prefixed, truncation=True, max_length=config.max_tokens)["input_ids"]
-    vectors = np.zeros((len(texts), encoder.config.hidden_size))
-    for group in group_by_length([len(row) for row in ids], _BATCH_TOKENS):
-        batch = tokenizer.pad({"input_ids": [ids[index] for index in group]}, return_tensors="pt")
-        hidden = encoder(**batch).last_hidden_state  # [B, L, H]
-        is_text = batch["attention_mask"].unsqueeze(2)
-        means = (hidden * is_text).sum(1) / is_text.sum(1)
-        vectors[group] = torch.nn.functional.normalize(means, dim=1).numpy()
-    return vectors

@@ -1,6 +1,6 @@
 """Vectors of documents by a model as it is: to hold them during a run, and to measure pairs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,15 +43,16 @@ def embed_documents(model: BertSum, documents: Sequence[EncodedDocument], dtype:
     return vectors
 
 
-def with_held_vectors(model: BertSum, examples: Sequence[Example], dtype: str) -> ExampleFile:
-    """The examples with the vectors to hold, of the model as it is before the run."""
+def with_held_vectors(
+    examples: Sequence[Example], embed: Callable[[Sequence[EncodedDocument]], FloatArray]
+) -> ExampleFile:
+    """The examples with the vectors to hold, [N, H] of length 1 as `embed` gives them."""
 
     def completed() -> Iterator[Example]:
         for start in range(0, len(examples), _CHUNK):
             chunk = list(examples[start : start + _CHUNK])
             held = [example.texts[:2] if example.is_held else [] for example in chunk]
-            documents = [document for texts in held for document in texts]
-            vectors = embed_documents(model, documents, dtype)
+            vectors = embed([document for texts in held for document in texts])
             first = 0
             for example, texts in zip(chunk, held, strict=True):
                 own = vectors[first : first + len(texts)]

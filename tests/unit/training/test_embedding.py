@@ -23,6 +23,7 @@ from bertsum.errors import ConfigError, InputError
 from bertsum.inference.summarizer import Summarizer
 from bertsum.storage.folder import Folder
 from bertsum.training.heads.embedding import ridge
+from bertsum.training.heads.untrained import UntrainedEncoder
 from bertsum.training.run import run
 
 NUM_TEXTS = 300
@@ -103,6 +104,21 @@ def cosine_to_the_encoder(directory: Path, texts: list[str]) -> float:
         expected = hidden.mean(0).numpy()
         cosines.append(np.dot(prediction.embedding, expected) / np.linalg.norm(expected))
     return float(np.mean(cosines))
+
+
+def test_the_untrained_encoder_reads_the_beginning_behind_its_prefix(base):
+    texts = [tiny.text(1 + i, 6, first=11 * i) for i in range(5)]
+    found = UntrainedEncoder(ENCODER, "the cat ", 12).embed(texts)
+    encoder, tokenizer = load_encoder(ENCODER)
+    encoder.eval()
+    for text, vector in zip(texts, found, strict=True):
+        ids = tokenizer("the cat " + text)["input_ids"]
+        assert len(ids) > 8
+        row = torch.tensor([ids if len(ids) <= 12 else [*ids[:11], ids[-1]]])  # [SEP] stays
+        with torch.no_grad():
+            mean = encoder(row).last_hidden_state[0].mean(0)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
+    assert UntrainedEncoder(ENCODER, "", 12).embed([]).shape == (0, 32)
 
 
 def test_a_run_without_steps_leads_vectors_back(data, start):

@@ -3,6 +3,7 @@
 import math
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,10 @@ def read(tmp_path, columns: dict, **values):
 def config(**values):
     defaults = {"sources": [SOURCE], "model": {"sentiment_labels": []}, "max_batch_tokens": 2000}
     return training_config(**(defaults | values))
+
+
+def held(examples, model):
+    return with_held_vectors(examples, partial(embed_documents, model, dtype="float32"))
 
 
 def make_model(**values):
@@ -238,7 +243,7 @@ def test_several_batches_learn_what_one_learns(tmp_path):
         pair_weight_column="clicks",
         hold_vectors=True,
     )
-    examples = list(with_held_vectors(make_model(), read_rows, "float32"))
+    examples = list(held(read_rows, make_model()))
     moved = [replace(one, held_vectors=np.roll(one.held_vectors, 1, axis=1)) for one in examples]
     # a text that is in several batches is held in each, which makes another mean of what is held
     whole, gradients = step(moved, parts=1, hold_weight=0)
@@ -290,7 +295,7 @@ def learn(tmp_path, steps: int, *, store=None, stop_at: int | None = None, **val
     model = make_model()
     examples = read(tmp_path, rows(), hold_vectors=source["hold_vectors"])
     if source["hold_vectors"]:
-        examples = with_held_vectors(model, examples, "float32")
+        examples = held(examples, model)
     lines: list[dict] = []
 
     def log(line: dict) -> None:
