@@ -148,10 +148,9 @@ class BertSum(nn.Module):
             self.embedding = nn.Linear(len(config.embedding_layers) * hidden_size, hidden_size)
             # Until it is fitted (training/heads/embedding.py) it gives the last layer as it is. Steps
             # leave it alone, but where vectors are held to those of the encoder before training.
-            nn.init.zeros_(self.embedding.bias)
-            nn.init.zeros_(self.embedding.weight)
-            nn.init.eye_(self.embedding.weight[:, -hidden_size:])
             self.embedding.requires_grad_(False)
+            self.embedding.bias.zero_()
+            self.embedding.weight.zero_()[:, -hidden_size:].fill_diagonal_(1)
 
     def forward(
         self,
