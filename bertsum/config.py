@@ -12,6 +12,15 @@ from bertsum.errors import ConfigError
 from bertsum.schema import DEFAULT_OUTPUTS, TEXT_COLUMN, OutputGroup, fold, prediction_schema
 
 
+def check_language(language: str | None) -> str | None:
+    """The language as it is. Raises ValueError where it is no code, which nobody would heed."""
+    if language and not re.fullmatch(r"\s*[A-Za-z]{2,3}\s*([-_].*)?", language):
+        raise ValueError(
+            f"a language is a code of ISO 639, like en, de or zh-TW, and not {language!r}"
+        )
+    return language
+
+
 class SelectionConfig(Config):
     """How many of the best sentences make the summary."""
 
@@ -278,16 +287,7 @@ class RowConfig(Config):
                 raise ValueError(f"a target must have a letter or a digit, and {name!r} has none")
         return targets
 
-    @field_validator("language", mode="after")
-    @classmethod
-    def _language_is_a_code(cls, language: str | None) -> str | None:
-        # Of a family, every tag that no member lists goes to the member for all other languages, so
-        # `English` would be read by a model that is worse at English.
-        if language and not re.fullmatch(r"\s*[A-Za-z]{2,3}\s*([-_].*)?", language):
-            raise ValueError(
-                f"a language is a code of ISO 639, like en, de or zh-TW, and not {language!r}"
-            )
-        return language
+    _language_is_a_code = field_validator("language", mode="after")(check_language)
 
     @model_validator(mode="after")
     def _has_what_to_resemble(self) -> Self:

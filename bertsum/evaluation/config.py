@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import ClassVar, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import SelectionConfig, SummarizerConfig, Topics
+from bertsum.config import SelectionConfig, SummarizerConfig, Topics, check_language
 from bertsum.evaluation.baselines import BM25, Baseline, with_query
 from bertsum.job_config import BATCH_TOKENS, BatchTokens, RunConfig
 from bertsum.labels.config import LabelsConfig
@@ -67,6 +67,8 @@ class EvaluationConfig(LabelsConfig):
         "same_column",
         "summary_query_column",
     }
+
+    _language_is_a_code = field_validator("language", mode="after")(check_language)
 
     @model_validator(mode="after")
     def _has_what_to_compare_with(self) -> Self:

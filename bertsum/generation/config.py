@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from bertsum.config import NamesConfig
+from bertsum.config import NamesConfig, check_language
 from bertsum.config_base import Config
 from bertsum.errors import ConfigError
 from bertsum.job_config import BATCH_TOKENS, BatchTokens, JobConfig, ResourcesConfig, RunConfig
@@ -128,6 +128,8 @@ class GenerateConfig(Config):
         "of what names results, since a text may be another one in another batch",
     )
     decoding: DecodingConfig = DecodingConfig()
+
+    _language_is_a_code = field_validator("language", mode="after")(check_language)
 
     @field_validator("translate_to", mode="after")
     @classmethod

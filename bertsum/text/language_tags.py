@@ -54,6 +54,6 @@ def base_language(tag: str | None) -> str:
     `English` is no code, and names none: taken for one, it would be a language that nobody knows.
     """
     language = (tag or "").replace("_", "-").partition("-")[0].strip().lower()
-    if not _CODE.fullmatch(language):
+    if language in _NO_LANGUAGE or not _CODE.fullmatch(language):
         return ""
-    return "" if language in _NO_LANGUAGE else _SHORT_CODES.get(language, language)
+    return _SHORT_CODES.get(language, language)

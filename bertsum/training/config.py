@@ -19,15 +19,8 @@ _NOT_WITH_DECODER = (
     *("lora_rank", "adapter", "saved_rank", "optimizer", "encoder_learning_rate"),
     *("head_learning_rate", "weight_decay", "schedule", "warmup_share", "head_warmup_share"),
     *("summary_weight", "sentiment_weight", "topic_weight", "token_sentiment_weight"),
-    *(
-        "candidate_weight",
-        "pair_weight",
-        "hold_weight",
-        "hold_to",
-        "hold_prefix",
-        "pair_temperature",
-        "label_smoothing",
-    ),
+    *("candidate_weight", "pair_weight", "hold_weight", "hold_to", "hold_prefix"),
+    *("pair_temperature", "label_smoothing"),
 )
 _OTHER_LABELS = (
     *("sentence_labels_column", "sentiment_column", "sentiment", "aspect_sentiments_column"),
@@ -328,10 +321,14 @@ class TrainingConfig(Config):
         return any(source.learns_pairs for source in self.sources)
 
     @property
+    def holds_vectors(self) -> bool:
+        """Whether vectors of training rows are held."""
+        return any(source.hold_vectors and source.train_uri for source in self.sources)
+
+    @property
     def learns_matrix(self) -> bool:
         """Whether the embedding's matrix learns in steps, beside the encoder."""
-        holds = any(source.hold_vectors and source.train_uri for source in self.sources)
-        return holds and self.hold_to == "encoder"
+        return self.holds_vectors and self.hold_to == "encoder"
 
     @property
     def has_steps(self) -> bool:
@@ -424,8 +421,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _pairs_reach_the_encoder(self) -> Self:
-        holds = any(source.hold_vectors and source.train_uri for source in self.sources)
-        if self.trained != "all" and (self.learns_pairs or holds):
+        if self.trained != "all" and (self.learns_pairs or self.holds_vectors):
             raise ValueError(
                 "query_column and hold_vectors are for an encoder that learns (trained: all); with "
                 "embedding.pairs the matrix of the embedding alone learns from pairs"
@@ -435,6 +431,17 @@ class TrainingConfig(Config):
                 "embedding fits the matrix to the vectors from before the run, which would undo "
                 "what the encoder learns from query_column: give one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _held_to_what_there_is(self) -> Self:
+        if self.hold_to == "encoder" and (not self.holds_vectors or self.encoder == "new"):
+            raise ValueError(
+                "hold_to: encoder needs a source with hold_vectors and train_uri, and an encoder "
+                "that has learned; `new` has random weights"
+            )
+        if self.hold_prefix and self.hold_to == "start":
+            raise ValueError("hold_prefix belongs to hold_to: encoder")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from bertsum.config import SelectionConfig, SummarizerConfig
 from bertsum.config_base import Config, load_config
 from bertsum.errors import ConfigError
+from bertsum.evaluation.config import EvaluationConfig
+from bertsum.generation.config import GenerateConfig
 from bertsum.job_config import JobConfig
 from bertsum.model_config import ModelConfig
 from bertsum.training.config import TrainingConfig
@@ -89,6 +91,12 @@ def test_a_wrong_override_is_named_with_what_is_allowed(override: str, parts: li
 @pytest.mark.parametrize("tag", ["en", "EN", "de_DE.UTF-8", "zh-Hant-TW", "cmn", "und", " fr ", ""])
 def test_a_tag_of_a_language(tag: str) -> None:
     assert SummarizerConfig(language=tag).language == tag
+
+
+@pytest.mark.parametrize("kind", [SummarizerConfig, GenerateConfig, EvaluationConfig])
+def test_a_language_is_a_code(kind: type[Config]) -> None:
+    with pytest.raises(ConfigError, match=r"ISO 639.*'English'"):
+        load_config(kind, None, ["language=English"])
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "a: [", "just text"])

@@ -258,6 +258,9 @@ def test_an_encoder_that_learns_is_held_to_the_one_before_training(data, start):
     }
     with pytest.raises(ValidationError, match="need a matrix"):
         train(data, **values)
+    for wrong in ({"hold_prefix": "query: "}, {"hold_to": "encoder", "sources": [reviews]}):
+        with pytest.raises(ValidationError, match=r"hold_to: encoder"):
+            train(data, **(values | {"new_heads": [], "model": {}} | wrong))
     train(data, hold_to="encoder", **values)
     after = cosine_to_the_encoder(data / "out", texts)
     assert before < 0.9
