@@ -21,7 +21,16 @@ import numpy.typing as npt
 
 from bertsum.model.text_marks import count_marks
 from bertsum.text.encoder import EncodedDocument
-from bertsum.text.ragged import bounds, is_run_start, offsets, ranges, run_numbers, split_runs
+from bertsum.text.ragged import (
+    bounds,
+    is_run_start,
+    key_type,
+    offsets,
+    ranges,
+    run_numbers,
+    sort_runs,
+    split_runs,
+)
 from bertsum.text.surface_features import LEAD_SENTENCES, SMALLEST_RARITY
 
 FloatArray = npt.NDArray[np.float32]
@@ -248,7 +257,10 @@ def _keep_new(
         return kept
     sentence = run_numbers(stops - starts)
     trigrams = ((ids[:-2] << id_bits | ids[1:-1]) << id_bits | ids[2:]) << index_bits
-    trigrams = np.sort((trigrams | sentence[2:])[sentence[:-2] == sentence[2:]])
+    is_inside = sentence[:-2] == sentence[2:]
+    trigrams = (trigrams | sentence[2:])[is_inside]
+    first_sentences = bounds(num_best)
+    sort_runs(trigrams, np.searchsorted(sentence[2:][is_inside], first_sentences))
     trigrams = trigrams[is_run_start(trigrams)]
     sentence = trigrams & (1 << index_bits) - 1
     trigrams >>= index_bits
@@ -263,7 +275,6 @@ def _keep_new(
     entries_of_rank = split_runs(by_rank, np.bincount(rank[sentence], minlength=len(ranks)))
     seen = np.zeros(len(trigrams), np.bool_)
     num_kept = np.zeros(len(num_best), np.int64)
-    first_sentences = bounds(num_best)[:-1]
     for r, entries in zip(ranks, entries_of_rank, strict=True):
         holder, held = document[entries], trigram[entries]
         counts = np.bincount(holder, minlength=len(num_best))
@@ -272,7 +283,7 @@ def _keep_new(
         keeps &= (num_kept < most) & (r < num_best)
         seen[held[keeps[holder]]] = True
         num_kept += keeps
-        kept[first_sentences[keeps] + r] = True
+        kept[first_sentences[:-1][keeps] + r] = True
     return kept
 
 
@@ -394,18 +405,19 @@ class _Weights:
         lead_bit = 1 << rows.most
         bits = np.where(row < 0, 0, 1 << row) | np.where(index < LEAD_SENTENCES, lead_bit, 0)
 
-        # One number for each (document, token, bits) makes one sort of numbers find equal tokens.
+        # One number for each (token, bits) makes a sort of a document's numbers find equal tokens.
         token_bits, num_bits = int(text.ids.max(initial=0)).bit_length(), rows.most + 1
-        high = text.document_of_sentence << token_bits + num_bits | bits  # [S]
-        keys = np.repeat(high, text.num_tokens) | text.ids << num_bits  # [T]
-        keys.sort()
-        document_token = keys >> num_bits
-        starts = np.flatnonzero(is_run_start(document_token))  # [V]
+        dtype = key_type(token_bits + num_bits)
+        keys = np.repeat(bits.astype(dtype), text.num_tokens)  # [T]
+        keys |= text.ids.astype(dtype) << num_bits
+        document_bounds = text.token_bounds[text.sentence_bounds]
+        sort_runs(keys, document_bounds)
+        ids = keys >> num_bits
+        starts = np.flatnonzero(is_run_start(ids, document_bounds))  # [V]
         occurrences = np.diff(starts, append=len(keys))
         masks = np.bitwise_or.reduceat(keys, starts) & (1 << num_bits) - 1
-        document_token = document_token[starts]
-        document, ids = document_token >> token_bits, document_token & (1 << token_bits) - 1
-        rarity = np.sqrt(ids / vocabulary_size)
+        document = run_numbers(np.diff(np.searchsorted(starts, document_bounds)))
+        rarity = np.sqrt(ids[starts] / vocabulary_size)
         logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))
         weights = [rarity, rarity * logarithms[occurrences - 1], rarity * (masks >= lead_bit)]
         cell = document << rows.most | masks & lead_bit - 1

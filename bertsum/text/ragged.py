@@ -9,7 +9,8 @@ Sentences of documents are such runs, and tokens of sentences.
     offsets(counts)       [0, 1, 0, 1, 2]   of each item, its index in its run
     ranges([7, 1], [9, 2])   [7, 8, 1]      all numbers of each [start, stop), range after range
 
-Equal values that stand together are runs, too: `is_run_start([3, 3, 5])` is [True, False, True].
+Equal values that stand together are runs, too: `is_run_start([3, 3, 5])` is [True, False, True]. They
+end where one of the runs above ends: `is_run_start([3, 3, 5], [0, 1, 3])` is [True, True, True].
 """
 
 from collections.abc import Sequence
@@ -53,12 +54,31 @@ def ranges(starts: LongArray, stops: LongArray) -> LongArray:
     return numbers
 
 
-def is_run_start(values: npt.NDArray[Item]) -> npt.NDArray[np.bool_]:
-    """[n] whether each value is the first, or another one than that before it."""
+def is_run_start(
+    values: npt.NDArray[Item], run_bounds: LongArray | None = None
+) -> npt.NDArray[np.bool_]:
+    """[n] whether each value is the first, of all or of its run, or another than that before it."""
     is_start = np.ones(len(values), np.bool_)
     # np.diff would make two arrays of integers on the way
     np.not_equal(values[1:], values[:-1], out=is_start[1:])
+    if run_bounds is not None:
+        is_start[run_bounds[run_bounds < len(values)]] = True
     return is_start
+
+
+def sort_runs(values: npt.NDArray[Item], run_bounds: LongArray) -> None:
+    """Sort each run in place.
+
+    For runs of documents it takes a quarter of the time of one sort of all, which leaves the
+    caches, and with four bytes a value a tenth.
+    """
+    for start, stop in pairwise(run_bounds.tolist()):
+        values[start:stop].sort()
+
+
+def key_type(num_bits: int) -> type[np.int32] | type[np.int64]:
+    """The narrower type that holds numbers of so many bits: see `sort_runs`."""
+    return np.int32 if num_bits < 32 else np.int64
 
 
 def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.text.ragged import is_run_start, offsets, run_numbers
+from bertsum.text.ragged import bounds, is_run_start, key_type, offsets, sort_runs
 
 LEAD_SENTENCES = 3  # with which news says what matters
 SMALLEST_RARITY = 1e-3  # a sum of rarities that something is divided by is never below it
@@ -105,29 +105,31 @@ def _sum_over_tokens(
     vocabulary_size: int,
 ) -> _Sums:
     """Compute the sums from what `surface_features` takes."""
-    document = run_numbers(num_sentences)  # [S]
-    # One number for each (document, token, sentence) makes one sort of numbers find what is equal.
-    token_sentences = run_numbers(sentence_tokens)  # [T]
-    sentence_bits, token_bits = len(document).bit_length(), vocabulary_size.bit_length()
-    high = document << token_bits + sentence_bits | np.arange(len(document))  # [S]
-    keys = high[token_sentences] | ids.astype(np.int64) << sentence_bits
-    keys.sort()
-    starts = np.flatnonzero(is_run_start(keys))  # [D] pairs (sentence, token)
+    sentence_bounds = bounds(num_sentences)  # [B + 1]
+    token_bounds = bounds(sentence_tokens)[sentence_bounds]  # [B + 1]
+    # One number for each (token, sentence) makes a sort of a document's numbers find what is equal.
+    index = offsets(num_sentences)  # [S]
+    sentence_bits = int(num_sentences.max(initial=0)).bit_length()
+    dtype = key_type(sentence_bits + vocabulary_size.bit_length())
+    keys = np.repeat(index.astype(dtype), sentence_tokens)  # [T]
+    keys |= ids.astype(dtype) << sentence_bits
+    sort_runs(keys, token_bounds)
+    starts = np.flatnonzero(is_run_start(keys, token_bounds))  # [D] pairs (sentence, token)
     keys = keys[starts]
-    sentence = keys & (1 << sentence_bits) - 1
+    pair_bounds = np.searchsorted(starts, token_bounds)  # [B + 1]
+    first_sentence = np.repeat(sentence_bounds[:-1], np.diff(pair_bounds))  # [D] of its document
+    sentence = first_sentence + (keys & (1 << sentence_bits) - 1)
     # A group is the pairs of one token in one document, which stand together.
-    document_token = keys >> sentence_bits
-    is_first = is_run_start(document_token)
+    token = keys >> sentence_bits
+    is_first = is_run_start(token, pair_bounds)
     group = np.cumsum(is_first) - 1  # [D]
     first_pairs = np.flatnonzero(is_first)  # [G]
     num_holders = np.diff(first_pairs, append=len(keys))  # [G] sentences that have the token
     occurrences = np.diff(starts[first_pairs], append=len(ids))  # [G] in the document
-    token = document_token[first_pairs] & (1 << token_bits) - 1
-    weight = np.sqrt(np.arange(vocabulary_size) / vocabulary_size)[token]  # [G]
+    weight = np.sqrt(np.arange(vocabulary_size) / vocabulary_size)[token[first_pairs]]  # [G]
     logarithms = np.log(np.arange(1, occurrences.max(initial=1) + 1))  # of 1, 2, ...
-    is_lead = offsets(num_sentences) < LEAD_SENTENCES  # [S]
-    in_lead = is_lead[sentence]  # [D]
-    num_leads = np.bincount(group[in_lead], minlength=len(token))  # [G]
+    in_lead = (index < LEAD_SENTENCES)[sentence]  # [D]
+    num_leads = np.bincount(group[in_lead], minlength=len(weight))  # [G]
     is_shared = num_leads[group] > in_lead  # [D] by another sentence of the lead
     weights = weight[group]  # [D]
 
