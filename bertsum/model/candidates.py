@@ -24,8 +24,8 @@ from bertsum.text.encoder import EncodedDocument
 from bertsum.text.ragged import (
     bounds,
     is_run_start,
-    key_type,
     offsets,
+    pack_pairs,
     ranges,
     run_numbers,
     sort_runs,
@@ -403,13 +403,14 @@ class _Weights:
         row[rows.sentences + text.sentence_bounds[rows.document]] = rows.row
         # The bits of a sentence: that of its row, if any, and behind all rows that of the lead.
         lead_bit = 1 << rows.most
-        bits = np.where(row < 0, 0, 1 << row) | np.where(index < LEAD_SENTENCES, lead_bit, 0)
+        bits = np.zeros(num_sentences, np.int64)
+        bits[row >= 0] = 1 << row[row >= 0]
+        bits[index < LEAD_SENTENCES] |= lead_bit
 
         # One number for each (token, bits) makes a sort of a document's numbers find equal tokens.
         token_bits, num_bits = int(text.ids.max(initial=0)).bit_length(), rows.most + 1
-        dtype = key_type(token_bits + num_bits)
-        keys = np.repeat(bits.astype(dtype), text.num_tokens)  # [T]
-        keys |= text.ids.astype(dtype) << num_bits
+        of_tokens = np.repeat(bits, text.num_tokens)  # [T]
+        keys = pack_pairs(text.ids, of_tokens, high_bits=token_bits, low_bits=num_bits)
         document_bounds = text.token_bounds[text.sentence_bounds]
         sort_runs(keys, document_bounds)
         ids = keys >> num_bits

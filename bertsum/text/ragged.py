@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 LongArray = npt.NDArray[np.int64]
 Counts: TypeAlias = Sequence[int] | npt.NDArray[np.int32] | npt.NDArray[np.int64]
+Numbers: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Item = TypeVar("Item", bound=np.generic)
 
 
@@ -76,9 +77,11 @@ def sort_runs(values: npt.NDArray[Item], run_bounds: LongArray) -> None:
         values[start:stop].sort()
 
 
-def key_type(num_bits: int) -> type[np.int32] | type[np.int64]:
-    """The narrower type that holds numbers of so many bits: see `sort_runs`."""
-    return np.int32 if num_bits < 32 else np.int64
+def pack_pairs(high: Numbers, low: Numbers, *, high_bits: int, low_bits: int) -> Numbers:
+    """One number for each pair, sorted by `high` and then by `low`: four bytes where they do."""
+    if high_bits + low_bits < 32:
+        return high.astype(np.int32) << low_bits | low.astype(np.int32)
+    return high.astype(np.int64) << low_bits | low
 
 
 def split_runs(items: npt.NDArray[Item], counts: Counts) -> list[npt.NDArray[Item]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bertsum.text.ragged import bounds, is_run_start, key_type, offsets, sort_runs
+from bertsum.text.ragged import bounds, is_run_start, offsets, pack_pairs, sort_runs
 
 LEAD_SENTENCES = 3  # with which news says what matters
 SMALLEST_RARITY = 1e-3  # a sum of rarities that something is divided by is never below it
@@ -110,9 +110,9 @@ def _sum_over_tokens(
     # One number for each (token, sentence) makes a sort of a document's numbers find what is equal.
     index = offsets(num_sentences)  # [S]
     sentence_bits = int(num_sentences.max(initial=0)).bit_length()
-    dtype = key_type(sentence_bits + vocabulary_size.bit_length())
-    keys = np.repeat(index.astype(dtype), sentence_tokens)  # [T]
-    keys |= ids.astype(dtype) << sentence_bits
+    token_bits = vocabulary_size.bit_length()
+    of_tokens = np.repeat(index, sentence_tokens)  # [T]
+    keys = pack_pairs(ids, of_tokens, high_bits=token_bits, low_bits=sentence_bits)
     sort_runs(keys, token_bounds)
     starts = np.flatnonzero(is_run_start(keys, token_bounds))  # [D] pairs (sentence, token)
     keys = keys[starts]

@@ -9,6 +9,7 @@ merged, and stays a part of the model.
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 _RANKS = "ranks/"
+_ADAPTER = "default"  # peft's name of the only one
+_FORWARD, _HALVES = "forward", "bertsum_halves"  # attributes of a LoRA layer
 # Shares of the steps before and after the part in which ranks are taken away. The paper's settings
 # lie between 0.05 and 0.2, and between 0.2 and 0.5.
 _FIRST_SHARE, _LAST_SHARE = 0.1, 0.3
@@ -54,6 +57,58 @@ def add_adapter(model: BertSum, config: TrainingConfig) -> None:
             # autocast gives each product what it reads, so that another cast only costs time
             if hasattr(module, "cast_input_dtype_enabled"):
                 module.cast_input_dtype_enabled = False
+        if config.adapter == "lora":
+            for layer in _lora_layers(model):
+                setattr(layer, _FORWARD, partial(_lora_product, layer))
+
+
+def _lora_layers(model: BertSum) -> list[Any]:
+    return [module for module in model.encoder.modules() if hasattr(module, "lora_A")]
+
+
+def _lora_product(layer: Any, rows: Tensor) -> Tensor:
+    """What peft's own layer computes, by three kernels in place of up to eight.
+
+    `layer`: a linear layer with one adapter, without dropout.
+    """
+    kind = rows.device.type
+    if torch.is_autocast_enabled(kind):  # else each of two products would have a copy of its own
+        rows = rows.to(torch.get_autocast_dtype(kind))
+    result: Tensor = layer.base_layer(rows)
+    factors = getattr(layer, _HALVES, None) or _factors(layer)
+    to_rank, from_rank = (factor.to(result.dtype) for factor in factors)
+    reduced = torch.nn.functional.linear(rows, to_rank)  # [..., rank]
+    # in place, since a product that is added to another tensor begins with a copy of it
+    result.flatten(0, -2).addmm_(reduced.flatten(0, -2), from_rank.T, alpha=layer.scaling[_ADAPTER])
+    return result
+
+
+def _factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    """[rank, in] and [out, rank] of a LoRA layer."""
+    return layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+
+
+class HalfFactors:
+    """Casts all factors of a model's LoRA layers at once, where autocast takes a kernel for each."""
+
+    def __init__(self, model: BertSum) -> None:
+        self._layers = [layer for layer in _lora_layers(model) if _FORWARD in vars(layer)]
+
+    @contextmanager
+    def cast(self) -> Iterator[None]:
+        """Let the layers read copies in bfloat16, through which the factors learn."""
+        weights = [weight for layer in self._layers for weight in _factors(layer)]
+        if weights:
+            joined = torch.cat([weight.flatten() for weight in weights]).to(torch.bfloat16)
+            parts = torch.split(joined, [weight.numel() for weight in weights])
+            copies = iter(part.view_as(weight) for part, weight in zip(parts, weights, strict=True))
+            for layer, halves in zip(self._layers, zip(copies, copies, strict=True), strict=True):
+                setattr(layer, _HALVES, halves)
+        try:
+            yield
+        finally:
+            for layer in self._layers if weights else ():
+                delattr(layer, _HALVES)
 
 
 @contextmanager

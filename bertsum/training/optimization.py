@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from bertsum.model.bert_sum import BertSum, Logits
 from bertsum.model.losses import candidate_loss, class_loss, held_loss, summary_loss
 from bertsum.model.transfer import to_device
 from bertsum.model_config import ModelConfig
+from bertsum.training.adapters import HalfFactors
 from bertsum.training.config import TrainingConfig
 from bertsum.training.data import LabelledBatch, labelled_candidates
 from bertsum.training.distributed import rank, sum_over_workers, world_size
@@ -93,6 +94,7 @@ class LossModule(SummedLosses):
         super().__init__()
         self.model, self.config = model, config
         self.dtype = config.dtype
+        self._factors = HalfFactors(model)
         self.label_smoothing = config.label_smoothing
         self.pair_temperature = config.pair_temperature
 
@@ -100,7 +102,10 @@ class LossModule(SummedLosses):
         """[losses] sums. None, the batch of a worker without rows in this step, gives zeros."""
         if batch is None:
             return self.zeros()
-        logits = forward_batch(self.model, batch, self.dtype)
+        device = batch.batch.input_ids.device
+        is_half = choose_dtype(self.dtype, device) == torch.bfloat16
+        with self._factors.cast() if is_half and batch.vectors is None else nullcontext():
+            logits = forward_batch(self.model, batch, self.dtype)
         total = summary_loss(logits.sentence_logits.float(), batch.sentence_labels)
         losses, nothing = [total], torch.zeros_like(total)
         for head, values in head_logits(logits).items():

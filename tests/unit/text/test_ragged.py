@@ -4,7 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertsum.text.ragged import bounds, is_run_start, offsets, ranges, run_numbers, split_runs
+from bertsum.text.ragged import (
+    bounds,
+    is_run_start,
+    offsets,
+    ranges,
+    run_numbers,
+    sort_runs,
+    split_runs,
+)
 
 COUNTS = st.lists(st.integers(0, 6), max_size=8)
 
@@ -36,3 +44,17 @@ def test_runs_together_are_all_items(counts: list[int]) -> None:
 def test_run_starts_are_values_that_differ_from_those_before(values: list[int]) -> None:
     expected = [index == 0 or values[index - 1] != value for index, value in enumerate(values)]
     assert is_run_start(np.array(values, np.int64)).tolist() == expected
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=5))
+def test_each_run_is_sorted_and_ends_where_it_ended(runs: list[list[int]]) -> None:
+    """Runs without a value among them, also at the end."""
+    array = np.array([value for run in runs for value in run], np.int32)
+    run_bounds = bounds([len(run) for run in runs])
+    sort_runs(array, run_bounds)
+    ordered = [sorted(run) for run in runs]
+    assert array.tolist() == [value for run in ordered for value in run]
+    starts = [
+        index == 0 or run[index - 1] != value for run in ordered for index, value in enumerate(run)
+    ]
+    assert is_run_start(array, run_bounds).tolist() == starts

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from bertsum.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from bertsum.errors import ModelError
 from bertsum.storage.folder import Folder
 from bertsum.training import loop as training
-from bertsum.training.adapters import RankSchedule, half_products, merge_adapter
+from bertsum.training.adapters import HalfFactors, RankSchedule, half_products, merge_adapter
 from bertsum.training.config import TrainingConfig
 from bertsum.training.data import labelled_batch, read_examples
 from bertsum.training.optimization import LossModule
@@ -156,29 +157,58 @@ def test_a_prefix_must_be_there() -> None:
     assert torch.equal(renewed.summarization.scorer.weight, plain.summarization.scorer.weight)
 
 
-def test_frozen_products_in_half_compute_what_autocast_computes(examples: list) -> None:
-    config = training_config(lora_rank=4, dtype="bfloat16")
+def lora_module(**values: object) -> LossModule:
+    config = training_config(lora_rank=4, **values)
     torch.manual_seed(0)
     model = training.build_model(tiny.encoder(), config)
     for name, weight in model.named_parameters():
         if "lora_B" in name:  # zeros at first
             torch.nn.init.normal_(weight, std=0.1)
+    return LossModule(model.train(), config)
+
+
+def gradients(module: LossModule, examples: list) -> dict[str, torch.Tensor]:
+    module.zero_grad()
+    module(labelled_batch(list(examples))).sum().backward()
+    named = module.model.named_parameters()
+    return {name: weight.grad for name, weight in named if weight.grad is not None}
+
+
+def test_lora_computes_what_peft_computes(examples: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = lora_module(dtype="float32", encoder_learning_rate=1e-3)
+    found = gradients(module, examples)
+    layers = [layer for layer in module.modules() if hasattr(layer, "lora_A")]
+    assert len(layers) == 12
+    for layer in layers:
+        monkeypatch.delattr(layer, "forward")  # that of peft's class is left
+    expected = gradients(module, examples)
+    assert sum("lora_" in name for name in found) == 24
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_factors_cast_at_once_are_those_cast_one_by_one(
+    examples: list, monkeypatch: pytest.MonkeyPatch, is_recomputed: bool
+) -> None:
+    module = lora_module(dtype="bfloat16", gradient_checkpointing=is_recomputed)
+    found = gradients(module, examples)
+    assert not any("halves" in key for layer in module.modules() for key in vars(layer))
+    monkeypatch.setattr(HalfFactors, "cast", lambda _: nullcontext())
+    expected = gradients(module, examples)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+def test_frozen_products_in_half_compute_what_autocast_computes(examples: list) -> None:
+    module = lora_module(dtype="bfloat16")
+    model = module.model
     weights = {name: weight.clone() for name, weight in model.named_parameters()}
-    module, batch = LossModule(model, config), labelled_batch(list(examples))
-
-    def gradients() -> dict[str, torch.Tensor]:
-        model.zero_grad()
-        module(batch).sum().backward()
-        return {
-            name: weight.grad
-            for name, weight in model.named_parameters()
-            if weight.grad is not None
-        }
-
-    expected = gradients()
+    expected = gradients(module, examples)
     with half_products(model):
         formats = Counter(weight.dtype for weight in model.encoder.parameters())
-        found = gradients()
+        found = gradients(module, examples)
     assert formats[torch.bfloat16] == 2 * 2 * 6  # weight and bias of six products in two layers
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
