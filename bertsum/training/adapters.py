@@ -79,7 +79,9 @@ def _lora_product(layer: Any, rows: Tensor) -> Tensor:
     to_rank, from_rank = (factor.to(result.dtype) for factor in factors)
     reduced = torch.nn.functional.linear(rows, to_rank)  # [..., rank]
     # in place, since a product that is added to another tensor begins with a copy of it
-    result.flatten(0, -2).addmm_(reduced.flatten(0, -2), from_rank.T, alpha=layer.scaling[_ADAPTER])
+    result.view(-1, result.shape[-1]).addmm_(
+        reduced.flatten(0, -2), from_rank.T, alpha=layer.scaling[_ADAPTER]
+    )
     return result
 
 

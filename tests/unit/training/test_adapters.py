@@ -157,10 +157,10 @@ def test_a_prefix_must_be_there() -> None:
     assert torch.equal(renewed.summarization.scorer.weight, plain.summarization.scorer.weight)
 
 
-def lora_module(**values: object) -> LossModule:
+def lora_module(kind: str = "bert", **values: object) -> LossModule:
     config = training_config(lora_rank=4, **values)
     torch.manual_seed(0)
-    model = training.build_model(tiny.encoder(), config)
+    model = training.build_model(tiny.encoder(kind), config)
     for name, weight in model.named_parameters():
         if "lora_B" in name:  # zeros at first
             torch.nn.init.normal_(weight, std=0.1)
@@ -174,8 +174,12 @@ def gradients(module: LossModule, examples: list) -> dict[str, torch.Tensor]:
     return {name: weight.grad for name, weight in named if weight.grad is not None}
 
 
-def test_lora_computes_what_peft_computes(examples: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = lora_module(dtype="float32", encoder_learning_rate=1e-3)
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_lora_computes_what_peft_computes(
+    examples: list, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Rows are packed [T, H], or padded [W, L, H]."""
+    module = lora_module(kind, dtype="float32", encoder_learning_rate=1e-3)
     found = gradients(module, examples)
     layers = [layer for layer in module.modules() if hasattr(layer, "lora_A")]
     assert len(layers) == 12
