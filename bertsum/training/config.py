@@ -116,8 +116,8 @@ class TrainingConfig(Config):
     )
     vectors_uri: str | None = Field(
         None,
-        description="directory that keeps these sentence vectors, for other runs with the same "
-        "encoder and rows; default: OUTPUT/vectors, emptied at the end",
+        description="directory that keeps these sentence vectors, and those to hold, for other runs "
+        "with the same encoder and rows; default: OUTPUT/vectors, emptied at the end",
     )
     lora_rank: int | None = Field(
         None,

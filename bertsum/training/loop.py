@@ -1,6 +1,5 @@
 """The training loop. Runs in one process, or in several that `torch.distributed` joins."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -36,9 +35,11 @@ from bertsum.training.state import (
     StateStore,
     VectorStore,
     collect,
+    documents_digest,
     restore,
     restore_weights,
     trained_weights,
+    weights_digest,
 )
 from bertsum.training.steps import Step, StepPlan
 from bertsum.training.validation import (
@@ -191,7 +192,7 @@ def compute_vectors(
         for lengths in runs_of_tokens(token_counts(examples).tolist(), _VECTORS_FILE_TOKENS):
             start, stop = stop, stop + len(lengths)
             chunk = [examples[index] for index in range(start, stop)]
-            digest = _rows_digest(encoder_digest, chunk)
+            digest = documents_digest(encoder_digest, [example.document for example in chunk])
             counts = [example.document.num_read_sentences for example in chunk]
             vectors = store.read(digest, counts, model.encoder.config.hidden_size)
             if vectors is None:
@@ -205,29 +206,9 @@ def compute_vectors(
 
 def _encoder_digest(model: BertSum, dtype: str) -> bytes:
     """Digest of all that makes sentence vectors of tokens."""
-    digest = hashlib.sha256(f"{model.config.pooling} {dtype}".encode())
-    for name, weight in model.state_dict().items():
-        if name.startswith(("encoder.", "prefix")):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().cpu().flatten().numpy())
-    return digest.digest()
-
-
-def _rows_digest(encoder_digest: bytes, examples: Sequence[Example]) -> str:
-    """Hex digest of the encoder and of what it reads of the examples."""
-    digest = hashlib.sha256(encoder_digest)
-    for example in examples:
-        document = example.document
-        for values in (
-            document.input_ids,
-            document.token_type_ids,
-            document.token_sentences,
-            document.cls_positions,
-            document.window_lengths,
-        ):
-            # with their number: [1, 2] and [3] are not [1] and [2, 3]
-            digest.update(len(values).to_bytes(8, "big") + values.tobytes())
-    return digest.hexdigest()
+    weights = model.state_dict()
+    read = {name: weights[name] for name in weights if name.startswith(("encoder.", "prefix"))}
+    return weights_digest(f"{model.config.pooling} {dtype}", read)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from bertsum.training.head_checks import (
     learned_classes,
 )
 from bertsum.training.heads.embedding import fit_embedding, read_embedding_texts
-from bertsum.training.heads.pair_vectors import FloatArray, embed_documents, with_held_vectors
+from bertsum.training.heads.pair_vectors import FloatArray, embed_documents, kept, with_held_vectors
 from bertsum.training.heads.query import fit_query, read_query_pairs
 from bertsum.training.heads.untrained import UntrainedEncoder
 from bertsum.training.model_card import model_card, run_facts
@@ -62,7 +62,7 @@ from bertsum.training.results.measured import find_worst
 from bertsum.training.results.written import check_losses, write_pictures, write_reports
 from bertsum.training.start.record import choose_format, read_record
 from bertsum.training.start.sources import read_sources, source_uri
-from bertsum.training.state import StateStore, VectorStore
+from bertsum.training.state import StateStore, VectorStore, weights_digest
 from bertsum.training.summaries.run import run_with_decoder
 from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
@@ -168,7 +168,7 @@ def run(
     if config.trained != "all":
         training.freeze(model, config.trained)
         sources = _with_vectors(model, sources, config, vectors, say)
-    sources = _with_held_vectors(model, sources, config, say)
+    sources = _with_held_vectors(model, sources, config, vectors, say)
     if config.has_steps:
         _take_steps(model, sources, config, output, say)
     merge_adapter(model)
@@ -198,7 +198,7 @@ def run(
         card = model_card(config, num_rows, results, facts, pictures)
         measured = card.partition("## Measured")[2].partition("## Pictures")[0]
         say({"markdown": f"## Measured{measured}"})
-        if config.trained != "all" and config.vectors_uri is None:
+        if config.vectors_uri is None:
             vectors.clear()  # all workers have measured, so that nobody needs them
         say({"message": save(output, model.cpu(), delta, tokenizer, card)})
 
@@ -309,17 +309,24 @@ def _with_vectors(
 
 
 def _with_held_vectors(
-    model: BertSum, sources: list[LabelledSource], config: TrainingConfig, say: Report
+    model: BertSum,
+    sources: list[LabelledSource],
+    config: TrainingConfig,
+    store: VectorStore,
+    say: Report,
 ) -> list[LabelledSource]:
-    """The sources with the vectors to hold of their training rows.
+    """The sources with the vectors to hold of their training rows, read from `store` or computed.
 
-    A run that goes on computes them again, before it takes up the weights of its checkpoint.
+    A run that goes on asks for them before it takes up the weights of its checkpoint.
     """
     if not any(source.config.hold_vectors for source in sources):
         return sources
     device = next(model.parameters()).device
     if config.hold_to == "encoder":
         untrained = UntrainedEncoder(config.encoder, config.hold_prefix, _HELD_TOKENS, device)
+        weights = untrained.digest(config.dtype)
+    else:
+        weights = weights_digest(f"start {config.dtype}", model.state_dict())
 
     def embed(documents: Sequence[EncodedDocument]) -> FloatArray:
         if config.hold_to == "encoder":
@@ -327,11 +334,12 @@ def _with_held_vectors(
                 return untrained.embed([document.text for document in documents])
         return embed_documents(model, documents, config.dtype)
 
+    embed_once = kept(embed, store, weights, model.encoder.config.hidden_size)
     completed = []
     for source in sources:
         start, train = time.monotonic(), source.train
         if source.config.hold_vectors and len(train):
-            train = with_held_vectors(train, embed)
+            train = with_held_vectors(train, embed_once)
             seconds = time.monotonic() - start
             say({"message": f"{source.config.name}: vectors to hold ({seconds:.0f} s)"})
         completed.append(LabelledSource(source.config, train, source.validation))

@@ -2,10 +2,11 @@
 
 Random numbers, the learning rates and the position in the data are functions of the step and the
 configuration, so the step stands for them. The rest is tensors: the weights that learn, the
-optimizer's moments, the average of weights. Beside them are sentence vectors that an encoder that
-does not learn has computed. Nothing is pickled.
+optimizer's moments, the average of weights. Beside them are vectors that a run computes once: of
+sentences by an encoder that does not learn, and those to hold. Nothing is pickled.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from bertsum.errors import OutputError
 from bertsum.storage.folder import Folder
+from bertsum.text.encoder import EncodedDocument
 from bertsum.training.optimization import WeightAverage
 
 _DIRECTORY = "checkpoints"
@@ -168,6 +170,31 @@ class StateStore:
         for step in steps - kept:
             for suffix in ("json", "safetensors"):
                 self._folder.remove(_name(step, suffix))
+
+
+def weights_digest(settings: str, weights: Mapping[str, Tensor]) -> bytes:
+    """Digest of weights, and of the settings with which they are used."""
+    digest = hashlib.sha256(settings.encode())
+    for name, weight in weights.items():
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().flatten().numpy().data)
+    return digest.digest()
+
+
+def documents_digest(weights: bytes, documents: Sequence[EncodedDocument]) -> str:
+    """Hex digest of a `weights_digest` and of what the weights read of documents."""
+    digest = hashlib.sha256(weights)
+    for document in documents:
+        for values in (
+            document.input_ids,
+            document.token_type_ids,
+            document.token_sentences,
+            document.cls_positions,
+            document.window_lengths,
+        ):
+            # with their number: [1, 2] and [3] are not [1] and [2, 3]
+            digest.update(len(values).to_bytes(8, "big") + values.tobytes())
+    return digest.hexdigest()
 
 
 class VectorStore:

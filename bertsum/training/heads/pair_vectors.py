@@ -1,5 +1,6 @@
 """Vectors of documents by a model as it is: to hold them during a run, and to measure pairs."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,13 @@ from bertsum.text.encoder import EncodedDocument
 from bertsum.training.examples import Example, ExampleFile
 from bertsum.training.heads.pair_texts import text_id
 from bertsum.training.optimization import autocast
+from bertsum.training.state import VectorStore, documents_digest
 
 _BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these
 _CHUNK = 1024  # examples that are in memory at once
 FloatArray = npt.NDArray[np.float32]
+Embed = Callable[[Sequence[EncodedDocument]], FloatArray]
+"""[N] documents -> [N, H] vectors of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,32 @@ def embed_documents(model: BertSum, documents: Sequence[EncodedDocument], dtype:
     return vectors
 
 
-def with_held_vectors(
-    examples: Sequence[Example], embed: Callable[[Sequence[EncodedDocument]], FloatArray]
-) -> ExampleFile:
+def kept(embed: Embed, store: VectorStore, weights: bytes, hidden_size: int) -> Embed:
+    """The same vectors, read from `store` where they are there, else written to it.
+
+    `weights`: digest of what makes vectors of documents.
+    """
+
+    def read_or_embed(documents: Sequence[EncodedDocument]) -> FloatArray:
+        if not documents:
+            return embed(documents)
+        # also what lies beyond the windows, which an encoder before training may read
+        texts = hashlib.sha256(weights)
+        for document in documents:
+            text = document.text.encode()
+            texts.update(len(text).to_bytes(8, "big") + text)
+        digest = documents_digest(texts.digest(), documents)
+        found = store.read(digest, [len(documents)], hidden_size)
+        if found is not None:
+            return found[0].numpy()
+        vectors = embed(documents)
+        store.write(digest, [torch.from_numpy(vectors)])
+        return vectors
+
+    return read_or_embed
+
+
+def with_held_vectors(examples: Sequence[Example], embed: Embed) -> ExampleFile:
     """The examples with the vectors to hold, [N, H] of length 1 as `embed` gives them."""
 
     def completed() -> Iterator[Example]:

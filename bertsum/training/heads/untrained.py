@@ -8,6 +8,7 @@ import torch
 
 from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.model.batches import group_by_length
+from bertsum.training.state import weights_digest
 
 _BATCH_TOKENS = 4096
 
@@ -26,6 +27,11 @@ class UntrainedEncoder:
         encoder, self._tokenizer = load_encoder(source)
         self._encoder = encoder.train(False).to(device or torch.device("cpu"))
         self._prefix, self._max_tokens = prefix, max_tokens
+
+    def digest(self, dtype: str) -> bytes:
+        """Digest of all that makes vectors of texts, computed in `dtype`."""
+        settings = f"untrained {self._max_tokens} {dtype} {self._prefix}"
+        return weights_digest(settings, self._encoder.state_dict())
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:

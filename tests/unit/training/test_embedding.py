@@ -1,6 +1,7 @@
 """The matrix of the embedding: least squares by another solver, and a run that fits it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from bertsum.config import SummarizerConfig
 from bertsum.errors import ConfigError, InputError
 from bertsum.inference.summarizer import Summarizer
 from bertsum.storage.folder import Folder
+from bertsum.training import run as training_run
 from bertsum.training.heads.embedding import ridge
 from bertsum.training.heads.untrained import UntrainedEncoder
 from bertsum.training.run import run
@@ -270,6 +272,51 @@ def test_an_encoder_that_learns_is_held_to_the_one_before_training(data, start):
     assert 0.01 < (matrix - last_layer_alone).abs().max() < 1
     card = (data / "out" / "model_card.md").read_text()
     assert f"vectors held near those of `{ENCODER}`" in card
+
+
+@pytest.mark.parametrize("hold_to", ["start", "encoder"])
+def test_vectors_to_hold_are_made_once(data, start, monkeypatch, hold_to):
+    """A run that goes on, or another one with these rows, reads them; other rows are other vectors."""
+    calls = []
+    for owner, name in ((UntrainedEncoder, "embed"), (training_run, "embed_documents")):
+        made = getattr(owner, name)
+
+        def counted(*arguments, made=made):
+            calls.append(made)
+            return made(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+    held = {"name": "texts", "train_uri": "texts.parquet", "text_column": "title"}
+    values = {
+        "start_from": str(start),
+        "new_heads": ["embedding"],
+        "sources": [held | {"hold_vectors": True}],
+        "embedding": None,
+        "hold_to": hold_to,
+        "lora_rank": 2,
+    }
+    if hold_to == "start":
+        values |= {"new_heads": [], "model": {}}
+
+    def weights() -> dict[str, torch.Tensor]:
+        found = load_file(data / "out" / "model.safetensors")
+        shutil.rmtree(data / "out")
+        return found
+
+    train(data, **values)
+    assert len(calls) == 1
+    assert not (data / "out" / "vectors").exists() or not any((data / "out" / "vectors").iterdir())
+    expected = weights()
+    for _ in range(2):
+        train(data, vectors_uri=str(data / "vectors"), **values)
+        assert len(calls) == 2
+        found = weights()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    table = pq.read_table(data / "texts.parquet")
+    pq.write_table(table.slice(0, 20), data / "texts.parquet")
+    train(data, vectors_uri=str(data / "vectors"), **values)
+    assert len(calls) == 3
+    assert len(list((data / "vectors").iterdir())) == 2
 
 
 def test_the_layers_of_the_start_count(data, start):
