@@ -103,7 +103,7 @@ class HalfFactors:
         if weights:
             joined = torch.cat([weight.flatten() for weight in weights]).to(torch.bfloat16)
             parts = torch.split(joined, [weight.numel() for weight in weights])
-            copies = iter(part.view_as(weight) for part, weight in zip(parts, weights, strict=True))
+            copies = (part.view_as(weight) for part, weight in zip(parts, weights, strict=True))
             for layer, halves in zip(self._layers, zip(copies, copies, strict=True), strict=True):
                 setattr(layer, _HALVES, halves)
         try:
