@@ -29,7 +29,14 @@ from bertsum.checkpoints.config import (
     read_config,
     sha256_of,
 )
-from bertsum.checkpoints.encoder_delta import Delta, apply_delta, delta_of, encoder_part, rank_of
+from bertsum.checkpoints.encoder_delta import (
+    Delta,
+    apply_delta,
+    delta_of,
+    encoder_part,
+    rank_of,
+    without_scales,
+)
 from bertsum.checkpoints.family import FAMILY_FILE
 from bertsum.checkpoints.locate import resolve_checkpoint
 from bertsum.checkpoints.q4_encoder import (
@@ -175,7 +182,9 @@ def _load(
     if config.base_encoder is not None:
         encoder, tokenizer = _load_base(config.base_encoder, load_base)
         expected = skeleton(lambda: BertSum(encoder, config.model))
-        check_shapes(config_path, config.model_dump(), _heads(expected), _heads(shapes))
+        check_shapes(
+            config_path, config.model_dump(), _heads(expected), _heads(without_scales(shapes))
+        )
     else:
         encoder, tokenizer = make_empty(config, directory, shapes)
     model = BertSum(encoder, config.model)
