@@ -79,7 +79,7 @@ def save(
 
     write_files(output, write)
     if delta:
-        return f"saved the delta in {output}; relative error of its factors {delta.lost:.1e}"
+        return f"saved the delta in {output}; its rank loses up to {delta.lost:.1%} of a weight"
     return f"saved the checkpoint in {output}"
 
 
