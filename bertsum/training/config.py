@@ -331,6 +331,12 @@ class TrainingConfig(Config):
         return self.holds_vectors and self.hold_to == "encoder"
 
     @property
+    def keeps_matrix(self) -> bool:
+        """Whether pairs go on from the embedding's matrix of `start_from`, whose encoder stays."""
+        is_there = self.trained == "embedding" and "embedding" not in self.new_heads
+        return is_there and self.embedding is not None and bool(self.embedding.pairs)
+
+    @property
     def has_steps(self) -> bool:
         """Whether anything is learned, and not only fitted at the end."""
         return self.trained not in ("embedding", "query")

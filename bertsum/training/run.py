@@ -230,7 +230,13 @@ def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> 
     if config.embedding is not None:
         texts = read_embedding_texts(config.embedding, uri_of, config.seed)
         yield fit_embedding(
-            model, tokenizer, config.encoder, config.embedding, texts, seed=config.seed
+            model,
+            tokenizer,
+            config.encoder,
+            config.embedding,
+            texts,
+            goes_on=config.keeps_matrix,
+            seed=config.seed,
         )
     if config.query is not None:
         sets = read_query_pairs(config.query, uri_of, config.seed)

@@ -34,7 +34,8 @@ class EmbeddingConfig(Config):
     pairs: tuple[EmbeddingPairsConfig, ...] = Field(
         (),
         description="pairs of training rows that the matrix learns from, too, once it is fitted: a "
-        "query nearer to its text than to those of other pairs",
+        "query nearer to its text than to those of other pairs; with trained: embedding, and without "
+        "new_heads, they go on from the matrix of start_from, which is not fitted again",
     )
     prefix: str = Field(
         "", description="what the encoder's authors put before a text: `query: ` for E5"

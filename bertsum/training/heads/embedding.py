@@ -54,11 +54,13 @@ def fit_embedding(
     config: EmbeddingConfig,
     texts: EmbeddingTexts,
     *,
+    goes_on: bool,
     seed: int,
 ) -> str:
     """Fit the matrix in place. Returns a sentence on it, for people.
 
     - `encoder`: whose vectors are to be met, as `load_encoder` takes it.
+    - `goes_on`: the matrix that is there meets them; it is not fitted, and only pairs are learned.
     - `texts`: what `read_embedding_texts` has read for `config`.
 
     Raises InputError for fewer texts or pairs than can be fitted and measured on.
@@ -80,27 +82,27 @@ def fit_embedding(
     of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
     scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
     x = (of_layers / scales[:, None]).reshape(x.shape)
+    sizes = np.repeat(scales, model.encoder.config.hidden_size)
     untrained = UntrainedEncoder(encoder, config.prefix, config.max_tokens)
     y = untrained.embed(all_texts).astype(np.float64)
-    is_held_out = np.arange(len(all_texts)) % _HELD_OUT == 0
-    best, best_penalty = -1.0, 0.0
-    for penalty in _PENALTIES:
-        weight, bias = ridge(x[~is_held_out], y[~is_held_out], penalty)
-        fitted, wanted = x[is_held_out] @ weight.T + bias, y[is_held_out]
-        lengths = np.linalg.norm(fitted, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosine = float(((fitted * wanted).sum(1) / lengths).mean())
-        if cosine > best:
-            best, best_penalty = cosine, penalty
-    weight, bias = ridge(x, y, best_penalty)
-    facts = (
-        f"Embedding: a matrix fitted on {len(all_texts):,} texts. On each {_HELD_OUT}th of them, "
-        f"held out, the cosine to the vector of {encoder} is {best:.3f} in the mean."
-    )
+    if goes_on:
+        weight = model.embedding.weight.detach().double().numpy() * sizes
+        bias = model.embedding.bias.detach().double().numpy()
+        facts = (
+            f"Embedding: the matrix of start_from. On {len(all_texts):,} texts the cosine to the "
+            f"vector of {encoder} is {_mean_cosine(x, y, weight, bias):.3f} in the mean."
+        )
+    else:
+        weight, bias, cosine = _fit_ridge(x, y)
+        facts = (
+            f"Embedding: a matrix fitted on {len(all_texts):,} texts. On each {_HELD_OUT}th of "
+            f"them, held out, the cosine to the vector of {encoder} is {cosine:.3f} in the mean."
+        )
     if sets:
         first = (weight, bias)
         weight, bias = learn_from_pairs(x, y, first, sets, seed=seed)
         facts += " " + _measure_pairs(x, y, first, config, sets, seed=seed)
-    weight = weight / np.repeat(scales, model.encoder.config.hidden_size)
+    weight = weight / sizes
     # only the direction of an embedding counts, so weights may be whole numbers, a byte in a file
     scale = MAX_WHOLE_WEIGHT / np.abs(weight).max()
     weight, bias = np.round(weight * scale), bias * scale
@@ -108,6 +110,25 @@ def fit_embedding(
         model.embedding.weight.copy_(torch.from_numpy(weight))
         model.embedding.bias.copy_(torch.from_numpy(bias))
     return facts
+
+
+def _fit_ridge(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix, float]:
+    """Weight and bias with the best of `_PENALTIES`, and its mean cosine on rows held out."""
+    is_held_out = np.arange(len(x)) % _HELD_OUT == 0
+    best, best_penalty = -1.0, 0.0
+    for penalty in _PENALTIES:
+        fitted = ridge(x[~is_held_out], y[~is_held_out], penalty)
+        cosine = _mean_cosine(x[is_held_out], y[is_held_out], *fitted)
+        if cosine > best:
+            best, best_penalty = cosine, penalty
+    return *ridge(x, y, best_penalty), best
+
+
+def _mean_cosine(x: Matrix, y: Matrix, weight: Matrix, bias: Matrix) -> float:
+    """Of x @ weight.T + bias and y, row by row."""
+    mapped = x @ weight.T + bias
+    lengths = np.linalg.norm(mapped, axis=1) * np.linalg.norm(y, axis=1)
+    return float(((mapped * y).sum(1) / lengths).mean())
 
 
 def _measure_pairs(

@@ -159,6 +159,28 @@ def test_pairs_are_learned_from(data, start):
     assert not torch.equal(load_checkpoint(data / "out")[0].embedding.weight, before)
 
 
+def test_pairs_go_on_from_the_matrix_of_the_start(data, start):
+    """No other is fitted on the texts, which are few and all alike here."""
+    questions = [tiny.text(1, 3, first=7 * i) for i in range(40)]
+    answers = [tiny.text(2, 5, first=7 * i) for i in range(40)]
+    pq.write_table(pa.table({"title": questions, "document": answers}), data / "pairs.parquet")
+    train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    fitted = (data / "out").rename(data / "fitted")
+    pq.write_table(pa.table({"title": [tiny.text(1, 3)] * 20}), data / "texts.parquet")
+    pairs = [{"uri": "pairs.parquet", "query_column": "title"}]
+    embedding = {"texts": [{"uri": "texts.parquet", "text_column": "title"}], "pairs": pairs}
+    near = []
+    for values in ({"model": {}}, {"new_heads": ["embedding"]}):
+        said = train(
+            data, start_from=str(fitted), trained="embedding", embedding=embedding, **values
+        )
+        assert ("the matrix of start_from" in "".join(said)) is ("model" in values)
+        old, new = (load_checkpoint(d)[0].embedding.weight for d in (fitted, data / "out"))
+        near.append(torch.cosine_similarity(old.flatten(), new.flatten(), dim=0).item())
+        shutil.rmtree(data / "out")
+    assert near[1] < near[0] < 0.9999
+
+
 def test_pairs_lack_a_column_or_are_few(data, start):
     pq.write_table(pa.table({"a": ["x"] * 19, "document": ["y"] * 19}), data / "pairs.parquet")
     arguments = {"start_from": str(start), "trained": "embedding", "new_heads": ["embedding"]}
