@@ -63,6 +63,7 @@ from bertsum.training.results.written import check_losses, write_pictures, write
 from bertsum.training.start.record import choose_format, read_record
 from bertsum.training.start.sources import read_sources, source_uri
 from bertsum.training.state import StateStore, VectorStore, weights_digest
+from bertsum.training.steps import StepPlan
 from bertsum.training.summaries.run import run_with_decoder
 from bertsum.training.validation import LabelledSource, answer, calibrate, measures_of
 
@@ -341,12 +342,14 @@ def _with_held_vectors(
         return embed_documents(model, documents, config.dtype)
 
     embed_once = kept(embed, store, weights, model.encoder.config.hidden_size)
+    plan = StepPlan([(source.config.weight, source.train) for source in sources], config)
     completed = []
-    for source in sources:
+    for source, is_drawn in zip(sources, plan.drawn(), strict=True):
         start, train = time.monotonic(), source.train
         if source.config.hold_vectors and len(train):
-            train = with_held_vectors(train, embed_once)
+            train = with_held_vectors(train, is_drawn, embed_once)
             seconds = time.monotonic() - start
-            say({"message": f"{source.config.name}: vectors to hold ({seconds:.0f} s)"})
+            found = f"{is_drawn.sum():,} rows with vectors to hold ({seconds:.0f} s)"
+            say({"message": f"{source.config.name}: {found}"})
         completed.append(LabelledSource(source.config, train, source.validation))
     return completed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from bertsum.errors import InputError
 from bertsum.training.config import TrainingConfig
@@ -80,12 +81,22 @@ class StepPlan:
         """The steps from `first_step` on."""
         lengths = np.concatenate(self._lengths)
         # Steps before the first are counted and not read, so that resuming is quick.
+        for indices in islice(self._rows(), first_step, None):
+            yield Step(self._batches(indices), int(lengths[indices].sum()))
+
+    def drawn(self) -> list[npt.NDArray[np.bool_]]:
+        """[N] of each source: from which of this worker's rows some step learns."""
+        is_drawn = np.zeros(sum(map(len, self._lengths)), np.bool_)
+        for indices in self._rows():
+            is_drawn[indices] = True
+        return [is_drawn[held.start : held.stop] for held, _ in self._held]
+
+    def _rows(self) -> "Iterator[array[int]]":
+        """Indices of the rows of each step."""
         step = epoch = 0
         while step < self.num_steps:
             for indices in islice(self.epoch(epoch), self.num_steps - step):
-                if step >= first_step:
-                    num_tokens = int(lengths[indices].sum())
-                    yield Step(self._batches(indices), num_tokens)
+                yield indices
                 step += 1
             epoch += 1
 

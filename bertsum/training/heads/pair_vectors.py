@@ -72,13 +72,21 @@ def kept(embed: Embed, store: VectorStore, weights: bytes, hidden_size: int) -> 
     return read_or_embed
 
 
-def with_held_vectors(examples: Sequence[Example], embed: Embed) -> ExampleFile:
-    """The examples with the vectors to hold, [N, H] of length 1 as `embed` gives them."""
+def with_held_vectors(
+    examples: Sequence[Example], is_drawn: npt.NDArray[np.bool_], embed: Embed
+) -> ExampleFile:
+    """The examples with the vectors to hold, [N, H] of length 1 as `embed` gives them.
+
+    `is_drawn`: [N] whether a step learns from the example; the others need no vectors.
+    """
 
     def completed() -> Iterator[Example]:
         for start in range(0, len(examples), _CHUNK):
             chunk = list(examples[start : start + _CHUNK])
-            held = [example.texts[:2] if example.is_held else [] for example in chunk]
+            held = [
+                example.texts[:2] if example.is_held and needed else []
+                for example, needed in zip(chunk, is_drawn[start : start + _CHUNK], strict=True)
+            ]
             vectors = embed([document for texts in held for document in texts])
             first = 0
             for example, texts in zip(chunk, held, strict=True):

@@ -341,6 +341,29 @@ def test_vectors_to_hold_are_made_once(data, start, monkeypatch, hold_to):
     assert len(list((data / "vectors").iterdir())) == 2
 
 
+def test_vectors_are_made_only_of_rows_that_are_drawn(data, start, monkeypatch):
+    counts = []
+    embed = UntrainedEncoder.embed
+
+    def counted(self, texts):
+        counts.append(len(texts))
+        return embed(self, texts)
+
+    monkeypatch.setattr(UntrainedEncoder, "embed", counted)
+    held = {"name": "texts", "train_uri": "texts.parquet", "text_column": "title"}
+    said = train(
+        data,
+        start_from=str(start),
+        new_heads=["embedding"],
+        sources=[held | {"hold_vectors": True, "weight": 0.25}],
+        embedding=None,
+        hold_to="encoder",
+        lora_rank=2,
+    )
+    assert counts == [NUM_TEXTS // 4]
+    assert f"texts: {NUM_TEXTS // 4} rows with vectors to hold" in "".join(said)
+
+
 def test_the_layers_of_the_start_count(data, start):
     train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
     (data / "out").rename(data / "fitted")

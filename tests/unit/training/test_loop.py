@@ -268,6 +268,17 @@ def test_weights_are_passes_over_a_source(summaries, sentiments):
     assert sum(seen.count(example.document.text) for example in sentiments) == 2
 
 
+@pytest.mark.parametrize("epochs", [0.4, 1, 2.5])
+def test_the_drawn_rows_are_those_of_the_steps(summaries, sentiments, epochs):
+    config = training_config(epochs=epochs).model_copy(update={"max_batch_tokens": 150})
+    plan = StepPlan([(1.5, summaries), (0.25, sentiments)], config)
+    batches = [batch for step in plan.steps() for batch in step.batches]
+    seen = texts_of(batches, [*summaries, *sentiments])
+    for examples, is_drawn in zip((summaries, sentiments), plan.drawn(), strict=True):
+        texts = [example.document.text for example in examples]
+        assert is_drawn.tolist() == [text in seen for text in texts]
+
+
 def test_an_example_longer_than_the_budget_is_a_batch_of_its_own(summaries):
     assert [len(batch.batch.documents) for batch in epoch_batches([(1.0, summaries)], 1, 0)] == [
         1
