@@ -158,6 +158,7 @@ class Lines(Bar):
             console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH)
         )
         self._start: tuple[int, float] | None = None  # step and time of these workers' first report
+        self._part: tuple[str, int, float] | None = None  # the same of a part without steps
 
     def show(self, news: News) -> None:
         """Print, or raise the error of a worker."""
@@ -170,8 +171,20 @@ class Lines(Bar):
             self.console.print(Markdown(news["markdown"]))
         elif "validation" in news:
             self.say(_validation_line(news))
+        elif "part" in news:
+            self._show_part(news["part"], news["done"], news["total"])
         elif "num_steps" in news:
             self._show_step(news)
+
+    def _show_part(self, name: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._part is None or self._part[0] != name or done <= self._part[1]:
+            self._part = (name, done, now)
+        text = f"{name}  {done:,}/{total:,} rows"
+        if done > self._part[1]:
+            rate = (done - self._part[1]) / (now - self._part[2])
+            text += f"  {format_seconds((total - done) / rate)} left  {rate:,.0f} rows/s"
+        self.move(done, total, text)
 
     def _show_step(self, news: News) -> None:
         now = time.monotonic()

@@ -29,6 +29,7 @@ from bertsum.training.optimization import (
     set_learning_rates,
     train_step,
 )
+from bertsum.training.results.log import Report, shown
 from bertsum.training.state import (
     LogLine,
     RunState,
@@ -179,7 +180,11 @@ def freeze(model: BertSum, trained: str) -> None:
 
 
 def compute_vectors(
-    model: BertSum, examples: Sequence[Example], dtype: str, store: VectorStore
+    model: BertSum,
+    examples: Sequence[Example],
+    dtype: str,
+    store: VectorStore,
+    report: Report = lambda line: None,
 ) -> ExampleFile:
     """The examples with their sentence vectors, for a run in which the encoder does not learn.
 
@@ -189,7 +194,8 @@ def compute_vectors(
 
     def completed() -> Iterator[Example]:
         stop = 0
-        for lengths in runs_of_tokens(token_counts(examples).tolist(), _VECTORS_FILE_TOKENS):
+        files = runs_of_tokens(token_counts(examples).tolist(), _VECTORS_FILE_TOKENS)
+        for lengths in shown(files, len(examples), "sentence vectors", report):
             start, stop = stop, stop + len(lengths)
             chunk = [examples[index] for index in range(start, stop)]
             digest = documents_digest(encoder_digest, [example.document for example in chunk])

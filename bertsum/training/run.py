@@ -175,7 +175,7 @@ def run(
     merge_adapter(model)
     fitted = []
     if rank() == 0:  # the worker that saves
-        for sentence in _fit_heads(model, tokenizer, config):
+        for sentence in _fit_heads(model, tokenizer, config, say):
             say({"message": sentence})
             fitted.append(sentence)
     # rounded before it is measured, so that the measures are of what users load
@@ -222,7 +222,9 @@ def _take_steps(
         training.train(model, sources, config, log.add, store, before_save=log.flush)
 
 
-def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> Iterator[str]:
+def _fit_heads(
+    model: BertSum, tokenizer: Tokenizer, config: TrainingConfig, report: Report
+) -> Iterator[str]:
     """Fit what no step trains: the embedding and the weights of queries. Yields a sentence each."""
 
     def uri_of(uri: str) -> str:
@@ -238,6 +240,7 @@ def _fit_heads(model: BertSum, tokenizer: Tokenizer, config: TrainingConfig) -> 
             texts,
             goes_on=config.keeps_matrix,
             seed=config.seed,
+            report=report,
         )
     if config.query is not None:
         sets = read_query_pairs(config.query, uri_of, config.seed)
@@ -302,8 +305,8 @@ def _with_vectors(
     for source in sources:
         train = source.train
         if config.has_steps:
-            train = training.compute_vectors(model, train, config.dtype, store)
-        validation = training.compute_vectors(model, source.validation, config.dtype, store)
+            train = training.compute_vectors(model, train, config.dtype, store, say)
+        validation = training.compute_vectors(model, source.validation, config.dtype, store, say)
         completed.append(LabelledSource(source.config, train, validation))
     num_read, num_written = sum(gather(store.num_read)), sum(gather(store.num_written))
     say(
@@ -347,7 +350,7 @@ def _with_held_vectors(
     for source, is_drawn in zip(sources, plan.drawn(), strict=True):
         start, train = time.monotonic(), source.train
         if source.config.hold_vectors and len(train):
-            train = with_held_vectors(train, is_drawn, embed_once)
+            train = with_held_vectors(train, is_drawn, embed_once, say)
             seconds = time.monotonic() - start
             found = f"{is_drawn.sum():,} rows with vectors to hold ({seconds:.0f} s)"
             say({"message": f"{source.config.name}: {found}"})

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -53,7 +54,11 @@ def train_part(directory: Path, values: dict) -> dict:
     sources = [
         replace(
             source,
-            train=with_held_vectors(source.train, partial(embed_documents, model, dtype="float32")),
+            train=with_held_vectors(
+                source.train,
+                np.ones(len(source.train), np.bool_),
+                partial(embed_documents, model, dtype="float32"),
+            ),
         )
         for source in read_sources(directory, config)
     ]

@@ -16,6 +16,7 @@ from helpers.job_helpers import documents, write
 from helpers.waiting import LIMIT_SECONDS
 from rich.console import Console
 
+from bertsum.training.results.log import shown
 from jobs import cli
 from jobs.summarize import SummarizeOptions, read_config
 from jobs.terminal.console import sentiment_text
@@ -216,6 +217,23 @@ def test_a_training_run_in_a_log(
         "step 6/6  0:00 left  3,000 tokens/s  summary loss 0.1667",
     ]
     assert len(checks) == 6
+
+
+def test_what_a_training_run_does_beside_its_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("jobs.terminal.progress.time.monotonic", lambda: now[0])
+    with Lines(lambda: None) as lines:
+        for part in ("vectors of texts", "vectors before training"):
+            for _ in shown([range(100)] * 4, 400, part, lines.show):
+                now[0] += 6
+    assert capsys.readouterr().err.splitlines() == [
+        "vectors of texts  100/400 rows",
+        "vectors of texts  300/400 rows  0:06 left  17 rows/s",
+        "vectors before training  100/400 rows",
+        "vectors before training  300/400 rows  0:06 left  17 rows/s",
+    ]
 
 
 @pytest.mark.parametrize(

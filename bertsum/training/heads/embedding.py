@@ -31,6 +31,7 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training.heads.config import EmbeddingConfig
 from bertsum.training.heads.pairs import Pairs, index_pairs, learn_from_pairs, recalls
 from bertsum.training.heads.untrained import UntrainedEncoder
+from bertsum.training.results.log import Report, shown
 
 _BATCH_TOKENS = 4096
 _HELD_OUT = 10  # each tenth text chooses the penalty and is measured on
@@ -56,6 +57,7 @@ def fit_embedding(
     *,
     goes_on: bool,
     seed: int,
+    report: Report,
 ) -> str:
     """Fit the matrix in place. Returns a sentence on it, for people.
 
@@ -77,14 +79,14 @@ def fit_embedding(
                 f"from; at least {2 * _HELD_OUT} are needed"
             )
     documents = document_encoder(model, tokenizer)
-    x = _features(model, documents, all_texts, config.max_tokens)
+    x = _features(model, documents, all_texts, config.max_tokens, report)
     # features of a layer are of one size then, and so are their penalties
     of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
     scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
     x = (of_layers / scales[:, None]).reshape(x.shape)
     sizes = np.repeat(scales, model.encoder.config.hidden_size)
     untrained = UntrainedEncoder(encoder, config.prefix, config.max_tokens)
-    y = untrained.embed(all_texts).astype(np.float64)
+    y = untrained.embed(all_texts, report).astype(np.float64)
     if goes_on:
         weight = model.embedding.weight.detach().double().numpy() * sizes
         bias = model.embedding.bias.detach().double().numpy()
@@ -226,7 +228,11 @@ def read_rows(
 
 @torch.inference_mode()
 def _features(
-    model: BertSum, encoder: DocumentEncoder, texts: Sequence[str], max_tokens: int
+    model: BertSum,
+    encoder: DocumentEncoder,
+    texts: Sequence[str],
+    max_tokens: int,
+    report: Report,
 ) -> Matrix:
     """[N, E] what the matrix is applied to."""
     model.eval()
@@ -235,7 +241,8 @@ def _features(
     documents = encoder.encode(texts, [None] * len(texts), max_windows)
     size = len(model.config.embedding_layers) * model.encoder.config.hidden_size
     features = np.zeros((len(texts), size))
-    for group in group_documents(documents, _BATCH_TOKENS):
+    groups = group_documents(documents, _BATCH_TOKENS)
+    for group in shown(groups, len(texts), "vectors of texts", report):
         batch = make_batch(documents, group).to(device)
         features[batch.documents] = model.embedding_features(batch).cpu().numpy()
     return features

@@ -15,6 +15,7 @@ from bertsum.text.encoder import EncodedDocument
 from bertsum.training.examples import Example, ExampleFile
 from bertsum.training.heads.pair_texts import text_id
 from bertsum.training.optimization import autocast
+from bertsum.training.results.log import Report, shown
 from bertsum.training.state import VectorStore, documents_digest
 
 _BATCH_TOKENS = 8192  # no gradients are kept, so any device has room for these
@@ -73,7 +74,10 @@ def kept(embed: Embed, store: VectorStore, weights: bytes, hidden_size: int) -> 
 
 
 def with_held_vectors(
-    examples: Sequence[Example], is_drawn: npt.NDArray[np.bool_], embed: Embed
+    examples: Sequence[Example],
+    is_drawn: npt.NDArray[np.bool_],
+    embed: Embed,
+    report: Report = lambda line: None,
 ) -> ExampleFile:
     """The examples with the vectors to hold, [N, H] of length 1 as `embed` gives them.
 
@@ -81,11 +85,13 @@ def with_held_vectors(
     """
 
     def completed() -> Iterator[Example]:
-        for start in range(0, len(examples), _CHUNK):
-            chunk = list(examples[start : start + _CHUNK])
+        starts = range(0, len(examples), _CHUNK)
+        chunks = (range(start, min(start + _CHUNK, len(examples))) for start in starts)
+        for indices in shown(chunks, len(examples), "vectors to hold", report):
+            chunk = list(examples[indices.start : indices.stop])
             held = [
-                example.texts[:2] if example.is_held and needed else []
-                for example, needed in zip(chunk, is_drawn[start : start + _CHUNK], strict=True)
+                example.texts[:2] if example.is_held and is_drawn[index] else []
+                for index, example in zip(indices, chunk, strict=True)
             ]
             vectors = embed([document for texts in held for document in texts])
             first = 0

@@ -8,6 +8,7 @@ import torch
 
 from bertsum.checkpoints.checkpoint import load_encoder
 from bertsum.model.batches import group_by_length
+from bertsum.training.results.log import Report, shown
 from bertsum.training.state import weights_digest
 
 _BATCH_TOKENS = 4096
@@ -34,14 +35,17 @@ class UntrainedEncoder:
         return weights_digest(settings, self._encoder.state_dict())
 
     @torch.inference_mode()
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed(
+        self, texts: Sequence[str], report: Report = lambda line: None
+    ) -> npt.NDArray[np.float32]:
         """[N, H] vectors of length 1, of the beginning of each text."""
         vectors = np.zeros((len(texts), self._encoder.config.hidden_size), np.float32)
         if not texts:
             return vectors
         prefixed = [self._prefix + text for text in texts]
         ids = self._tokenizer(prefixed, truncation=True, max_length=self._max_tokens)["input_ids"]
-        for group in group_by_length([len(row) for row in ids], _BATCH_TOKENS):
+        groups = group_by_length([len(row) for row in ids], _BATCH_TOKENS)
+        for group in shown(groups, len(texts), "vectors before training", report):
             rows = {"input_ids": [ids[index] for index in group]}
             batch = self._tokenizer.pad(rows, return_tensors="pt").to(self._encoder.device)
             hidden = self._encoder(**batch).last_hidden_state.float()  # [B, L, H]

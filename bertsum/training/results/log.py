@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from bertsum.masking import mask_values
 from bertsum.storage.folder import Folder
@@ -18,6 +19,19 @@ _LOG_SECONDS = 10.0
 
 Report = Callable[[LogLine], None]
 """Gets a line of the log, or a message for people; see `bertsum.training.run.run`."""
+Group = TypeVar("Group", bound=Sized)
+
+
+def shown(groups: Iterable[Group], total: int, part: str, report: Report) -> Iterator[Group]:
+    """The groups, one by one; people are told how many of `total` rows were in those before.
+
+    `part`: what is done with them.
+    """
+    done = 0
+    for group in groups:
+        yield group
+        done += len(group)
+        report({"part": part, "done": done, "total": total})
 
 
 class Log:

@@ -68,7 +68,8 @@ def config(**values):
 
 
 def held(examples, model):
-    return with_held_vectors(examples, partial(embed_documents, model, dtype="float32"))
+    is_drawn = np.ones(len(examples), np.bool_)
+    return with_held_vectors(examples, is_drawn, partial(embed_documents, model, dtype="float32"))
 
 
 def make_model(**values):
