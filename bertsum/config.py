@@ -227,7 +227,7 @@ class RowConfig(Config):
         gt=0,
         lt=1,
         description="cosine from which on a sentence counts for a name of `targets` in small "
-        "letters that the document does not mention, such as 0.34; default: mentions alone",
+        "letters that the document does not mention, such as 0.31; default: mentions alone",
     )
     query: str | None = Field(
         None,

@@ -58,7 +58,7 @@ CATEGORIES = {
         "imovie ilife photoshop xp office system systems",
     },
 }
-_RESEMBLANCE = 0.34  # the threshold of jobs/docs/outputs.md
+_RESEMBLANCE = 0.31  # the threshold of jobs/docs/outputs.md
 _RESEMBLANCE_GROUP = 6  # rows of a document
 _LEAST_PRECISION = 0.8  # of the threshold
 _MIXED = 0.25  # the threshold of jobs/docs/outputs.md
