@@ -239,6 +239,7 @@ def _fit_heads(
             config.embedding,
             texts,
             goes_on=config.keeps_matrix,
+            dtype=config.dtype,
             seed=config.seed,
             report=report,
         )

@@ -31,6 +31,7 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training.heads.config import EmbeddingConfig
 from bertsum.training.heads.pairs import Pairs, index_pairs, learn_from_pairs, recalls
 from bertsum.training.heads.untrained import UntrainedEncoder
+from bertsum.training.optimization import autocast
 from bertsum.training.results.log import Report, shown
 
 _BATCH_TOKENS = 4096
@@ -56,12 +57,14 @@ def fit_embedding(
     texts: EmbeddingTexts,
     *,
     goes_on: bool,
+    dtype: str,
     seed: int,
     report: Report,
 ) -> str:
     """Fit the matrix in place. Returns a sentence on it, for people.
 
     - `encoder`: whose vectors are to be met, as `load_encoder` takes it.
+    - `dtype`: number format of the products of both encoders.
     - `goes_on`: the matrix that is there meets them; it is not fitted, and only pairs are learned.
     - `texts`: what `read_embedding_texts` has read for `config`.
 
@@ -78,15 +81,17 @@ def fit_embedding(
                 f"embedding: {mask(source.uri)}: {len(part.queries)} pairs are too few to learn "
                 f"from; at least {2 * _HELD_OUT} are needed"
             )
+    device = next(model.parameters()).device
     documents = document_encoder(model, tokenizer)
-    x = _features(model, documents, all_texts, config.max_tokens, report)
+    untrained = UntrainedEncoder(encoder, config.prefix, config.max_tokens, device)
+    with autocast(device, dtype):
+        x = _features(model, documents, all_texts, config.max_tokens, report)
+        y = untrained.embed(all_texts, report).astype(np.float64)
     # features of a layer are of one size then, and so are their penalties
     of_layers = x.reshape(len(x), -1, model.encoder.config.hidden_size)
     scales = np.sqrt(of_layers.var(0).mean(1)) + 1e-12
     x = (of_layers / scales[:, None]).reshape(x.shape)
     sizes = np.repeat(scales, model.encoder.config.hidden_size)
-    untrained = UntrainedEncoder(encoder, config.prefix, config.max_tokens)
-    y = untrained.embed(all_texts, report).astype(np.float64)
     if goes_on:
         weight = model.embedding.weight.detach().double().numpy() * sizes
         bias = model.embedding.bias.detach().double().numpy()

@@ -122,10 +122,12 @@ def test_the_untrained_encoder_reads_the_beginning_behind_its_prefix(base):
     assert UntrainedEncoder(ENCODER, "", 12).embed([]).shape == (0, 32)
 
 
-def test_a_run_without_steps_leads_vectors_back(data, start):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_without_steps_leads_vectors_back(data, start, dtype):
     texts = [tiny.text(2, 6, first=11 * i + 1) for i in range(20)]  # not those it is fitted on
     before = cosine_to_the_encoder(start, texts)
-    said = train(data, start_from=str(start), trained="embedding", new_heads=["embedding"])
+    heads = {"trained": "embedding", "new_heads": ["embedding"]}
+    said = train(data, start_from=str(start), dtype=dtype, **heads)
     assert f"a matrix fitted on {NUM_TEXTS} texts" in "".join(said)
     after = cosine_to_the_encoder(data / "out", texts)
     assert before < 0.9
