@@ -158,7 +158,8 @@ class Lines(Bar):
             console if console.is_terminal else Console(stderr=True, width=_PLAIN_WIDTH)
         )
         self._start: tuple[int, float] | None = None  # step and time of these workers' first report
-        self._part: tuple[str, int, float] | None = None  # the same of a part without steps
+        self._part: tuple[str, int, int] | None = None  # without steps: name, rows, and those done
+        self._part_start = (0, 0.0)  # rows and time of its first report
 
     def show(self, news: News) -> None:
         """Print, or raise the error of a worker."""
@@ -178,11 +179,14 @@ class Lines(Bar):
 
     def _show_part(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._part is None or self._part[0] != name or done <= self._part[1]:
-            self._part = (name, done, now)
+        # the next source: as many rows or other ones
+        if self._part is None or self._part[:2] != (name, total) or done <= self._part[2]:
+            self._part_start = (done, now)
+        self._part = (name, total, done)
+        first, start = self._part_start
         text = f"{name}  {done:,}/{total:,} rows"
-        if done > self._part[1]:
-            rate = (done - self._part[1]) / (now - self._part[2])
+        if done > first and now > start:
+            rate = (done - first) / (now - start)
             text += f"  {format_seconds((total - done) / rate)} left  {rate:,.0f} rows/s"
         self.move(done, total, text)
 

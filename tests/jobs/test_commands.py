@@ -228,11 +228,22 @@ def test_what_a_training_run_does_beside_its_steps(
         for part in ("vectors of texts", "vectors before training"):
             for _ in shown([range(100)] * 4, 400, part, lines.show):
                 now[0] += 6
+        now[0] += 1000
+        for num_rows in (150, 450, 450):  # of three sources
+            for _ in shown([range(150)] * (num_rows // 150), num_rows, "held", lines.show):
+                now[0] += 10
     assert capsys.readouterr().err.splitlines() == [
         "vectors of texts  100/400 rows",
         "vectors of texts  300/400 rows  0:06 left  17 rows/s",
         "vectors before training  100/400 rows",
         "vectors before training  300/400 rows  0:06 left  17 rows/s",
+        "held  150/150 rows",
+        "held  150/450 rows",
+        "held  300/450 rows  0:10 left  15 rows/s",
+        "held  450/450 rows  0:00 left  15 rows/s",
+        "held  150/450 rows",
+        "held  300/450 rows  0:10 left  15 rows/s",
+        "held  450/450 rows  0:00 left  15 rows/s",
     ]
 
 
