@@ -331,10 +331,15 @@ class TrainingConfig(Config):
         return self.holds_vectors and self.hold_to == "encoder"
 
     @property
+    def begins_matrix(self) -> bool:
+        """Whether the embedding's matrix, where there is one, is new and not that of a start."""
+        return self.start_from is None or "embedding" in self.new_heads
+
+    @property
     def keeps_matrix(self) -> bool:
         """Whether pairs go on from the embedding's matrix of `start_from`, whose encoder stays."""
-        is_there = self.trained == "embedding" and "embedding" not in self.new_heads
-        return is_there and self.embedding is not None and bool(self.embedding.pairs)
+        stays = self.trained == "embedding" and not self.begins_matrix
+        return stays and self.embedding is not None and bool(self.embedding.pairs)
 
     @property
     def has_steps(self) -> bool:
@@ -462,9 +467,7 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _embedding_is_fitted(self) -> Self:
-        is_new = bool(self.model.embedding_layers) and (
-            self.start_from is None or "embedding" in self.new_heads
-        )
+        is_new = bool(self.model.embedding_layers) and self.begins_matrix
         is_missed = is_new and not self.learns_matrix
         if self.embedding is None and (is_missed or self.trained == "embedding"):
             raise ValueError(

@@ -350,10 +350,12 @@ def _with_held_vectors(
     completed = []
     for source, is_drawn in zip(sources, plan.drawn(), strict=True):
         start, train = time.monotonic(), source.train
-        if source.config.hold_vectors and len(train):
-            train = with_held_vectors(train, is_drawn, embed_once, say)
+        if source.config.hold_vectors:
+            if len(train):
+                train = with_held_vectors(train, is_drawn, embed_once, say)
+            num_drawn = sum(gather(int(is_drawn.sum())))  # every worker asks, also one without rows
             seconds = time.monotonic() - start
-            found = f"{is_drawn.sum():,} rows with vectors to hold ({seconds:.0f} s)"
+            found = f"{num_drawn:,} rows with vectors to hold ({seconds:.0f} s)"
             say({"message": f"{source.config.name}: {found}"})
         completed.append(LabelledSource(source.config, train, source.validation))
     return completed

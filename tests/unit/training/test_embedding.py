@@ -183,6 +183,18 @@ def test_pairs_go_on_from_the_matrix_of_the_start(data, start):
     assert near[1] < near[0] < 0.9999
 
 
+def test_without_a_start_there_is_no_matrix_to_go_on_from():
+    pairs = [{"uri": "pairs.parquet", "query_column": "title"}]
+    values = {
+        "trained": "embedding",
+        "model": {"embedding_layers": [0, 2]},
+        "embedding": {"texts": [{"uri": "texts.parquet"}], "pairs": pairs},
+        "sources": [{"name": "a", "validation_uri": "a.parquet", "sentiment_column": "label"}],
+    }
+    assert not training_config(encoder=ENCODER, **values).keeps_matrix
+    assert training_config(encoder=ENCODER, start_from="model", **values).keeps_matrix
+
+
 def test_pairs_lack_a_column_or_are_few(data, start):
     pq.write_table(pa.table({"a": ["x"] * 19, "document": ["y"] * 19}), data / "pairs.parquet")
     arguments = {"start_from": str(start), "trained": "embedding", "new_heads": ["embedding"]}
