@@ -107,9 +107,9 @@ class Bench:
                     others |= Counter(self.who(word))
                 meanwhile()
                 time.sleep(0.2)
-            printed, _ = job.communicate(timeout=LIMIT_SECONDS)
         finally:
-            job.kill()
+            job.kill()  # unless it has ended
+        printed, _ = job.communicate(timeout=LIMIT_SECONDS)
         assert job.returncode == 0, printed
         assert set(others) == {"head"}
         assert "attempt 1 of" not in printed  # a node that goes away is no failure of a unit
