@@ -87,6 +87,13 @@ class ModelConfig(Config):
         "document's tokens become its embedding, by a matrix that is fitted at the end of "
         "training; empty: the mean of the last layer is the embedding",
     )
+    embedding_lead_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="a sentence that begins behind this many tokens of its document weighs half as "
+        "much in the embedding, behind twice as many a third, and so on; null: all tokens weigh "
+        "alike; a run with trained: embedding may give it anew",
+    )
 
     @field_validator("embedding_layers")
     @classmethod

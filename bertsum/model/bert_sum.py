@@ -38,6 +38,7 @@ from bertsum.model.sums import (
     document_numbers,
     sentence_lengths,
     token_counts,
+    tokens_before,
 )
 from bertsum.model.temperature import TemperatureByLength
 from bertsum.model.transfer import to_device
@@ -250,16 +251,20 @@ class BertSum(nn.Module):
     def mean_vectors(self, vectors: Tensor, batch: Batch) -> Tensor:
         """[S, H] sentence vectors -> [B, H], or of E: each weighs as many as it has tokens.
 
-        So it is the mean over the tokens of the document where sentences are means. What stands
-        behind them in `vectors`, of queries, is left out.
+        So it is the mean over the tokens of the document where sentences are means, and
+        `embedding_lead_tokens` is None. With l of these, a sentence with t tokens before it weighs
+        l / (l + t) of that. What stands behind sentences in `vectors`, of queries, is left out.
         """
-        weights = sentence_lengths(batch)
-        vectors = vectors[: len(weights)]
+        weights = sentence_lengths(batch).unsqueeze(1)  # [S, 1]
+        lead = self.config.embedding_lead_tokens
+        if lead is not None:
+            weights = weights * (lead / (lead + tokens_before(batch))).unsqueeze(1)
         documents = document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
-        add_rows(sums, documents, weights.unsqueeze(1) * vectors)
-        totals = weights.new_zeros(len(sums)).index_add(0, documents, weights)
-        return sums / totals.unsqueeze(1)
+        totals = weights.new_zeros(len(sums), 1)
+        add_rows(sums, documents, weights * vectors[: len(weights)])
+        add_rows(totals, documents, weights)
+        return sums / totals
 
     def _embed(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """[S + Q, H], or of E -> [B, H] embeddings of documents, and [S + Q, H] of all rows."""

@@ -3,12 +3,13 @@
 Shapes as in `bert_sum`; M pools of tokens, G of any of these.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bertsum.model.batches import Batch, TokenPools
 from bertsum.model.transfer import to_device
-from bertsum.text.ragged import run_numbers
+from bertsum.text.ragged import offsets, run_numbers
 
 
 def add_rows(sums: Tensor, indices: Tensor, rows: Tensor) -> None:
@@ -42,6 +43,16 @@ def document_numbers(batch: Batch) -> Tensor:
 def sentence_lengths(batch: Batch) -> Tensor:
     """[S] float32: tokens of each sentence."""
     return token_counts(batch.token_sentences, count_rows(batch))[: sum(batch.num_sentences)]
+
+
+def tokens_before(batch: Batch) -> Tensor:
+    """[S] float32: tokens of the sentences before each in its document."""
+    # whole numbers are exact in any order
+    lengths = sentence_lengths(batch)
+    before = lengths.cumsum(0) - lengths  # in the batch
+    in_document = offsets(batch.num_sentences)
+    firsts = torch.from_numpy(np.arange(len(in_document)) - in_document)
+    return before - before[to_device(firsts, before.device)]
 
 
 def document_lengths(batch: Batch) -> Tensor:

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from helpers import tiny
@@ -272,11 +273,12 @@ def test_dropout_of_the_encoder_works_in_training_only():
 
 
 @KINDS
+@pytest.mark.parametrize("lead", [None, 7])
 @pytest.mark.parametrize("group_tokens", [4096, 40])
 @torch.inference_mode()
-def test_features_of_the_embedding_are_means_of_layers(kind, group_tokens, monkeypatch):
+def test_features_of_the_embedding_are_means_of_layers(kind, group_tokens, lead, monkeypatch):
     monkeypatch.setattr(model_module, "_CPU_GROUP_TOKENS", group_tokens)
-    model = tiny.model(kind, embedding_layers=(0, 2))
+    model = tiny.model(kind, embedding_layers=(0, 2), embedding_lead_tokens=lead)
     documents = documents_for(model, kind)
     batch = batch_of(documents)
     layers = reference_layers(model.encoder, batch, kind in ("bert", "electra"))[[0, 2]]
@@ -284,8 +286,13 @@ def test_features_of_the_embedding_are_means_of_layers(kind, group_tokens, monke
     first_sentence = 0
     for row, num_sentences in enumerate(batch.num_sentences):
         sentences = batch.token_sentences - first_sentence
-        is_read = (sentences >= 0) & (sentences < num_sentences)
-        expected = layers[:, is_read].mean(1).flatten()
+        weights = []
+        for sentence in sentences.tolist():
+            is_read = 0 <= sentence < num_sentences
+            before = ((sentences >= 0) & (sentences < sentence)).sum().item()
+            weights.append(is_read * (1 if lead is None else 1 / (1 + before / lead)))
+        expected = np.average(layers.numpy(), axis=1, weights=weights).flatten()
+        expected = torch.from_numpy(expected).float()
         torch.testing.assert_close(features[row], expected, rtol=0, atol=FLOAT32_TOLERANCE)
         first_sentence += num_sentences
 

@@ -172,13 +172,15 @@ def test_pairs_go_on_from_the_matrix_of_the_start(data, start):
     pairs = [{"uri": "pairs.parquet", "query_column": "title"}]
     embedding = {"texts": [{"uri": "texts.parquet", "text_column": "title"}], "pairs": pairs}
     near = []
-    for values in ({"model": {}}, {"new_heads": ["embedding"]}):
+    for values in ({"model": {"embedding_lead_tokens": 20}}, {"new_heads": ["embedding"]}):
         said = train(
             data, start_from=str(fitted), trained="embedding", embedding=embedding, **values
         )
         assert ("the matrix of start_from" in "".join(said)) is ("model" in values)
-        old, new = (load_checkpoint(d)[0].embedding.weight for d in (fitted, data / "out"))
-        near.append(torch.cosine_similarity(old.flatten(), new.flatten(), dim=0).item())
+        old, new = (load_checkpoint(directory)[0] for directory in (fitted, data / "out"))
+        weights = (model.embedding.weight.flatten() for model in (old, new))
+        near.append(torch.cosine_similarity(*weights, dim=0).item())
+        assert new.config.embedding_lead_tokens == (20 if "model" in values else None)
         shutil.rmtree(data / "out")
     assert near[1] < near[0] < 0.9999
 
