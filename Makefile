@@ -81,9 +81,8 @@ model: setup
 	$(call train,multilingual_3,multilingual_2)
 	$(call train,multilingual_4,multilingual_3)
 	$(call train,multilingual_5,multilingual_4)
-	$(call train,multilingual_6,multilingual_5)
 	cp $(addprefix $(MODEL)/english_8/,$(MEMBER_FILES)) $(MODEL)/family/english
-	cp $(addprefix $(MODEL)/multilingual_6/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
+	cp $(addprefix $(MODEL)/multilingual_5/,$(MEMBER_FILES)) $(MODEL)/family/multilingual
 	cp bertsum/model_default/family.json $(MODEL)/family
 	rm -rf $(MODEL)/vectors
 
