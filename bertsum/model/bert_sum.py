@@ -255,10 +255,11 @@ class BertSum(nn.Module):
         `embedding_lead_tokens` is None. With l of these, a sentence with t tokens before it weighs
         l / (l + t) of that. What stands behind sentences in `vectors`, of queries, is left out.
         """
-        weights = sentence_lengths(batch).unsqueeze(1)  # [S, 1]
+        weights = sentence_lengths(batch)
         lead = self.config.embedding_lead_tokens
         if lead is not None:
-            weights = weights * (lead / (lead + tokens_before(batch))).unsqueeze(1)
+            weights = weights * lead / (lead + tokens_before(weights, batch.num_sentences))
+        weights = weights.unsqueeze(1)  # [S, 1]
         documents = document_numbers(batch)
         sums = vectors.new_zeros(len(batch.num_sentences), vectors.shape[1])
         totals = weights.new_zeros(len(sums), 1)

@@ -3,6 +3,8 @@
 Shapes as in `bert_sum`; M pools of tokens, G of any of these.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,12 +47,14 @@ def sentence_lengths(batch: Batch) -> Tensor:
     return token_counts(batch.token_sentences, count_rows(batch))[: sum(batch.num_sentences)]
 
 
-def tokens_before(batch: Batch) -> Tensor:
-    """[S] float32: tokens of the sentences before each in its document."""
+def tokens_before(lengths: Tensor, num_sentences: Sequence[int]) -> Tensor:
+    """[S] float32: tokens of the sentences before each in its document.
+
+    `lengths` [S]: as of `sentence_lengths`; `num_sentences` [B].
+    """
     # whole numbers are exact in any order
-    lengths = sentence_lengths(batch)
     before = lengths.cumsum(0) - lengths  # in the batch
-    in_document = offsets(batch.num_sentences)
+    in_document = offsets(num_sentences)
     firsts = torch.from_numpy(np.arange(len(in_document)) - in_document)
     return before - before[to_device(firsts, before.device)]
 

@@ -273,20 +273,13 @@ def _start(
     if config.new_heads:
         model = training.renew_heads(model, config)
     elif config.trained == "embedding":  # what needs no new weights
-        model.config = _with_lead_tokens(model.config, config.model)
+        lead = config.model.model_dump(include={"embedding_lead_tokens"}, exclude_unset=True)
+        model.config = model.config.model_copy(update=lead)
     if config.trained == "all":
         training.open_encoder(model, config)
     elif saved and saved.unchanged is None:
         round_weights(model, saved, say)  # the heads learn on the encoder that will be loaded
     return model, tokenizer
-
-
-def _with_lead_tokens(config: ModelConfig, given: ModelConfig) -> ModelConfig:
-    """`config` with the `embedding_lead_tokens` of `given`, where that has the key."""
-    key = "embedding_lead_tokens"
-    if key not in given.model_fields_set:
-        return config
-    return config.model_copy(update={key: given.embedding_lead_tokens})
 
 
 def _count(sources: Iterable[LabelledSource]) -> tuple[dict[str, int], LabelCounts]:
