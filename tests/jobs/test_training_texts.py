@@ -3,7 +3,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.learning import short_texts
+from jobs.learning import question_pairs, short_texts
 
 LANGUAGES = sorted(short_texts.ROWS_PER_KIND)
 KINDS = {
@@ -137,3 +137,38 @@ def test_command_writes_a_file_for_each_language(tmp_path, monkeypatch):
         assert list(rows[0]) == ["id", "document", "sentiment", "kind", "language"]
         assert {row["language"] for row in rows} == {language}
         assert len(rows) == sum(ROWS_OF_KIND[language].values())
+
+
+@pytest.fixture(scope="module", params=question_pairs.LANGUAGES)
+def pairs(request):
+    return question_pairs.question_pairs(request.param)
+
+
+def test_no_question_comes_twice(pairs):
+    questions = [pair[side] for pair in pairs for side in ("query", "answer")]
+    assert len(set(questions)) == len(questions)
+
+
+@pytest.mark.parametrize("language", question_pairs.LANGUAGES)
+def test_a_wording_has_one_meaning(language):
+    for kind, questions in question_pairs.read_questions(language).items():
+        wordings = [word for line in questions["meanings"] for word in line.split(" | ")]
+        assert len(set(wordings)) == len(wordings), kind
+        assert all("{x}" in wording for wording in wordings), kind
+        assert all(" | " in line for line in questions["meanings"]), kind
+
+
+def test_each_thing_has_a_pair_for_each_meaning_of_its_kind(pairs):
+    for questions in question_pairs.read_questions("zh").values():
+        for thing in questions["things"].split(" | "):
+            of_thing = [
+                pair for pair in pairs if thing in pair["query"] and thing in pair["answer"]
+            ]
+            assert len(of_thing) >= len(questions["meanings"]), thing
+
+
+def test_the_command_writes_pairs_that_a_recipe_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["question_pairs", str(tmp_path / "pairs")])
+    question_pairs.main()
+    table = pq.read_table(tmp_path / "pairs" / "question_pairs_zh.parquet")
+    assert table.to_pylist() == question_pairs.question_pairs("zh")

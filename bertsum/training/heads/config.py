@@ -23,6 +23,9 @@ class EmbeddingPairsConfig(Config):
         TEXT_COLUMN, description="column with what is to be found: document, answer"
     )
     max_rows: int = Field(10_000, ge=1, description="most pairs, drawn at random with the seed")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="how much the loss of these pairs counts"
+    )
 
 
 class EmbeddingConfig(Config):

@@ -11,7 +11,7 @@ Shapes: N texts, H hidden size, E features of all layers that are read.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,9 @@ def fit_embedding(
     if model.embedding is None:
         raise ValueError("the model has no embedding head")
     all_texts, sets = index_pairs(texts.single, texts.pairs)
+    sets = [
+        replace(part, weight=source.weight) for source, part in zip(config.pairs, sets, strict=True)
+    ]
     if len(all_texts) < 2 * _HELD_OUT:
         raise InputError(f"embedding: {len(all_texts)} texts are too few to fit a matrix on")
     for source, part in zip(config.pairs, sets, strict=True):

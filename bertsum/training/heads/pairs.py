@@ -10,7 +10,7 @@ Shapes: N texts, E features of a text, H features of its embedding, P pairs, B o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ _LEARNING_RATE = 0.8  # of the size of a weight, as root mean square
 _TEXTS, _PAIRS = 1024, 512  # of a step: texts, and pairs of each set
 _DROPOUT = 0.3  # of features: there are fewer pairs than weights
 _SCALE = 20.0  # of cosines, as logits
-_PAIR_WEIGHT = 0.01  # of a set of pairs
+_PAIR_WEIGHT = 0.01  # of a set of pairs whose own weight is 1
 # of the mean variance, added to that of each direction: rare ones must not become large
 _FLOOR = 1e-3
 Matrix = npt.NDArray[np.float64]
@@ -36,10 +36,11 @@ class Pairs:
 
     queries: Indices
     texts: Indices
+    weight: float = 1.0  # of its loss
 
     def select(self, is_kept: npt.NDArray[np.bool_]) -> "Pairs":
         """Those of a mask [P]."""
-        return Pairs(queries=self.queries[is_kept], texts=self.texts[is_kept])
+        return replace(self, queries=self.queries[is_kept], texts=self.texts[is_kept])
 
 
 def learn_from_pairs(
@@ -87,7 +88,7 @@ def learn_from_pairs(
             queries = torch.from_numpy(part.queries[drawn])
             answers = torch.from_numpy(part.texts[drawn])
             pair_loss = _pair_loss(embed(queries), embed(answers), queries, answers)
-            loss = loss + _PAIR_WEIGHT * pair_loss
+            loss = loss + _PAIR_WEIGHT * part.weight * pair_loss
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

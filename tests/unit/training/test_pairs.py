@@ -1,6 +1,7 @@
 """What the matrix of the embedding learns from pairs: a made world whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_pairs_teach_what_is_common_to_them(world):
     weight, bias = learn_from_pairs(x, y, FIRST, [learned], seed=0)
     before, after = recalls(x, [held_out])[0], recalls(x @ weight.T + bias, [held_out])[0]
     assert after > 1.4 * before
+
+
+def test_pairs_that_weigh_more_teach_more(world):
+    x, y, both = world
+    learned, held_out = both.select(np.arange(400) < 300), both.select(np.arange(400) >= 300)
+    found = []
+    for size in (0.1, 1, 10):
+        weight, bias = learn_from_pairs(x, y, FIRST, [replace(learned, weight=size)], seed=0)
+        found.append(recalls(x @ weight.T + bias, [held_out])[0])
+    assert found[0] < found[1] < found[2]
 
 
 def test_without_pairs_vectors_stay_where_they_are(world):
