@@ -68,6 +68,7 @@ model: setup
 	mkdir -p $(MODEL)/data $(MODEL)/family/english $(MODEL)/family/multilingual
 	ln -sfn $(abspath $(DATA))/* $(MODEL)/data
 	$(BIN)/python -m jobs.learning.short_texts $(MODEL)/data/short_texts
+	$(BIN)/python -m jobs.learning.question_pairs $(MODEL)/data/question_pairs
 	$(call train,english_1)
 	$(call train,english_2,english_1)
 	$(call train,english_3,english_2)
