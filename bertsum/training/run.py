@@ -180,7 +180,7 @@ def run(
             fitted.append(sentence)
     # rounded before it is measured, so that the measures are of what users load
     delta = round_weights(model, saved, say) if saved else None
-    answered = answer(model, sources, None, config.dtype)
+    answered = answer(model, sources, None, config.dtype, say)
     # What was not trained on shows how the probabilities are elsewhere, so it must not decide them.
     trained_on = {source.name for source in config.sources if source.train_uri is not None}
     fitted_on = {name: parts for name, parts in answered.items() if name in trained_on}
@@ -245,7 +245,7 @@ def _fit_heads(
         )
     if config.query is not None:
         sets = read_query_pairs(config.query, uri_of, config.seed)
-        yield fit_query(model, tokenizer, config.query, sets)
+        yield fit_query(model, tokenizer, config.query, sets, report)
 
 
 def _start(

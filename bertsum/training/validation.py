@@ -31,6 +31,7 @@ from bertsum.training.distributed import gather, rank
 from bertsum.training.examples import Example, select, token_counts
 from bertsum.training.heads.pair_vectors import PairRows, measure_pairs, pair_rows
 from bertsum.training.optimization import forward_batch, head_labels, head_logits
+from bertsum.training.results.log import Report, shown
 from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.tracking import numbers
 
@@ -105,18 +106,23 @@ def validate(
 
 
 def answer(
-    model: BertSum, sources: Iterable[LabelledSource], max_rows: int | None, dtype: str
+    model: BertSum,
+    sources: Iterable[LabelledSource],
+    max_rows: int | None,
+    dtype: str,
+    report: Report = lambda line: None,
 ) -> dict[str, list[Part]]:
     """What the model says of each source with validation rows, as `validate` measures it.
 
     Returns the parts of all workers by source, the same on every worker. Every worker must call it.
+    `report` is told how far this worker is.
     """
     answered = {}
     for source in sources:
         if sum(gather(len(source.validation))):
             examples = draw(source, max_rows)
             answered[source.config.name] = gather(
-                _measure_part(model, examples, source.config, dtype)
+                _measure_part(model, examples, source.config, dtype, report)
             )
     return answered
 
@@ -378,7 +384,11 @@ def join_rows(rows: Sequence[ClassRows]) -> ClassRows:
 
 
 def _measure_part(
-    model: BertSum, examples: Sequence[Example], source: SourceConfig, dtype: str
+    model: BertSum,
+    examples: Sequence[Example],
+    source: SourceConfig,
+    dtype: str,
+    report: Report = lambda line: None,
 ) -> Part:
     """Measure this worker's examples.
 
@@ -386,7 +396,8 @@ def _measure_part(
     """
     measured: dict[int, ExampleMeasures] = {}
     classes = _no_class_rows(model.config)
-    for indices in group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS):
+    groups = group_by_length(token_counts(examples).tolist(), _BATCH_TOKENS)
+    for indices in shown(groups, len(examples), f"{source.name} measured", report):
         batch = [examples[index] for index in indices]
         predictions = predict_examples(model, batch, dtype)
         for head, rows in classes.items():

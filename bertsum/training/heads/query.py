@@ -33,6 +33,7 @@ from bertsum.text.encoder import DocumentEncoder, EncodedDocument
 from bertsum.text.phrases.query_words import bm25, query_words
 from bertsum.training.heads.config import QueryFitConfig
 from bertsum.training.heads.embedding import read_rows
+from bertsum.training.results.log import Report, shown
 
 _BATCH_TOKENS = 4096
 _MAX_WINDOWS = 8  # of a document
@@ -75,7 +76,11 @@ def read_query_pairs(
 
 
 def fit_query(
-    model: BertSum, tokenizer: Any, config: QueryFitConfig, sets: Sequence[Sequence[Pair]]
+    model: BertSum,
+    tokenizer: Any,
+    config: QueryFitConfig,
+    sets: Sequence[Sequence[Pair]],
+    report: Report,
 ) -> str:
     """Fit the weights in place. Returns a sentence on them, for people.
 
@@ -85,7 +90,7 @@ def fit_query(
     encoder = document_encoder(model, tokenizer)
     scores, usual = [], []  # of each set: [N, G] ROUGE, and cosines
     for source, pairs in zip(config.pairs, sets, strict=True):
-        asked = _ask(model, encoder, pairs)
+        asked = _ask(model, encoder, pairs, report)
         if len(asked) < _LEAST_PAIRS:
             raise InputError(
                 f"query: {mask(source.uri)}: {len(asked)} pairs that the model can read are too "
@@ -132,7 +137,9 @@ def _is_fitted_on(count: int) -> npt.NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def _ask(model: BertSum, encoder: DocumentEncoder, pairs: Sequence[Pair]) -> list[_Asked]:
+def _ask(
+    model: BertSum, encoder: DocumentEncoder, pairs: Sequence[Pair], report: Report
+) -> list[_Asked]:
     """[N] each query asked of its own document, and of that of the pair before it.
 
     Pairs of which the model reads no word are left out.
@@ -151,7 +158,7 @@ def _ask(model: BertSum, encoder: DocumentEncoder, pairs: Sequence[Pair]) -> lis
     own = [document for document, _ in kept]
     # of the first one it is the last
     others = [replace(own[i - 1], query=document.query) for i, document in enumerate(own)]
-    results = _read(model, [*own, *others])
+    results = _read(model, [*own, *others], report)
     asked = []
     for i, (document, summary) in enumerate(kept):
         (importance, cosines), (other_importance, other_cosines) = results[i], results[i + len(own)]
@@ -170,12 +177,13 @@ def _ask(model: BertSum, encoder: DocumentEncoder, pairs: Sequence[Pair]) -> lis
 
 
 def _read(
-    model: BertSum, documents: Sequence[EncodedDocument]
+    model: BertSum, documents: Sequence[EncodedDocument], report: Report
 ) -> dict[int, tuple[FloatArray, FloatArray]]:
     """By index of the document: the logits of its sentences' importance, and their cosines."""
     device = next(model.parameters()).device
     results = {}
-    for group in group_documents(documents, _BATCH_TOKENS):
+    groups = group_documents(documents, _BATCH_TOKENS)
+    for group in shown(groups, len(documents), "documents of queries", report):
         batch = make_batch(documents, group)
         logits = model(batch.to(device), document_vectors=True, query_cosines=True)
         probabilities = torch.split(logits.sentence_logits.sigmoid().cpu(), batch.num_sentences)

@@ -51,10 +51,12 @@ def model():
 
 
 def test_the_words_of_the_query_are_learned_to_count(model):
-    facts = fit_query(model, tiny.wordpiece(), config(), [world()])
+    told = []
+    facts = fit_query(model, tiny.wordpiece(), config(), [world()], told.append)
+    assert told[-1] == {"part": "documents of queries", "done": 80, "total": 80}
     weights = model.query_weights
     assert weights.words > 0
-    asked = heads._ask(model, tiny.document_encoder(), world())
+    asked = heads._ask(model, tiny.document_encoder(), world(), told.append)
     own = [cosine for part in asked for cosine in part.cosines[: part.own]]
     other = [cosine for part in asked for cosine in part.cosines[part.own :]]
     halfway = (np.mean(own) + np.mean(other)) / 2
@@ -65,7 +67,7 @@ def test_the_words_of_the_query_are_learned_to_count(model):
 
 def test_the_grid_is_what_each_point_chooses(model):
     """Against the same sum, sorted and measured one by one."""
-    (asked, *_) = heads._ask(model, tiny.document_encoder(), world(3))
+    (asked, *_) = heads._ask(model, tiny.document_encoder(), world(3), print)
     assert len(asked.sentences) == len(asked.cosines) == 12 and asked.own == 6
     scores = heads._grid_scores(asked, 2)
     from bertsum.text.phrases.query_words import bm25, query_words
@@ -86,7 +88,7 @@ def test_cosines_are_those_of_the_summarizer(model, tmp_path):
         tmp_path, SummarizerConfig(query_column="q", dtype="float32"), device="cpu"
     )
     pairs = world(3)
-    asked = heads._ask(model, tiny.document_encoder(), pairs)
+    asked = heads._ask(model, tiny.document_encoder(), pairs, print)
     for part, (text, query, _) in zip(asked, pairs, strict=True):
         ((_, _, scores),) = summarizer.predict_all_heads([Document(text, query=query)])
         np.testing.assert_allclose(part.cosines[: part.own], scores.query_cosines, atol=1e-5)
@@ -121,7 +123,7 @@ def test_pairs_are_read_and_few_are_refused(model, tmp_path):
     with pytest.raises(InputError, match=r"there is no column 'x' \(query_column"):
         read_query_pairs(config(query_column="x"), lambda uri: f"{tmp_path}/a.parquet", 0)
     with pytest.raises(InputError, match="19 pairs that the model can read are too few"):
-        fit_query(model, tiny.wordpiece(), wanted, [rows[:19]])
+        fit_query(model, tiny.wordpiece(), wanted, [rows[:19]], print)
 
 
 def test_fitting_alone_needs_a_checkpoint_and_pairs():

@@ -270,7 +270,9 @@ def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(
         {"document": [*texts, texts[0], texts[1]], "summary": [*summaries, "Qqqq xxxx.", None]}
     )
     pq.write_table(table, data / "news.parquet")
-    said = train(data, sources=sources("news"), start_from=str(start))
+    told: list[dict] = []
+    said = train(data, told.append, sources=sources("news"), start_from=str(start))
+    assert {"part": "news measured", "done": 5, "total": 5} in told
     assert said[0].startswith(
         "news: 4 rows to train on, 5 to measure on, 3 without a label left out"
     )
