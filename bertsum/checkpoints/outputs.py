@@ -38,21 +38,13 @@ def with_outputs(
     asks = config.query is not None or config.query_column is not None
     if asks:
         outputs = (*(outputs or DEFAULT_OUTPUTS), OutputGroup.QUERY)
-    elif OutputGroup.QUERY in (outputs or ()):
-        raise ConfigError(
-            "summarizer.outputs asks for query, but no query is given: give one with "
-            "summarizer.query or summarizer.query_column"
-        )
     elif outputs == DEFAULT_OUTPUTS and not is_family:
         outputs = None
     values = config.model_dump() | {"outputs": outputs}
     chosen = outputs or ()
-    needs_nothing = {
-        *DEFAULT_OUTPUTS,
-        OutputGroup.LANGUAGE,
-        OutputGroup.SPANS,
-        OutputGroup.QUERY,
-    }
+    needs_nothing = {*DEFAULT_OUTPUTS, OutputGroup.LANGUAGE, OutputGroup.SPANS}
+    if asks:
+        needs_nothing.add(OutputGroup.QUERY)
     if config.mixed is not None or not needs_nothing.issuperset(chosen):
         members = member_directories(directory)
         models = {name: read_config(path).model for name, path in members.items()}
@@ -91,6 +83,10 @@ def _check_groups(
 ) -> None:
     """Raise ConfigError for a chosen group, or `mixed`, that a member cannot give."""
     reasons: dict[OutputGroup, str] = {}
+    if config.query is None and config.query_column is None:
+        reasons[OutputGroup.QUERY] = (
+            "no query is given; give one with summarizer.query or summarizer.query_column"
+        )
     without = [name for name, model in models.items() if not model.topic_labels]
     if without and not config.topics:
         member = f"its member {without[0]!r}" if without[0] else "the model"

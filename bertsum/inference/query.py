@@ -52,7 +52,9 @@ class QueryScorer:
         self.common_query: Tensor | None = None
         if config.query is not None:
             text = config.query[:MOST_CHARACTERS]
-            (self.common_query,) = text_vectors([text], model, encoder, key="summarizer.query")
+            (self.common_query,) = text_vectors(
+                [text], model, encoder, key="summarizer.query", may_be_unknown=True
+            )
             (self._common,) = self.encode([text], [None])
 
     def encode(

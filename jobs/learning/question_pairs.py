@@ -4,7 +4,8 @@
 
 `phrases/question_pairs/LANGUAGE.yaml` holds, by kind of thing, hand-written wordings of what is
 asked of it. Each thing gives a pair for each meaning, so no two pairs mean the same: the others of
-a thing, and those of other things with the same words, are what must be told apart.
+a thing, and those of other things with the same words, are what must be told apart. Pairs are of
+one language, or of a question and its translation.
 """
 
 import argparse
@@ -17,10 +18,11 @@ import pyarrow.parquet as pq
 import yaml
 
 PHRASES = Path(__file__).parent / "phrases" / "question_pairs"
-LANGUAGES = ("zh",)
+# the language of the first question and that of the second
+LANGUAGES = (("zh", "zh"), ("zh", "en"))
 SEED = 31
 # people end a question in any of these ways
-ENDS = ("", "", "？", "?")
+ENDS = {"zh": ("", "", "？", "?"), "en": ("", "?")}
 
 
 class QuestionPair(TypedDict):
@@ -29,29 +31,42 @@ class QuestionPair(TypedDict):
 
 
 class Questions(TypedDict):
-    things: str
-    meanings: list[str]
+    things: list[str]
+    meanings: list[list[str]]  # of each meaning its wordings
 
 
 def read_questions(language: str) -> dict[str, Questions]:
-    path = PHRASES / f"{language}.yaml"
-    questions: dict[str, Questions] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return questions
+    """Returns the questions by kind of thing, in the same order in all languages."""
+    by_kind = yaml.safe_load((PHRASES / f"{language}.yaml").read_text(encoding="utf-8"))
+    return {
+        kind: Questions(
+            things=part["things"].split(" | "),
+            meanings=[line.split(" | ") for line in part["meanings"]],
+        )
+        for kind, part in by_kind.items()
+    }
 
 
-def question_pairs(language: str, seed: int = SEED) -> list[QuestionPair]:
-    """Returns one pair of wordings for each thing and each meaning, in the order of the file."""
-    rng = random.Random(f"{language} {seed}")
+def question_pairs(languages: tuple[str, str], seed: int = SEED) -> list[QuestionPair]:
+    """Returns one pair of wordings for each thing and each meaning, in the order of the files."""
+    rng = random.Random(f"{languages} {seed}")
+    first, second = languages
+
+    def ask(wording: str, thing: str, language: str) -> str:
+        return wording.replace("{x}", thing) + rng.choice(ENDS[language])
+
     pairs: list[QuestionPair] = []
-    for questions in read_questions(language).values():
-        for meaning in questions["meanings"]:
-            wordings = meaning.split(" | ")
-            for thing in questions["things"].split(" | "):
-                query, answer = (
-                    wording.replace("{x}", thing) + rng.choice(ENDS)
-                    for wording in rng.sample(wordings, 2)
+    for one, other in zip(
+        read_questions(first).values(), read_questions(second).values(), strict=True
+    ):
+        for wordings, others in zip(one["meanings"], other["meanings"], strict=True):
+            for thing, name in zip(one["things"], other["things"], strict=True):
+                query, answer = rng.sample(wordings, 2)
+                if first != second:
+                    answer = rng.choice(others)
+                pairs.append(
+                    {"query": ask(query, thing, first), "answer": ask(answer, name, second)}
                 )
-                pairs.append({"query": query, "answer": answer})
     return pairs
 
 
@@ -60,9 +75,9 @@ def main() -> None:
     options.add_argument("directory", type=Path)
     directory: Path = options.parse_args().directory
     directory.mkdir(parents=True, exist_ok=True)
-    for language in LANGUAGES:
-        table = pa.Table.from_pylist(list(map(dict, question_pairs(language))))
-        pq.write_table(table, directory / f"question_pairs_{language}.parquet")
+    for languages in LANGUAGES:
+        table = pa.Table.from_pylist(list(map(dict, question_pairs(languages))))
+        pq.write_table(table, directory / f"{'_'.join(languages)}.parquet")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
+import re
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import train
 from jobs.learning import question_pairs, short_texts
 
 LANGUAGES = sorted(short_texts.ROWS_PER_KIND)
@@ -139,7 +142,7 @@ def test_command_writes_a_file_for_each_language(tmp_path, monkeypatch):
         assert len(rows) == sum(ROWS_OF_KIND[language].values())
 
 
-@pytest.fixture(scope="module", params=question_pairs.LANGUAGES)
+@pytest.fixture(scope="module", params=question_pairs.LANGUAGES, ids="-".join)
 def pairs(request):
     return question_pairs.question_pairs(request.param)
 
@@ -149,26 +152,53 @@ def test_no_question_comes_twice(pairs):
     assert len(set(questions)) == len(questions)
 
 
-@pytest.mark.parametrize("language", question_pairs.LANGUAGES)
+@pytest.mark.parametrize("language", ["zh", "en"])
 def test_a_wording_has_one_meaning(language):
     for kind, questions in question_pairs.read_questions(language).items():
-        wordings = [word for line in questions["meanings"] for word in line.split(" | ")]
+        wordings = [wording for meaning in questions["meanings"] for wording in meaning]
         assert len(set(wordings)) == len(wordings), kind
         assert all("{x}" in wording for wording in wordings), kind
-        assert all(" | " in line for line in questions["meanings"]), kind
+        assert min(map(len, questions["meanings"])) > 1, kind
 
 
-def test_each_thing_has_a_pair_for_each_meaning_of_its_kind(pairs):
+def test_languages_have_the_same_things_and_meanings():
+    chinese, english = map(question_pairs.read_questions, ("zh", "en"))
+    assert list(chinese) == list(english)
+    for kind, questions in chinese.items():
+        for part in ("things", "meanings"):
+            assert len(questions[part]) == len(english[kind][part]), (kind, part)
+
+
+def test_each_thing_has_a_pair_for_each_meaning_of_its_kind():
+    pairs = question_pairs.question_pairs(("zh", "zh"))
     for questions in question_pairs.read_questions("zh").values():
-        for thing in questions["things"].split(" | "):
+        for thing in questions["things"]:
             of_thing = [
                 pair for pair in pairs if thing in pair["query"] and thing in pair["answer"]
             ]
             assert len(of_thing) >= len(questions["meanings"]), thing
 
 
-def test_the_command_writes_pairs_that_a_recipe_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["question_pairs", str(tmp_path / "pairs")])
+def test_a_question_and_its_translation_are_of_one_thing():
+    pairs = iter(question_pairs.question_pairs(("zh", "en")))
+    for chinese, english in zip(
+        question_pairs.read_questions("zh").values(),
+        question_pairs.read_questions("en").values(),
+        strict=True,
+    ):
+        for _ in chinese["meanings"]:
+            for thing, name in zip(chinese["things"], english["things"], strict=True):
+                pair = next(pairs)
+                assert thing in pair["query"]
+                assert name in pair["answer"]
+
+
+def test_the_command_writes_the_pairs_that_the_recipe_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["question_pairs", str(tmp_path / "question_pairs")])
     question_pairs.main()
-    table = pq.read_table(tmp_path / "pairs" / "question_pairs_zh.parquet")
-    assert table.to_pylist() == question_pairs.question_pairs("zh")
+    recipe = (Path(train.__file__).parent / "configs" / "multilingual_5.yaml").read_text()
+    read = re.findall(r"question_pairs/\w+\.parquet", recipe)
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
+    assert written == set(read)
+    table = pq.read_table(tmp_path / "question_pairs" / "zh_en.parquet")
+    assert table.to_pylist() == question_pairs.question_pairs(("zh", "en"))

@@ -8,11 +8,13 @@ The rules are the same for every language, and need no dictionary:
 - The last word may be in the other number, by English spelling: `price` in "prices", `companies` in
   "company".
 - A name begins and ends at the border of a word, except in scripts without spaces.
+- Composed and decomposed letters (`é` as one code point or as two) are the same.
 - `+` and `#` at the end of a name belong to it: `C` is not mentioned in "C++".
 """
 
 import re
 from functools import lru_cache
+from unicodedata import normalize
 
 from bertsum.text.sentences import Span
 from bertsum.text.words import MARKS, WORD
@@ -36,7 +38,10 @@ _SHORTEST_SURNAME = 3  # letters: shorter ones are mostly initials
 
 def find_name(text: str, name: str) -> list[Span]:
     """Where the whole name stands in the text, in code points, in order."""
-    return _find(text, tuple(WORD.findall(name)), _symbols(name))
+    spans: set[Span] = set()
+    for form in _normal_forms(name):
+        spans.update(_find(text, tuple(WORD.findall(form)), _symbols(form)))
+    return sorted(spans)
 
 
 def find_mentions(text: str, name: str) -> list[Span]:
@@ -46,6 +51,21 @@ def find_mentions(text: str, name: str) -> list[Span]:
     the text has it, its last word alone counts as well (`Clinton` for Hillary Clinton), if all
     words of the name begin with capitals.
     """
+    spans: set[Span] = set()
+    for form in _normal_forms(name):
+        spans.update(_mentions_as_written(text, form))
+    return sorted(spans)
+
+
+@lru_cache(maxsize=4096)
+def _normal_forms(name: str) -> tuple[str, ...]:
+    """The name as it is, composed and decomposed; one where these are the same."""
+    if name.isascii():
+        return (name,)
+    return tuple(dict.fromkeys([name, *(normalize(form, name) for form in ("NFC", "NFD"))]))
+
+
+def _mentions_as_written(text: str, name: str) -> list[Span]:
     words = WORD.findall(name)
     while len(words) > 1 and _COMPANY_FORM.fullmatch(words[-1]):
         words.pop()

@@ -214,6 +214,12 @@ def test_a_topic_without_a_word_is_refused(checkpoint):
         make(checkpoint, "topic", topics=["cat", "\u200b"])
 
 
+@pytest.mark.parametrize("topic", ["体育", "😀"])
+def test_a_topic_that_the_model_cannot_read_is_refused(checkpoint, topic):
+    with pytest.raises(ConfigError, match=f"summarizer.topics: '{topic}' is not in a language"):
+        make(checkpoint, "topic", topics=["cat", topic])
+
+
 # Keywords
 
 

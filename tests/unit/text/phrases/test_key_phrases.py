@@ -74,6 +74,12 @@ def test_chinese_words_are_tokens_and_what_repeats_of_them():
     assert "银行" not in phrases  # always in the longer one
 
 
+def test_chinese_tokens_with_a_particle_and_counts_are_no_words():
+    text = "买了手机也很安静不算贵，三天在三亚，质量不锈钢。"
+    tokens = ["买了", "手机", "也很", "安静", "不算", "贵", "三天", "三亚", "质量", "不锈钢"]
+    assert found(text, "zh", tokens=tokens).keys() == {"手机", "安静", "三亚", "质量", "不锈钢"}
+
+
 @pytest.mark.parametrize("language", sorted(STOP_WORDS))
 def test_stop_words_are_lower_case(language):
     assert all(word == word.lower() for word in STOP_WORDS[language])

@@ -31,6 +31,12 @@ def mentions(text: str, name: str) -> list[str]:
         ("iPhone", "新iPhone很好", ["iPhone"]),
         ("Straße", "Straße, STRAßE", ["Straße", "STRAßE"]),
         ("e", "e\u0301 e", ["e"]),
+        (
+            "caf\u00e9",
+            "The cafe\u0301, CAFE\u0301 and caf\u00e9",
+            ["cafe\u0301", "CAFE\u0301", "caf\u00e9"],
+        ),
+        ("cafe\u0301", "A caf\u00e9, no cafe", ["caf\u00e9"]),
         ("a.b*c", "a.b*c abc", ["a.b*c"]),
         ("...", "...", []),
         ("C", "A C compiler, C++ and C#.", ["C"]),
@@ -66,3 +72,8 @@ def test_names_that_a_text_lacks_are_not_compiled() -> None:
         assert not find_mentions("Quarterly sales of the company rose.", f"Zx{number} Holding")
     assert find_mentions("Zx17 rose.", "Zx17 Holding") == [(0, 4)]
     assert _pattern.cache_info().misses == before + 1
+
+
+def test_a_name_is_found_in_either_normal_form():
+    assert find_name("In Zu\u0308rich", "Z\u00fcrich") == [(3, 10)]
+    assert find_name("In Z\u00fcrich", "Zu\u0308rich") == [(3, 9)]
