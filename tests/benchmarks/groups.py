@@ -36,7 +36,12 @@ from bertsum.schema import PREDICTION_SCHEMA, prediction_schema
 
 TOPICS = ["economy", "politics", "sport", "technology", "entertainment"]
 TARGETS = ["Cameron", "Obama", "London", "police", "price", "company", "school", "government"]
-GROUPS = ("spans", "sentences", "embedding", "topic", "keywords", "aspects", "targets")
+QUERY = "what does the government want to change?"
+MIXED = 0.25
+GROUPS = (
+    *("language", "spans", "sentences", "embedding", "topic", "keywords", "aspects", "targets"),
+    *("query", "mixed"),  # chosen by keys of their own
+)
 NONE, ALL = "none", "all"
 
 
@@ -60,7 +65,9 @@ def configs(model: str | None, dtype: str) -> dict[str, SummarizerConfig]:
         values = {
             "dtype": dtype,
             "language": "en",
-            "outputs": groups,
+            "outputs": [group for group in groups if group not in ("query", "mixed")],
+            "query": QUERY if "query" in groups else None,
+            "mixed": MIXED if "mixed" in groups else None,
             "topics": TOPICS if "topic" in groups else [],
             "targets": TARGETS if "targets" in groups else [],
         }
