@@ -18,11 +18,12 @@ _WORD_OR_MARK = re.compile(rf"{_ANY}+(?:[-'’]{_ANY}+)*|[^\s]")
 _ASCII_WORD_OR_MARK = re.compile(r"\w+(?:[-']\w+)*|[^\s]", re.ASCII)
 _POSSESSIVE = re.compile(r"['’]s$")
 _PARTICLE = re.compile(r"[\u3040-\u309f]")  # hiragana, of which Japanese grammar is made
-# Chinese tokens with a particle at an edge ("bought", "also good", "not so"), and counts ("three
-# days"): no names of anything
+# Chinese tokens with a particle at an edge ("bought", "also good", "not so"), and counts and dates
+# ("three days", "this week"): no names of anything
 _CHINESE_PARTICLE_OR_COUNT = re.compile(
     r"[了的也很些]|.*[了的着吗呢吧于]$|不.$|得很$"
-    r"|[一二两三四五六七八九十几半][天年月日次个种条位名片张块件家间台只元点分岁层]$"
+    r"|[一二两三四五六七八九十几半][天年月日次个种条位名片张块件家间台只元点分岁层根句]$"
+    r"|[本上下今明去昨][周年月天日次]$"
 )
 _COMMON, _COMMON_AND_SHORT = 0.1, 0.2  # rarities below which a word says nothing by itself
 _SHORT_WORD = 3  # letters
