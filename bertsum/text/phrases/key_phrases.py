@@ -17,14 +17,18 @@ _ANY = rf"[\w{MARKS}]"
 _WORD_OR_MARK = re.compile(rf"{_ANY}+(?:[-'’]{_ANY}+)*|[^\s]")
 _ASCII_WORD_OR_MARK = re.compile(r"\w+(?:[-']\w+)*|[^\s]", re.ASCII)
 _POSSESSIVE = re.compile(r"['’]s$")
-_PARTICLE = re.compile(r"[\u3040-\u309f]")  # hiragana, of which Japanese grammar is made
-# Chinese tokens with a particle at an edge ("bought", "also good", "not so"), and counts and dates
-# ("three days", "this week"): no names of anything
-_CHINESE_PARTICLE_OR_COUNT = re.compile(
-    r"[了的也很些]|.*[了的着吗呢吧于]$|不.$|得很$"
-    r"|[一二两三四五六七八九十几半][天年月日次个种条位名片张块件家间台只元点分岁层根句]$"
-    r"|[本上下今明去昨][周年月天日次]$"
-)
+# By language, tokens that are no names of anything
+_PARTICLES = {
+    # hiragana, of which grammar is made
+    "ja": re.compile(r"[\u3040-\u309f]$"),
+    # those with a particle at an edge ("bought", "also good", "not so"; but Yemen and Bhutan), and
+    # counts and dates ("three days", "this week")
+    "zh": re.compile(
+        r"[了的很些]|也(?!门)|.*[了的着吗呢于]$|不[^丹]$|得很$"
+        r"|[一二两三四五六七八九十几半][天年月日次个种条位名片张块件家间台只元点分岁层根句]$"
+        r"|[本上下今明去昨][周年月天日次]$"
+    ),
+}
 _COMMON, _COMMON_AND_SHORT = 0.1, 0.2  # rarities below which a word says nothing by itself
 _SHORT_WORD = 3  # letters
 _CAPITAL_NOUNS = frozenset({"de"})  # languages in which a capital is no sign of a name
@@ -151,6 +155,7 @@ def _token_runs(
 ) -> Iterable[tuple[int, list[_Word]]]:
     """The same from the tokens of a model."""
     stop_words = STOP_WORDS.get(language, frozenset())
+    particles = _PARTICLES.get(language)
     sentences = [text[start:stop] for start, stop in spans]
     for sentence, token_spans in enumerate(split_words(sentences)):
         first = spans[sentence][0]
@@ -158,9 +163,7 @@ def _token_runs(
         for start, stop in token_spans:
             written = sentences[sentence][start:stop].strip()
             is_break = not written.isalpha() or written in stop_words
-            is_particle = len(written) == 1 and _PARTICLE.match(written) is not None
-            if language == "zh":
-                is_particle = _CHINESE_PARTICLE_OR_COUNT.match(written) is not None
+            is_particle = particles is not None and particles.match(written) is not None
             if not (is_break or is_particle):
                 run.append(_Word(written.lower(), first + start, first + stop))
             elif run and written:

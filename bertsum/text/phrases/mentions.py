@@ -13,6 +13,7 @@ The rules are the same for every language, and need no dictionary:
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from unicodedata import normalize
 
@@ -38,10 +39,7 @@ _SHORTEST_SURNAME = 3  # letters: shorter ones are mostly initials
 
 def find_name(text: str, name: str) -> list[Span]:
     """Where the whole name stands in the text, in code points, in order."""
-    spans: set[Span] = set()
-    for form in _normal_forms(name):
-        spans.update(_find(text, tuple(WORD.findall(form)), _symbols(form)))
-    return sorted(spans)
+    return _in_each_form(_whole_as_written, text, name)
 
 
 def find_mentions(text: str, name: str) -> list[Span]:
@@ -51,18 +49,19 @@ def find_mentions(text: str, name: str) -> list[Span]:
     the text has it, its last word alone counts as well (`Clinton` for Hillary Clinton), if all
     words of the name begin with capitals.
     """
-    spans: set[Span] = set()
-    for form in _normal_forms(name):
-        spans.update(_mentions_as_written(text, form))
-    return sorted(spans)
+    return _in_each_form(_mentions_as_written, text, name)
 
 
-@lru_cache(maxsize=4096)
-def _normal_forms(name: str) -> tuple[str, ...]:
-    """The name as it is, composed and decomposed; one where these are the same."""
+def _in_each_form(find: Callable[[str, str], list[Span]], text: str, name: str) -> list[Span]:
+    """Where the name stands as it is, composed or decomposed."""
     if name.isascii():
-        return (name,)
-    return tuple(dict.fromkeys([name, *(normalize(form, name) for form in ("NFC", "NFD"))]))
+        return find(text, name)
+    forms = {name, normalize("NFC", name), normalize("NFD", name)}
+    return sorted({span for form in forms for span in find(text, form)})
+
+
+def _whole_as_written(text: str, name: str) -> list[Span]:
+    return _find(text, tuple(WORD.findall(name)), _symbols(name))
 
 
 def _mentions_as_written(text: str, name: str) -> list[Span]:
