@@ -2,7 +2,8 @@
 padding.
 
 Linear layers, norms and activations do not know where one sequence ends; only attention does. On a
-CPU each run of sequences of equal length is one [n, L] block; on a GPU, see `gpu_attention`.
+CPU each run of sequences of equal length is one [n, L] block; on a GPU, see `gpu_attention`; what
+learns on a CPU, see `row_attention`.
 Packing as in ByteTransformer (Zhai et al. 2023). Nothing here waits for a device.
 
 Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from bertsum.errors import ModelError
 from bertsum.model.cpu_linear import ReorderedLinear
 from bertsum.model.gpu_attention import as_autocast, attend_on_gpu
+from bertsum.model.row_attention import Rows, attend_in_rows
 from bertsum.model.transfer import to_device
 from bertsum.text.ragged import offsets
 
@@ -258,30 +260,47 @@ def encode_packed(
     model: _BertModel = encoder  # type: ignore[assignment]  # as `can_pack` has found
     if hasattr(encoder, "get_base_model"):  # peft may not be installed, so it cannot be asked
         model = encoder.get_base_model()
-    hidden = _embed(model, input_ids, token_type_ids, lengths)
+    window_positions = positions(lengths, input_ids.device)
+    rows: Rows | None = None
+    if _learns_in_rows(model, input_ids.device, prefix):
+        rows = Rows.of(lengths)
+        input_ids, token_type_ids, window_positions = map(
+            rows.spread, (input_ids, token_type_ids, window_positions)
+        )
+    hidden = _embed(model, input_ids, token_type_ids, window_positions)
     kept = [hidden] if 0 in layers else []
     for index, layer in enumerate(model.encoder.layer):
         layer_prefix = None if prefix is None else prefix[index]
-        arguments = (layer, hidden, lengths, encoder.config, layer_prefix)
+        arguments = (layer, hidden, rows or lengths, encoder.config, layer_prefix)
         if layer.gradient_checkpointing and model.training and torch.is_grad_enabled():
             hidden = checkpoint(_run_layer, *arguments, use_reentrant=False)
         else:
             hidden = _run_layer(*arguments)
         if index + 1 in layers:
             kept.append(hidden)
+    if rows is not None:
+        hidden, kept = hidden[rows.places], [states[rows.places] for states in kept]
     return hidden, kept
 
 
+def _learns_in_rows(model: _BertModel, device: torch.device, prefix: Tensor | None) -> bool:
+    """Whether attention is that of `row_attention`."""
+    if device.type != "cpu" or prefix is not None or not torch.is_grad_enabled():
+        return False
+    has_dropout = model.training and model.encoder.layer[0].attention.self.dropout.p > 0
+    is_half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return is_half and not has_dropout
+
+
 def _embed(
-    model: _BertModel, input_ids: Tensor, token_type_ids: Tensor, lengths: Sequence[int]
+    model: _BertModel, input_ids: Tensor, token_type_ids: Tensor, window_positions: Tensor
 ) -> Tensor:
     """[T] -> [T, H]: the sum of three embeddings, normed."""
     embeddings = model.embeddings
     table = embeddings.position_embeddings
     # RoBERTa counts positions from the padding id on.
     first = 0 if table.padding_idx is None else table.padding_idx + 1
-    window_positions = positions(lengths, input_ids.device) + first
-    embedded = embeddings.word_embeddings(input_ids) + table(window_positions)
+    embedded = embeddings.word_embeddings(input_ids) + table(window_positions + first)
     embedded = embedded + embeddings.token_type_embeddings(token_type_ids)
     normed: Tensor = embeddings.dropout(embeddings.LayerNorm(embedded))
     # Only ELECTRA has it: its embeddings may be smaller than its hidden states.
@@ -294,19 +313,23 @@ def _embed(
 def _run_layer(
     layer: _Layer,
     hidden: Tensor,
-    lengths: Sequence[int],
+    sequences: Sequence[int] | Rows,
     config: EncoderConfig,
     prefix: Tensor | None,
 ) -> Tensor:
     """[T, H] -> [T, H]: attention, then the feed-forward network, each added to what it reads."""
     attention = layer.attention.self
-    attended = packed_attention(
-        _query_key_value(attention, as_autocast(hidden)),
-        lengths,
-        config.num_attention_heads,
-        dropout=attention.dropout.p if layer.training else 0.0,
-        prefix=prefix,
-    )
+    query_key_value = _query_key_value(attention, as_autocast(hidden))
+    if isinstance(sequences, Rows):
+        attended = attend_in_rows(query_key_value, sequences, config.num_attention_heads)
+    else:
+        attended = packed_attention(
+            query_key_value,
+            sequences,
+            config.num_attention_heads,
+            dropout=attention.dropout.p if layer.training else 0.0,
+            prefix=prefix,
+        )
     finish: Callable[[_Layer, Tensor, Tensor, str], Tensor]
     finish = getattr(layer, _COMPILED, _finish_layer)
     return finish(layer, attended, hidden, config.hidden_act)

@@ -79,12 +79,12 @@ def attend_on_gpu(
 
 
 def as_autocast(rows: Tensor) -> Tensor:
-    """On a GPU, rows in the format that autocast gives products and SDPA.
+    """Rows in the format that autocast gives products and SDPA.
 
     Autocast itself would make a copy for each product that reads them.
     """
     kind = rows.device.type
-    if kind != "cpu" and torch.is_autocast_enabled(kind):
+    if torch.is_autocast_enabled(kind):
         return rows.to(torch.get_autocast_dtype(kind))
     return rows
 

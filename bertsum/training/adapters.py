@@ -71,18 +71,39 @@ def _lora_product(layer: Any, rows: Tensor) -> Tensor:
 
     `layer`: a linear layer with one adapter, without dropout.
     """
-    kind = rows.device.type
-    if torch.is_autocast_enabled(kind):  # else each of two products would have a copy of its own
-        rows = rows.to(torch.get_autocast_dtype(kind))
-    result: Tensor = layer.base_layer(rows)
+    base = layer.base_layer
     factors = getattr(layer, _HALVES, None) or _factors(layer)
-    to_rank, from_rank = (factor.to(result.dtype) for factor in factors)
-    reduced = torch.nn.functional.linear(rows, to_rank)  # [..., rank]
-    # in place, since a product that is added to another tensor begins with a copy of it
-    result.view(-1, result.shape[-1]).addmm_(
-        reduced.flatten(0, -2), from_rank.T, alpha=layer.scaling[_ADAPTER]
+    kind = rows.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
+    parts = [part.to(dtype) for part in (rows.flatten(0, -2), base.weight, base.bias, *factors)]
+    result: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
+        *parts, layer.scaling[_ADAPTER]
     )
-    return result
+    return result.view(*rows.shape[:-1], -1)
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x W' + b + s x A' B', with [N, in] x, [out, in] W, [out] b, [rank, in] A and [out, rank] B.
+
+    W and b do not learn. Autograd would copy the gradient where one product is added to another.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        reduced = x @ a.T  # [N, rank]
+        ctx.save_for_backward(x, reduced, weight, a, b)
+        ctx.scale = scale
+        return torch.nn.functional.linear(x, weight, bias).addmm_(reduced, b.T, alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, reduced, weight, a, b = ctx.saved_tensors
+        of_reduced = gradient @ b  # but for the scale
+        of_x = (gradient @ weight).addmm_(of_reduced, a, alpha=ctx.scale)
+        of_a, of_b = of_reduced.T @ x, (reduced.T @ gradient).T
+        return of_x, None, None, of_a * ctx.scale, of_b * ctx.scale, None
 
 
 def _factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
