@@ -95,6 +95,9 @@ def text(options: TextOptions) -> int:
         print(json.dumps(record, ensure_ascii=ascii_only, indent=1))
     else:
         _print(prediction, document, seconds)
+        if prediction.summary_spans and "spans" in (config.outputs or ()):
+            ranges = [(span["start"], span["length"]) for span in prediction.summary_spans]
+            print("spans      " + ", ".join(f"{start}:{start + size}" for start, size in ranges))
         if is_without_aspects:
             print("aspects    unknown: the model for this language has no head for words")
     return 0 if prediction.status in (Status.OK, Status.UNKNOWN_LANGUAGE) else 1

@@ -55,6 +55,11 @@ def test_text_of_one_document(checkpoint: Path, tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "sentiment" in shown.stdout
     assert "3 sentences" in shown.stdout
+    assert "spans" not in shown.stdout
+    wanted = ["--set", "outputs=[spans]", "--set", "selection.size=1"]
+    shown = run_without_ray("text", tmp_path / "a.txt", "--model", checkpoint, *wanted)
+    (span,) = re.findall(r"^spans +(\d+):(\d+)$", shown.stdout, re.MULTILINE)
+    assert text[int(span[0]) : int(span[1])] == prediction["abstract"]
 
 
 @pytest.mark.parametrize("text", ["no", "null", "3", "text #1", "a: b", "[a]", '"\\', "'", "é😀"])
