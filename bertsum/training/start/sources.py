@@ -49,7 +49,9 @@ def read_sources(
         # a decoder reads one window, now and in a job; else measured is what a job reads
         num_windows = (1, 1) if writes else (source.max_windows, SummarizerConfig().max_windows)
         train = read(source.train_uri, num_windows[0], source.max_documents)
-        validation = read(source.validation_uri, num_windows[1])
+        # what is measured is found among all documents, and needs no negatives
+        measured = source.model_copy(update={"negatives_column": None})
+        validation = read(source.validation_uri, num_windows[1], source=measured)
         if writes:
             kept = LabelledSource(source, summarized(train), summarized(validation))
         else:

@@ -31,6 +31,7 @@ from bertsum.training.heads.pair_vectors import (
 )
 from bertsum.training.optimization import LossModule, make_optimizer, train_step
 from bertsum.training.start.source_config import SourceConfig
+from bertsum.training.start.sources import read_sources
 from bertsum.training.state import StateStore
 from bertsum.training.validation import LabelledSource, validate
 
@@ -103,6 +104,18 @@ def test_negatives_may_be_strings_of_which_the_first_ones_are_read(tmp_path):
     examples = read(tmp_path, columns, negatives_column="others", max_negatives=2)
     found = [[text.text for text in example.pair.negatives] for example in examples]
     assert found == [["The cat.", "A dog."], []]
+
+
+def test_rows_that_are_measured_need_no_negatives(tmp_path):
+    pq.write_table(pa.table(rows(4)), tmp_path / "train.parquet")
+    measured = pa.table(rows(3)).drop_columns(["matches"])
+    pq.write_table(measured, tmp_path / "validation.parquet")
+    files = {f"{part}_uri": str(tmp_path / f"{part}.parquet") for part in ("train", "validation")}
+    chosen = config(sources=[SOURCE | files | {"negatives_column": "matches"}])
+    (source,) = read_sources(chosen, chosen.model, tiny.document_encoder(), lambda line: None)
+    assert [len(example.pair.negatives) for example in source.train] == [1] * 4
+    assert [example.pair.negatives for example in source.validation] == [()] * 3
+    assert [example.pair.query.text for example in source.validation] == rows(3)["question"]
 
 
 def test_rows_without_a_query_or_a_weight_have_no_pair(tmp_path):
