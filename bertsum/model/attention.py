@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from bertsum.errors import ModelError
 from bertsum.model.cpu_linear import ReorderedLinear
 from bertsum.model.gpu_attention import as_autocast, attend_on_gpu
-from bertsum.model.row_attention import Rows, attend_in_rows
+from bertsum.model.row_attention import LONGEST_IN_ROWS, Rows, attend_in_rows
 from bertsum.model.transfer import to_device
 from bertsum.text.ragged import offsets
 
@@ -252,7 +252,7 @@ def encode_packed(
 
     `encoder`: of the BERT family. If `peft` wraps it, its replaced layers are called as they are.
     `input_ids`, `token_type_ids`: [T] of all windows, one after the other.
-    `lengths`: of the windows.
+    `lengths`: of the windows, ascending.
     `prefix`: [layers, 2, P, H] keys and values that all tokens see; it has no position, and windows
         begin at 0 as without it.
     `layers`: ascending; 0 is the input of the first layer, 1 its output.
@@ -262,7 +262,7 @@ def encode_packed(
         model = encoder.get_base_model()
     window_positions = positions(lengths, input_ids.device)
     rows: Rows | None = None
-    if _learns_in_rows(model, input_ids.device, prefix):
+    if _learns_in_rows(model, input_ids.device, prefix) and lengths[-1] <= LONGEST_IN_ROWS:
         rows = Rows.of(lengths)
         input_ids, token_type_ids, window_positions = map(
             rows.spread, (input_ids, token_type_ids, window_positions)
@@ -284,7 +284,7 @@ def encode_packed(
 
 
 def _learns_in_rows(model: _BertModel, device: torch.device, prefix: Tensor | None) -> bool:
-    """Whether attention is that of `row_attention`."""
+    """Whether short sequences get the attention of `row_attention`."""
     if device.type != "cpu" or prefix is not None or not torch.is_grad_enabled():
         return False
     has_dropout = model.training and model.encoder.layer[0].attention.self.dropout.p > 0

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from bertsum.text.ragged import bounds
 
+# Of longer sequences SDPA is as fast: at 512 tokens 1.0 times with AMX, 1.2 without it, while up to
+# 128 tokens rows are four times as fast, or 2.4 to 2.8. And it keeps no weights for the gradient.
+LONGEST_IN_ROWS = 256
 _LEAST_LENGTH, _LENGTH_STEP = 128, 64  # of a row
 # Of a sum of exponentials: what is lost to underflow is below 1e-17 of it.
 _LEAST_TOTAL, _MOST_TOTAL = 1e-20, 1e20

@@ -141,6 +141,21 @@ def test_an_encoder_learns_in_rows_as_in_blocks(
         assert (of_rows - values).norm() < 2 * (of_blocks - values).norm() + 1e-3 * values.norm()
 
 
+@pytest.mark.parametrize(("longest", "is_in_rows"), [(256, True), (257, False)])
+def test_long_sequences_are_left_to_sdpa(
+    monkeypatch: pytest.MonkeyPatch, longest: int, is_in_rows: bool
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        attention, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a)
+    )
+    encoder = tiny.encoder(max_position_embeddings=300)
+    ids = torch.ones(longest + 3, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        encode_packed(encoder, ids, torch.zeros_like(ids), [3, longest])
+    assert bool(made) == is_in_rows
+
+
 @pytest.mark.parametrize("changes", [{"training": False}, {"attention_probs_dropout_prob": 0.1}])
 def test_dropout_decides_while_it_drops(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
