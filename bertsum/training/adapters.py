@@ -59,7 +59,8 @@ def add_adapter(model: BertSum, config: TrainingConfig) -> None:
                 module.cast_input_dtype_enabled = False
         if config.adapter == "lora":
             for layer in _lora_layers(model):
-                setattr(layer, _FORWARD, partial(_lora_product, layer))
+                if type(layer.base_layer) is nn.Linear:
+                    setattr(layer, _FORWARD, partial(_lora_product, layer))
 
 
 def _lora_layers(model: BertSum) -> list[Any]:
@@ -71,39 +72,47 @@ def _lora_product(layer: Any, rows: Tensor) -> Tensor:
 
     `layer`: a linear layer with one adapter, without dropout.
     """
-    base = layer.base_layer
+    base, scale = layer.base_layer, layer.scaling[_ADAPTER]
     factors = getattr(layer, _HALVES, None) or _factors(layer)
     kind = rows.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
-    parts = [part.to(dtype) for part in (rows.flatten(0, -2), base.weight, base.bias, *factors)]
-    result: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
-        *parts, layer.scaling[_ADAPTER]
-    )
+    parts = (rows.flatten(0, -2), base.weight, base.bias, *factors)
+    cast = (None if part is None else part.to(dtype) for part in parts)  # there may be no bias
+    result: Tensor = _LoraProduct.apply(*cast, scale)  # type: ignore[no-untyped-call]
     return result.view(*rows.shape[:-1], -1)
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x W' + b + s x A' B', with [N, in] x, [out, in] W, [out] b, [rank, in] A and [out, rank] B.
+    """A linear layer, which does not learn, plus a low-rank one, which does.
 
-    W and b do not learn. Autograd would copy the gradient where one product is added to another.
+    `rows` [N, in], `weight` [out, in], `bias` [out], `to_rank` [rank, in], `from_rank` [out, rank].
+    Autograd would copy the gradient where one product is added to another in place.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor, scale: float
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        to_rank: Tensor,
+        from_rank: Tensor,
+        scale: float,
     ) -> Tensor:
-        reduced = x @ a.T  # [N, rank]
-        ctx.save_for_backward(x, reduced, weight, a, b)
+        reduced = rows @ to_rank.T  # [N, rank]
+        ctx.save_for_backward(rows, reduced, weight, to_rank, from_rank)
         ctx.scale = scale
-        return torch.nn.functional.linear(x, weight, bias).addmm_(reduced, b.T, alpha=scale)
+        result = torch.nn.functional.linear(rows, weight, bias)
+        return result.addmm_(reduced, from_rank.T, alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, reduced, weight, a, b = ctx.saved_tensors
-        of_reduced = gradient @ b  # but for the scale
-        of_x = (gradient @ weight).addmm_(of_reduced, a, alpha=ctx.scale)
-        of_a, of_b = of_reduced.T @ x, (reduced.T @ gradient).T
-        return of_x, None, None, of_a * ctx.scale, of_b * ctx.scale, None
+        rows, reduced, weight, to_rank, from_rank = ctx.saved_tensors
+        of_reduced = gradient @ from_rank  # but for the scale
+        of_rows = (gradient @ weight).addmm_(of_reduced, to_rank, alpha=ctx.scale)
+        of_to_rank = of_reduced.T @ rows * ctx.scale
+        of_from_rank = (reduced.T @ gradient).T * ctx.scale
+        return of_rows, None, None, of_to_rank, of_from_rank, None
 
 
 def _factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:

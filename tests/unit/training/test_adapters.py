@@ -174,12 +174,17 @@ def gradients(module: LossModule, examples: list) -> dict[str, torch.Tensor]:
     return {name: weight.grad for name, weight in named if weight.grad is not None}
 
 
+@pytest.mark.parametrize("has_biases", [True, False])
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 def test_lora_computes_what_peft_computes(
-    examples: list, monkeypatch: pytest.MonkeyPatch, kind: str
+    examples: list, monkeypatch: pytest.MonkeyPatch, kind: str, has_biases: bool
 ) -> None:
     """Rows are packed [T, H], or padded [W, L, H]."""
-    module = lora_module(kind, dtype="float32", encoder_learning_rate=1e-3)
+    module = lora_module(kind, dtype="float32", lora_alpha=12, encoder_learning_rate=1e-3)
+    if not has_biases:
+        for layer in module.modules():
+            if hasattr(layer, "lora_A"):
+                layer.base_layer.bias = None
     found = gradients(module, examples)
     layers = [layer for layer in module.modules() if hasattr(layer, "lora_A")]
     assert len(layers) == 12
