@@ -22,7 +22,13 @@ from torch.utils.checkpoint import checkpoint
 from bertsum.errors import ModelError
 from bertsum.model.cpu_linear import ReorderedLinear
 from bertsum.model.gpu_attention import as_autocast, attend_on_gpu
-from bertsum.model.row_attention import LONGEST_IN_ROWS, Rows, attend_in_rows
+from bertsum.model.row_attention import (
+    LEAST_TOTAL,
+    LONGEST_IN_ROWS,
+    MOST_TOTAL,
+    Rows,
+    attend_in_rows,
+)
 from bertsum.model.transfer import to_device
 from bertsum.text.ragged import offsets
 
@@ -31,8 +37,6 @@ QueryKeyValue = tuple[Tensor, Tensor, Tensor]  # [N, H] each
 # Encoders whose modules have BERT's names and order of operations, so that their weights can be
 # used as they are.
 _BERT_FAMILY = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
-# Of a sum of exponentials: what is lost to underflow is below 1e-17 of it.
-_LEAST_TOTAL, _MOST_TOTAL = 1e-20, 1e20
 _COMPILED = "finish_compiled"  # attribute of a layer
 _FUSED_WEIGHT, _FUSED_BIAS = "query_key_value_weight", "query_key_value_bias"
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
@@ -212,7 +216,7 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, out: Tensor) 
     weights = scores.exp_()
     totals = weights.sum(2, keepdim=True)  # [n * A, L, 1]
     least, most = torch.aminmax(totals)
-    if least > _LEAST_TOTAL and most < _MOST_TOTAL:
+    if least > LEAST_TOTAL and most < MOST_TOTAL:
         # Dividing L x D results is less work than dividing L x L weights.
         weighted = torch.bmm(weights, v).view(out.shape)
         torch.div(weighted, totals.view(*out.shape[:3], 1), out=out)

@@ -25,7 +25,7 @@ from bertsum.text.ragged import bounds
 LONGEST_IN_ROWS = 256
 _LEAST_LENGTH, _LENGTH_STEP = 128, 64  # of a row
 # Of a sum of exponentials: what is lost to underflow is below 1e-17 of it.
-_LEAST_TOTAL, _MOST_TOTAL = 1e-20, 1e20
+LEAST_TOTAL, MOST_TOTAL = 1e-20, 1e20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class _Attention(torch.autograd.Function):
         weights = scores.exp()
         totals = weights.sum(2, keepdim=True)
         least, most = torch.aminmax(totals)
-        if not (least > _LEAST_TOTAL and most < _MOST_TOTAL):  # also where a total is NaN
+        if not (least > LEAST_TOTAL and most < MOST_TOTAL):  # also where a total is NaN
             weights, totals = scores.softmax(2), torch.ones_like(totals)
         result = torch.bmm(weights, value) / totals
         ctx.save_for_backward(query, key, value, weights, totals, result)
