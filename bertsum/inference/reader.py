@@ -30,7 +30,7 @@ from bertsum.inference.device_batches import (
     refuse_lost_device,
 )
 from bertsum.inference.query import QueryScorer
-from bertsum.model.attention import compile_layers, fuse_products
+from bertsum.model.attention.packed import compile_layers, fuse_products
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from bertsum.errors import ModelError
-from bertsum.model.attention import can_pack, encode_packed, runs_of_tokens
+from bertsum.model.attention.packed import can_pack, encode_packed, runs_of_tokens
 from bertsum.model.batches import Batch, TokenPools
 from bertsum.model.heads import DocumentHead, SummarizationLayers
 from bertsum.model.ranking import CandidateRanker

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bertsum.errors import ModelError
-from bertsum.model.attention import packed_attention, positions, runs
+from bertsum.model.attention.packed import packed_attention, positions, runs
 from bertsum.model.sums import add_rows
 from bertsum.model.transfer import to_device
 from bertsum.model_config import ModelConfig

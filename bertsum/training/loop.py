@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bertsum.errors import ModelError, OutputError
-from bertsum.model.attention import runs_of_tokens
+from bertsum.model.attention.packed import runs_of_tokens
 from bertsum.model.batches import group_by_length, make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model_config import ModelConfig

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bertsum.inference.device_batches import Scores
     from bertsum.inference.reader import Reader
     from bertsum.inference.summarizer import Prepared, Summarizer
-    from bertsum.model.attention import EncoderConfig
+    from bertsum.model.attention.packed import EncoderConfig
     from bertsum.schema import Document, Prediction
     from bertsum.text.encoder import EncodedDocument
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bertsum.model.attention import encode_packed
+from bertsum.model.attention.packed import encode_packed
 
 # Tokens that show how large each input is. With random ones hidden states came about as near to
 # float32's as with texts.

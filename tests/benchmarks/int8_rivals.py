@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from bertsum import Summarizer
 from bertsum.config import SummarizerConfig
-from bertsum.model.attention import encode_packed, runs_of_tokens
+from bertsum.model.attention.packed import encode_packed, runs_of_tokens
 from bertsum.model.batches import Batch, make_batch
 from bertsum.text.encoder import EncodedDocument
 

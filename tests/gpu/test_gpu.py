@@ -11,7 +11,7 @@ from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.config import SummarizerConfig
 from bertsum.inference.reader import document_encoder
 from bertsum.inference.summarizer import Summarizer
-from bertsum.model.attention import packed_attention
+from bertsum.model.attention.packed import packed_attention
 from bertsum.model.batches import group_documents, make_batch
 from bertsum.model.bert_sum import BertSum
 

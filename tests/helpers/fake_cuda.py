@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bertsum.inference import reader, summarizer
-from bertsum.model import gpu_attention
+from bertsum.model.attention import gpu
 from bertsum.model.bert_sum import BertSum
 
 # What a build of torch for CPUs lacks, and indexing and copies ask for. They have no devices, so
@@ -206,7 +206,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     finally:
         # tensors of this mode, and what this GPU can do
         for cached in ("_flash_takes", "_padding", "_row_bounds", "_rows_with_prefix"):
-            getattr(gpu_attention, cached).cache_clear()
+            getattr(gpu, cached).cache_clear()
 
 
 def _attend(

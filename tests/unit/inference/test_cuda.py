@@ -18,7 +18,7 @@ from bertsum.errors import ModelError
 from bertsum.inference.arguments import choose_batch_tokens
 from bertsum.inference.device_batches import Running
 from bertsum.inference.summarizer import Summarizer
-from bertsum.model.attention import packed_attention
+from bertsum.model.attention.packed import packed_attention
 from bertsum.model.batches import group_documents, make_batch
 
 TEXTS = [tiny.text(1 + i % 9, 3 + i % 5, first=i) for i in range(40)]

@@ -5,7 +5,7 @@ import torch
 import transformers
 from helpers import tiny
 
-from bertsum.model.attention import can_pack, encode_packed
+from bertsum.model.attention.packed import can_pack, encode_packed
 from bertsum.model.bert_encoder import BertConfig, BertEncoder, read_bert_config
 
 KINDS = pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "xlm-roberta", "camembert"])

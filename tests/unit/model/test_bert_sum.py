@@ -16,7 +16,7 @@ from torch.nn.utils import rnn
 from bertsum.errors import ModelError
 from bertsum.inference.reader import document_encoder
 from bertsum.model import bert_sum as model_module
-from bertsum.model.attention import packed_attention
+from bertsum.model.attention.packed import packed_attention
 from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import BertSum
 from bertsum.model.cpu_linear import reorder_weights

@@ -9,11 +9,11 @@ from helpers import tiny
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from bertsum.model import gpu_attention
-from bertsum.model.attention import _finish_layer, fuse_products, packed_attention
+from bertsum.model.attention import gpu
+from bertsum.model.attention.gpu import attend_on_gpu
+from bertsum.model.attention.packed import _finish_layer, fuse_products, packed_attention
 from bertsum.model.batches import make_batch
 from bertsum.model.bert_sum import _attention_mask
-from bertsum.model.gpu_attention import attend_on_gpu
 from bertsum.model.heads import DocumentHead
 
 # Ascending as windows are, of groups with and without padding; and in another order.
@@ -44,7 +44,7 @@ def flash(query: Tensor, key: Tensor, value: Tensor, *sequences: object, scale: 
 @pytest.fixture(params=["padded", "flash"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "flash":
-        monkeypatch.setattr(gpu_attention, "_flash_takes", lambda *_, **__: True)
+        monkeypatch.setattr(gpu, "_flash_takes", lambda *_, **__: True)
         monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash)
     yield request.param
 
@@ -91,9 +91,9 @@ def test_what_inference_has_made_serves_training() -> None:
 
 
 def test_sequences_of_similar_length_are_a_group() -> None:
-    assert gpu_attention._group_sizes([1, 9, 16, 17, 30, 34, 35]) == [3, 3, 1]
-    assert gpu_attention._group_sizes([200, 120, 90]) == [2, 1]
-    assert gpu_attention._group_sizes([]) == []
+    assert gpu._group_sizes([1, 9, 16, 17, 30, 34, 35]) == [3, 3, 1]
+    assert gpu._group_sizes([200, 120, 90]) == [2, 1]
+    assert gpu._group_sizes([]) == []
 
 
 @pytest.mark.parametrize("counts", [[3], [1, 1, 2, 5, 5, 9], [4, 2, 7, 2]], ids=str)

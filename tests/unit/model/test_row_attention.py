@@ -7,9 +7,9 @@ import torch
 from helpers import tiny
 from torch import Tensor
 
-from bertsum.model import attention
-from bertsum.model.attention import encode_packed
-from bertsum.model.row_attention import Rows, attend_in_rows, fill_rows
+from bertsum.model.attention import packed
+from bertsum.model.attention.packed import encode_packed
+from bertsum.model.attention.rows import Rows, attend_in_rows, fill_rows
 
 HEADS, SIZE = 3, 8
 LENGTHS = [
@@ -120,14 +120,12 @@ def test_an_encoder_learns_in_rows_as_in_blocks(
     monkeypatch: pytest.MonkeyPatch, kind: str, is_recomputed: bool
 ) -> None:
     made = []
-    monkeypatch.setattr(
-        attention, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a)
-    )
+    monkeypatch.setattr(packed, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a))
     found = learned(kind, is_recomputed)
     assert made
     made.clear()
     exact = learned(kind, is_recomputed, is_half=False)
-    monkeypatch.setattr(attention, "_learns_in_rows", lambda *_: False)
+    monkeypatch.setattr(packed, "_learns_in_rows", lambda *_: False)
     in_blocks = learned(kind, is_recomputed)
     assert not made
     assert found.keys() == exact.keys() == in_blocks.keys()
@@ -146,9 +144,7 @@ def test_long_sequences_are_left_to_sdpa(
     monkeypatch: pytest.MonkeyPatch, longest: int, is_in_rows: bool
 ) -> None:
     made = []
-    monkeypatch.setattr(
-        attention, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a)
-    )
+    monkeypatch.setattr(packed, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a))
     encoder = tiny.encoder(max_position_embeddings=300)
     ids = torch.ones(longest + 3, dtype=torch.int64)
     with torch.autocast("cpu", torch.bfloat16):
@@ -161,8 +157,6 @@ def test_dropout_decides_while_it_drops(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
     made = []
-    monkeypatch.setattr(
-        attention, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a)
-    )
+    monkeypatch.setattr(packed, "attend_in_rows", lambda *a: made.append(a) or attend_in_rows(*a))
     learned("bert", False, **({"attention_probs_dropout_prob": 0.1} | changes))
     assert bool(made) == ("training" in changes)

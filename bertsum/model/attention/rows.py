@@ -90,7 +90,7 @@ def attend_in_rows(
 class _Attention(torch.autograd.Function):
     """softmax(q k' / sqrt(D) + mask) v, with [n * A, L, D] each, as w v / t.
 
-    w are the exponentials of the scores and t the sums of their rows: see `attention.py`. With g
+    w are the exponentials of the scores and t the sums of their rows: see `packed.py`. With g
     the gradient divided by t, that of v is w' g, and that of the scores w * (g v' - the sum of g *
     the result).
     """

@@ -2,9 +2,9 @@
 padding.
 
 Linear layers, norms and activations do not know where one sequence ends; only attention does. On a
-CPU each run of sequences of equal length is one [n, L] block; on a GPU, see `gpu_attention`; what
-learns on a CPU, see `row_attention`.
-Packing as in ByteTransformer (Zhai et al. 2023). Nothing here waits for a device.
+CPU each run of sequences of equal length is one [n, L] block; `rows` has what learns there, and
+`gpu` what a GPU computes. Packing as in ByteTransformer (Zhai et al. 2023). Nothing here waits for
+a device.
 
 Shapes: N packed rows (tokens or sentences), n sequences of length L in a run, H hidden size, A
 heads, D = H / A, P rows of a prefix.
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bertsum.errors import ModelError
-from bertsum.model.cpu_linear import ReorderedLinear
-from bertsum.model.gpu_attention import as_autocast, attend_on_gpu
-from bertsum.model.row_attention import (
+from bertsum.model.attention.gpu import as_autocast, attend_on_gpu
+from bertsum.model.attention.rows import (
     LEAST_TOTAL,
     LONGEST_IN_ROWS,
     MOST_TOTAL,
     Rows,
     attend_in_rows,
 )
+from bertsum.model.cpu_linear import ReorderedLinear
 from bertsum.model.transfer import to_device
 from bertsum.text.ragged import offsets
 
@@ -288,7 +288,7 @@ def encode_packed(
 
 
 def _learns_in_rows(model: _BertModel, device: torch.device, prefix: Tensor | None) -> bool:
-    """Whether short sequences get the attention of `row_attention`."""
+    """Whether short sequences lie in rows."""
     if device.type != "cpu" or prefix is not None or not torch.is_grad_enabled():
         return False
     has_dropout = model.training and model.encoder.layer[0].attention.self.dropout.p > 0
