@@ -60,7 +60,7 @@ test-oldest: setup
 	$(OLDEST)/bin/python -m pytest -m "not slow and not faults and not gpu" tests/unit tests/jobs/test_summarize.py
 	$(OLDEST)/bin/python -m pytest tests/faults/test_object_store.py -k "makes_an_object or writers or configuration or node"
 
-# A step that is finished is not done again, and one that was killed goes on. `make -j2 model CPUS=1` trains both members
+# A step that is finished is not done again, and one that was killed goes on. `make model -j2 CPUS=1` trains both members
 # at once, each on one thread.
 ENGLISH := english_1 english_2 english_3 english_4 english_5 english_6 english_7 english_8
 MULTILINGUAL := multilingual_1 multilingual_2 multilingual_3 multilingual_4 multilingual_5
