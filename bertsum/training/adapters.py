@@ -109,7 +109,9 @@ class _LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, reduced, weight, to_rank, from_rank = ctx.saved_tensors
         of_reduced = gradient @ from_rank  # but for the scale
-        of_rows = (gradient @ weight).addmm_(of_reduced, to_rank, alpha=ctx.scale)
+        of_rows: Tensor | None = None
+        if ctx.needs_input_grad[0]:  # the embeddings, which the first layer reads, do not learn
+            of_rows = (gradient @ weight).addmm_(of_reduced, to_rank, alpha=ctx.scale)
         of_to_rank = of_reduced.T @ rows * ctx.scale
         of_from_rank = (reduced.T @ gradient).T * ctx.scale
         return of_rows, None, None, of_to_rank, of_from_rank, None
