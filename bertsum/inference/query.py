@@ -16,6 +16,7 @@ from bertsum.config import SummarizerConfig
 from bertsum.inference.columns.text_vectors import text_vectors
 from bertsum.inference.device_batches import Scores
 from bertsum.model.bert_sum import BertSum
+from bertsum.model.ranking import QueryScores
 from bertsum.model_config import QueryWeights
 from bertsum.schema import Prediction, QueryStatus, TextSpan
 from bertsum.text.encoder import DocumentEncoder, EncodedDocument
@@ -25,12 +26,13 @@ from bertsum.text.sentences import Span
 MOST_CHARACTERS = 1000  # of a query that are read
 _LEAST = 1e-7  # so that no logarithm is of zero
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 
 
-def importance_logits(probabilities: FloatArray) -> npt.NDArray[np.float64]:
+def importance_logits(probabilities: FloatArray) -> DoubleArray:
     """[S] logits of the probabilities of sentences, finite also where rounding made 0 or 1."""
     clipped = probabilities.astype(np.float64).clip(_LEAST, 1 - _LEAST)
-    logits: npt.NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    logits: DoubleArray = np.log(clipped / (1 - clipped))
     return logits
 
 
@@ -76,8 +78,8 @@ class QueryScorer:
             return QueryStatus.EMPTY
         return QueryStatus.UNKNOWN if query.is_unknown_language else QueryStatus.OK
 
-    def scores(self, document: EncodedDocument, scores: Scores) -> FloatArray | None:
-        """[S] scores of the sentences that were read; None where no query counts."""
+    def answers(self, document: EncodedDocument, scores: Scores) -> DoubleArray | None:
+        """[S] what the query adds to the logits of sentences; None where no query counts."""
         query = self._query(document)
         if query is None or query.is_unknown_language:
             return None
@@ -87,16 +89,22 @@ class QueryScorer:
         sentences = [document.text[start:stop] for start, stop in spans]
         words = bm25(sentences, query_words(query.text, document.language), document.language)
         weights = self._weights
-        answers = weights.words * words
+        answers: DoubleArray = weights.words * words
         answers += weights.nearness * (scores.query_cosines - weights.usual_cosine)
-        logits = importance_logits(scores.sentence_scores) + self._share * answers
-        probabilities: FloatArray = (1 / (1 + np.exp(-logits))).astype(np.float32)
-        return probabilities
+        return self._share * answers
+
+    def join(self, importance: Sequence[FloatArray], answers: Sequence[DoubleArray]) -> QueryScores:
+        """What to choose sentences by, from the [S] importance and `answers` of each document."""
+        scores = []
+        for probabilities, gains in zip(importance, answers, strict=True):
+            logits = importance_logits(probabilities) + gains
+            scores.append((1 / (1 + np.exp(-logits))).astype(np.float32))
+        return QueryScores(scores, [self._weights.answers * gains for gains in answers])
 
     def columns(
         self, document: EncodedDocument, prediction: Prediction, scores: FloatArray | None
     ) -> Mapping[str, Any]:
-        """Values of the group `query`. `scores`: of the document, see `scores`."""
+        """Values of the group `query`. `scores`: of the document, by importance and query."""
         query = self._query(document)
         if query is None or scores is None:
             return {"query_status": self.status(document)}

@@ -146,39 +146,44 @@ class Reader:
         predictions: list[Prediction | None] = [None] * len(documents)
         indices: list[int] = []
         sentence_scores: dict[int, npt.NDArray[np.float32]] = {}  # [S] a document
-        query_scores: dict[int, npt.NDArray[np.float32]] = {}  # the same, where a query counts
+        answers: dict[int, npt.NDArray[np.float64]] = {}  # the same, where a query counts
         for index, (document, score) in enumerate(zip(documents, scores, strict=True)):
             sentences = score.sentence_scores if score else None
-            asked = self.queries.scores(document, score) if self.queries and score else None
+            answer = self.queries.answers(document, score) if self.queries and score else None
             # damaged weights, or numbers out of their format's range, give NaN or infinity
-            numbers = [values for values in (sentences, asked) if values is not None]
+            numbers = [values for values in (sentences, answer) if values is not None]
             if sentences is not None and all(np.isfinite(values).all() for values in numbers):
                 indices.append(index)
                 sentence_scores[index] = sentences
-                if asked is not None:
-                    query_scores[index] = asked
+                if answer is not None:
+                    answers[index] = answer
             else:
                 reason = score.error if score else "the model gave no scores"
                 reason = reason or "the model gave scores that are not numbers"
                 predictions[index] = _failed(document, reason)
-        # Of all documents at once, since the ranker compares their candidates in one batch. It has
-        # learned which summaries are good, not which answer something.
-        generic = [index for index in indices if index not in query_scores]
-        for part, by_index, ranker in (
-            (generic, sentence_scores, self.model.candidates),
-            (list(query_scores), query_scores, None),
-        ):
-            chosen_scores = [by_index[index] for index in part]
-            chosen_documents = [documents[index] for index in part]
-            summaries = choose_sentences(chosen_documents, chosen_scores, selection, ranker)
-            for index, chosen in zip(part, summaries, strict=True):
+        # Of all documents at once, since the ranker compares their candidates in one batch; those
+        # with a query apart.
+        generic = [index for index in indices if index not in answers]
+        for part in (generic, list(answers)):
+            importance = [sentence_scores[index] for index in part]
+            query = None
+            if self.queries and part is not generic:
+                query = self.queries.join(importance, list(answers.values()))
+            summaries = choose_sentences(
+                [documents[index] for index in part],
+                importance,
+                selection,
+                self.model.candidates,
+                query,
+            )
+            for place, (index, chosen) in enumerate(zip(part, summaries, strict=True)):
                 predictions[index] = self._summarize(
                     Status.OK,
                     documents[index],
                     chosen,
                     scores[index],
                     languages[index],
-                    query_scores.get(index),
+                    query.scores[place] if query else None,
                 )
         self._add_columns(documents, scores, indices, predictions)
         return [prediction for prediction in predictions if prediction is not None]

@@ -94,6 +94,12 @@ class Candidates:
         chosen = self.others[self.swapped[candidate] > 0]
         return sorted([*self.sure.tolist(), *chosen.tolist()])
 
+    def means(self, values: DoubleArray) -> DoubleArray:
+        """[N] the mean over the sentences of each set. `values`: [S] of the sentences."""
+        sums = values[self.sure].sum() + self.swapped @ values[self.others]
+        means: DoubleArray = sums / (len(self.sure) + self.swapped.sum(axis=1))
+        return means
+
 
 @cache
 def feature_scales(reads_text: bool) -> FloatArray:
@@ -153,6 +159,7 @@ def make_candidates(
     *,
     fewer_sentences: int = 0,
     reads_text: bool = False,
+    ranked_by: Sequence[FloatArray] | None = None,
 ) -> list[Candidates]:
     """Make the sets of sentences to compare, of each document; one where there is no choice.
 
@@ -160,11 +167,12 @@ def make_candidates(
     `sizes`: sentences of a set of each document, at least one.
     `fewer_sentences`: also sets with up to so many fewer, but at least one.
     `reads_text`: with the features of the text itself.
+    `ranked_by`: scores like `scores` that say in their place which sentences are best.
     """
     if not documents:
         return []
     text = _PoolText.of(documents)
-    ranked = _rank(text, np.concatenate(scores), np.array(sizes))
+    ranked = _rank(text, np.concatenate(ranked_by or scores), np.array(sizes))
     rows = _Rows.of(ranked, sizes)
     sums = _sentence_sums(documents, text, rows, np.concatenate(scores), reads_text=reads_text)
     weights = _Weights.of(text, rows, vocabulary_size)

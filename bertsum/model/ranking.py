@@ -14,13 +14,20 @@ Shapes: S sentences, N candidates, F features.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bertsum.config import SelectionConfig
-from bertsum.model.candidates import Candidates, FloatArray, feature_scales, make_candidates
+from bertsum.model.candidates import (
+    Candidates,
+    DoubleArray,
+    FloatArray,
+    feature_scales,
+    make_candidates,
+)
 from bertsum.model.selection import select_sentences, sentence_budget
 from bertsum.text.encoder import EncodedDocument
 from bertsum.text.ragged import split_runs
@@ -67,15 +74,36 @@ class CandidateRanker(nn.Module):
         return _UNIT * expected.squeeze(1)
 
     @torch.inference_mode()
-    def best(self, candidates: Sequence[Candidates]) -> list[int]:
-        """Index of the candidate of each document that is expected to be best."""
+    def best(
+        self, candidates: Sequence[Candidates], gains: Sequence[DoubleArray] | None = None
+    ) -> list[int]:
+        """Index of the candidate of each document that is expected to be best.
+
+        `gains`: of each document, [S] what a sentence adds to the ROUGE of its sets; a set has the
+        mean over its sentences.
+        """
         if not candidates:
             return []
         features = torch.from_numpy(np.concatenate([document.features for document in candidates]))
         parts = torch.split(features.to(next(self.parameters()).device), _COMPARED_ROWS)
         expected = torch.cat([self(part) for part in parts]).cpu().numpy()
         by_document = split_runs(expected, [len(document.features) for document in candidates])
+        if gains is not None:
+            for sets, values, gain in zip(candidates, by_document, gains, strict=True):
+                values += sets.means(gain)
         return [int(values.argmax()) for values in by_document]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryScores:
+    """How well the sentences of documents answer the query of each.
+
+    `scores`: of each document, [S] probabilities by importance and query together.
+    `gains`: of each document, [S] see `CandidateRanker.best`.
+    """
+
+    scores: Sequence[FloatArray]
+    gains: Sequence[DoubleArray]
 
 
 def choose_sentences(
@@ -83,17 +111,21 @@ def choose_sentences(
     scores: Sequence[FloatArray],
     config: SelectionConfig,
     ranker: CandidateRanker | None,
+    query: QueryScores | None = None,
 ) -> list[list[int]]:
     """Indices of the sentences of each document's summary, ascending.
 
     The best candidate where there is a ranker, sentences are counted, and nothing is blocked; else
-    what `select_sentences` takes.
+    what `select_sentences` takes, and for a query where only one sentence is asked for. A summary
+    that answers a query has no fewer sentences than are asked for.
 
     `scores`: of each document, [S] probabilities of the sentences that were read.
     """
-    if ranker is None or config.trigram_blocking or not config.counts_sentences:
+    by_score = config.trigram_blocking or not config.counts_sentences
+    ranked_by = query.scores if query else scores
+    if ranker is None or by_score or (query and config.size == 1):
         chosen = []
-        for document, values in zip(documents, scores, strict=True):
+        for document, values in zip(documents, ranked_by, strict=True):
             sentences = select_sentences(
                 values,
                 document.text,
@@ -109,8 +141,9 @@ def choose_sentences(
         scores,
         [sentence_budget(len(document.spans), config) for document in documents],
         ranker.vocabulary_size,
-        fewer_sentences=0 if config.exact_size else ranker.fewer_sentences,
+        fewer_sentences=0 if config.exact_size or query else ranker.fewer_sentences,
         reads_text=ranker.reads_text,
+        ranked_by=ranked_by,
     )
-    best = ranker.best(candidates)
+    best = ranker.best(candidates, query.gains if query else None)
     return [sets.sentences(index) for sets, index in zip(candidates, best, strict=True)]

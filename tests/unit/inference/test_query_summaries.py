@@ -7,15 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import tiny
 from pydantic import ValidationError
 
+import bertsum
+from bertsum.checkpoints.checkpoint import save_checkpoint
 from bertsum.checkpoints.outputs import with_outputs
 from bertsum.config import SummarizerConfig
 from bertsum.config_base import hashed_values
 from bertsum.errors import ConfigError, InputError
 from bertsum.inference import query as query_module
 from bertsum.inference.summarizer import Summarizer
+from bertsum.model.candidates import make_candidates
+from bertsum.model_config import QueryWeights
 from bertsum.runs.columns import needed_columns, output_schema
 from bertsum.schema import Document, QueryStatus, Status
 from bertsum.text.phrases.query_words import bm25, query_words
@@ -57,6 +62,44 @@ def test_scores_are_of_importance_nearness_and_words(checkpoint):
     (alone,) = summarizer.predict_all_heads([Document(TEXTS[1][:12], query=QUERY)])
     expected = float(np.dot(vector.embedding, sentence_cat.embedding))
     assert alone[2].query_cosines == pytest.approx([expected], abs=2e-3)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_whole_summaries_are_compared_by_what_is_expected_of_them_and_their_answers(
+    tmp_path, weight
+):
+    """Against all candidates, one by one."""
+    model = tiny.model(rank_candidates=True, fewer_sentences=1)
+    model.query_weights = QueryWeights(nearness=6, words=1, usual_cosine=0.1, answers=0.5)
+    save_checkpoint(tmp_path, model, tiny.wordpiece(), "", version=bertsum.__version__)
+    values = {"query_column": "asked", "selection": {"size": 3}, "query_weight": weight}
+    table = [Document(tiny.text(12, 7, first=first), query=QUERY) for first in range(6)]
+    results = make(tmp_path, **values).predict_all_heads(table)
+    differing = 0
+    for document, (prediction, encoded, scores) in zip(table, results, strict=True):
+        sentences = [document.text[start:stop] for start, stop in encoded.spans]
+        words = bm25(sentences, query_words(QUERY, "en"), "en")
+        answers = weight * (words + 6 * (scores.query_cosines - 0.1))
+        p = scores.sentence_scores.astype(float)
+        asked = 1 / (1 + np.exp(-np.log(p / (1 - p)) - answers))
+        (candidates,) = make_candidates(
+            [encoded],
+            [scores.sentence_scores],
+            [3],
+            model.candidates.vocabulary_size,
+            ranked_by=[asked.astype(np.float32)],
+        )
+        with torch.inference_mode():
+            expected = model.candidates.eval()(torch.from_numpy(candidates.features)).tolist()
+        chosen = [candidates.sentences(index) for index in range(len(expected))]
+        for index, sentences_of_set in enumerate(chosen):
+            expected[index] += 0.5 * answers[sentences_of_set].mean()
+        assert prediction.summary_sentences == chosen[int(np.argmax(expected))]
+        assert prediction.query_scores == pytest.approx(
+            asked[prediction.summary_sentences], abs=1e-5
+        )
+        differing += prediction.summary_sentences != sorted(np.argsort(-asked)[:3].tolist())
+    assert differing
 
 
 def test_a_query_may_count_more(checkpoint):

@@ -19,7 +19,7 @@ from bertsum.config import SelectionConfig
 from bertsum.inference.summarizer import Summarizer
 from bertsum.model import candidates as module
 from bertsum.model.candidates import _FEATURES, _TEXT_FEATURES
-from bertsum.model.ranking import CandidateRanker, choose_sentences
+from bertsum.model.ranking import CandidateRanker, QueryScores, choose_sentences
 from bertsum.model.selection import select_sentences
 from bertsum.schema import Document
 
@@ -293,6 +293,63 @@ def test_a_summary_has_fewer_sentences_where_the_model_may_take_fewer(
     config = SelectionConfig(size=3, **selection)
     (chosen,) = choose_sentences([document], [SCORES], config, ranker(fewer))
     assert len(chosen) == expected
+
+
+class Indifferent(CandidateRanker):
+    """Expects the same of all candidates."""
+
+    def forward(self, features):
+        return torch.zeros(len(features))
+
+
+def query_scores(best, gain):
+    """Of a query that the sentences `best` answer, the first one best; the others answer nothing."""
+    scores, gains = np.full(12, 0.01, np.float32), np.zeros(12)
+    for place, index in enumerate(best):
+        scores[index] = 0.9 - 0.1 * place
+        gains[index] = gain
+    return QueryScores([scores], [gains])
+
+
+@pytest.mark.parametrize(("size", "num_sure"), [(3, 0), (8, 3)])
+def test_the_mean_of_a_set_is_that_of_its_sentences(document, size, num_sure):
+    candidates = make_candidates(document, SCORES, size, VOCABULARY_SIZE, fewer_sentences=1)
+    assert len(candidates.sure) == num_sure
+    values = np.arange(12) ** 2.0
+    expected = [values[chosen].mean() for chosen in sets(candidates)]
+    assert candidates.means(values) == pytest.approx(expected)
+
+
+def test_with_a_query_the_answers_of_a_set_count_beside_what_is_expected_of_it(document):
+    """Sentences that answer are in the sets, also where they are not important."""
+    config, answering = SelectionConfig(size=3), [5, 9, 10]
+
+    def chosen(gain, ranker):
+        query = query_scores(answering, gain)
+        (sentences,) = choose_sentences([document], [SCORES], config, ranker, query)
+        return sentences
+
+    fewer = Indifferent(VOCABULARY_SIZE, 0.0, fewer_sentences=2).eval()
+    assert chosen(1.0, fewer) == answering  # and as many as were asked for
+    assert chosen(1e6, ranker()) == answering
+    shortest = chosen(0.0, ranker())
+    candidates = make_candidates(
+        document, SCORES, 3, VOCABULARY_SIZE, ranked_by=query_scores(answering, 1).scores
+    )
+    assert sets(candidates)[0] == answering
+    assert shortest == sets(candidates)[int(np.argmin(feature(candidates, "log(tokens)")))]
+    assert shortest != answering
+    # what is read of a set is its importance, not its answer
+    logits = np.log(SCORES / (1 - SCORES))[answering]
+    assert feature(candidates, "mean logit of the scores")[0] == pytest.approx(
+        logits.mean(), abs=1e-4
+    )
+
+
+def test_one_sentence_for_a_query_is_the_one_that_answers_best(document):
+    query = query_scores([4, 7], 1.0)
+    config = SelectionConfig(size=1)
+    assert choose_sentences([document], [SCORES], config, ranker(), query) == [[4]]
 
 
 @pytest.mark.parametrize(
