@@ -114,8 +114,9 @@ class Folder:
         """Whether it is `other`, or in it and not hidden from its `list_names`."""
         if type(self._fs) is not type(other._fs):
             return False
-        inside = f"{self._root}/".startswith(f"{other._root}/")
-        return inside and not _is_hidden(self._root[len(other._root) + 1 :])
+        ours, theirs = self._resolved_root(), other._resolved_root()
+        inside = f"{ours}/".startswith(f"{theirs}/")
+        return inside and not _is_hidden(ours[len(theirs) + 1 :])
 
     def list_names(self, below: str = "", also: str = "") -> dict[str, FileInfo]:
         """All files, sorted by name; only those of the subdirectory `below`, where it is given.
@@ -337,6 +338,13 @@ class Folder:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+    def _resolved_root(self) -> str:
+        """The root without `..` and links, so that one directory has one path; remote: as it is."""
+        if not self.is_local:
+            return self._root
+        # the root of `/` is empty, which `realpath` takes for the working directory
+        return os.path.realpath(f"{self._root}/").rstrip("/")
 
     def _list_local(self, below: str, also: str) -> dict[str, FileInfo]:
         def raise_unless_missing(error: OSError) -> None:

@@ -74,8 +74,9 @@ class Run:
         source, output = self.source, self.output
         is_nested = source.is_directory and output.is_below(source.root)
         if not is_nested and source.files:  # any file stands for all
-            file = Folder(f"{source.root.uri}/{source.files[0].path}")
-            is_nested = file.is_below(output)
+            # its directory, since the file may be a link to anywhere
+            directory = Folder(f"{source.root.uri}/{source.files[0].partition}")
+            is_nested = directory.is_below(output)
         if is_nested:
             raise InputError(
                 f"OUTPUT {output} and INPUT {source.root} lie in each other; the job would read "

@@ -324,11 +324,18 @@ def test_what_cannot_work_is_refused_before_any_work(
 
 
 def test_output_inside_input_is_refused(
-    source: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(source, source / "out", "--model", checkpoint) == 2
     assert run(source / "dt=2026-11-22", source, "--model", checkpoint) == 2
-    assert capsys.readouterr().err.count("lie in each other") == 2
+    # by another path: `..`, a link to INPUT, and a file of INPUT that is a link to elsewhere
+    assert run(source, f"{source}/../{source.name}/out", "--model", checkpoint) == 2
+    (tmp_path / "link").symlink_to(source)
+    assert run(source, tmp_path / "link" / "out", "--model", checkpoint) == 2
+    (tmp_path / "results" / "in").mkdir(parents=True)
+    (tmp_path / "results" / "in" / "a.parquet").symlink_to(next(source.rglob("*.parquet")))
+    assert run(tmp_path / "results" / "in", tmp_path / "results", "--model", checkpoint) == 2
+    assert capsys.readouterr().err.count("lie in each other") == 5
 
 
 def test_missing_input_and_input_that_is_no_parquet(

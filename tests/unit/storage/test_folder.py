@@ -314,6 +314,18 @@ def test_is_below(tmp_path: Path, inner: str, is_below: bool) -> None:
     assert Folder(str(tmp_path / inner)).is_below(Folder(str(tmp_path / "in"))) is is_below
 
 
+def test_is_below_by_another_path(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    root = Folder(str(tmp_path / "in"))
+    for inner in ("in/../in/out", "other/../in", "link", "link/out"):
+        assert Folder(f"{tmp_path}/{inner}").is_below(root), inner
+    assert root.is_below(Folder(f"{tmp_path}/link/.."))
+    assert root.is_below(Folder("/"))
+    assert not Folder("/").is_below(root)
+    assert not Folder(f"{tmp_path}/in/../out").is_below(root)
+
+
 def test_an_error_of_the_system_keeps_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
