@@ -237,6 +237,8 @@ def is_text(data_type: pa.DataType) -> bool:
     """Types that the text column may have; a column of nulls only has no type of its own."""
     if pt.is_dictionary(data_type):
         data_type = data_type.value_type
+    if isinstance(data_type, pa.JsonType):  # as DuckDB writes a column of JSON
+        data_type = data_type.storage_type
     return any(
         accepts(data_type)
         for accepts in (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)

@@ -166,6 +166,8 @@ def read_texts(table: pa.Table, name: str) -> list[Document]:
 def _read_column(column: pa.Array | pa.ChunkedArray, where: str) -> list[Document]:
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
+    if isinstance(column.type, pa.JsonType):
+        column = pc.cast(column, column.type.storage_type)
     if pa.types.is_null(column.type):
         return [Document(None)] * len(column)
     if column.type not in (pa.string(), pa.large_string(), pa.string_view()):

@@ -1,8 +1,11 @@
 """Texts of a table in each format that the configuration names."""
 
 import json
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bertsum.config import SummarizerConfig
@@ -78,3 +81,18 @@ def test_a_document_without_the_text_has_a_problem(value: str, problem: str) -> 
 def test_a_format_and_a_path_that_do_not_go_together(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"text_(path|format)"):
         load_config(JobConfig, overrides=[f"summarizer.{setting}"])
+
+
+def test_a_column_of_the_type_json(tmp_path: Path) -> None:
+    """As DuckDB writes it: its footer alone says string, and what is read of the file says JSON."""
+    path = tmp_path / "a.parquet"
+    duckdb.sql(f"COPY (SELECT '{{\"body\": \"One.\"}}'::JSON AS document) TO '{path}'")
+    table = pq.read_table(path)
+    assert table.schema.types == [pa.json_()]
+    config = SummarizerConfig(text_format="json", text_path="body")
+    shard = Shard(InputFile("a.parquet", 1, "1"), table.schema, ())
+    assert check_documents(shard, config) is None
+    assert read_documents(table, config) == [Document("One.")]
+    (document,) = read_documents(table, SummarizerConfig())
+    assert document.text is not None
+    assert json.loads(document.text) == {"body": "One."}
