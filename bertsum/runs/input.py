@@ -33,6 +33,9 @@ _FOOTER_THREADS = 16  # a footer is one or two small reads, so it is latency tha
 _CHUNK_ROWS = 128  # progress is told chunk by chunk, and a laptop reads some ten documents a second
 _CHUNK_BYTES = 16 * 2**20  # uncompressed
 _BUFFER_BYTES = 2**20
+_KNOWN_BY_NAME = (
+    f"CSV, TSV and JSON are known by their names: {', '.join(TABLE_SUFFIXES)}, also .gz"
+)
 _TABLES_ARE_READ = (
     "CSV, TSV and JSON are read by `bertsum summarize` without --partitions, and by `bertsum "
     "prepare` and `evaluate`"
@@ -140,6 +143,11 @@ def _list_all(uri: str, scope: Scope, tables: bool) -> Input:
         info = folder.info(name)
         if info is None:
             raise InputError(f"INPUT {mask(uri)} is gone")
+        if not (is_table(name) or name.lower().endswith(SUFFIXES) or _begins_well(folder, name)):
+            raise InputError(
+                f"INPUT {mask(uri)} is no Parquet, neither by name nor by content. {_KNOWN_BY_NAME}; "
+                "unpack or convert what is packed in another way"
+            )
         return Input(folder, (_input_file(name, info),))
     if listed := scope.list_names(folder):
         files, notes = _choose_files(folder, listed, tables)
@@ -337,10 +345,10 @@ def _choose_files(
                 reasons[name] = "are neither CSV nor JSON by their names"
         notes = _say_left_out(folder, reasons)
     if not files:
-        advice = f". {_TABLES_ARE_READ}" if text_files else ""
+        advice = _TABLES_ARE_READ if text_files else _KNOWN_BY_NAME
         raise InputError(
             f"{folder} holds no Parquet file, neither by name nor by content, but "
-            f"{_first_names(list(listed))}{advice}"
+            f"{_first_names(list(listed))}. {advice}"
         )
     return files, notes
 
@@ -356,18 +364,22 @@ def _say_left_out(folder: Folder, reasons: Mapping[str, str]) -> tuple[str, ...]
     return tuple(notes)
 
 
+def _begins_well(folder: Folder, name: str) -> bool:
+    """Whether a file begins as Parquet does, or is unreadable, which its footer's reader reports."""
+    try:
+        return folder.read_start(name, len(_MAGIC[0])) in _MAGIC
+    except InputError:
+        return True
+
+
 def _why_left_out(folder: Folder, name: str, size: int) -> str | None:
-    """None for a Parquet file, and for an unreadable one: its footer's reader reports the error."""
+    """None for a Parquet file, and for an unreadable one."""
     if name.lower().endswith(_BACKUP_SUFFIXES):
         return f"are backups by their names ({', '.join(_BACKUP_SUFFIXES)})"
     if size == 0:
         return "are empty"
-    if size >= _SMALLEST_BYTES:
-        try:
-            if folder.read_start(name, len(_MAGIC[0])) in _MAGIC:
-                return None
-        except InputError:
-            return None
+    if size >= _SMALLEST_BYTES and _begins_well(folder, name):
+        return None
     return f"are no Parquet (they do not begin with {_MAGIC[0].decode()})"
 
 

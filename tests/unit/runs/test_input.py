@@ -216,6 +216,18 @@ def test_files_of_other_names_are_read_if_they_are_parquet(tmp_path: Path) -> No
     assert [file.path for file in list_input(f"{tmp_path}/dt=*").files] == expected
 
 
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv.zip", "a.jsonl.zst", "notes.txt", "empty"])
+def test_a_single_file_of_another_format_is_refused(tmp_path: Path, name: str) -> None:
+    """By itself and as all that a directory has, with the formats that are read."""
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    path.write_bytes(b"" if name == "empty" else b"PK\x03\x04" + bytes(40))
+    for uri in (path, path.parent):
+        with pytest.raises(InputError, match=r"no Parquet.*\.csv, \.tsv, .*, also \.gz") as caught:
+            list_input(str(uri), tables=True)
+        assert name in str(caught.value)
+
+
 def test_ordinary_names_cost_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     read_start = Folder.read_start
