@@ -232,6 +232,11 @@ class CsvFiles:
                     "once, and not after a backslash"
                 )
             raise InputError(f"{name}, {reason}")
+        if not survey.num_rows and "\r" in first.rstrip("\r\n"):
+            raise InputError(
+                f"{name}, line 1: its lines end with a carriage return alone; convert the file, like "
+                "`tr '\\r' '\\n'`"
+            )
         names = _column_names(survey.names, name)
         self._layouts[path] = _Layout(delimiter, is_quoted, names)
         for column_name, column in zip(names, survey.columns, strict=True):

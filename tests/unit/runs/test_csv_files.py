@@ -180,6 +180,12 @@ def test_gzip_blank_lines_and_an_index_without_a_name(tmp_path: Path) -> None:
     assert files.notes[0].endswith("a.csv.gz: 1 blank line(s) are no rows")
 
 
+def test_lines_that_end_with_a_carriage_return_alone_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 1: its lines end with a carriage return"):
+        open_files(tmp_path, a_csv="id,document\r1,One.\r2,Two.\r")
+    assert open_files(tmp_path, a_csv="id,document\r\n").columns("a.csv") == ("id", "document")
+
+
 def test_long_texts(tmp_path: Path) -> None:
     text = "long " * 60_000
     assert read(tmp_path, "a_csv", f'document,label\n"{text},",x\n')[0] == [[f"{text},", "x"]]
