@@ -54,8 +54,10 @@ def find_input(
     `datasets.Dataset.save_to_disk` wrote, or `hub:NAME` (`hub:NAME:CONFIG`) of the Hugging Face
     hub; `split` says which part of the last two. With a `scope` it must be Parquet. In a dry run a
     copy that OUTPUT lacks goes to a temporary directory of this process. Raises InputError, also
-    where INPUT changes while it is copied, and ConfigError where `datasets` is missing.
+    where INPUT changes while it is copied, and ConfigError where `datasets` is missing or OUTPUT is a file.
     """
+    if output.is_local and output.is_file():
+        raise ConfigError(f"OUTPUT {output} is a file; a directory is expected")
     if not scope.is_all:
         return list_input(uri, scope)
     source = None

@@ -298,6 +298,14 @@ def test_output_must_not_lie_in_a_directory_of_tables(tmp_path: Path) -> None:
         find_input(str(tmp_path), Folder(str(tmp_path / "out")))
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.csv").write_text("id,document\n1,One.\n")
+    pq.write_table(pa.table({"document": ["One."]}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"OUTPUT .*/a\.csv is a file"):
+        find_input(str(tmp_path / name), Folder(str(tmp_path / "a.csv")))
+
+
 def test_a_dry_run_writes_nothing_into_output(tmp_path: Path) -> None:
     path, output = write_json(tmp_path / "a.jsonl", ROWS), tmp_path / "out"
     source = find_input(str(path), Folder(str(output)), dry_run=True)
