@@ -98,6 +98,11 @@ def parse(
     # The only use of the Namespace: past this line every option has a name and a type.
     options = kind(**vars(parser.parse_args(argv)))
     if isinstance(options, RunOptions):
+        # argparse checks what was typed, not the default
+        if options.log_format not in FORMATS:
+            raise ConfigError(
+                f"{VARIABLE} is {options.log_format!r}; {' or '.join(FORMATS)} is expected"
+            )
         set_format(options.log_format)  # before anything is printed
     return options
 

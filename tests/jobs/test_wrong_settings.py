@@ -143,6 +143,14 @@ def test_an_output_that_cannot_be_opened(
     refused(capsys, "status", uri)
 
 
+def test_a_format_of_the_log_that_is_none(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERTSUM_LOG_FORMAT", "JSON")
+    message = refused(capsys, *command("summarize", source, "--dry-run"))
+    assert "BERTSUM_LOG_FORMAT is 'JSON'; text or json is expected" in message
+
+
 def test_a_configuration_file_that_is_none(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
