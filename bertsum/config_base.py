@@ -139,10 +139,15 @@ def validated(cls: type[ConfigType], values: dict[str, Any], source: str) -> Con
         return cls.model_validate(values)
     except ValidationError as error:
         lines = [f"configuration ({source}):"]
-        for problem in error.errors():
-            key = ".".join(map(str, problem["loc"]))
+        problems = error.errors()
+        for problem in problems:
+            place = problem["loc"]
+            key = ".".join(map(str, place))
+            inner = [other for other in problems if other["loc"][:-1][: len(place)] == place]
+            if problem["type"] == "too_short" and inner:
+                continue  # pydantic does not count items that are wrong, which are named already
             if problem["type"] == "extra_forbidden":
-                allowed = ", ".join(_keys_at(cls, problem["loc"][:-1]))
+                allowed = ", ".join(_keys_at(cls, place[:-1]))
                 lines.append(f"  {key}: there is no such key; allowed here: {allowed}")
             else:
                 given = "(not shown)"  # storage options hold credentials, and this address is one
@@ -234,9 +239,17 @@ def _read_yaml(file_path: Path) -> dict[str, Any]:
 
 def _keys_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for key in location:
-        annotation = cls.model_fields[str(key)].annotation if str(key) in cls.model_fields else None
-        # no section, so there are no keys to name
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if isinstance(key, int):
+            continue  # an item of a list, whose section is known by the list's name
+        section = _section(cls.model_fields[key].annotation) if key in cls.model_fields else None
+        if section is None:  # there are no keys to name
             return []
-        cls = annotation
+        cls = section
     return sorted(cls.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that values of this type are or hold, as of `Section | None` or a list of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section, get_args(annotation))), None)

@@ -88,6 +88,26 @@ def test_a_wrong_override_is_named_with_what_is_allowed(override: str, parts: li
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("sources=[{name: a, sentiment_colum: b}]", "sources.0.sentiment_colum: .*, text_column,"),
+        ("decoder={max_token: 4}", "decoder.max_token: .* max_tokens,"),
+        ("embedding={texts: [{url: a}]}", "embedding.texts.0.url: .*, uri"),
+    ],
+)
+def test_an_unknown_key_of_a_list_is_told_the_ones_there_are(override: str, allowed: str) -> None:
+    """And a list is not called empty, whose only item is wrong."""
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        load_config(TrainingConfig, None, ["encoder=package:x", override])
+    assert "at least 1 item" not in str(caught.value)
+
+
+def test_an_empty_list_is_too_short() -> None:
+    with pytest.raises(ConfigError, match="sources: .*at least 1 item"):
+        load_config(TrainingConfig, None, ["encoder=package:x", "sources=[]"])
+
+
 @pytest.mark.parametrize("tag", ["en", "EN", "de_DE.UTF-8", "zh-Hant-TW", "cmn", "und", " fr ", ""])
 def test_a_tag_of_a_language(tag: str) -> None:
     assert SummarizerConfig(language=tag).language == tag
