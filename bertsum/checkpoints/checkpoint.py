@@ -90,6 +90,10 @@ def load_encoder(source: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase
         return load_q4_encoder(directory)
     try:
         config = _bare_encoder_config(directory)
+        if config.is_encoder_decoder:  # its decoder would ask for a text of its own
+            raise ModelError(
+                f"{config.model_type} has a decoder, too; allowed are BERT-like encoders"
+            )
         # before Transformers takes memory for what a damaged or hostile configuration asks for
         expected = skeleton(lambda: _build(config))
         check_amount(directory / CONFIG_FILE, config.to_dict(), expected, _bare_shapes(directory))
@@ -308,6 +312,8 @@ def _bare_encoder_config(directory: Path) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    if "bertsum_version" in values:
+        raise ModelError("it is a checkpoint of bertsum, from which a run starts by start_from")
     _refuse_other_models(values)
     check_numbers(directory / CONFIG_FILE, values, _bare_shapes(directory))
     config: PreTrainedConfig = AutoConfig.from_pretrained(

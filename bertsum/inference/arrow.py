@@ -135,15 +135,21 @@ def read_sequence(values: Any) -> list[Document]:
             kind += f" of shape {tuple(shape)}"
         raise InputError(
             "a str, a list or another sequence of str or None (also a numpy array, a pandas Series "
-            f"or an Arrow array), or a pyarrow.Table is expected, not {kind}"
+            f"or an Arrow array), or a pyarrow.Table is expected, not {kind}{_advice(values)}"
         )
     documents = []
     for index, value in enumerate(values):
         if not isinstance(value, str) and not _is_missing(value):
             shown = f"{type(value).__name__}, {reprlib.repr(value)}"
-            raise InputError(f"document {index} is a {shown}; a str or None is expected")
+            raise InputError(
+                f"document {index} is a {shown}; a str or None is expected{_advice(value)}"
+            )
         documents.append(Document(value if isinstance(value, str) else None))
     return documents
+
+
+def _advice(value: object) -> str:
+    return "; Summarizer.predict takes a list of Documents" if isinstance(value, Document) else ""
 
 
 def _is_missing(value: object) -> bool:

@@ -60,6 +60,15 @@ class NewEncoderConfig(Config):
     )
     max_position_embeddings: int = Field(512, ge=16, description="tokens of the longest window")
 
+    @model_validator(mode="after")
+    def _heads_share_the_features(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is no multiple of "
+                f"num_attention_heads={self.num_attention_heads}"
+            )
+        return self
+
 
 class TrainingConfig(Config):
     """A run: sources -> checkpoint."""

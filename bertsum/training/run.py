@@ -61,7 +61,7 @@ from bertsum.training.results.log import Report, open_log
 from bertsum.training.results.measured import find_worst
 from bertsum.training.results.written import check_losses, write_pictures, write_reports
 from bertsum.training.start.record import choose_format, read_record
-from bertsum.training.start.sources import read_sources, source_uri
+from bertsum.training.start.sources import read_sources, repeated_texts, source_uri
 from bertsum.training.state import StateStore, VectorStore, weights_digest
 from bertsum.training.steps import StepPlan
 from bertsum.training.summaries.run import run_with_decoder
@@ -160,7 +160,7 @@ def run(
     check_embedding(model, config)
     sources = read_sources(config, model.config, document_encoder(model, tokenizer), say)
     num_rows, counts = _count(sources)
-    warnings = check_heads(config, model.config, counts)
+    warnings = check_heads(config, model.config, counts) + repeated_texts(sources)
     for warning in warnings:
         say({"message": f"warning: {warning}"})
     model.to(device)

@@ -116,6 +116,8 @@ class StepPlan:
             order.extend(generator.sample(indices, round((weight % 1) * len(indices))))
             first += len(lengths)
         if not order:
+            if first:
+                raise InputError(f"of {first} training rows the sources draw none: raise weight")
             raise InputError("the sources have no rows to train on")
         generator.shuffle(order)
         groups = _cut(np.concatenate(self._lengths)[order], self._config.max_batch_tokens)

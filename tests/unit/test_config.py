@@ -104,7 +104,7 @@ def test_an_unknown_key_of_a_list_is_told_the_ones_there_are(override: str, allo
 
 
 def test_an_empty_list_is_too_short() -> None:
-    with pytest.raises(ConfigError, match="sources: .*at least 1 item"):
+    with pytest.raises(ConfigError, match=r"sources: .*at least 1 item"):
         load_config(TrainingConfig, None, ["encoder=package:x", "sources=[]"])
 
 

@@ -1,8 +1,13 @@
 """This worker's part of the rows that a run learns from and is measured on."""
 
+import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
 
 from bertsum.config import SummarizerConfig
 from bertsum.model_config import ModelConfig
@@ -10,7 +15,7 @@ from bertsum.text.encoder import DocumentEncoder
 from bertsum.training.config import TrainingConfig
 from bertsum.training.data import Sampling, read_examples
 from bertsum.training.distributed import gather
-from bertsum.training.examples import ExampleFile, labelled, measurable, summarized
+from bertsum.training.examples import Example, ExampleFile, labelled, measurable, summarized
 from bertsum.training.results.log import Report
 from bertsum.training.start.source_config import SourceConfig
 from bertsum.training.validation import LabelledSource
@@ -82,8 +87,38 @@ def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:
     return f"{name}: {', '.join(parts)} ({seconds:.0f} s)"
 
 
+def repeated_texts(sources: Sequence[LabelledSource]) -> list[str]:
+    """A warning for each source of which a validation text is a training text of any source, too.
+
+    A pair is one text with its query. Every worker must call it.
+    """
+    # Those to measure on are fewer: they are kept, and the others only looked up.
+    measured = [[_digest(example) for example in source.validation] for source in sources]
+    wanted: set[bytes] = set().union(*chain.from_iterable(gather(measured)))
+    trained: set[bytes] = set()
+    for source in sources if wanted else ():
+        trained |= wanted.intersection(map(_digest, source.train))
+    trained = set().union(*gather(trained))
+    warnings = []
+    for source, digests in zip(sources, measured, strict=True):
+        counts = gather((sum(digest in trained for digest in digests), len(digests)))
+        repeated, total = np.sum(counts, axis=0)
+        if repeated:
+            warnings.append(
+                f"{source.config.name}: {repeated} of {total} validation rows have the text of a "
+                "training row, so their measures say little of new texts."
+            )
+    return warnings
+
+
+def _digest(example: Example) -> bytes:
+    query = example.pair.query.text if example.pair else ""
+    return hashlib.blake2b(f"{query}\0{example.document.text}".encode(), digest_size=16).digest()
+
+
 def source_uri(config: TrainingConfig, uri: str) -> str:
     """The URI of a source's file: relative ones start from `data_root`."""
+    uri = str(Path(uri).expanduser()) if uri.startswith("~") else uri
     if "://" in uri or uri.startswith("/"):
         return uri
     return f"{config.data_root}/{uri}"

@@ -28,7 +28,7 @@ from bertsum.training.results.files import MEASURES_FILE, REPORT_FILE, dump
 from bertsum.training.results.log import Report, open_log
 from bertsum.training.results.written import check_losses, write_pictures
 from bertsum.training.start.record import choose_format
-from bertsum.training.start.sources import read_sources
+from bertsum.training.start.sources import read_sources, repeated_texts
 from bertsum.training.summaries.config import DecoderConfig
 from bertsum.training.summaries.measures import measures_of, source_report, worst_rows
 from bertsum.training.summaries.objective import WritingObjective
@@ -56,6 +56,9 @@ def run_with_decoder(
     num_rows = {source.config.name: sum(gather(len(source.train))) for source in sources}
     if not any(num_rows.values()):
         raise ConfigError("decoder: no training row has a reference summary to learn from")
+    warnings = repeated_texts(sources)
+    for warning in warnings:
+        say({"message": f"warning: {warning}"})
     writer.to(device)
     config = choose_format(config, output, device, say)
     objective = WritingObjective(writer=writer, tokenizer=tokenizer, config=config, decoder=decoder)
@@ -74,7 +77,7 @@ def run_with_decoder(
     output.write_replace(MEASURES_FILE, dump(results))
     output.write_replace(REPORT_FILE, dump(reports))
     output.write_replace(WORST_FILE, dump_worst(worst))
-    facts = [*run_facts(command, time.monotonic() - start), *cuts]
+    facts = [*run_facts(command, time.monotonic() - start), *warnings, *cuts]
     card = model_card(config, num_rows, results, facts, write_pictures(output, reports, say))
     shown = card.partition("## Measured")[2].partition("## Pictures")[0]
     say({"markdown": f"## Measured{shown}"})

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 import torch
+import transformers
 from helpers import tiny
 from safetensors.torch import load_file, save_file
 
@@ -618,6 +619,19 @@ def test_a_bare_encoder_with_missing_weights_is_refused(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"encoder\.layer\.1\.output\.dense\.weight"):
         load_encoder(str(tmp_path))
+
+
+def test_a_model_with_a_decoder_is_no_encoder(tmp_path):
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}
+    t5 = transformers.T5Model(transformers.T5Config(vocab_size=400, **sizes))
+    tiny.save(tmp_path, t5, tiny.wordpiece())
+    with pytest.raises(ModelError, match="t5 has a decoder, too; allowed are BERT-like encoders"):
+        load_encoder(str(tmp_path))
+
+
+def test_a_checkpoint_is_no_bare_encoder(checkpoint):
+    with pytest.raises(ModelError, match=r"a checkpoint of bertsum.*start_from"):
+        load_encoder(str(checkpoint))
 
 
 def test_a_bare_encoder_without_a_pooler_is_read(tmp_path):

@@ -262,6 +262,12 @@ def test_a_list_of_something_else_is_refused_with_the_place(summarizer, value):
         summarizer(["a cat", value])
 
 
+@pytest.mark.parametrize("value", [Document("a cat"), ["a cat", Document("a cat")]])
+def test_who_gives_a_document_is_told_what_takes_it(summarizer, value):
+    with pytest.raises(InputError, match=r"Summarizer\.predict takes a list of Documents"):
+        summarizer(value)
+
+
 @pytest.mark.parametrize(
     "values", [np.array([1, 2]), np.array([b"a"]), range(2), memoryview(b"ab"), torch.zeros(2)]
 )

@@ -562,14 +562,20 @@ def test_weight_average_is_a_mean():
     torch.testing.assert_close(target[0], weights.mean(0))
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.01])
-def test_no_row_to_train_on_is_an_error_and_not_an_endless_loop(weight, summaries):
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (1.0, "no rows to train on"),
+        (0.01, "of 8 training rows the sources draw none: raise weight"),
+    ],
+)
+def test_no_row_to_train_on_is_an_error_and_not_an_endless_loop(weight, reason, summaries):
     config = training_config(
         sources=[{"name": "news", "summary_column": "summary", "weight": weight}]
     )
     model = build_model(tiny.encoder(), config)
     source = LabelledSource(config.sources[0], summaries if weight < 1 else [], summaries)
-    with pytest.raises(InputError, match="no rows to train on"):
+    with pytest.raises(InputError, match=reason):
         train(model, [source], config, lambda values: None)
 
 

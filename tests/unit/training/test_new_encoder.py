@@ -7,7 +7,8 @@ import pytest
 from helpers import tiny
 
 from bertsum.checkpoints.checkpoint import load_encoder
-from bertsum.errors import InputError
+from bertsum.config_base import load_config
+from bertsum.errors import ConfigError, InputError
 from bertsum.text.encoder import DocumentEncoder
 from bertsum.training.config import NewEncoderConfig
 from bertsum.training.new_encoder import count_characters, make_encoder
@@ -59,3 +60,8 @@ def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
 def test_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no text"):
         make_encoder(tmp_path, [" "], SIZES, seed=0)
+
+
+def test_heads_that_do_not_share_the_features_are_refused() -> None:
+    with pytest.raises(ConfigError, match="hidden_size=32 is no multiple of num_attention_heads=5"):
+        load_config(NewEncoderConfig, None, ["hidden_size=32", "num_attention_heads=5"])

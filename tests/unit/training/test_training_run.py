@@ -27,6 +27,7 @@ from bertsum.storage.folder import Folder
 from bertsum.training.data import read_examples
 from bertsum.training.loop import renew_heads
 from bertsum.training.run import claim_output, run
+from bertsum.training.start.sources import source_uri
 from bertsum.training.validation import LabelledSource, predict_examples, validate
 
 START_RANK = 3
@@ -280,9 +281,8 @@ def test_a_summary_without_a_word_of_the_document_is_measured_all_the_same(
 
 
 def test_a_head_that_is_taken_over_needs_no_rows(data: Path, base, start: Path) -> None:
-    assert not any(
-        "warning" in line for line in train(data, sources=sources("news"), start_from=str(start))
-    )
+    said = train(data, sources=sources("news"), start_from=str(start))
+    assert not any("warning" in line and "validation rows" not in line for line in said)
 
 
 def raw_reviews(data: Path, output: str = "out") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -357,6 +357,28 @@ def test_a_model_without_summaries_says_so(data: Path, base) -> None:
     warning = "The summarization layers began at random and learned from no row"
     assert any(line.startswith(f"warning: {warning}") for line in said)
     assert warning in (data / "out" / "model_card.md").read_text()
+
+
+def test_validation_texts_that_were_trained_on_are_told(data: Path, base) -> None:
+    """Those of any source; the card calls validation rows never trained on."""
+    rows = pq.read_table(data / "reviews.parquet")
+    others = pa.array([f"{text} It rises." for text in rows["document"].to_pylist()])
+    changed = rows.set_column(rows.schema.get_field_index("document"), "document", others)
+    mixed = pa.concat_tables([rows.slice(0, 3), changed.slice(3)])
+    pq.write_table(mixed, data / "mixed.parquet")
+    reviews, mixed_source = sources("reviews", "reviews")
+    reviews["validation_uri"] = None
+    mixed_source |= {"name": "mixed", "train_uri": None, "validation_uri": "mixed.parquet"}
+    said = train(data, sources=[reviews, mixed_source])
+    warning = "mixed: 3 of 12 validation rows have the text of a training row"
+    assert any(line.startswith(f"warning: {warning}") for line in said)
+    assert warning in (data / "out" / "model_card.md").read_text()
+
+
+def test_a_source_may_lie_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As data_root and encoder may; in YAML no shell replaces the tilde."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert source_uri(training_config(data_root="s3://lake"), "~/a.parquet") == "/home/me/a.parquet"
 
 
 def test_each_source_has_a_name_of_its_own() -> None:
