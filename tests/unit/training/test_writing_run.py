@@ -119,7 +119,9 @@ def test_four_rows_are_learned_by_heart_and_written(data: Path) -> None:
     lines: list[dict] = []
     settings = config(data, max_steps=120, max_batch_tokens=4096, validate_every_steps=60)
     said = train(settings, data / "out", lines.append)
-    assert said[1].startswith("warning: news: 4 of 4 validation rows have the text of a training row")
+    assert said[1].startswith(
+        "warning: news: 4 of 4 validation rows have the text of a training row"
+    )
     assert "news: of 8 documents 0 are longer than 64 tokens" in said[2]
     (validation,) = [line["validation"] for line in lines if "validation" in line]
     assert validation["news"]["token_accuracy"] > 0.9
