@@ -87,7 +87,7 @@ def model_card(
         parts.append(config.notes.strip())
     if sources:  # none where only the embedding is fitted
         parts.append("## Trained on\n\n" + _table(_SOURCE_HEADER, sources))
-    parts.append("## Measured on validation rows, which were never trained on")
+    parts.append("## Measured on validation rows")
     summaries = []
     for name, result in results.items():
         if "spread" in result:

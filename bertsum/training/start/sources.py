@@ -1,6 +1,7 @@
 """This worker's part of the rows that a run learns from and is measured on."""
 
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,8 @@ def _describe(name: str, counts: Mapping[str, int], seconds: float) -> str:
 def repeated_texts(sources: Sequence[LabelledSource]) -> list[str]:
     """A warning for each source of which a validation text is a training text of any source, too.
 
-    A pair is one text with its query. Every worker must call it.
+    Case, marks and spaces do not count: of two sets of one origin one may have lost them. A pair is
+    one text with its query. Every worker must call it.
     """
     # Those to measure on are fewer: they are kept, and the others only looked up.
     measured = [[_digest(example) for example in source.validation] for source in sources]
@@ -112,8 +114,10 @@ def repeated_texts(sources: Sequence[LabelledSource]) -> list[str]:
 
 
 def _digest(example: Example) -> bytes:
-    query = example.pair.query.text if example.pair else ""
-    return hashlib.blake2b(f"{query}\0{example.document.text}".encode(), digest_size=16).digest()
+    texts = [example.document.text, example.pair.query.text if example.pair else ""]
+    # of a text without a letter or digit all counts
+    plain = [re.sub(r"[\W_]+", "", text.casefold()) or text for text in texts]
+    return hashlib.blake2b("\0".join(plain).encode(), digest_size=16).digest()
 
 
 def source_uri(config: TrainingConfig, uri: str) -> str:

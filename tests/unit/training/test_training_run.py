@@ -360,11 +360,15 @@ def test_a_model_without_summaries_says_so(data: Path, base) -> None:
 
 
 def test_validation_texts_that_were_trained_on_are_told(data: Path, base) -> None:
-    """Those of any source; the card calls validation rows never trained on."""
+    """Those of any source, also in other case and with other spaces."""
     rows = pq.read_table(data / "reviews.parquet")
     others = pa.array([f"{text} It rises." for text in rows["document"].to_pylist()])
     changed = rows.set_column(rows.schema.get_field_index("document"), "document", others)
-    mixed = pa.concat_tables([rows.slice(0, 3), changed.slice(3)])
+    same = [text.replace(" ", "  ").upper() for text in rows["document"].to_pylist()[:3]]
+    repeated = rows.slice(0, 3).set_column(
+        rows.schema.get_field_index("document"), "document", pa.array(same)
+    )
+    mixed = pa.concat_tables([repeated, changed.slice(3)])
     pq.write_table(mixed, data / "mixed.parquet")
     reviews, mixed_source = sources("reviews", "reviews")
     reviews["validation_uri"] = None
